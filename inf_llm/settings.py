@@ -1,0 +1,221 @@
+"""The settings of the four attention types: typed, frozen, and checked together when they are made.
+
+One dataclass per type, each adding to the one before: `OriginSettings` (the position rule),
+`WindowSettings` (sinks and a local window), `InfLLMSettings` (memory blocks). A setting that a type
+would not use is not a field of it, so it cannot be given and then ignored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from inf_llm.errors import SettingsError
+from inf_llm.registry import nearest
+
+EVICTION_POLICIES = ("lru", "fifo", "lru-s")
+NATIVE_WINDOW = ("keep", "override")
+KERNELS = ("auto", "reference", "fused", "triton", "varlen", "flash")
+
+
+def _require(holds: bool, key: str, message: str) -> None:
+    if not holds:
+        raise SettingsError(message, key)
+
+
+def _at_least(settings: object, least: float, *keys: str) -> None:
+    for key in keys:
+        value = getattr(settings, key)
+        _require(value >= least, key, f"{key} = {value} is too small: at least {least} is needed")
+
+
+def _one_of(settings: object, key: str, accepted: tuple[str, ...]) -> None:
+    value = getattr(settings, key)
+    hint = nearest(str(value), accepted)
+    _require(
+        value in accepted,
+        key,
+        f"{key} = {value!r} is not known; {hint}accepted: {', '.join(accepted)}",
+    )
+
+
+@dataclass(frozen=True)
+class OriginSettings:
+    """Full attention, with the model's rotary positions left alone or rescaled.
+
+    Attributes:
+        base: RoPE base; the model's own where it is None. A larger one is "NTK" scaling.
+        distance_scale: factor on every position; below 1 it is linear position interpolation.
+        fattn: prefer a FlashAttention kernel where one is installed.
+        kernel: which attention kernel computes; "auto" picks the fastest one that can.
+    """
+
+    type: ClassVar[str] = "origin"
+
+    base: float | None = None
+    distance_scale: float = 1.0
+    fattn: bool = False
+    kernel: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.base is not None:
+            _require(
+                self.base > 1, "base", f"base = {self.base} is too small: more than 1 is needed"
+            )
+        _require(
+            self.distance_scale > 0,
+            "distance_scale",
+            f"distance_scale = {self.distance_scale} is not allowed: more than 0 is needed",
+        )
+        _one_of(self, "kernel", KERNELS)
+        _require(
+            not (self.fattn and self.kernel == "reference"),
+            "kernel",
+            "kernel = 'reference' contradicts fattn = true: "
+            "set fattn to false, or kernel to 'auto'",
+        )
+
+
+@dataclass(frozen=True)
+class WindowSettings(OriginSettings):
+    """Sinks and a local window; nothing else is kept.
+
+    Attributes:
+        n_init: number of sinks, the first tokens of a row, which are never forgotten.
+        n_local: length of the local window in tokens; a token sees itself and n_local - 1 before.
+        native_window: "keep" leaves layers with a sliding window of their own as they were
+            trained; "override" gives them the memory too.
+    """
+
+    n_init: int = 128
+    n_local: int = 4096
+    native_window: str = "keep"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 0, "n_init")
+        _at_least(self, 1, "n_local")
+        _one_of(self, "native_window", NATIVE_WINDOW)
+
+
+@dataclass(frozen=True)
+class InfiniteLMSettings(WindowSettings):
+    """LM-Infinite: sinks seen as if at distance n_local - 1, all of them at the same place."""
+
+    type: ClassVar[str] = "infinite-lm"
+
+
+@dataclass(frozen=True)
+class StreamLMSettings(WindowSettings):
+    """StreamingLLM: sinks keep their own order, just behind the window."""
+
+    type: ClassVar[str] = "stream-lm"
+
+
+@dataclass(frozen=True)
+class InfLLMSettings(WindowSettings):
+    """InfLLM: tokens older than the window go into blocks, a few of which are recalled each step.
+
+    Attributes:
+        block_size: tokens in a block (memory unit).
+        topk: blocks recalled per execution block and unit.
+        repr_topk: tokens of a block, those with the most attention mass, that represent it.
+        max_cached_block: blocks per unit that the device holds at once.
+        exc_block_size: tokens that retrieve together while a prompt is read.
+        cache_strategy: which block leaves the device first: "lru", "fifo" or "lru-s".
+        score_decay: factor that "lru-s" puts on every block's score, once per execution block.
+        perhead: let every query head choose its own blocks.
+        faiss: retrieve through a faiss index instead of a matrix product.
+        chunk_topk_calc: representatives scored at a time, to bound the memory of scoring.
+        async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
+        pin_memory: on CUDA, keep sealed blocks in pinned host memory.
+        split_last: give the last prompt token, and every token after it, an execution block of
+            its own, so that an answer's first token retrieves with its own query.
+    """
+
+    type: ClassVar[str] = "inf-llm"
+
+    block_size: int = 128
+    topk: int = 16
+    repr_topk: int = 4
+    max_cached_block: int = 32
+    exc_block_size: int = 512
+    cache_strategy: str = "lru"
+    score_decay: float = 0.1
+    perhead: bool = False
+    faiss: bool = False
+    chunk_topk_calc: int | None = None
+    async_global_stream: bool = False
+    pin_memory: bool = True
+    split_last: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "block_size", "topk", "repr_topk", "max_cached_block", "exc_block_size")
+        if self.chunk_topk_calc is not None:
+            _at_least(self, 1, "chunk_topk_calc")
+        _one_of(self, "cache_strategy", EVICTION_POLICIES)
+        _require(
+            0 <= self.score_decay <= 1,
+            "score_decay",
+            f"score_decay = {self.score_decay} is out of range: it is a factor from 0 to 1",
+        )
+        self._require_order("repr_topk", "block_size", "a block is represented by its own tokens")
+        self._require_order("exc_block_size", "n_local", "an execution block must fit the window")
+        self._require_order("topk", "max_cached_block", "all recalled blocks are needed at once")
+
+    def _require_order(self, low: str, high: str, because: str) -> None:
+        small, large = getattr(self, low), getattr(self, high)
+        _require(
+            small <= large,
+            low,
+            f"{low} = {small} is more than {high} = {large}, but {because}: "
+            f"lower {low} to {large} or raise {high} to {small}",
+        )
+
+
+SETTINGS: dict[str, type[OriginSettings]] = {
+    cls.type: cls
+    for cls in (OriginSettings, InfiniteLMSettings, StreamLMSettings, InfLLMSettings)
+}
+_OTHER_SPELLINGS = {"stream-llm": "stream-lm", "streaming-llm": "stream-lm", "lm-infinite": "infinite-lm"}
+
+
+def settings_class(type_name: str) -> type[OriginSettings]:
+    """The settings of an attention type; underscores and published spellings are accepted."""
+    name = str(type_name).replace("_", "-").lower()
+    name = _OTHER_SPELLINGS.get(name, name)
+    if name not in SETTINGS:
+        hint = nearest(name, SETTINGS)
+        raise SettingsError(
+            f"type = {type_name!r} is not an attention type; {hint}accepted: {', '.join(SETTINGS)}",
+            "type",
+        )
+    return SETTINGS[name]
+
+
+def make_settings(type: str = "inf-llm", **values: Any) -> OriginSettings:
+    """Checked settings from keyword arguments, as `patch` and `replay` take them.
+
+    Raises:
+        SettingsError: a name is unknown, belongs to another type, or has a value out of range.
+    """
+    cls = settings_class(type)
+    known = {field.name for field in dataclasses.fields(cls)}
+    for key in values:
+        if key not in known:
+            raise SettingsError(_unknown_key(key, cls, known), key)
+    return cls(**values)
+
+
+def _unknown_key(key: str, cls: type[OriginSettings], known: set[str]) -> str:
+    owners = [
+        name
+        for name, other in SETTINGS.items()
+        if key in {field.name for field in dataclasses.fields(other)}
+    ]
+    if owners:
+        return f"{key} has no effect with type {cls.type!r}; it belongs to {', '.join(owners)}"
+    accepted = ", ".join(sorted(known))
+    return f"{key} is not a setting of {cls.type!r}; {nearest(key, known)}accepted: {accepted}"
