@@ -1,0 +1,25 @@
+"""Retrieval tasks of any length: a needle of known place in a haystack of known size.
+
+`build("passkey", tokenizer, length=4096, depth=0.5, seed=0)` gives a `Sample` whose context and
+question are apart, so that one read of a context can serve several questions. The demo on the
+command line and the benchmark share these families and their scorer.
+"""
+
+from __future__ import annotations
+
+from inf_llm.needles.base import Family, Sample, token_counter
+from inf_llm.needles.families import FAMILIES, build, build_many, even_depths, family
+from inf_llm.needles.scoring import exact_match, score
+
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Sample",
+    "build",
+    "build_many",
+    "even_depths",
+    "exact_match",
+    "family",
+    "score",
+    "token_counter",
+]
