@@ -1,0 +1,151 @@
+"""What every attention type has in common: it is fed tokens of some rows, and answers each feed.
+
+An object here belongs to one layer and to rows of equal length. It holds all it needs to go on with
+the next feed, and can be copied, cut back, or have its rows rearranged.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import CropError
+from inf_llm.kernels import Scoring, with_learned_sink
+from inf_llm.memory.stats import MemoryStats
+from inf_llm.rope import Rope
+
+Part = tuple[Tensor, Tensor]
+"""Attention over some keys: output (B, H, Q, Dv) and log-sum-exp (B, H, Q)."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the model scores, as its attention layer says with every call.
+
+    Attributes:
+        scoring: scale, soft cap, kernel.
+        learned_sink: a learned score per head (H,) that joins the softmax (gpt-oss), or None.
+    """
+
+    scoring: Scoring
+    learned_sink: Tensor | None = None
+
+    def finish(self, part: Part) -> Part:
+        """Let the learned sink, if there is one, take its share of the softmax."""
+        return part if self.learned_sink is None else with_learned_sink(*part, self.learned_sink)
+
+
+class LayerAttention(ABC):
+    """One layer's attention over everything it was fed.
+
+    Args:
+        rope: how the layer rotates.
+        block: tokens computed at once, and that choose together where an attention type chooses.
+    """
+
+    def __init__(self, rope: Rope, block: int) -> None:
+        self.rope = rope
+        self.block = block
+        self.seen = 0
+        self._alone_from: int | None = None
+        self._marks: list[LayerAttention] | None = None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
+        """Feed tokens and get their attention output.
+
+        Args:
+            q: queries (B, H, L, D), unrotated.
+            k: keys (B, G, L, D), unrotated.
+            v: values (B, G, L, Dv).
+            rule: how the model scores.
+
+        Returns:
+            (B, H, L, Dv).
+        """
+        outputs = []
+        for first, last in self._execution_blocks(q.shape[2]):
+            if self._marks is not None:
+                self._marks.append(self._mark())
+            part = slice(first, last)
+            outputs.append(self._execute(q[:, :, part], k[:, :, part], v[:, :, part], rule))
+            self.seen += last - first
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+
+    def _execution_blocks(self, length: int) -> Iterator[tuple[int, int]]:
+        """Cut a feed: counted from its own start, and one by one from `alone_from` on."""
+        alone = length
+        if self._alone_from is not None:
+            alone = min(length, max(0, self._alone_from - self.seen))
+        for first in range(0, alone, self.block):
+            yield first, min(first + self.block, alone)
+        for first in range(alone, length):
+            yield first, first + 1
+
+    def alone_from(self, position: int) -> None:
+        """From this token on, every token is an execution block of its own.
+
+        It is how plain decoding feeds them, so verifying several guessed tokens at once gives what
+        decoding them one by one would have given.
+        """
+        self._alone_from = position
+
+    @abstractmethod
+    def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
+        """One execution block; see `attend`. `self.seen` is the position of its first token."""
+
+    @abstractmethod
+    def _mark(self) -> LayerAttention:
+        """The state now, for `_restore`."""
+
+    @abstractmethod
+    def _restore(self, mark: LayerAttention) -> None:
+        """Back to the state at `mark`."""
+
+    def record(self) -> None:
+        """Remember the state before every execution block from now on, so that `crop` can work."""
+        self._marks = []
+
+    def crop(self, count: int) -> None:
+        """Forget the newest `count` tokens, which must end where an execution block began.
+
+        Raises:
+            CropError: nothing was recorded at that point.
+        """
+        if count == 0:
+            if self._marks:
+                self._marks.clear()
+            return
+        marks = self._marks or []
+        target = self.seen - count
+        chosen = next((mark for mark in marks if mark.seen == target), None)
+        if chosen is None:
+            can = ", ".join(str(mark.seen) for mark in marks[-8:]) or "none"
+            raise CropError(
+                f"cannot go back to {target} of {self.seen} tokens: older tokens are already "
+                f"merged into blocks; recorded points to go back to: {can}"
+            )
+        alone = self._alone_from
+        self._restore(chosen)
+        self._marks, self._alone_from = [], alone
+
+    @abstractmethod
+    def fork(self) -> LayerAttention:
+        """A copy that goes on by itself."""
+
+    def _bare_copy(self) -> LayerAttention:
+        twin = copy.copy(self)
+        twin._marks = None if self._marks is None else []
+        return twin
+
+    @abstractmethod
+    def select_rows(self, rows: Tensor) -> None:
+        """Rows become the given ones (a 1-D index; rows may repeat or vanish)."""
+
+    @abstractmethod
+    def stats(self) -> MemoryStats:
+        """What is held, and what it cost."""

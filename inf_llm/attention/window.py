@@ -1,0 +1,164 @@
+"""Sinks and a local window: LM-Infinite, StreamingLLM, and the sliding layers of a model itself.
+
+State is `n_init + n_local` tokens whatever the length of the text.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inf_llm.attention.base import LayerAttention, Part, Rule
+from inf_llm.kernels import Band, attend, merge
+from inf_llm.memory.recent import Recent
+from inf_llm.memory.stats import MemoryStats
+from inf_llm.rope import Rope
+from inf_llm.settings import WindowSettings
+
+_BLOCK = 512  # tokens computed at once; a matter of speed only
+
+
+class WindowAttention(LayerAttention):
+    """A local window at true distances, and nothing else.
+
+    Args:
+        rope: how the layer rotates.
+        n_local: length of the window; None for no limit.
+    """
+
+    def __init__(self, rope: Rope, n_local: int | None) -> None:
+        super().__init__(rope, _BLOCK if n_local is None else min(_BLOCK, max(64, n_local)))
+        self.n_local = n_local
+        held = 0 if n_local is None else n_local + self.block
+        self.recent = Recent(held + held // 4)
+
+    def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
+        near_k = self.rope.rotate(k, self.seen)
+        self.recent.append(k=near_k, v=v)
+        parts = [self._window(self.rope.rotate(q, self.seen), rule)]
+        sinks = self._sinks(q, k, near_k, v, rule)
+        if sinks is not None:
+            parts.append(sinks)
+        if self.n_local is not None and len(self.recent) >= self.n_local:
+            self.recent.drop(len(self.recent) - self.n_local + 1)  # no later query sees these
+        return rule.finish(merge(parts))[0]
+
+    def _window(self, q: Tensor, rule: Rule) -> Part:
+        queries, keys = q.shape[2], len(self.recent)
+        band = None if queries == 1 else Band(keys - queries, 0, self.n_local)
+        return attend(q, self.recent["k"], self.recent["v"], rule.scoring, band)
+
+    def _sinks(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
+        """Attention to the sinks; there are none here."""
+        return None
+
+    def _mark(self) -> WindowAttention:
+        twin = self._bare_copy()
+        assert isinstance(twin, WindowAttention)
+        twin.recent = self.recent.mark()
+        return twin
+
+    def _restore(self, mark: LayerAttention) -> None:
+        self.__dict__.update(mark.__dict__)
+
+    def fork(self) -> WindowAttention:
+        """See `LayerAttention.fork`."""
+        twin = self._bare_copy()
+        assert isinstance(twin, WindowAttention)
+        twin.recent = self.recent.fork()
+        return twin
+
+    def select_rows(self, rows: Tensor) -> None:
+        """See `LayerAttention.select_rows`."""
+        self.recent.select_rows(rows)
+
+    def stats(self) -> MemoryStats:
+        """See `LayerAttention.stats`."""
+        return MemoryStats(self.seen, device_bytes=self.recent.nbytes)
+
+
+class ChunkedAttention(WindowAttention):
+    """A window that starts anew every `chunk` tokens (Llama 4): no token sees an earlier chunk."""
+
+    def __init__(self, rope: Rope, chunk: int) -> None:
+        super().__init__(rope, chunk)
+        self._chunk = chunk
+
+    def _execution_blocks(self, length: int):  # type: ignore[no-untyped-def]
+        for first, last in super()._execution_blocks(length):
+            while first < last:
+                end = min(last, first + self._chunk - (self.seen % self._chunk))
+                yield first, end
+                first = end
+
+    def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
+        if self.seen % self._chunk == 0:
+            self.recent.drop(len(self.recent))
+        return super()._execute(q, k, v, rule)
+
+
+class SinkAttention(WindowAttention):
+    """A window plus the first `n_init` tokens, seen once they have left it."""
+
+    def __init__(self, rope: Rope, settings: WindowSettings) -> None:
+        super().__init__(rope, settings.n_local)
+        self._n_init = settings.n_init
+        self._held: tuple[Tensor, Tensor] | None = None  # (B, G, n, D), (B, G, n, Dv)
+
+    def _sinks(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
+        self._keep_first(self._sink_keys(k, near_k), v)
+        last = self.seen + q.shape[2] - 1
+        assert self.n_local is not None
+        if not self._n_init or last < self.n_local:
+            return None
+        assert self._held is not None
+        sink_k, sink_v = self._held
+        hidden = self.seen - self.n_local < sink_k.shape[2] - 1  # some sink is still in a window
+        band = Band(self.seen, near=self.n_local) if hidden else None
+        return attend(self._sink_query(q), sink_k, sink_v, rule.scoring, band)
+
+    def _keep_first(self, k: Tensor, v: Tensor) -> None:
+        if self.seen >= self._n_init:
+            return
+        k, v = (x[:, :, : self._n_init - self.seen].clone() for x in (k, v))
+        if self._held is not None:
+            k, v = torch.cat((self._held[0], k), 2), torch.cat((self._held[1], v), 2)
+        self._held = k, v
+
+    def _sink_keys(self, k: Tensor, near_k: Tensor) -> Tensor:
+        """Keys as sinks see them: not rotated."""
+        return k
+
+    def _sink_query(self, q: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def select_rows(self, rows: Tensor) -> None:
+        """See `LayerAttention.select_rows`."""
+        super().select_rows(rows)
+        if self._held is not None:
+            rows = rows.to(self._held[0].device)
+            self._held = self._held[0].index_select(0, rows), self._held[1].index_select(0, rows)
+
+    def stats(self) -> MemoryStats:
+        """See `LayerAttention.stats`."""
+        sinks = sum(tensor.nbytes for tensor in self._held or ())
+        return MemoryStats(self.seen, device_bytes=self.recent.nbytes + sinks)
+
+
+class InfiniteLMAttention(SinkAttention):
+    """LM-Infinite (Han et al., 2023): all sinks stand at distance n_local - 1."""
+
+    def _sink_query(self, q: Tensor) -> Tensor:
+        assert self.n_local is not None
+        return self.rope.rotate_far(q, self.n_local - 1)
+
+
+class StreamLMAttention(SinkAttention):
+    """StreamingLLM (Xiao et al., 2023): sinks keep their order, just behind the window."""
+
+    def _sink_keys(self, k: Tensor, near_k: Tensor) -> Tensor:
+        return near_k  # sink j stands at position j, as in the text
+
+    def _sink_query(self, q: Tensor) -> Tensor:
+        assert self.n_local is not None
+        return self.rope.rotate_to(q, self.n_local + self._n_init - 1)

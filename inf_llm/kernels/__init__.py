@@ -1,0 +1,87 @@
+"""The one door to attention kernels: `attend`, `merge` and `received`.
+
+A kernel is a module with `attend` and `received` of the signatures below and a line in `_pick`. The
+reference is the statement all others are tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import SettingsError
+from inf_llm.kernels import fused_cpu, reference
+from inf_llm.kernels.band import Band
+from inf_llm.kernels.scoring import Scoring
+
+__all__ = ["Band", "Scoring", "attend", "merge", "received", "with_learned_sink"]
+
+
+def _pick(x: Tensor, scoring: Scoring) -> ModuleType:
+    """The kernel for tensors like `x`: the one named, or the fastest that can do this."""
+    fused = x.device.type == "cpu" and fused_cpu.available()
+    if scoring.kernel == "fused" and not fused:
+        raise SettingsError(
+            f"kernel = 'fused' does not run on {x.device.type}: use 'auto' or 'reference'", "kernel"
+        )
+    needs_gradient = torch.is_grad_enabled() and x.requires_grad
+    if scoring.kernel == "reference" or scoring.softcap is not None or needs_gradient:
+        return reference
+    return fused_cpu if fused else reference
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None = None
+) -> tuple[Tensor, Tensor]:
+    """Softmax attention with its log-sum-exp.
+
+    Args:
+        q: queries (B, H, Q, D).
+        k: keys (B, G, K, D); query head h reads key head ``h // (H // G)``.
+        v: values (B, G, K, Dv).
+        scoring: scale, soft cap and choice of kernel.
+        band: which keys a query sees; None for all.
+
+    Returns:
+        Output (B, H, Q, Dv) in q's dtype, and natural log-sum-exp (B, H, Q) in float32, -inf for
+        a query that sees no key. The output of such a query means nothing.
+    """
+    return _pick(q, scoring).attend(q, k, v, scoring, band)
+
+
+def received(
+    q: Tensor, k: Tensor, lse: Tensor, scoring: Scoring, band: Band | None = None
+) -> Tensor:
+    """Probability mass every key receives from all queries: (B, H, K) in float32.
+
+    `lse` (B, H, Q) is the log-sum-exp of the *whole* softmax, of which these keys may be a part.
+    """
+    return _pick(q, scoring).received(q, k, lse, scoring, band)
+
+
+def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """One softmax from attention over disjoint sets of keys.
+
+    Each part is (output, lse) as `attend` gives them. Only the lse says what a part is worth: a
+    part with -inf adds nothing, whatever its output holds.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    lse = parts[0][1]
+    for _, other in parts[1:]:
+        lse = torch.logaddexp(lse, other)
+    total = torch.zeros_like(parts[0][0], dtype=torch.float32)
+    for o, part in parts:
+        weight = torch.exp(part - lse)[..., None]
+        total += torch.where(weight > 0, o.float() * weight, 0.0)
+    return total.to(parts[0][0].dtype), lse
+
+
+def with_learned_sink(o: Tensor, lse: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:
+    """A learned score per head (H,) joins the denominator of the softmax (gpt-oss)."""
+    joined = torch.logaddexp(lse, sink.float().view(1, -1, 1))
+    share = torch.exp(lse - joined)[..., None]
+    return torch.where(share > 0, o.float() * share, 0.0).to(o.dtype), joined

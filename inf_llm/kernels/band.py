@@ -1,0 +1,57 @@
+"""Which keys a query may see, said with three numbers instead of a (queries x keys) matrix."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Band:
+    """Query i stands at key index ``i + offset`` and sees keys at a distance in [near, far).
+
+    Attributes:
+        offset: key index of the first query.
+        near: least distance seen.
+        far: first distance no longer seen; None for no limit.
+    """
+
+    offset: int
+    near: int = 0
+    far: int | None = None
+
+    def visible(self, queries: int, keys: int, device: torch.device) -> Tensor:
+        """The rule as a boolean matrix (queries, keys)."""
+        key = torch.arange(keys, device=device)
+        distance = torch.arange(queries, device=device)[:, None] + self.offset - key
+        seen = distance >= self.near
+        if self.far is not None:
+            seen &= distance < self.far
+        return seen
+
+    def sees_nothing(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
+        """Which queries (queries,) see no key at all, or None when each sees one.
+
+        Kernels disagree about such rows (0, +inf, -inf or garbage), so none is asked.
+        """
+        newest = torch.arange(queries, device=device) + self.offset - self.near
+        blind = newest < 0
+        if self.far is not None:
+            blind |= newest + self.near - self.far + 1 >= keys
+        # Known on the host: the first query has the smallest range, the last one the latest.
+        first_blind = self.offset - self.near < 0
+        last_start = -1 if self.far is None else queries - 1 + self.offset - self.far + 1
+        return blind if first_blind or last_start >= keys else None
+
+
+@functools.lru_cache(maxsize=8)
+def additive_mask(
+    band: Band, queries: int, keys: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """The rule as a bias (queries, keys), 0 or -inf. Execution blocks repeat, so a few are kept."""
+    bias = torch.zeros(queries, keys, dtype=dtype, device=device)
+    return bias.masked_fill_(~band.visible(queries, keys, device), -math.inf)

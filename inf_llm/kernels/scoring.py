@@ -1,0 +1,20 @@
+"""How a score is made from a query and a key; part of every call of a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The model's own way to score.
+
+    Attributes:
+        scale: factor on q.k.
+        softcap: scores become ``softcap * tanh(score / softcap)`` where it is set (Gemma 2).
+        kernel: which kernel computes: "auto" or a name from `inf_llm.settings.KERNELS`.
+    """
+
+    scale: float
+    softcap: float | None = None
+    kernel: str = "auto"

@@ -1,0 +1,1 @@
+"""What is kept: windows, blocks, representatives, slots. Never a position, never a softmax."""

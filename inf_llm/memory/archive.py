@@ -1,0 +1,155 @@
+"""Sealed blocks and everything needed to find and fetch them, shared by all who hold some.
+
+A memory and its branches (beams, copies, sessions over one document) keep their blocks in one
+archive; what differs between them is only the table that says which blocks are whose.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inf_llm.memory.evict import POLICIES, Residency
+from inf_llm.memory.index import INDEXES, Found, Index
+from inf_llm.memory.store import Home, PageShape, Slots
+from inf_llm.settings import InfLLMSettings
+
+_HOST = torch.device("cpu")
+
+
+class Archive:
+    """One layer's sealed blocks.
+
+    Args:
+        settings: sizes, policy and index.
+        shape: what one block holds.
+        heads: query heads, H.
+        rows: batch rows that recall at once.
+        device: where attention computes.
+        slots: keep copies of recalled pages in `max_cached_block` slots per unit. By default on
+            every device but the CPU, where the home is as near as the slots would be and the
+            bookkeeping alone goes on, so that traffic can be predicted.
+    """
+
+    def __init__(
+        self,
+        settings: InfLLMSettings,
+        shape: PageShape,
+        heads: int,
+        rows: int,
+        device: torch.device,
+        slots: bool | None = None,
+    ) -> None:
+        self.shape = shape
+        self._heads = heads
+        self._perhead = settings.perhead
+        self._device = device
+        pinned = settings.pin_memory and device.type == "cuda"
+        self.home = Home(shape, _HOST, pinned)
+        index: Index = INDEXES.get("faiss" if settings.faiss else "torch")(settings.chunk_topk_calc)
+        self.index = index
+        self._settings = settings
+        self._together = 1 if settings.perhead else shape.heads
+        self._copies = slots if slots is not None else device.type != "cpu"
+        self._rows = 0
+        self.make_room(rows)
+
+    def make_room(self, rows: int) -> None:
+        """See that so many rows can recall at once; what was on the device is loaded anew."""
+        if rows <= self._rows:
+            return
+        settings = self._settings
+        places = rows * self.groups * settings.max_cached_block
+        policy = POLICIES.get(settings.cache_strategy)(settings.score_decay)
+        self._rows = rows
+        self.residency = Residency(places, policy, self._device)
+        self._slots: Slots | None = None
+        if self._copies:
+            pages = places * self._together
+            self._slots = Slots(self.home, pages, self._device, settings.async_global_stream)
+
+    @property
+    def groups(self) -> int:
+        """Choices per row, X: one for all heads together, or one per query head."""
+        return self._heads if self._perhead else 1
+
+    def add(self, k: Tensor, v: Tensor, representatives: Tensor) -> Tensor:
+        """Seal n blocks of every row.
+
+        Args:
+            k: keys (B, G, n, tokens, D), unrotated.
+            v: values (B, G, n, tokens, Dv).
+            representatives: (B, H, n, D).
+
+        Returns:
+            Their physical numbers (B, n), on the host.
+        """
+        B, _, n = k.shape[:3]
+        numbers = self.home.allocate(B * n)
+        self.home.write(numbers, k.transpose(1, 2).flatten(0, 1), v.transpose(1, 2).flatten(0, 1))
+        vectors = representatives.permute(0, 2, 1, 3).reshape(B * n, self.groups, -1)
+        self.index.put(numbers, vectors.transpose(0, 1))
+        return numbers.view(B, n)
+
+    def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
+        """Numbers and scores (B, X, topk) of the blocks nearest to query (B, H, D)."""
+        return self.index.search(query.reshape(query.shape[0], self.groups, -1), topk, total, table)
+
+    def fetch(self, blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values of physical blocks (B, X, k), on the computing device.
+
+        Returns:
+            Keys (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv) for Y = G key heads, or
+            Y = H query heads where each chose for itself; and the slots used, for `observed`.
+        """
+        units = self._units(blocks)
+        total = self.home.count * (self.shape.heads // self._together)
+        slots, missing = self.residency.admit(units.flatten(), total)
+        if self._slots is None:
+            k, v = self.home.read(self._pages(units).flatten())
+        else:
+            new, to = units.flatten()[missing], slots[missing]
+            spread = (1, 1, -1)
+            self._slots.load(
+                self._pages(new.view(spread)).flatten(), self._pages(to.view(spread)).flatten()
+            )
+            k, v = self._slots.read(self._pages(slots.view_as(units)).flatten())
+        rows, choices = blocks.shape[0], blocks.shape[2]
+        shape = (rows, -1, choices * self.shape.tokens)
+        k = k.view(*shape[:1], k.shape[0] // (rows * choices), shape[2], self.shape.key_width)
+        v = v.view(*shape[:1], v.shape[0] // (rows * choices), shape[2], self.shape.value_width)
+        return k, v, slots.view_as(units)
+
+    def _units(self, blocks: Tensor) -> Tensor:
+        """What travels together, (B, X, k): whole blocks, or the page a query head reads."""
+        if not self._perhead:
+            return blocks
+        head = torch.arange(self._heads, device=blocks.device)
+        shared = self._heads // self.shape.heads
+        return blocks * self.shape.heads + (head // shared)[:, None]
+
+    def _pages(self, units: Tensor) -> Tensor:
+        """Units (B, X, k) as pages (B, Y, k), key heads before choices."""
+        if self._together == 1:
+            return units
+        return units * self._together + torch.arange(self._together, device=units.device)[:, None]
+
+    def observed(self, slots: Tensor, mass: Tensor) -> None:
+        """Recalled units in `slots` (B, X, k) received attention mass (B, H, k)."""
+        if self._perhead:
+            self.residency.observed(slots.flatten(), mass.flatten())
+        else:
+            self.residency.observed(slots.flatten(), mass.sum(1).flatten())
+
+    def release(self, numbers: Tensor) -> None:
+        """Somebody no longer holds these blocks (n,)."""
+        gone = self.home.release(numbers)
+        if len(gone):
+            pages = self.shape.heads // self._together
+            units = gone if pages == 1 else (gone[:, None] * pages + torch.arange(pages)).flatten()
+            self.residency.forget(units)
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of the slots on the device."""
+        return 0 if self._slots is None else self._slots.nbytes

@@ -1,0 +1,305 @@
+"""What one layer remembers of some rows: sinks, the newest tokens, and sealed blocks.
+
+The memory knows *what* is kept and where it lies. It never sees a position or a softmax: keys come
+in as they are, streams it does not understand travel with them, and the attention above says how
+many of the newest tokens must stay and how much mass each received.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inf_llm.memory.archive import Archive
+from inf_llm.memory.recent import Recent
+from inf_llm.memory.represent import most_attended_mean
+from inf_llm.memory.stats import MemoryStats
+from inf_llm.memory.store import PageShape
+from inf_llm.settings import InfLLMSettings
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """Blocks brought back for one execution block.
+
+    Attributes:
+        blocks: their numbers in each row (B, X, k), ascending; X is 1, or H with `perhead`.
+        scores: what they scored (B, X, k), or None where every block was taken.
+        k: their keys (B, Y, k * block_size, D), Y key heads, or Y = H query heads with `perhead`.
+        v: their values (B, Y, k * block_size, Dv).
+        slots: where they are on the device (B, X, k).
+    """
+
+    blocks: Tensor
+    scores: Tensor | None
+    k: Tensor
+    v: Tensor
+    slots: Tensor
+
+
+class BlockMemory:
+    """Rows of equal length; see the module's text.
+
+    Args:
+        settings: sizes and policies.
+        keep: newest tokens that are never sealed.
+        slots: as for `Archive`.
+    """
+
+    def __init__(self, settings: InfLLMSettings, keep: int, slots: bool | None = None) -> None:
+        self._settings = settings
+        self._keep = keep
+        self._slots = slots
+        held = keep + settings.block_size + settings.exc_block_size
+        self.recent = Recent(held + held // 4, sums=("mass",))
+        self.sinks: tuple[Tensor, Tensor] | None = None  # (B, G, n, D), (B, G, n, Dv)
+        self.seen = 0
+        self._archive: Archive | None = None
+        self._table = Table()
+        self._latest: tuple[Tensor, Recalled] | None = None
+
+    @property
+    def blocks(self) -> int:
+        """Sealed blocks of every row."""
+        return len(self._table)
+
+    @property
+    def archive(self) -> Archive | None:
+        """Where the sealed blocks are; None before the first is sealed."""
+        return self._archive
+
+    def append(self, k: Tensor, v: Tensor, heads: int, **more: Tensor) -> None:
+        """New tokens: keys (B, G, L, D), values (B, G, L, Dv), and streams to keep beside them.
+
+        `heads` is the number of query heads, H, each of which counts mass for itself.
+        """
+        mass = k.new_zeros(k.shape[0], heads, k.shape[2], dtype=torch.float32)
+        self.recent.append(k=k, v=v, mass=mass, **more)
+        self.seen += k.shape[2]
+        if self.sinks is None:
+            self.sinks = k[:, :, :0], v[:, :, :0]
+
+    def recall(self, query: Tensor) -> Recalled | None:
+        """The blocks that match query (B, H, D) best; None while nothing is sealed."""
+        if self._archive is None or not self.blocks:
+            return None
+        topk = min(self._settings.topk, self.blocks)
+        table = self._table.numbers
+        if topk == self.blocks:
+            rows, groups = query.shape[0], self._archive.groups
+            blocks = torch.arange(topk, device=query.device).expand(rows, groups, topk)
+            scores = None
+        else:
+            blocks, scores = self._archive.search(query, topk, self.blocks, table)
+        return self._fetch(blocks, scores, table)
+
+    def _fetch(self, blocks: Tensor, scores: Tensor | None, table: Tensor | None) -> Recalled:
+        assert self._archive is not None
+        physical = blocks
+        if table is not None:
+            own = table.to(blocks.device)[:, None].expand(-1, blocks.shape[1], -1)
+            physical = own.gather(2, blocks)
+        k, v, slots = self._archive.fetch(physical)
+        recalled = Recalled(blocks, scores, k, v, slots)
+        self._latest = physical, recalled
+        return recalled
+
+    def observe(self, mass: Tensor) -> None:
+        """The newest T tokens received this much attention mass (B, H, T)."""
+        newest = mass.shape[2]
+        self.recent["mass"][:, :, len(self.recent) - newest :] += mass
+
+    @property
+    def watches_recalled(self) -> bool:
+        """Whether the eviction policy wants to know the mass that recalled blocks received."""
+        return self._archive is not None and self._archive.residency.policy.needs_mass
+
+    def observe_recalled(self, recalled: Recalled, mass: Tensor) -> None:
+        """The recalled tokens received this much attention mass (B, H, k * block_size)."""
+        assert self._archive is not None
+        per_block = mass.unflatten(2, (-1, self._settings.block_size)).sum(-1)
+        self._archive.observed(recalled.slots, per_block)
+
+    def settle(self) -> None:
+        """Let go of tokens that must no longer stay: the first become sinks, then blocks."""
+        left = len(self.recent) - self._keep
+        if left <= 0:
+            return
+        left -= self._fill_sinks(left)
+        whole = left // self._settings.block_size
+        if whole:
+            self._seal(whole)
+
+    def _fill_sinks(self, left: int) -> int:
+        assert self.sinks is not None
+        sink_k, sink_v = self.sinks
+        taken = min(self._settings.n_init - sink_k.shape[2], left)
+        if taken > 0:
+            k, v = self.recent["k"][:, :, :taken], self.recent["v"][:, :, :taken]
+            self.sinks = torch.cat((sink_k, k), 2), torch.cat((sink_v, v), 2)
+            self.recent.drop(taken)
+        return taken
+
+    def _seal(self, count: int) -> None:
+        """Make the oldest tokens into `count` blocks."""
+        size = self._settings.block_size
+        k, v, mass = (
+            self.recent[stream][:, :, : count * size].unflatten(2, (count, size))
+            for stream in ("k", "v", "mass")
+        )
+        if self._archive is None:
+            self._archive = self._open_archive(k, v, mass.shape[1])
+            self._table.archive = self._archive
+        representatives = most_attended_mean(k, mass, self._settings.repr_topk)
+        self._table.add(self._archive.add(k, v, representatives))
+        self.recent.drop(count * size)
+
+    def _open_archive(self, k: Tensor, v: Tensor, heads: int) -> Archive:
+        shape = PageShape(k.shape[1], k.shape[3], k.shape[4], v.shape[4], k.dtype)
+        return Archive(self._settings, shape, heads, k.shape[0], k.device, self._slots)
+
+    def fork(self) -> BlockMemory:
+        """A branch that goes on by itself; sealed blocks are shared, not copied."""
+        twin = copy.copy(self)
+        twin.recent = self.recent.fork()
+        twin._table = self._table.fork()
+        twin._latest = None
+        return twin
+
+    def mark(self) -> BlockMemory:
+        """The state now, for `restore`; only tokens added later may be forgotten."""
+        twin = copy.copy(self)
+        twin.recent = self.recent.mark()
+        twin._table = self._table.mark()
+        return twin
+
+    def restore(self, mark: BlockMemory) -> None:
+        """Forget everything since `mark`."""
+        table, archive = self._table, self._archive
+        self.__dict__.update(mark.__dict__)
+        self._table, self._archive = table, archive
+        self._table.cut(len(mark._table))
+        self._latest = None
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Rows become the given ones (a 1-D index; rows may repeat or vanish)."""
+        self.recent.select_rows(rows)
+        if self.sinks is not None:
+            sink_k, sink_v = self.sinks
+            rows = rows.to(sink_k.device)
+            self.sinks = sink_k.index_select(0, rows), sink_v.index_select(0, rows)
+        self._table.select_rows(rows.cpu())
+        if self._archive is not None:
+            self._archive.make_room(len(rows))
+        self._latest = None
+
+    def stats(self) -> MemoryStats:
+        """What is held and what recalling cost so far."""
+        sinks = sum(tensor.nbytes for tensor in self.sinks or ())
+        archive = self._archive
+        if archive is None:
+            return MemoryStats(self.seen, device_bytes=self.recent.nbytes + sinks)
+        recalled = archive.slot_bytes
+        if not recalled and self._latest is not None:
+            recalled = self._latest[1].k.nbytes + self._latest[1].v.nbytes
+        traffic = archive.residency.traffic
+        return MemoryStats(
+            tokens=self.seen,
+            blocks=self.blocks,
+            device_bytes=self.recent.nbytes + sinks + recalled,
+            host_bytes=archive.home.nbytes,
+            index_bytes=archive.index.nbytes,
+            hits=int(traffic.hits),
+            misses=int(traffic.misses),
+            loads=int(traffic.misses),
+            evictions=int(traffic.evictions),
+        )
+
+
+class Table:
+    """Which physical block each block of each row is: (B, N), held until this table is gone."""
+
+    def __init__(self) -> None:
+        self.archive: Archive | None = None
+        self._state: list[Tensor] = [torch.empty(1, 0, dtype=torch.int64)]
+        self._count = 0
+        self._plain = True
+        self._finalizer: weakref.finalize | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def numbers(self) -> Tensor | None:
+        """(B, N) on the host; None where every row's blocks are simply 0 to N - 1."""
+        return None if self._plain else self._state[0][:, : self._count]
+
+    def add(self, numbers: Tensor) -> None:
+        """Blocks (B, n), held already, follow those that are there."""
+        rows, count = numbers.shape
+        room = self._state[0]
+        if self._count + count > room.shape[1]:
+            fresh = torch.empty(rows, max(64, 2 * (self._count + count)), dtype=torch.int64)
+            if self._count:
+                fresh[:, : self._count] = room[:, : self._count]
+            self._state[0] = fresh
+        following = torch.arange(self._count, self._count + count)
+        self._plain = self._plain and rows == 1 and torch.equal(numbers[0], following)
+        self._state[0][:, self._count : self._count + count] = numbers
+        self._count += count
+        self._watch()
+
+    def _watch(self) -> None:
+        """Release what is held when this table is garbage."""
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self._finalizer = weakref.finalize(self, _release, self.archive, self._held())
+        self._finalizer.atexit = False
+
+    def _held(self) -> Tensor:
+        return self._state[0][:, : self._count]
+
+    def fork(self) -> Table:
+        """Another holder of the same blocks."""
+        twin = Table()
+        twin.archive, twin._count, twin._plain = self.archive, self._count, self._plain
+        twin._state = [self._state[0].clone()]
+        if self.archive is not None and self._count:
+            self.archive.home.hold(twin._held().flatten())
+            twin._watch()
+        return twin
+
+    def mark(self) -> Table:
+        """A note of the length now; holds nothing."""
+        twin = Table()
+        twin._count = self._count
+        return twin
+
+    def cut(self, count: int) -> None:
+        """Let go of all blocks after the first `count` of each row."""
+        if count == self._count:
+            return
+        gone = self._state[0][:, count : self._count].flatten()
+        self._count = count
+        self._watch()
+        if self.archive is not None:
+            self.archive.release(gone)
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Rows become the given ones."""
+        if not self._count or self.archive is None:
+            return
+        before = self._held().flatten()
+        self._state[0] = self._state[0].index_select(0, rows)
+        self._plain = self._plain and len(rows) == 1
+        self.archive.home.hold(self._held().flatten())
+        self._watch()
+        self.archive.release(before)
+
+
+def _release(archive: Archive, numbers: Tensor) -> None:
+    archive.release(numbers.flatten())

@@ -1,0 +1,28 @@
+"""What stands for a block when blocks are compared with a query."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def most_attended_mean(k: Tensor, mass: Tensor, tokens: int) -> Tensor:
+    """Mean unrotated key of the tokens of each block that received the most attention.
+
+    The rule of InfLLM (Xiao et al., 2024), section 3.2, applied per query head.
+
+    Args:
+        k: keys of n blocks (B, G, n, block, D), unrotated.
+        mass: attention mass their tokens received (B, H, n, block).
+        tokens: how many tokens represent a block.
+
+    Returns:
+        Representatives (B, H, n, D) in k's dtype.
+    """
+    B, G, n, block, D = k.shape
+    H = mass.shape[1]
+    if tokens == block:
+        return k.float().mean(3).to(k.dtype).repeat_interleave(H // G, 1)
+    best = mass.topk(tokens, dim=-1, sorted=False).indices  # (B, H, n, tokens)
+    best = best.view(B, G, H // G, n, tokens, 1).expand(-1, -1, -1, -1, -1, D)
+    keys = k.unsqueeze(2).expand(B, G, H // G, n, block, D).gather(4, best)
+    return keys.float().mean(4).to(k.dtype).reshape(B, H, n, D)

@@ -1,0 +1,181 @@
+"""Where sealed blocks live: a home in large slabs, and slots on the device for those in use.
+
+A block has a physical number. Its keys and values are kept as one *page* per key head, so that a
+row can recall whole blocks and a single head can recall its own pages from the same home. Nothing
+here knows rows, order or meaning; a block is freed when nobody holds it any more.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_SLAB_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class PageShape:
+    """What one block holds: `heads` pages of `tokens` keys and values."""
+
+    heads: int
+    tokens: int
+    key_width: int
+    value_width: int
+    dtype: torch.dtype
+
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of one block, keys and values of all heads."""
+        width = self.key_width + self.value_width
+        return self.heads * self.tokens * width * self.dtype.itemsize
+
+
+class Home:
+    """All sealed blocks, in slabs of equal size that are never moved.
+
+    Args:
+        shape: what one block holds.
+        device: where the slabs are, host memory as a rule.
+        pinned: page-locked, so that a GPU can copy from it without waiting.
+    """
+
+    def __init__(self, shape: PageShape, device: torch.device, pinned: bool) -> None:
+        self.shape = shape
+        self._device = device
+        self._pinned = pinned
+        self._per_slab = max(1, _SLAB_BYTES // shape.block_bytes)
+        self._slabs: list[tuple[Tensor, Tensor]] = []
+        self._held = torch.zeros(0, dtype=torch.int32)  # holders of every block
+        self._free: list[int] = []
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def allocate(self, count: int) -> Tensor:
+        """Numbers (count,) of blocks that are free, ascending; the caller holds each once."""
+        with self._lock:
+            reused = sorted(self._free[-count:]) if self._free else []
+            del self._free[len(self._free) - len(reused) :]
+            fresh = count - len(reused)
+            numbers = torch.tensor(
+                reused + list(range(self.count, self.count + fresh)), dtype=torch.int64
+            )
+            self.count += fresh
+            while len(self._slabs) * self._per_slab < self.count:
+                self._add_slab()
+            self._held[numbers] += 1
+        return numbers
+
+    def _add_slab(self) -> None:
+        shape, rows = self.shape, self._per_slab * self.shape.heads
+        self._slabs.append(
+            (
+                self._empty(rows, shape.tokens * shape.key_width),
+                self._empty(rows, shape.tokens * shape.value_width),
+            )
+        )
+        room = len(self._slabs) * self._per_slab
+        self._held = torch.cat((self._held, self._held.new_zeros(room - len(self._held))))
+
+    def _empty(self, rows: int, width: int) -> Tensor:
+        return torch.empty(
+            rows, width, dtype=self.shape.dtype, device=self._device, pin_memory=self._pinned
+        )
+
+    def hold(self, numbers: Tensor) -> None:
+        """One more holder for each of these blocks; a number may stand there several times."""
+        with self._lock:
+            self._held.index_add_(0, numbers, torch.ones_like(numbers, dtype=torch.int32))
+
+    def release(self, numbers: Tensor) -> Tensor:
+        """One holder less for each; the blocks (n,) that nobody holds now are free again."""
+        with self._lock:
+            self._held.index_add_(0, numbers, -torch.ones_like(numbers, dtype=torch.int32))
+            touched = numbers.unique()
+            gone = touched[self._held[touched] == 0]
+            self._free.extend(gone.tolist())
+        return gone
+
+    @property
+    def used(self) -> int:
+        """Blocks that somebody holds."""
+        return self.count - len(self._free)
+
+    def write(self, numbers: Tensor, k: Tensor, v: Tensor) -> None:
+        """Fill blocks (n,) with keys (n, G, tokens, D) and values (n, G, tokens, Dv)."""
+        heads = self.shape.heads
+        slab_of = numbers // self._per_slab
+        for slab in slab_of.unique().tolist():
+            here = slab_of == slab
+            local = numbers[here] - slab * self._per_slab
+            for target, source in zip(self._slabs[slab], (k, v), strict=True):
+                blocks = target.view(self._per_slab, heads, *source.shape[2:])
+                chosen = source[here.to(source.device)]
+                if int(local[-1]) - int(local[0]) + 1 == len(local):
+                    blocks[int(local[0]) : int(local[-1]) + 1].copy_(chosen)
+                else:
+                    blocks[local] = chosen.to(blocks.device)
+
+    def read(self, pages: Tensor) -> tuple[Tensor, Tensor]:
+        """Pages (n,) as rows: keys (n, tokens * D) and values (n, tokens * Dv)."""
+        if len(self._slabs) == 1:
+            k, v = self._slabs[0]
+            return k.index_select(0, pages), v.index_select(0, pages)
+        rows = self._per_slab * self.shape.heads
+        slab_of = pages // rows
+        k, v = (slab.new_empty(len(pages), slab.shape[1]) for slab in self._slabs[0])
+        for slab in slab_of.unique().tolist():
+            at = (slab_of == slab).nonzero()[:, 0]
+            local = pages[at] - slab * rows
+            k[at] = self._slabs[slab][0].index_select(0, local)
+            v[at] = self._slabs[slab][1].index_select(0, local)
+        return k, v
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the blocks that somebody holds."""
+        return self.used * self.shape.block_bytes
+
+
+class Slots:
+    """Room on the device for a fixed number of pages, filled from the home.
+
+    Args:
+        home: where pages come from.
+        pages: how many fit.
+        device: where they are.
+        overlap: copy on a stream of its own, so that computing need not wait.
+    """
+
+    def __init__(self, home: Home, pages: int, device: torch.device, overlap: bool) -> None:
+        shape = home.shape
+        self._home = home
+        self._k = torch.empty(
+            pages, shape.tokens * shape.key_width, dtype=shape.dtype, device=device
+        )
+        self._v = torch.empty(
+            pages, shape.tokens * shape.value_width, dtype=shape.dtype, device=device
+        )
+        self._stream = torch.cuda.Stream(device) if overlap and device.type == "cuda" else None
+
+    def load(self, pages: Tensor, places: Tensor) -> None:
+        """Copy pages (n,) of the home to places (n,) here."""
+        if not len(pages):
+            return
+        k, v = self._home.read(pages.to("cpu"))
+        with torch.cuda.stream(self._stream):
+            self._k[places] = k.to(self._k.device, non_blocking=True)
+            self._v[places] = v.to(self._v.device, non_blocking=True)
+
+    def read(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """What is at places (n,), as rows of pages, once copies under way have arrived."""
+        if self._stream is not None:
+            torch.cuda.current_stream(self._k.device).wait_stream(self._stream)
+        return self._k.index_select(0, places), self._v.index_select(0, places)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the room."""
+        return self._k.nbytes + self._v.nbytes

@@ -1,0 +1,120 @@
+"""Rotary position embedding, applied by us and not by the model, so that a key can stand anywhere.
+
+Keys reach the memory unrotated. A key in the local window is rotated at its own position, a far
+query at one fixed distance. Angles are computed in float64: at position 10^7 a float32 product of
+position and frequency is off by half a radian.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Table = tuple[Tensor, Tensor]
+"""Cosines and sines, each (L, R) in float32: one row per position, one column per rotated pair."""
+
+
+_TABLES_KEPT = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Rope:
+    """How one layer rotates its queries and keys.
+
+    Attributes:
+        frequencies: (R,) float64, radians per position of each rotated pair, already scaled;
+            empty for a layer without rotary positions.
+        amplitude: factor on the rotated dimensions (YaRN and longrope use one other than 1).
+        start: first rotated dimension of a head.
+        interleaved: pairs are neighbours (2i, 2i+1) rather than halves (i, i + R).
+    """
+
+    frequencies: Tensor
+    amplitude: float = 1.0
+    start: int = 0
+    interleaved: bool = False
+    _latest: dict[tuple[int, int, torch.device], Table] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_base(cls, head_dim: int, base: float, distance_scale: float = 1.0) -> Rope:
+        """The plain rotation of Su et al. (2021), over the whole head in halves."""
+        pairs = torch.arange(head_dim // 2, dtype=torch.float64)
+        return cls(distance_scale * base ** (-pairs / (head_dim // 2)))
+
+    @classmethod
+    def none(cls) -> Rope:
+        """No rotation at all: a layer without positions."""
+        return cls(torch.empty(0, dtype=torch.float64))
+
+    def rescaled(self, base: float | None, distance_scale: float) -> Rope:
+        """The same layout with another base, and every position multiplied by `distance_scale`."""
+        frequencies = self.frequencies
+        if base is not None and self.pairs:
+            pairs = torch.arange(self.pairs, dtype=torch.float64)
+            frequencies = frequencies.sign() * base ** (-pairs / self.pairs)
+        return dataclasses.replace(self, frequencies=frequencies * distance_scale, _latest={})
+
+    @property
+    def pairs(self) -> int:
+        """Number of rotated pairs, R."""
+        return self.frequencies.shape[0]
+
+    def table(self, first: int, count: int, device: torch.device) -> Table:
+        """Cosines and sines (count, R) for positions `first` to `first + count - 1`.
+
+        The latest few are kept: the layers of a model ask for the same ones in turn.
+        """
+        key = (first, count, device)
+        table = self._latest.get(key)
+        if table is None:
+            table = self._compute(first, count, device)
+            if len(self._latest) >= _TABLES_KEPT:
+                self._latest.clear()
+            self._latest[key] = table
+        return table
+
+    def _compute(self, first: int, count: int, device: torch.device) -> Table:
+        exact = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+        positions = torch.arange(first, first + count, dtype=torch.float64, device=exact)
+        angles = positions[:, None] * self.frequencies.to(exact)
+        return (
+            (angles.cos() * self.amplitude).float().to(device),
+            (angles.sin() * self.amplitude).float().to(device),
+        )
+
+    def rotate(self, x: Tensor, first: int) -> Tensor:
+        """`x` (..., L, D) with its L tokens standing at `first`, `first + 1`, ..."""
+        return self._turn(x, self.table(first, x.shape[-2], x.device)) if self.pairs else x
+
+    def rotate_to(self, x: Tensor, position: int) -> Tensor:
+        """`x` (..., L, D) with all its tokens standing at one `position`."""
+        return self._turn(x, self.table(position, 1, x.device)) if self.pairs else x
+
+    def rotate_far(self, q: Tensor, distance: int) -> Tensor:
+        """Queries (..., L, D) as they meet *unrotated* keys, all at the same `distance`.
+
+        A rotated key would carry the amplitude too; since the keys stay as they are, the query
+        takes both factors.
+        """
+        if not self.pairs:
+            return q
+        cos, sin = self.table(distance, 1, q.device)
+        return self._turn(q, (cos * self.amplitude, sin * self.amplitude))
+
+    def _turn(self, x: Tensor, table: Table) -> Tensor:
+        cos, sin = table
+        end = self.start + 2 * self.pairs
+        span = x[..., self.start : end].float()
+        if self.interleaved:
+            a, b = span[..., ::2], span[..., 1::2]
+            turned = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+        else:
+            a, b = span.chunk(2, -1)
+            turned = torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+        turned = turned.to(x.dtype)
+        if self.start == 0 and end == x.shape[-1]:
+            return turned
+        return torch.cat((x[..., : self.start], turned, x[..., end:]), -1)

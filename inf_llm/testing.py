@@ -1,0 +1,101 @@
+"""Run one attention layer on given queries, keys and values, without a model.
+
+For tests and for comparing with other implementations: `replay` feeds tensors as a model would and
+returns the outputs and, for inf-llm, the blocks that were recalled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.attention import ATTENTION_TYPES
+from inf_llm.attention.base import LayerAttention, Rule
+from inf_llm.attention.inf_llm import InfLLMAttention
+from inf_llm.errors import SettingsError
+from inf_llm.kernels import Scoring
+from inf_llm.rope import Rope
+from inf_llm.settings import make_settings
+
+
+@dataclass
+class Replay:
+    """What came out.
+
+    Attributes:
+        o: outputs (B, H, N, Dv).
+        topk: for inf-llm, per execution block, one ascending list of block numbers per unit
+            (row by row; head by head within a row where `perhead` is set); else None.
+        layer: the attention object as it stood at the end.
+    """
+
+    o: Tensor
+    topk: list[list[list[int]]] | None
+    layer: LayerAttention = field(repr=False)
+
+
+@torch.no_grad()
+def replay(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    feeds: Sequence[int],
+    kind: str,
+    base: float = 10000.0,
+    distance_scale: float = 1.0,
+    **settings: Any,
+) -> Replay:
+    """Feed one layer `feeds[0]`, `feeds[1]`, ... tokens in turn.
+
+    Args:
+        q: queries (B, H, N, D), unrotated.
+        k: keys (B, G, N, D), unrotated.
+        v: values (B, G, N, Dv).
+        feeds: lengths of successive forward calls; they add up to N.
+        kind: attention type.
+        base: RoPE base.
+        distance_scale: factor on positions.
+        **settings: settings of the attention type.
+
+    Raises:
+        SettingsError: a setting is not allowed, or the feeds do not add up to N.
+    """
+    length = q.shape[2]
+    if sum(feeds) != length or min(feeds, default=1) < 1:
+        raise SettingsError(
+            f"feeds = {list(feeds)} must be positive and add up to the {length} tokens given",
+            "feeds",
+        )
+    chosen = make_settings(kind, **settings)
+    rope = Rope.from_base(q.shape[-1], base, distance_scale)
+    layer: LayerAttention = ATTENTION_TYPES.get(chosen.type)(rope, chosen)
+    rule = Rule(Scoring(q.shape[-1] ** -0.5, kernel=chosen.kernel))
+    recalls = _record_recalls(layer) if isinstance(layer, InfLLMAttention) else None
+    outputs = [
+        layer.attend(*part, rule)
+        for part in zip(*(x.split(list(feeds), 2) for x in (q, k, v)), strict=True)
+    ]
+    return Replay(torch.cat(outputs, 2), recalls, layer)
+
+
+def _record_recalls(layer: InfLLMAttention) -> list[list[list[int]]]:
+    """A list that grows by one entry, a list per unit, with every execution block of `layer`."""
+    recalls: list[list[list[int]]] = []
+    execute = layer._execute
+
+    def recording(q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
+        o = execute(q, k, v, rule)
+        groups = q.shape[1] if layer.settings.perhead else 1
+        if layer.recalled is None:
+            recalls.append([[] for _ in range(q.shape[0] * groups)])
+        else:
+            recalls.append(layer.recalled.blocks.flatten(0, 1).tolist())
+        return o
+
+    layer._execute = recording  # type: ignore[method-assign]
+    return recalls
