@@ -11,33 +11,13 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from inf_llm.checks import at_least, one_of, require, typed, unknown_key
 from inf_llm.errors import SettingsError
 from inf_llm.registry import nearest
 
 EVICTION_POLICIES = ("lru", "fifo", "lru-s")
 NATIVE_WINDOW = ("keep", "override")
 KERNELS = ("auto", "reference", "fused", "triton", "varlen", "flash")
-
-
-def _require(holds: bool, key: str, message: str) -> None:
-    if not holds:
-        raise SettingsError(message, key)
-
-
-def _at_least(settings: object, least: float, *keys: str) -> None:
-    for key in keys:
-        value = getattr(settings, key)
-        _require(value >= least, key, f"{key} = {value} is too small: at least {least} is needed")
-
-
-def _one_of(settings: object, key: str, accepted: tuple[str, ...]) -> None:
-    value = getattr(settings, key)
-    hint = nearest(str(value), accepted)
-    _require(
-        value in accepted,
-        key,
-        f"{key} = {value!r} is not known; {hint}accepted: {', '.join(accepted)}",
-    )
 
 
 @dataclass(frozen=True)
@@ -59,17 +39,19 @@ class OriginSettings:
     kernel: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.base is not None:
-            _require(
-                self.base > 1, "base", f"base = {self.base} is too small: more than 1 is needed"
-            )
-        _require(
+        typed(self)
+        require(
+            self.base is None or self.base > 1,
+            "base",
+            f"base = {self.base} is too small: more than 1 is needed",
+        )
+        require(
             self.distance_scale > 0,
             "distance_scale",
             f"distance_scale = {self.distance_scale} is not allowed: more than 0 is needed",
         )
-        _one_of(self, "kernel", KERNELS)
-        _require(
+        one_of(self, "kernel", KERNELS)
+        require(
             not (self.fattn and self.kernel == "reference"),
             "kernel",
             "kernel = 'reference' contradicts fattn = true: "
@@ -94,9 +76,9 @@ class WindowSettings(OriginSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, 0, "n_init")
-        _at_least(self, 1, "n_local")
-        _one_of(self, "native_window", NATIVE_WINDOW)
+        at_least(self, 0, "n_init")
+        at_least(self, 1, "n_local")
+        one_of(self, "native_window", NATIVE_WINDOW)
 
 
 @dataclass(frozen=True)
@@ -152,14 +134,20 @@ class InfLLMSettings(WindowSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, 1, "block_size", "topk", "repr_topk", "max_cached_block", "exc_block_size")
+        at_least(self, 1, "block_size", "topk", "repr_topk", "max_cached_block", "exc_block_size")
         if self.chunk_topk_calc is not None:
-            _at_least(self, 1, "chunk_topk_calc")
-        _one_of(self, "cache_strategy", EVICTION_POLICIES)
-        _require(
+            at_least(self, 1, "chunk_topk_calc")
+        one_of(self, "cache_strategy", EVICTION_POLICIES)
+        require(
             0 <= self.score_decay <= 1,
             "score_decay",
             f"score_decay = {self.score_decay} is out of range: it is a factor from 0 to 1",
+        )
+        require(
+            self.cache_strategy == "lru-s" or self.score_decay == InfLLMSettings.score_decay,
+            "score_decay",
+            f"score_decay = {self.score_decay} has no effect with cache_strategy = "
+            f"{self.cache_strategy!r}: leave it out, or set cache_strategy to 'lru-s'",
         )
         self._require_order("repr_topk", "block_size", "a block is represented by its own tokens")
         self._require_order("exc_block_size", "n_local", "an execution block must fit the window")
@@ -167,7 +155,7 @@ class InfLLMSettings(WindowSettings):
 
     def _require_order(self, low: str, high: str, because: str) -> None:
         small, large = getattr(self, low), getattr(self, high)
-        _require(
+        require(
             small <= large,
             low,
             f"{low} = {small} is more than {high} = {large}, but {because}: "
@@ -176,10 +164,13 @@ class InfLLMSettings(WindowSettings):
 
 
 SETTINGS: dict[str, type[OriginSettings]] = {
-    cls.type: cls
-    for cls in (OriginSettings, InfiniteLMSettings, StreamLMSettings, InfLLMSettings)
+    cls.type: cls for cls in (OriginSettings, InfiniteLMSettings, StreamLMSettings, InfLLMSettings)
 }
-_OTHER_SPELLINGS = {"stream-llm": "stream-lm", "streaming-llm": "stream-lm", "lm-infinite": "infinite-lm"}
+_OTHER_SPELLINGS = {
+    "stream-llm": "stream-lm",
+    "streaming-llm": "stream-lm",
+    "lm-infinite": "infinite-lm",
+}
 
 
 def settings_class(type_name: str) -> type[OriginSettings]:
@@ -217,5 +208,4 @@ def _unknown_key(key: str, cls: type[OriginSettings], known: set[str]) -> str:
     ]
     if owners:
         return f"{key} has no effect with type {cls.type!r}; it belongs to {', '.join(owners)}"
-    accepted = ", ".join(sorted(known))
-    return f"{key} is not a setting of {cls.type!r}; {nearest(key, known)}accepted: {accepted}"
+    return unknown_key(key, known, f"type {cls.type!r}")
