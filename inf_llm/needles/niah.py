@@ -88,7 +88,7 @@ class KeyedNeedles(Family):
 
     def _others(self, rng: random.Random, n: int, taken: set[str]) -> list[str]:
         """`n` needles of other keys, one a line."""
-        lines = []
+        lines: list[str] = []
         while len(lines) < n:
             key, value = _one(rng, self.key_kind), _one(rng, self.value_kind)
             if key not in taken:

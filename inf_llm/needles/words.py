@@ -6,8 +6,8 @@ import random
 import string
 import uuid
 
-ADJECTIVES = tuple(
-    """able amber ancient ardent autumn azure bitter blunt bold brave brief bright brisk broad
+_ADJECTIVES = """
+    able amber ancient ardent autumn azure bitter blunt bold brave brief bright brisk broad
     bronze calm candid careful cheerful civil clean clear clever coastal cold copper coral cosy
     crimson crisp curious dapper daring dark deep dense distant dusty eager early earnest eastern
     easy elder elegant empty even faint fair fancy fast fertile fierce final fleet fluent fond
@@ -20,10 +20,9 @@ ADJECTIVES = tuple(
     shy silent silver simple sleek slender slow smooth sober soft solemn solid southern spare
     stable stark steady stern still stout strange strict strong subtle sunny supple swift tall
     tame tender thick thin thorough tidy tiny tough tranquil true urban usual vague valiant vast
-    velvet vivid warm wary western white wide wild winding wintry wise witty woven young""".split()
-)
-NOUNS = tuple(
-    """acorn alcove anchor anvil apple apron arch arrow atlas attic badge badger bakery banner
+    velvet vivid warm wary western white wide wild winding wintry wise witty woven young"""
+_NOUNS = """
+    acorn alcove anchor anvil apple apron arch arrow atlas attic badge badger bakery banner
     barley barn barrel basin basket beacon beaver bell bench berry birch blanket blossom boat
     bonnet bottle boulder bowl bramble branch brick bridge brook broom bucket buckle button cabin
     camel candle canoe canvas canyon carpet castle cedar cellar chain chair chalk chapel cherry
@@ -40,16 +39,18 @@ NOUNS = tuple(
     sail salmon satchel shell shield shore spade sparrow spindle spoon spring stable staircase
     statue stone stream summit sundial swallow table temple thimble thistle tiger timber torch
     tower trail trumpet tulip tunnel turnip valley vessel village violin walnut warbler wheel
-    whistle willow window wren yarrow zephyr""".split()
-)
+    whistle willow window wren yarrow zephyr"""
+ADJECTIVES = tuple(_ADJECTIVES.split())
+NOUNS = tuple(_NOUNS.split())
 
 
 def words(rng: random.Random, n: int) -> list[str]:
     """`n` different words: single ones while they last, then adjective-noun pairs."""
     single = sorted({*ADJECTIVES, *NOUNS})
+    rng.shuffle(single)
     if n <= len(single):
-        return rng.sample(single, n)
-    return rng.sample([*single, *_pairs(n - len(single))], n)
+        return single[:n]
+    return single + names(rng, n - len(single))
 
 
 def names(rng: random.Random, n: int) -> list[str]:

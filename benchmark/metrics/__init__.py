@@ -1,0 +1,1 @@
+"""Scores of one prediction, each by its benchmark's own definition."""

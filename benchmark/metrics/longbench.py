@@ -1,0 +1,177 @@
+"""LongBench's metrics, by its own scorer's definition (github.com/THUDM/LongBench).
+
+Each function scores a prediction against one accepted answer; `score` takes the best of them, as
+the official scorer does, and cuts the four few-shot tasks at their first line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+from benchmark.metrics.text import english_f1, normalize_chinese, overlap_f1
+from benchmark.optional import need, need_jieba
+from inf_llm.errors import SettingsError
+
+Classes = Sequence[str] | None
+
+# Few-shot tasks: a model goes on with further examples, so only the first line counts.
+FIRST_LINE = frozenset({"trec", "triviaqa", "samsum", "lsht"})
+
+SIMILARITIES = ("difflib", "rapidfuzz")
+
+
+def qa_f1(prediction: str, answer: str, classes: Classes = None) -> float:
+    """Word F1 after SQuAD's normalisation."""
+    return english_f1(prediction, answer)
+
+
+def qa_f1_chinese(prediction: str, answer: str, classes: Classes = None) -> float:
+    """F1 of jieba's words, each normalised, empty ones left out."""
+    return overlap_f1(_chinese_words(prediction), _chinese_words(answer))
+
+
+def rouge_l(prediction: str, answer: str, classes: Classes = None) -> float:
+    """ROUGE-L's F of the `rouge` package: summary level, over sets of words.
+
+    Whatever makes that package fail counts 0, as officially: an empty text, a text without a
+    word, and a sentence so long that its recursion ends.
+    """
+    scorer = need("rouge", "ROUGE-L").Rouge(metrics=["rouge-l"])
+    try:
+        return float(scorer.get_scores([prediction], [answer], avg=True)["rouge-l"]["f"])
+    except (ValueError, RecursionError, AssertionError, ZeroDivisionError):
+        return 0.0
+
+
+def rouge_l_chinese(prediction: str, answer: str, classes: Classes = None) -> float:
+    """ROUGE-L over jieba's words."""
+    cut = need_jieba("Chinese ROUGE-L").cut
+    return rouge_l(" ".join(cut(prediction)), " ".join(cut(answer)))
+
+
+def classification(prediction: str, answer: str, classes: Classes = None) -> float:
+    """One over the number of class names found in the prediction, if the answer is among them.
+
+    Names that are a part of the answer are dropped first, in the official way: the list shrinks
+    while it is walked, so the name behind a dropped one is not looked at.
+    """
+    found = [name for name in classes or () if name in prediction]
+    i = 0
+    while i < len(found):
+        if found[i] in answer and found[i] != answer:
+            # list.remove() takes the first equal name, which may stand before i.
+            found.remove(found[i])
+        i += 1
+    return 1.0 / len(found) if answer in found else 0.0
+
+
+def retrieval(prediction: str, answer: str, classes: Classes = None) -> float:
+    """The share of the numbers in the prediction that are the answer's paragraph number."""
+    return _share_of_numbers(prediction, _number_behind("Paragraph ", answer))
+
+
+def retrieval_chinese(prediction: str, answer: str, classes: Classes = None) -> float:
+    """As `retrieval`, for answers that read 段落N."""
+    return _share_of_numbers(prediction, _number_behind("段落", answer))
+
+
+def count(prediction: str, answer: str, classes: Classes = None) -> float:
+    """The share of the numbers in the prediction that equal the answer, as written."""
+    return _share_of_numbers(prediction, str(answer))
+
+
+def code_similarity(prediction: str, answer: str, classes: Classes = None) -> float:
+    """Similarity of the first line of code to the answer, in whole percents, by `difflib`.
+
+    The official scorer calls fuzzywuzzy's `ratio`, which is difflib's unless python-Levenshtein
+    is there; see `code_similarity_rapidfuzz` for that variant.
+    """
+    line = _first_line_of_code(prediction)
+    if line == answer:
+        return 1.0
+    return round(100 * SequenceMatcher(None, line, answer).ratio()) / 100
+
+
+def code_similarity_rapidfuzz(prediction: str, answer: str, classes: Classes = None) -> float:
+    """The same by edit distance: what fuzzywuzzy gives where python-Levenshtein is installed."""
+    line = _first_line_of_code(prediction)
+    if line == answer:
+        return 1.0
+    ratio = need("rapidfuzz.fuzz", "rapidfuzz code similarity").ratio
+    return round(ratio(line, answer)) / 100
+
+
+def _chinese_words(text: str) -> list[str]:
+    words = (normalize_chinese(word) for word in need_jieba("Chinese F1").cut(text))
+    return [word for word in words if word]
+
+
+def _number_behind(lead: str, answer: str) -> str:
+    found = re.search(lead + r"(\d+)", answer)
+    if found is None:
+        raise SettingsError(f"answer {answer!r} is malformed: it must read {lead + '<number>'!r}")
+    return found.group(1)
+
+
+def _share_of_numbers(prediction: str, wanted: str) -> float:
+    numbers = re.findall(r"\d+", prediction)
+    return numbers.count(wanted) / len(numbers) if numbers else 0.0
+
+
+def _first_line_of_code(prediction: str) -> str:
+    """The first line without a fence or a comment mark; nothing if there is none."""
+    for line in prediction.lstrip("\n").split("\n"):
+        if not any(mark in line for mark in ("`", "#", "//")):
+            return line
+    return ""
+
+
+METRICS: dict[str, Callable[[str, str, Classes], float]] = {
+    "narrativeqa": qa_f1,
+    "qasper": qa_f1,
+    "multifieldqa_en": qa_f1,
+    "multifieldqa_zh": qa_f1_chinese,
+    "hotpotqa": qa_f1,
+    "2wikimqa": qa_f1,
+    "musique": qa_f1,
+    "dureader": rouge_l_chinese,
+    "gov_report": rouge_l,
+    "qmsum": rouge_l,
+    "multi_news": rouge_l,
+    "vcsum": rouge_l_chinese,
+    "trec": classification,
+    "triviaqa": qa_f1,
+    "samsum": rouge_l,
+    "lsht": classification,
+    "passage_count": count,
+    "passage_retrieval_en": retrieval,
+    "passage_retrieval_zh": retrieval_chinese,
+    "lcc": code_similarity,
+    "repobench-p": code_similarity,
+}
+
+
+def score(
+    task: str,
+    prediction: str,
+    answers: Sequence[Any],
+    classes: Classes = None,
+    similarity: str = "difflib",
+) -> float:
+    """The best score over the accepted answers, 0 to 1; `task` without LongBench-E's ``_e``."""
+    metric = METRICS[task]
+    if metric is code_similarity and similarity == "rapidfuzz":
+        metric = code_similarity_rapidfuzz
+    if task in FIRST_LINE:
+        prediction = prediction.lstrip("\n").split("\n")[0]
+    return max((metric(prediction, answer, classes) for answer in answers), default=0.0)
+
+
+def length_bucket(length: int) -> str:
+    """LongBench-E's bucket of a sample, by its `length` in words (characters for Chinese)."""
+    if length < 4000:
+        return "0-4k"
+    return "4-8k" if length < 8000 else "8k+"

@@ -1,0 +1,153 @@
+"""Prediction files: one JSON object a line, in the project's own form or a published one.
+
+Own rows carry `id, task, pred, answers, all_classes, length, token_length, seconds, memory` and,
+where a sample failed, `error`. InfLLM's published rows lack the id (the line's number serves);
+InfiniteBench's are `id, prediction, ground_truth` in files named ``preds_<task>.jsonl``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inf_llm.errors import InfLLMError
+
+_PREDICTION_KEYS = ("pred", "prediction")
+_ANSWER_KEYS = ("answers", "ground_truth", "label")
+
+
+class PredictionError(InfLLMError, ValueError):
+    """A prediction file or folder cannot be read as one; the message names file and line."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prediction beside what is right.
+
+    Attributes:
+        id: the sample's id within its task, as text.
+        prediction: what the model said; "" where it failed.
+        answers: the label, in the benchmark's own form.
+        classes: class names of a classification task.
+        length: the sample's own length field (words), if it has one.
+        error: why the sample failed, or None.
+        fields: the row as it was read.
+    """
+
+    id: str
+    prediction: str
+    answers: Any
+    classes: tuple[str, ...] | None
+    length: int | None
+    error: str | None
+    fields: Mapping[str, Any]
+
+
+def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The numbered lines of a file that end with a line feed; a torn last one is left out."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield number, line
+
+
+def read_objects(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file; a last line without a line feed counts if it parses.
+
+    Raises:
+        PredictionError: a line is not a JSON object.
+    """
+    objects = []
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                break  # a run is writing this line, or was killed at it
+            raise PredictionError(f"{path}, line {number} is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise PredictionError(
+                f"{path}, line {number} is a JSON {type(value).__name__}: one object is expected"
+            )
+        objects.append(value)
+    return objects
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The predictions of one task.
+
+    Of own rows with the same id the last one counts: it is a repeated sample that once failed.
+    Published files are taken row by row, as their scorers do.
+    """
+    rows: dict[str, Row] = {}
+    for index, fields in enumerate(read_objects(path)):
+        row = _row(fields, index, path)
+        if row.id in rows and "pred" not in fields and row.error is None:
+            row = replace(row, id=f"{row.id}, row {index + 1}")
+        rows[row.id] = row
+    return list(rows.values())
+
+
+def task_files(folder: Path) -> dict[str, Path]:
+    """The prediction file of every task in a folder, by task name, sorted.
+
+    Raises:
+        PredictionError: no such folder, no prediction in it, or two files for one task.
+    """
+    if not folder.is_dir():
+        raise PredictionError(f"{folder} is not a folder: give one with <task>.jsonl files")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        task = path.stem.removeprefix("preds_")
+        if task in found:
+            raise PredictionError(f"{found[task].name} and {path.name} in {folder} are one task")
+        found[task] = path
+    if not found:
+        raise PredictionError(
+            f"{folder} holds no predictions: <task>.jsonl or preds_<task>.jsonl is expected"
+        )
+    return dict(sorted(found.items()))
+
+
+def class_names(value: Any) -> tuple[str, ...] | None:
+    """Class names from a list, or from its Python text, which some copies of LongBench have."""
+    if isinstance(value, str):
+        value = ast.literal_eval(value) if value.strip() else None
+    return None if value is None else tuple(str(name) for name in value)
+
+
+def _row(fields: Mapping[str, Any], index: int, path: Path) -> Row:
+    error = fields.get("error")
+    prediction = _first(fields, _PREDICTION_KEYS)
+    answers = _first(fields, _ANSWER_KEYS)
+    if error is None and not any(key in fields for key in _PREDICTION_KEYS):
+        raise PredictionError(_lacks(path, index, fields, _PREDICTION_KEYS))
+    if error is None and answers is None:
+        raise PredictionError(_lacks(path, index, fields, _ANSWER_KEYS))
+    return Row(
+        id=str(fields.get("id", index)),
+        prediction="" if prediction is None else str(prediction),
+        answers=answers,
+        classes=class_names(fields.get("all_classes")),
+        length=fields.get("length"),
+        error=None if error is None else str(error),
+        fields=fields,
+    )
+
+
+def _first(fields: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((fields[key] for key in keys if fields.get(key) is not None), None)
+
+
+def _lacks(path: Path, index: int, fields: Mapping[str, Any], keys: tuple[str, ...]) -> str:
+    return (
+        f"{path}, row {index + 1} has no {' or '.join(map(repr, keys))}; "
+        f"its keys are: {', '.join(fields) or 'none'}"
+    )

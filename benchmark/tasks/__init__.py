@@ -1,0 +1,50 @@
+"""The table of benchmarks: one line adds one. A task's name finds the benchmark that owns it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from benchmark.tasks.base import Benchmark
+from inf_llm.errors import SettingsError
+from inf_llm.registry import Registry, nearest
+
+BENCHMARKS = Registry(
+    "benchmark",
+    {
+        "longbench": "benchmark.tasks.longbench:LongBench",
+        "infinitebench": "benchmark.tasks.infinitebench:InfiniteBench",
+        "longeval": "benchmark.tasks.longeval:LongEval",
+        "ruler": "benchmark.tasks.ruler:Ruler",
+        "needles": "benchmark.tasks.needles:Needles",
+    },
+)
+
+
+@lru_cache(maxsize=1)
+def benchmarks() -> tuple[Benchmark, ...]:
+    """One object of every benchmark."""
+    return tuple(BENCHMARKS.get(name)() for name in BENCHMARKS)
+
+
+def owner(task: str) -> Benchmark:
+    """The benchmark that owns a task.
+
+    Raises:
+        SettingsError: no benchmark does; the message names the nearest task.
+    """
+    for benchmark in benchmarks():
+        if benchmark.owns(task):
+            return benchmark
+    raise SettingsError(_unknown(task))
+
+
+def _unknown(task: str) -> str:
+    known = {benchmark.name: benchmark.names() for benchmark in benchmarks()}
+    everything = [name for names in known.values() for name in names]
+    bare = task.split("@")[0]
+    if bare != task and bare in everything:
+        return f"{task!r} is not a known task: {bare} is not generated, so it takes no @length"
+    if bare == task and task in everything:
+        return f"{task!r} is generated and needs a length, such as {task}@8k"
+    listed = "; ".join(f"{name}: {', '.join(names)}" for name, names in known.items())
+    return f"{task!r} is not a known task; {nearest(bare, everything)}accepted: {listed}"

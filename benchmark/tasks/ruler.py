@@ -1,0 +1,146 @@
+"""RULER's 13 tasks (Hsieh et al., 2024), generated: ``niah_single_1@8k``, ``vt@32k``, ``qa_1@16k``.
+
+The shapes are the published recipes'. The wording is our own unless ``--prompts ruler`` is given
+and `scripts/download.sh ruler` has fetched the benchmark's `constants.py` and `niah.py`; only
+figures made with its wording should stand beside published ones. `qa_1` and `qa_2` read SQuAD and
+HotpotQA.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark.rows import Row
+from benchmark.tasks.base import ScoreOptions, Source, TaskInfo, find_file
+from benchmark.tasks.needles import Needles
+from benchmark.tasks.official import read_dict, read_string
+from inf_llm.needles import Family, family, score
+from inf_llm.needles.aggregate import CommonWords, Frame, FrequentWords, VariableTracking
+from inf_llm.needles.niah import KeyedNeedles
+from inf_llm.needles.niah import Wording as NeedleWording
+from inf_llm.needles.qa import QA, DocumentQA, Question, QuestionSet
+from inf_llm.needles.qa import Wording as QAWording
+
+_FOLDERS = ("ruler", "RULER", ".")
+_FETCH = "Fetch it with: bash scripts/download.sh ruler"
+_QUESTION_FILES = {"qa_1": "squad.json", "qa_2": "hotpotqa.json"}
+
+TASKS_13 = (
+    "niah_single_1",
+    "niah_single_2",
+    "niah_single_3",
+    "niah_multikey_1",
+    "niah_multikey_2",
+    "niah_multikey_3",
+    "niah_multivalue",
+    "niah_multiquery",
+    "vt",
+    "cwe",
+    "fwe",
+    "qa_1",
+    "qa_2",
+)
+
+
+class Ruler(Needles):
+    """RULER's families under their own names."""
+
+    name = "ruler"
+    prompt_sets = ("own", "ruler")
+    families = TASKS_13
+
+    def info(self, task: str, source: Source | None = None) -> TaskInfo:
+        # RULER puts the question through the model's chat template and lets it go on behind the
+        # answer's lead; with a template the lead is part of the request.
+        return TaskInfo(_family(task.partition("@")[0]).max_new_tokens)
+
+    def make(self, bare: str, source: Source) -> Family:
+        made = _family(bare)
+        if isinstance(made, DocumentQA):
+            made = replace(made, source=_question_set(bare, source.folder))
+        return _official_wording(made, source.folder) if source.prompts == "ruler" else made
+
+    def score(self, task: str, row: Row, options: ScoreOptions) -> float:
+        return score(_family(task.partition("@")[0]).rule, row.prediction, row.answers)
+
+
+def _family(bare: str) -> Family:
+    return replace(QA, name=bare) if bare in _QUESTION_FILES else family(bare)
+
+
+def _official_wording(made: Family, folder: Path) -> Family:
+    """The family with the sentences of the benchmark's `constants.py`."""
+    table = read_dict(find_file(folder, _FOLDERS, "constants.py", _FETCH), "TASKS")
+    if isinstance(made, KeyedNeedles):
+        return replace(made, wording=_needle_wording(made, table["niah"], folder))
+    if isinstance(made, DocumentQA):
+        before, question, lead = _parts(table["qa"])
+        return replace(made, wording=QAWording(before, QAWording.document, question, lead))
+    names = {
+        VariableTracking: "variable_tracking",
+        CommonWords: "common_words_extraction",
+        FrequentWords: "freq_words_extraction",
+    }
+    before, question, lead = _parts(table[names[type(made)]], "num_v", "{n}")
+    return replace(made, frame=Frame(before, question, lead))  # type: ignore[call-arg]
+
+
+def _needle_wording(made: KeyedNeedles, row: dict[str, str], folder: Path) -> NeedleWording:
+    """RULER says "numbers" in every needle, and in the question where more than one is asked."""
+    needle = read_string(find_file(folder, _FOLDERS, "niah.py", _FETCH), "needle")
+    needle = needle.replace("{type_needle_v}", "{kind}s")
+    one = made.queries * made.values == 1
+    parts = _parts(row, "type_needle_v", "{kind}" if one else "{kind}s")
+    return NeedleWording(needle, *(map(_singular, parts) if one else parts))
+
+
+def _parts(row: dict[str, str], field: str = "", ours: str = "") -> tuple[str, str, str]:
+    """A template cut at its document, and the answer's lead, with our field names."""
+    before, question = row["template"].split("{context}")
+    parts = (before, question, row["answer_prefix"])
+    theirs = "{" + field + "}"
+    return tuple(part.replace(theirs, ours) for part in parts)  # type: ignore[return-value]
+
+
+def _singular(text: str) -> str:
+    """RULER's own rewording for a single answer."""
+    return text.replace("Some", "A").replace("are all", "is").replace("are", "is")
+
+
+def _question_set(bare: str, folder: Path) -> QuestionSet:
+    path = find_file(folder, _FOLDERS, _QUESTION_FILES[bare], _FETCH)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return _squad(data) if bare == "qa_1" else _hotpotqa(data)
+
+
+def _squad(data: dict) -> QuestionSet:
+    """SQuAD 2: answerable questions; paragraphs of the same article are the near distractors."""
+    paragraphs = [(a, p) for a, article in enumerate(data["data"]) for p in article["paragraphs"]]
+    documents = sorted({p["context"] for _, p in paragraphs})
+    number = {text: i for i, text in enumerate(documents)}
+    articles: dict[int, list[int]] = {}
+    for article, p in paragraphs:
+        articles.setdefault(article, []).append(number[p["context"]])
+    questions = []
+    for article, p in paragraphs:
+        own = number[p["context"]]
+        near = tuple(i for i in articles[article] if i != own)
+        for qa in p["qas"]:
+            if not qa["is_impossible"]:
+                answers = tuple(answer["text"] for answer in qa["answers"])
+                questions.append(Question(qa["question"], answers, (own,), near))
+    return QuestionSet(questions, documents)
+
+
+def _hotpotqa(data: list) -> QuestionSet:
+    """HotpotQA: each question with its ten documents."""
+    texts = [[f"{title}\n{''.join(lines)}" for title, lines in row["context"]] for row in data]
+    documents = sorted({text for row in texts for text in row})
+    number = {text: i for i, text in enumerate(documents)}
+    questions = [
+        Question(row["question"], (row["answer"],), tuple(number[text] for text in own))
+        for row, own in zip(data, texts, strict=True)
+    ]
+    return QuestionSet(questions, documents)
