@@ -1,4 +1,4 @@
-"""Shared by the benchmark's tests: the repository on the path, and the data folder if there is one."""
+"""The repository on the path, and the folder of real samples if there is one."""
 
 from __future__ import annotations
 
