@@ -8,11 +8,10 @@ import numbers
 import types
 import typing
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import Any
 
 from inf_llm.errors import SettingsError
-from inf_llm.registry import nearest
+from inf_llm.registry import accepted
 
 LARGEST = 2**31 - 1
 """No count of tokens or blocks may be larger: positions are kept as 32-bit numbers in places."""
@@ -34,36 +33,29 @@ def at_least(settings: object, least: int, *keys: str) -> None:
         )
 
 
-def one_of(settings: object, key: str, accepted: Iterable[str]) -> None:
-    """The value of `key` is one of the accepted names; a misspelt one is told the nearest."""
-    value, accepted = getattr(settings, key), tuple(accepted)
-    require(
-        value in accepted,
-        key,
-        f"{key} = {value!r} is not known; {nearest(str(value), accepted)}"
-        f"accepted: {', '.join(accepted)}",
-    )
+def one_of(settings: object, key: str, names: Iterable[str]) -> None:
+    """The value of `key` is one of `names`; a misspelt one is told the nearest."""
+    value, names = getattr(settings, key), tuple(names)
+    message = f"{key} = {value!r} is not known; {accepted(str(value), names)}"
+    require(value in names, key, message)
 
 
-def unknown_key(key: str, known: Iterable[str], owner: str) -> str:
-    """The message about a key that is nobody's."""
-    known = sorted(known)
-    return f"{key} is not a setting of {owner}; {nearest(key, known)}accepted: {', '.join(known)}"
-
-
-def typed(settings: Any) -> None:
+def typed(settings: object) -> None:
     """Every field of a dataclass instance has a value of the type that it declares.
 
     Python itself would take ``topk="16"`` or ``n_local=True`` and fail much later, elsewhere.
     """
     for key, (optional, kind) in field_types(type(settings)).items():
-        type_error = mismatch(key, getattr(settings, key), kind, optional)
+        type_error = mismatch(key, getattr(settings, key), optional, kind)
         require(type_error is None, key, type_error or "")
 
 
-@cache
-def field_types(cls: type) -> dict[str, tuple[bool, type]]:
-    """Per field of a dataclass: whether None is allowed, and the type otherwise."""
+FieldTypes = dict[str, tuple[bool, type]]
+"""Per field of a dataclass: whether None is allowed, and the type otherwise."""
+
+
+def field_types(cls: type) -> FieldTypes:
+    """The types of a dataclass's fields, as they are declared."""
     hints = typing.get_type_hints(cls)
     return {field.name: _split_optional(hints[field.name]) for field in dataclasses.fields(cls)}
 
@@ -75,7 +67,7 @@ def _split_optional(hint: Any) -> tuple[bool, type]:
     return len(kinds) < len(typing.get_args(hint)), kinds[0]
 
 
-def mismatch(key: str, value: object, kind: type, optional: bool) -> str | None:
+def mismatch(key: str, value: object, optional: bool, kind: type) -> str | None:
     """Why `value` is not of type `kind`, as a message; None where it is, or no rule is known."""
     if value is None and optional:
         return None

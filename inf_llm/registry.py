@@ -1,4 +1,4 @@
-"""Names to classes: one line adds a variant, and an unknown name is answered with the nearest one."""
+"""Names to classes: one line adds a variant; an unknown name is answered with the nearest one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,23 @@ from inf_llm.errors import SettingsError
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt `name`: ``"did you mean 'lru'? "``, or nothing if none is near."""
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}? " if close else ""
+    """A hint for a misspelt `name`: ``"did you mean 'lru'? "``, or nothing if none is near.
+
+    The last part of a dotted name counts by itself, so that `topk` leads to `model.topk`.
+    """
+    known = list(known)
+    tails = {row.rsplit(".", 1)[-1]: row for row in known}
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    tail = difflib.get_close_matches(name.rsplit(".", 1)[-1], tails, n=1, cutoff=0.6)
+    found = close or [tails[match] for match in tail]
+    return f"did you mean {found[0]!r}? " if found else ""
+
+
+def accepted(name: str, known: Iterable[str]) -> str:
+    """What to say after an unknown `name`: the nearest known one, and all where they are few."""
+    known = list(known)
+    hint = nearest(name, known)
+    return hint.strip() if hint and len(known) > 10 else f"{hint}accepted: {', '.join(known)}"
 
 
 class Registry:
@@ -45,6 +59,6 @@ class Registry:
     def require(self, name: str) -> None:
         """Raise `SettingsError` unless `name` is a row."""
         if name not in self._rows:
-            known = ", ".join(self._rows)
-            hint = nearest(str(name), self._rows)
-            raise SettingsError(f"{name!r} is not a known {self.kind}; {hint}accepted: {known}")
+            raise SettingsError(
+                f"{name!r} is not a known {self.kind}; {accepted(str(name), self._rows)}"
+            )

@@ -7,13 +7,13 @@ would not use is not a field of it, so it cannot be given and then ignored.
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from inf_llm.checks import at_least, one_of, require, typed, unknown_key
+from inf_llm.checks import at_least, field_types, one_of, require, typed
 from inf_llm.errors import SettingsError
-from inf_llm.registry import nearest
+from inf_llm.registry import accepted
 
 EVICTION_POLICIES = ("lru", "fifo", "lru-s")
 NATIVE_WINDOW = ("keep", "override")
@@ -178,11 +178,8 @@ def settings_class(type_name: str) -> type[OriginSettings]:
     name = str(type_name).replace("_", "-").lower()
     name = _OTHER_SPELLINGS.get(name, name)
     if name not in SETTINGS:
-        hint = nearest(name, SETTINGS)
-        raise SettingsError(
-            f"type = {type_name!r} is not an attention type; {hint}accepted: {', '.join(SETTINGS)}",
-            "type",
-        )
+        message = f"type = {type_name!r} is not an attention type; {accepted(name, SETTINGS)}"
+        raise SettingsError(message, "type")
     return SETTINGS[name]
 
 
@@ -193,19 +190,18 @@ def make_settings(type: str = "inf-llm", **values: Any) -> OriginSettings:
         SettingsError: a name is unknown, belongs to another type, or has a value out of range.
     """
     cls = settings_class(type)
-    known = {field.name for field in dataclasses.fields(cls)}
     for key in values:
-        if key not in known:
-            raise SettingsError(_unknown_key(key, cls, known), key)
+        problem = key_problem(key, cls)
+        require(problem is None, key, problem or "")
     return cls(**values)
 
 
-def _unknown_key(key: str, cls: type[OriginSettings], known: set[str]) -> str:
-    owners = [
-        name
-        for name, other in SETTINGS.items()
-        if key in {field.name for field in dataclasses.fields(other)}
-    ]
+def key_problem(key: str, cls: type[OriginSettings], also: Iterable[str] = ()) -> str | None:
+    """Why `key` cannot be given with this type; None where it can, or is one of `also`."""
+    known = {*field_types(cls), *also}
+    if key in known:
+        return None
+    owners = [name for name, other in SETTINGS.items() if key in field_types(other)]
     if owners:
         return f"{key} has no effect with type {cls.type!r}; it belongs to {', '.join(owners)}"
-    return unknown_key(key, known, f"type {cls.type!r}")
+    return f"{key} is not a setting of type {cls.type!r}; {accepted(key, known)}"

@@ -1,0 +1,256 @@
+"""The configuration of a run: one YAML file, typed, checked as a whole before anything is loaded.
+
+    model:                 # which model, and the settings of its attention type
+      type: inf-llm
+      path: mistralai/Mistral-7B-Instruct-v0.2
+      n_local: 4096
+    max_len: 2147483647    # how a prompt is fed
+    chunk_size: 8192
+
+`load_config` reads it with OmegaConf, so values may be interpolated (`${oc.env:MODELS}/mistral`)
+and overridden (`model.topk=32`). Whatever is wrong ends in a `ConfigError` of one line that names
+the file or the override, the key, the rule and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, make_dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from inf_llm.checks import (
+    LARGEST,
+    FieldTypes,
+    at_least,
+    field_types,
+    mismatch,
+    one_of,
+    require,
+    typed,
+)
+from inf_llm.config_file import one_line, read_mapping, read_override
+from inf_llm.conversation import CONV_TYPES
+from inf_llm.errors import ConfigError, SettingsError
+from inf_llm.registry import accepted, nearest
+from inf_llm.settings import SETTINGS, InfLLMSettings, OriginSettings, key_problem, settings_class
+
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+TRUNCATIONS = ("suffix", "middle")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model, and where it goes.
+
+    Attributes:
+        path: a folder, a hub id, or "demo" for the small model that comes with the package.
+        tokenizer_path: where the tokenizer is; the model's path where it is None.
+        dtype: of the weights and of what is computed; "auto" is what the checkpoint says.
+        device_map: as `transformers` takes it ("auto", "cpu", "cuda:0"); None picks the GPU
+            where there is one.
+    """
+
+    path: str
+    tokenizer_path: str | None = None
+    dtype: str = "auto"
+    device_map: str | None = None
+
+    def __post_init__(self) -> None:
+        typed(self)
+        require(self.path.strip() != "", "path", "path = '' is empty: a folder or hub id is needed")
+        one_of(self, "dtype", DTYPES)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole configuration, checked.
+
+    Attributes:
+        model: which model.
+        attention: the settings object of the attention type.
+        max_len: longest prompt in tokens, with the room for the answer.
+        truncation: what a longer prompt loses: None refuses it, "suffix" keeps its first tokens
+            and its end, "middle" keeps its first and its last half.
+        chunk_size: tokens of a prompt fed at a time.
+        conv_type: how a message is laid out; None is the tokenizer's own template.
+        source: the file that this was read from.
+        left_out: keys of the file that an override of model.type made meaningless.
+    """
+
+    model: ModelConfig
+    attention: OriginSettings
+    max_len: int = LARGEST
+    truncation: str | None = None
+    chunk_size: int = 8192
+    conv_type: str | None = None
+    source: str | None = field(default=None, compare=False)
+    left_out: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        typed(self)
+        at_least(self, 1, "max_len", "chunk_size")
+        if self.truncation is not None:
+            one_of(self, "truncation", TRUNCATIONS)
+        if self.conv_type is not None:
+            one_of(self, "conv_type", CONV_TYPES)
+        if isinstance(self.attention, InfLLMSettings):
+            block = self.attention.exc_block_size
+            require(
+                self.chunk_size >= block,
+                "chunk_size",
+                f"chunk_size = {self.chunk_size} is less than model.exc_block_size = {block}, but "
+                "a chunk is fed in whole execution blocks: raise chunk_size or lower the other",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """What a file must say to give this configuration again; plain types, for recording."""
+        model = {"type": self.attention.type, **dataclasses.asdict(self.model)}
+        own = {key: getattr(self, key) for key in _TOP_KEYS}
+        return {"model": model | dataclasses.asdict(self.attention), **own}
+
+
+_TOP_KEYS = ("max_len", "truncation", "chunk_size", "conv_type")
+_MODEL_KEYS = ("type", *field_types(ModelConfig))
+_ALL_KEYS = (
+    "model",
+    *_TOP_KEYS,
+    *dict.fromkeys(
+        f"model.{key}"
+        for keys in (_MODEL_KEYS, *(field_types(cls) for cls in SETTINGS.values()))
+        for key in keys
+    ),
+)
+_T = TypeVar("_T")
+
+
+def load_config(
+    path: str | Path, overrides: Sequence[str] = (), *, model: str | None = None
+) -> RunConfig:
+    """Read, merge and check a configuration.
+
+    Args:
+        path: a YAML file; a bare name `x` also finds `config/x.yaml` under the working directory.
+        overrides: `key=value` texts, keys dotted as in the file: ``["model.topk=32"]``.
+        model: takes the place of the file's model.path and tokenizer_path.
+
+    Raises:
+        ConfigError: anything about the file, a key, a value, an override, or their combination.
+    """
+    file, given = read_mapping(path)
+    layers, said = [given], {}
+    for text in overrides:
+        key, layer = read_override(text, _ALL_KEYS[1:])  # not the whole model at once
+        layers.append(layer)
+        said[key] = text
+    return _Reading(str(file), said, model).config(layers)
+
+
+@dataclass
+class _Reading:
+    """One reading of a file; remembers who said what, so that an error names the right place."""
+
+    file: str
+    said: dict[str, str]  # dotted key -> the override that set it
+    model: str | None  # in the place of the file's
+
+    def config(self, layers: list[DictConfig]) -> RunConfig:
+        """The checked configuration from the file and the overrides to lay on it."""
+        self._check_keys(layers[0])
+        merged = self._guard("", lambda: DictConfig(OmegaConf.merge(*layers)))
+        left_out = self._drop_foreign(merged)
+        self._check_keys(merged)
+        return self._build(merged, left_out)
+
+    def _error(self, key: str, message: str) -> ConfigError:
+        """The error about a dotted key, told by where the key was given."""
+        where = f"override {self.said[key]!r}" if key in self.said else self.file
+        return ConfigError(f"{where}: {message}")
+
+    def _guard(self, key: str, action: Callable[[], _T]) -> _T:
+        """What OmegaConf cannot do becomes an error about `key`."""
+        try:
+            return action()
+        except (OmegaConfBaseException, ValueError, RecursionError) as error:
+            key = key or getattr(error, "full_key", None) or "the file"
+            raise self._error(key, f"{key} cannot be resolved: {one_line(error)}") from None
+
+    def _check_keys(self, given: DictConfig) -> None:
+        for key in map(str, given):
+            if key not in ("model", *_TOP_KEYS):
+                hint = nearest(key, _ALL_KEYS) or accepted(key, ("model", *_TOP_KEYS))
+                raise self._error(key, f"{key} is not a setting; {hint.strip()}")
+        if not isinstance(self._guard("model", lambda: given.get("model")), DictConfig):
+            raise self._error("model", "model is missing: a mapping with type, path and settings")
+        cls = self._settings_class(given)
+        for key in map(str, given.model):
+            problem = key_problem(key, cls, also=_MODEL_KEYS)
+            if key in _TOP_KEYS:
+                problem = f"{key} stands beside model, not in it: write it without indentation"
+            if problem:
+                raise self._error(f"model.{key}", f"model.{problem}")
+
+    def _settings_class(self, given: DictConfig) -> type[OriginSettings]:
+        name = self._guard("model.type", lambda: given.model.get("type"))
+        if name is None:
+            raise self._error("model.type", f"model.type is missing; {accepted('', SETTINGS)}")
+        try:
+            return settings_class(name)
+        except SettingsError as error:
+            raise self._error("model.type", f"model.{error}") from None
+
+    def _drop_foreign(self, merged: DictConfig) -> tuple[str, ...]:
+        """Take out what the file says for its own type, where an override changed the type."""
+        own = {*_MODEL_KEYS, *field_types(self._settings_class(merged))}
+        foreign = [key for key in map(str, merged.model) if key not in own]
+        foreign = [key for key in foreign if f"model.{key}" not in self.said]
+        for key in foreign:
+            del merged.model[key]
+        return tuple(f"model.{key}" for key in foreign)
+
+    def _build(self, merged: DictConfig, left_out: tuple[str, ...]) -> RunConfig:
+        cls = self._settings_class(merged)
+        own, settings = field_types(ModelConfig), field_types(cls)
+        given = self._values(merged.model, {**own, **settings}, "model.")
+        top = self._values(merged, {key: field_types(RunConfig)[key] for key in _TOP_KEYS}, "")
+        if self.model is not None:
+            tokenizer = given.get("tokenizer_path") if "model.tokenizer_path" in self.said else None
+            given |= {"path": self.model, "tokenizer_path": tokenizer}
+        if "path" not in given:
+            raise self._error("model.path", "model.path is missing: a folder, a hub id or 'demo'")
+        top["model"] = self._make("model.", ModelConfig, {k: given[k] for k in given if k in own})
+        top["attention"] = self._make("model.", cls, {k: given[k] for k in given if k in settings})
+        return self._make("", RunConfig, {**top, "source": self.file, "left_out": left_out})
+
+    def _make(self, prefix: str, cls: type[_T], values: dict[str, Any]) -> _T:
+        try:
+            return cls(**values)
+        except SettingsError as error:
+            raise self._error(f"{prefix}{error.key}", f"{prefix}{error}") from None
+
+    def _values(self, given: DictConfig, kinds: FieldTypes, prefix: str) -> dict[str, Any]:
+        """The given values of the keys in `kinds`, through a typed OmegaConf schema.
+
+        The schema turns an interpolated text (`${oc.env:N_LOCAL}`) into the declared type. It would
+        do so with literals too, "16" or 1 for true; those must have the type as they stand.
+        """
+        values = {}
+        for key in (key for key in map(str, given) if key in kinds):
+            name, optional, kind = prefix + key, *kinds[key]
+            value = self._guard(name, partial(given.__getitem__, key))
+            if not OmegaConf.is_interpolation(given, key):
+                problem = mismatch(key, value, optional, kind)
+                if problem:
+                    raise self._error(name, prefix + problem)
+            schema = make_dataclass("schema", [(key, kind | None if optional else kind, MISSING)])
+            values[key] = self._guard(name, partial(_converted, schema, key, value))
+        return values
+
+
+def _converted(schema: type, key: str, value: Any) -> Any:
+    return getattr(OmegaConf.merge(schema, {key: value}), key)

@@ -1,0 +1,117 @@
+"""Text to OmegaConf: a YAML file or a `key=value` override, whatever is wrong with it.
+
+Nothing here knows a setting; `config` says which keys there are and what they may be.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from inf_llm.errors import ConfigError
+from inf_llm.registry import accepted
+
+SUFFIXES = (".yaml", ".yml")
+MAX_BYTES = 1 << 20
+"""No configuration is a megabyte long; a checkpoint given by mistake is not read into memory."""
+
+_OVERRIDE = re.compile(r"(?P<key>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)=(?P<value>.*)", re.DOTALL)
+_HOW = "write it as key=value, for example model.topk=16"
+
+
+def read_mapping(path: str | Path) -> tuple[Path, DictConfig]:
+    """The file that `path` means, and the mapping in it.
+
+    Raises:
+        ConfigError: there is no such file, it cannot be read, or it is no YAML mapping.
+    """
+    file = _find(path)
+    text = _text(file)
+    try:
+        content = OmegaConf.create(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: not readable as YAML: {yaml_problem(error)}") from None
+    except (OmegaConfBaseException, AssertionError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{file}: not a mapping of settings: {one_line(error)}") from None
+    if not isinstance(content, DictConfig):
+        raise ConfigError(f"{file}: holds a list, but a mapping (model: ...) is needed")
+    if len(content) == 0:
+        raise ConfigError(f"{file}: is empty, but a mapping (model: ...) is needed")
+    return file, content
+
+
+def _find(path: str | Path) -> Path:
+    file = Path(path)
+    shipped = Path("config", f"{file.name}.yaml")
+    try:
+        if file.is_file():
+            return file
+        if file.name == str(file) and not file.suffix and shipped.is_file():
+            return shipped
+        problem = _why_not(file)
+    except (OSError, ValueError) as error:  # a name too long, a folder that may not be read
+        shown = repr(str(path)) if len(str(path)) < 100 else f"{str(path)[:100]!r}..."
+        problem = f"{shown} cannot be opened: {getattr(error, 'strerror', None) or error}"
+    raise ConfigError(problem)
+
+
+def _why_not(file: Path) -> str:
+    if file.exists():
+        kind = "a folder" if file.is_dir() else "not a regular file"
+        return f"{file}: is {kind}, but a YAML file is needed"
+    others = [other.name for other in file.parent.glob("*") if other.suffix in SUFFIXES]
+    close = difflib.get_close_matches(file.name, others, n=1)
+    hint = f"; did you mean {str(file.parent / close[0])!r}?" if close else ""
+    return f"{str(file)!r}: there is no such file{hint}"
+
+
+def _text(file: Path) -> str:
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{file}: is more than 1 MiB, which no configuration is")
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file}: is not text (UTF-8); a YAML file is needed") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def read_override(text: str, known: Iterable[str]) -> tuple[str, DictConfig]:
+    """The dotted key of an override, and the override as a mapping to merge.
+
+    Raises:
+        ConfigError: it is no `key=value`, its key is not in `known`, or its value is no YAML.
+    """
+    match = _OVERRIDE.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"override {text!r} is not a setting: {_HOW}")
+    key, known = match["key"], sorted(known)
+    if not match["value"].strip():
+        raise ConfigError(f"override {text!r} has no value after '=': {_HOW}")
+    if key not in known:
+        raise ConfigError(f"override {text!r}: {key} is not a setting; {accepted(key, known)}")
+    try:
+        return key, OmegaConf.from_dotlist([text])
+    except yaml.YAMLError as error:
+        reason = yaml_problem(error)
+    except (OmegaConfBaseException, AssertionError, ValueError, RecursionError) as error:
+        reason = one_line(error)
+    raise ConfigError(f"override {text!r}: the value is not readable as YAML: {reason}")
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, without the decoration of OmegaConf."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and in which line, in one line."""
+    problem = getattr(error, "problem", None) or one_line(error)
+    mark = getattr(error, "problem_mark", None)
+    return f"line {mark.line + 1}: {problem}" if mark else problem
