@@ -1,3 +1,37 @@
-"""InfLLM for everyone: a training-free long-context memory for any Hugging Face decoder."""
+"""InfLLM for everyone: a training-free long-context memory for any Hugging Face decoder.
+
+    import inf_llm
+
+    model, tokenizer = inf_llm.load("config/demo-inf-llm.yaml")     # or, for a model at hand:
+    inf_llm.patch(model, type="inf-llm", n_local=4096, topk=16)
+
+Names are imported when first used, so that this import costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "patch": "inf_llm.hf.patch",
+    "unpatch": "inf_llm.hf.patch",
+    "new_cache": "inf_llm.hf.patch",
+    "load": "inf_llm.hf.load",
+    "load_config": "inf_llm.config",
+    "InfLLMError": "inf_llm.errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'inf_llm' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -51,6 +51,8 @@ class Rope:
 
     def rescaled(self, base: float | None, distance_scale: float) -> Rope:
         """The same layout with another base, and every position multiplied by `distance_scale`."""
+        if base is None and distance_scale == 1.0:
+            return self
         frequencies = self.frequencies
         if base is not None and self.pairs:
             pairs = torch.arange(self.pairs, dtype=torch.float64)

@@ -86,7 +86,7 @@ class LayerAttention(ABC):
         for first in range(alone, length):
             yield first, first + 1
 
-    def alone_from(self, position: int) -> None:
+    def alone_from(self, position: int | None) -> None:
         """From this token on, every token is an execution block of its own.
 
         It is how plain decoding feeds them, so verifying several guessed tokens at once gives what

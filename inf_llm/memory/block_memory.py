@@ -301,5 +301,6 @@ class Table:
         self.archive.release(before)
 
 
-def _release(archive: Archive, numbers: Tensor) -> None:
-    archive.release(numbers.flatten())
+def _release(archive: Archive | None, numbers: Tensor) -> None:
+    if archive is not None:
+        archive.release(numbers.flatten())

@@ -6,7 +6,6 @@ for the host. Eviction changes what has to be copied, never a result.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +23,7 @@ POLICIES = Registry(
 )
 
 
-class Policy(ABC):
+class Policy:
     """Gives every slot a priority; the slot with the lowest one is emptied first."""
 
     needs_mass = False
@@ -32,9 +31,9 @@ class Policy(ABC):
     def begin(self, priority: Tensor) -> None:
         """A new execution block begins."""
 
-    @abstractmethod
     def used(self, priority: Tensor, slots: Tensor, loaded: Tensor, step: int) -> None:
         """The pages in `slots` (n,) are used in `step`; `loaded` (n,) of them just arrived."""
+        raise NotImplementedError
 
     def observed(self, priority: Tensor, slots: Tensor, mass: Tensor) -> None:
         """The pages in `slots` received this much attention mass (n,)."""

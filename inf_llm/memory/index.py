@@ -168,7 +168,7 @@ class FaissIndex(Index):
     def _search_row(self, query: Tensor, own: Tensor, topk: int) -> Found:
         """Numbers and scores (X, topk) among one row's own blocks."""
         selector = self._faiss.IDSelectorBatch(own.numpy())
-        chosen = self._faiss.SearchParameters(sel=selector)
+        chosen = self._faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
         numbers, values = [], []
         for group, index in enumerate(self._indexes):
             score, physical = index.search(query[group : group + 1].numpy(), topk, params=chosen)

@@ -1,0 +1,216 @@
+"""The memory in the shape transformers knows: a cache whose layers hold what was read.
+
+`generate` treats it like any other cache. Its layers return only the new keys and values from
+`update`; the attention function hands them, with the queries, to the layer's attention object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+
+from inf_llm.attention.base import LayerAttention, Rule
+from inf_llm.errors import UnsupportedInputError
+from inf_llm.hf.rows import RowGroup
+from inf_llm.memory.stats import MemoryStats
+
+MakeAttention = Callable[[], LayerAttention]
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """What a cache holds and what it cost.
+
+    Attributes:
+        layers: one entry per layer that has a memory, in order.
+        total: their sum; tokens are those of one layer.
+    """
+
+    layers: tuple[MemoryStats, ...]
+    total: MemoryStats
+
+
+class MemoryLayer(CacheLayerMixin):
+    """One layer's memory of a batch.
+
+    Args:
+        make: makes an empty attention object for this layer.
+    """
+
+    is_compileable = False
+    is_croppable = True
+    is_sliding = False
+    supports_early_init = False
+
+    def __init__(self, make: MakeAttention) -> None:
+        super().__init__()
+        self._make = make
+        self.rows = RowGroup(make)
+        self.record_past = False
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
+        """Feed the layer and get its attention output (B, H, L, Dv); see `RowGroup.attend`."""
+        self.is_initialized = True
+        return self.rows.attend(q, k, v, mask, rule)
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to prepare."""
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """The new keys and values, as they are; the attention function stores them."""
+        return key_states, value_states
+
+    def get_seq_length(self, *args: Any) -> int:
+        """Tokens seen, padding included."""
+        return self.rows.seen
+
+    def get_mask_sizes(self, query_length: int, *args: Any) -> tuple[int, int]:
+        """Length and offset of the 2-D mask that transformers should prepare."""
+        return self.rows.seen + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No maximum."""
+        return -1
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.rows = RowGroup(self._make)
+        self.is_initialized = False
+
+    def offload(self) -> None:
+        """Sealed blocks are off the device already."""
+
+    def prefetch(self) -> None:
+        """Nothing to bring back."""
+
+    def activate_past_recording(self) -> None:
+        """From now on `crop` must be able to go back."""
+        self.record_past = True
+        self.rows.record()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the newest `-tokens_to_remove` tokens."""
+        if tokens_to_remove > 0:
+            raise UnsupportedInputError(
+                f"crop({tokens_to_remove}) is not supported: pass the number of tokens to remove "
+                "as a negative number"
+            )
+        self.rows.crop(-tokens_to_remove)
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Rows become the given ones (beam search)."""
+        self.rows.select(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the given rows."""
+        if indices.dtype == torch.bool:
+            indices = indices.nonzero()[:, 0]
+        self.rows.select(indices)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat every row."""
+        rows = torch.arange(self.rows.count).repeat_interleave(repeats)
+        self.rows.select(rows)
+
+    def fork(self) -> MemoryLayer:
+        """A copy that goes on by itself; sealed blocks are shared."""
+        twin = MemoryLayer(self._make)
+        twin.rows = self.rows.fork()
+        twin.record_past, twin.is_initialized = self.record_past, self.is_initialized
+        return twin
+
+
+class MemoryCache(DynamicCache):
+    """A cache of a patched model. Made by `generate`, or by `inf_llm.new_cache(model)`."""
+
+    @property
+    def memories(self) -> list[MemoryLayer]:
+        """The layers that have a memory, in order."""
+        return [layer for layer in self.layers if isinstance(layer, MemoryLayer)]
+
+    def alone_from(self, position: int | None) -> None:
+        """From this token on (padding counted), every token chooses its blocks alone."""
+        for layer in self.memories:
+            layer.rows.alone_from(position)
+
+    def stats(self) -> CacheStats:
+        """Tokens, blocks, bytes and traffic, per layer and in sum."""
+        layers = tuple(layer.rows.stats() for layer in self.memories)
+        return CacheStats(layers, MemoryStats.total(layers))
+
+    def fork(self) -> MemoryCache:
+        """A cache that goes on by itself from here: windows are copied, sealed blocks shared.
+
+        Raises:
+            UnsupportedInputError: the model also has layers whose state cannot be copied so.
+        """
+        others = [layer for layer in self.layers if not isinstance(layer, MemoryLayer)]
+        if any(getattr(layer, "is_initialized", False) for layer in others):
+            raise UnsupportedInputError(
+                "this cache cannot be forked: the model has layers other than attention, whose "
+                "state is not kept by the memory"
+            )
+        twin = MemoryCache()
+        twin.layer_class_to_replicate = None
+        twin.layers = [
+            layer.fork() if isinstance(layer, MemoryLayer) else type(layer)()
+            for layer in self.layers
+        ]
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MemoryCache:
+        return self.fork()
+
+
+def adopt(cache: Cache, makers: dict[int, MakeAttention]) -> MemoryCache:
+    """Turn the empty cache that `generate` made into a memory, keeping its identity.
+
+    Args:
+        cache: an empty, plain DynamicCache, or a memory already.
+        makers: for every layer index with a memory, what makes its attention object.
+
+    Raises:
+        UnsupportedInputError: a cache of another kind, or one that holds something.
+    """
+    if isinstance(cache, MemoryCache):
+        return cache
+    kind = type(cache).__name__
+    if type(cache) is not DynamicCache or getattr(cache, "offloading", False):
+        offloaded = " with offloading" if getattr(cache, "offloading", False) else ""
+        raise UnsupportedInputError(
+            f"a {kind}{offloaded} cannot hold the memory: pass no cache, an empty DynamicCache, "
+            "or inf_llm.new_cache(model)"
+        )
+    if cache.get_seq_length():
+        raise UnsupportedInputError(
+            f"this {kind} already holds {cache.get_seq_length()} tokens of another attention "
+            "type: start with an empty one"
+        )
+    install(cache.layers, makers)
+    cache.layer_class_to_replicate = None
+    cache.__class__ = MemoryCache
+    return cast(MemoryCache, cache)
+
+
+def install(layers: list[Any], makers: dict[int, MakeAttention]) -> None:
+    """Put memory layers where attention layers are; others (linear, convolution) stay."""
+    while len(layers) <= max(makers):
+        layers.append(None)
+    for index, make in makers.items():
+        layers[index] = MemoryLayer(make)
+
+
+def check_layers(layers: Sequence[Any], makers: dict[int, MakeAttention]) -> str | None:
+    """Why a model's cache layers cannot be replaced, or None if they can."""
+    for index in makers:
+        if index < len(layers) and hasattr(layers[index], "conv_states"):
+            return f"layer {index} has attention and another recurrent state in one cache layer"
+    return None

@@ -1,0 +1,74 @@
+"""From a configuration to a patched model and its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from inf_llm.config import RunConfig, load_config
+from inf_llm.errors import ConfigError
+from inf_llm.hf.patch import patch
+
+DEMO = Path(__file__).parent.parent / "assets" / "demo"
+
+
+def resolve_path(path: str) -> str:
+    """A model's folder or hub name; `demo` is the small model that comes with the package."""
+    if path == "demo":
+        return str(DEMO)
+    return str(Path(path).expanduser()) if Path(path).expanduser().exists() else path
+
+
+def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> tuple[Any, Any]:
+    """Load, place and patch the model that a configuration names.
+
+    Args:
+        config: a configuration, or the path of its YAML file.
+        overrides: `key=value` pairs on top of the file.
+
+    Returns:
+        The patched model, in evaluation mode, and its tokenizer.
+
+    Raises:
+        ConfigError: there is no such model, or no such configuration.
+        UnsupportedModelError: the model cannot be patched.
+    """
+    if not isinstance(config, RunConfig):
+        config = load_config(config, overrides or [])
+    model = load_model(config)
+    tokenizer = _from_pretrained(
+        AutoTokenizer, config.model.tokenizer_path or config.model.path, "tokenizer"
+    )
+    return patch(model, config), tokenizer
+
+
+def load_model(config: RunConfig) -> PreTrainedModel:
+    """The model as it is, not patched, on the device it will run on."""
+    source = config.model
+    options: dict[str, Any] = {"dtype": source.dtype}
+    if source.device_map is not None:
+        options["device_map"] = source.device_map
+    model = _from_pretrained(AutoModelForCausalLM, source.path, "model", **options)
+    if source.device_map is None and torch.cuda.is_available():
+        model = model.cuda()
+    return model.eval()
+
+
+def _from_pretrained(factory: Any, path: str, what: str, **options: Any) -> Any:
+    """transformers' own loading, with its many errors told as one line."""
+    try:
+        return factory.from_pretrained(resolve_path(path), **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        looks_local = path.startswith((".", "/", "~")) or path == "demo"
+        hint = (
+            "give a folder with config.json and weights"
+            if looks_local
+            else "give a local folder, or a hub name while the hub can be reached"
+        )
+        raise ConfigError(
+            f"model.path = {path!r}: cannot load the {what} ({reason}); {hint}"
+        ) from error

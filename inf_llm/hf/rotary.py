@@ -1,0 +1,107 @@
+"""What a rotary module of transformers returns: reading it, and making one like it.
+
+Models disagree on the layout: cosines and sines doubled in halves, doubled side by side, one column
+per pair, or complex numbers. Everything here works on one (cos, sin) column per pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_POSITIONS = (0, 1, 2, 4, 8, 16, 32, 63)  # far below where any scaling rule changes regime
+
+
+def rotary_modules(model: nn.Module) -> list[nn.Module]:
+    """The modules that compute rotary positions of text, by what they are called."""
+    names = ((module, type(module).__name__.lower()) for module in model.modules())
+    return [module for module, name in names if "rotary" in name and "vision" not in name]
+
+
+def identity_like(output: Any) -> Any:
+    """The same layout, turning by nothing: cos 1 and sin 0, or 1 + 0i."""
+    if torch.is_tensor(output):
+        return torch.ones_like(output)
+    return (torch.ones_like(output[0]), torch.zeros_like(output[1]), *output[2:])
+
+
+def to_pairs(output: Any) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of each rotated pair, (..., R), from any layout."""
+    if torch.is_tensor(output):
+        return output.real, output.imag
+    cos, sin = output[:2]
+    pick = _LAYOUTS[_layout(sin)][0]
+    return pick(cos), pick(sin)
+
+
+def like(output: Any, cos: Tensor, sin: Tensor) -> Any:
+    """Cosines and sines (..., R) in the layout and dtype of `output`."""
+    if torch.is_tensor(output):
+        return torch.complex(cos, sin).to(output.dtype)
+    spread = _LAYOUTS[_layout(output[1])][1]
+    made = (spread(cos).to(output[0].dtype), spread(sin).to(output[1].dtype))
+    return (*made, *output[2:])
+
+
+def _layout(sin: Tensor) -> str:
+    width = sin.shape[-1]
+    if width % 2 == 0 and torch.equal(sin[..., : width // 2], sin[..., width // 2 :]):
+        return "halves"
+    if width % 2 == 0 and torch.equal(sin[..., ::2], sin[..., 1::2]):
+        return "neighbours"
+    return "single"
+
+
+_LAYOUTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "halves": (lambda x: x[..., : x.shape[-1] // 2], lambda x: torch.cat((x, x), -1)),
+    "neighbours": (lambda x: x[..., ::2], lambda x: x.repeat_interleave(2, -1)),
+    "single": (lambda x: x, lambda x: x),
+}
+
+
+@dataclass(frozen=True)
+class RotaryCall:
+    """A rotary module and how a model calls it, so that it can be asked again.
+
+    Attributes:
+        module: the rotary module.
+        args: positional arguments after hidden states and positions.
+        kwargs: keyword arguments other than those two.
+    """
+
+    module: nn.Module
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def from_call(
+        cls, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> RotaryCall:
+        """What a forward hook saw, without the hidden states and positions."""
+        rest = {key: value for key, value in kwargs.items() if key not in ("x", "position_ids")}
+        return cls(module, tuple(args[2:]), tuple(sorted(rest.items())))
+
+    def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine per pair (n, R) at positions (n,); hooks are not run."""
+        hidden = torch.empty(1, 1, 1, device=positions.device)
+        output = self.module.forward(hidden, positions[None], *self.args, **dict(self.kwargs))
+        cos, sin = to_pairs(output)
+        return cos[0], sin[0]
+
+    def frequencies(self, device: torch.device) -> tuple[Tensor, float]:
+        """Radians per position (R,) in float64 on the host, and the amplitude.
+
+        Each longer stretch of positions refines the last estimate, so that a float32 table gives
+        frequencies good to about 1e-9.
+        """
+        cos, sin = (x.double().cpu() for x in self.at(torch.tensor(_POSITIONS, device=device)))
+        angle = torch.atan2(sin, cos)
+        estimate = angle[1]
+        for row, position in enumerate(_POSITIONS[2:], start=2):
+            turns = torch.round((estimate * position - angle[row]) / (2 * torch.pi))
+            estimate = (angle[row] + 2 * torch.pi * turns) / position
+        return estimate, float(torch.hypot(cos[0, 0], sin[0, 0]))
