@@ -186,7 +186,7 @@ class _Reading:
                 hint = nearest(key, _ALL_KEYS) or accepted(key, ("model", *_TOP_KEYS))
                 raise self._error(key, f"{key} is not a setting; {hint.strip()}")
         if not isinstance(self._guard("model", lambda: given.get("model")), DictConfig):
-            raise self._error("model", "model is missing: a mapping with type, path and settings")
+            raise self._error("model", "model must be a mapping with type, path and settings")
         cls = self._settings_class(given)
         for key in map(str, given.model):
             problem = key_problem(key, cls, also=_MODEL_KEYS)

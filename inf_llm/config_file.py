@@ -22,6 +22,7 @@ MAX_BYTES = 1 << 20
 """No configuration is a megabyte long; a checkpoint given by mistake is not read into memory."""
 
 _OVERRIDE = re.compile(r"(?P<key>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)=(?P<value>.*)", re.DOTALL)
+_NEEDED = "but a mapping (model: ...) is needed"
 _HOW = "write it as key=value, for example model.topk=16"
 
 
@@ -37,12 +38,14 @@ def read_mapping(path: str | Path) -> tuple[Path, DictConfig]:
         content = OmegaConf.create(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not readable as YAML: {yaml_problem(error)}") from None
-    except (OmegaConfBaseException, AssertionError, ValueError, RecursionError) as error:
+    except AssertionError:  # what OmegaConf does with a lone number
+        raise ConfigError(f"{file}: holds a single value, {_NEEDED}") from None
+    except (OmegaConfBaseException, ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not a mapping of settings: {one_line(error)}") from None
     if not isinstance(content, DictConfig):
-        raise ConfigError(f"{file}: holds a list, but a mapping (model: ...) is needed")
+        raise ConfigError(f"{file}: holds a list, {_NEEDED}")
     if len(content) == 0:
-        raise ConfigError(f"{file}: is empty, but a mapping (model: ...) is needed")
+        raise ConfigError(f"{file}: is empty, {_NEEDED}")
     return file, content
 
 
