@@ -97,6 +97,8 @@ def _row(task: TaskScore) -> list[str]:
 
 def _mean(mean: Mean) -> list[str]:
     missing = ", ".join(mean.missing) or "-"
+    if len(mean.missing) > 4:
+        missing = f"{len(mean.missing)} of {len(mean.tasks)} tasks"
     return [mean.name, _number(mean.score), _number(mean.se), missing]
 
 

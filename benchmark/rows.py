@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,35 +80,40 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
     return objects
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The predictions of one task.
+def read_rows(paths: Sequence[Path]) -> list[Row]:
+    """The predictions of one task, from one file or from the parts of several processes.
 
-    Of own rows with the same id the last one counts: it is a repeated sample that once failed.
-    Published files are taken row by row, as their scorers do.
+    Of own rows with the same id the one without an error counts, else the last: a failed sample
+    was done again. Published files are taken row by row, as their scorers do.
     """
     rows: dict[str, Row] = {}
-    for index, fields in enumerate(read_objects(path)):
-        row = _row(fields, index, path)
-        if row.id in rows and "pred" not in fields and row.error is None:
-            row = replace(row, id=f"{row.id}, row {index + 1}")
-        rows[row.id] = row
+    for path in paths:
+        for index, fields in enumerate(read_objects(path)):
+            row = _row(fields, index, path)
+            held = rows.get(row.id)
+            if held is not None and "pred" not in fields:
+                row = replace(row, id=f"{row.id}, row {index + 1}")
+            if held is None or row.id != held.id or row.error is None or held.error is not None:
+                rows[row.id] = row
     return list(rows.values())
 
 
-def task_files(folder: Path) -> dict[str, Path]:
-    """The prediction file of every task in a folder, by task name, sorted.
+def task_files(folder: Path) -> dict[str, list[Path]]:
+    """The prediction files of every task in a folder, by task name, sorted.
 
     Raises:
         PredictionError: no such folder, no prediction in it, or two files for one task.
     """
     if not folder.is_dir():
         raise PredictionError(f"{folder} is not a folder: give one with <task>.jsonl files")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.jsonl")):
-        task = path.stem.removeprefix("preds_")
-        if task in found:
-            raise PredictionError(f"{found[task].name} and {path.name} in {folder} are one task")
-        found[task] = path
+    found: dict[str, list[Path]] = {}
+    for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.*-of-*")]):
+        task = path.name.split(".jsonl")[0].removeprefix("preds_")
+        found.setdefault(task, []).append(path)
+    for paths in found.values():
+        whole = [path.name for path in paths if path.suffix == ".jsonl"]
+        if len(whole) > 1:
+            raise PredictionError(f"{' and '.join(whole)} in {folder} are one task")
     if not found:
         raise PredictionError(
             f"{folder} holds no predictions: <task>.jsonl or preds_<task>.jsonl is expected"

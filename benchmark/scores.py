@@ -76,8 +76,8 @@ def score_folder(folder: Path, options: ScoreOptions | None = None) -> RunScores
     """
     options = options or ScoreOptions()
     tasks = {
-        task: score_task(task, read_rows(path), options)
-        for task, path in task_files(folder).items()
+        task: score_task(task, read_rows(paths), options)
+        for task, paths in task_files(folder).items()
     }
     return RunScores(folder, tasks, means(tasks))
 

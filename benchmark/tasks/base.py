@@ -42,6 +42,7 @@ class Instance:
         answers: the label in the benchmark's own form, JSON-able.
         classes: class names of a classification task.
         length: the benchmark's own length of the sample, in words; None where it has none.
+        index: its place in the task, by which rows of several processes are put in order.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Instance:
     answers: Any
     classes: tuple[str, ...] | None = None
     length: int | None = None
+    index: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,117 @@
+"""The harness's whole acquaintance with the package: five calls, in one file.
+
+An engine opens readers; a reader reads a document once, forks, and answers. `open_core` makes the
+real one. Workers find an engine by its address, ``"module:function"``, since a Ray worker or a
+second process imports it anew.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from inf_llm.config import RunConfig, load_config
+
+CORE = "benchmark.engine:open_core"
+
+
+class Reader(Protocol):
+    """What has been read, and answers about it."""
+
+    def read(self, ids: Sequence[int]) -> None:
+        """Take in tokens; nothing is said."""
+
+    def fork(self) -> Reader:
+        """A second reader that has read the same; nothing is read again."""
+
+    def ask(self, ids: Sequence[int], max_new_tokens: int, stop: Sequence[str]) -> str:
+        """Take in further tokens and answer, greedily."""
+
+    def stats(self) -> Mapping[str, Any]:
+        """What the memory holds: plain numbers by name."""
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    tokenizer: Any
+
+    def open(self) -> Reader:
+        """A reader that has read nothing."""
+
+    def recover(self) -> None:
+        """Give back what a failed sample may still hold."""
+
+
+def make_engine(address: str, config: RunConfig) -> Engine:
+    """The engine that the function at ``module:function`` makes."""
+    module, function = address.split(":")
+    engine: Engine = getattr(importlib.import_module(module), function)(config)
+    return engine
+
+
+def open_core(config: RunConfig) -> Engine:
+    """The package itself."""
+    return CoreEngine(config)
+
+
+def read_config(path: str | Path, overrides: Sequence[str]) -> RunConfig:
+    """The configuration of a run, checked."""
+    return load_config(path, list(overrides))
+
+
+def load_tokenizer(config: RunConfig) -> Any:
+    """The tokenizer alone, where a driver has no model of its own."""
+    from transformers import AutoTokenizer
+
+    from inf_llm.hf.load import resolve_path
+
+    return AutoTokenizer.from_pretrained(
+        resolve_path(config.model.tokenizer_path or config.model.path)
+    )
+
+
+class CoreEngine:
+    """A model loaded and patched by the package."""
+
+    def __init__(self, config: RunConfig) -> None:
+        import inf_llm
+
+        self.config = config
+        self.model, self.tokenizer = inf_llm.load(config)
+
+    def open(self) -> Reader:
+        from inf_llm import Session
+
+        return CoreReader(Session(self.model, self.tokenizer, chunk_size=self.config.chunk_size))
+
+    def recover(self) -> None:
+        import torch
+
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class CoreReader:
+    """One of the package's sessions."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def read(self, ids: Sequence[int]) -> None:
+        self._session.read(list(ids))
+
+    def fork(self) -> Reader:
+        return CoreReader(self._session.fork())
+
+    def ask(self, ids: Sequence[int], max_new_tokens: int, stop: Sequence[str]) -> str:
+        answer = self._session.ask(list(ids), max_new_tokens=max_new_tokens, stop=list(stop))
+        return str(answer.text)
+
+    def stats(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._session.stats()
+        return found

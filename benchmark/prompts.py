@@ -1,0 +1,141 @@
+"""From a task's prompt to token ids: chat template, truncation, and where the document ends.
+
+The ids are those of the whole prompt, as a harness without a memory would tokenise it; only then
+are they cut into document and question. The place of the cut depends on the sample alone, so a
+sample is fed the same way whichever process gets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.tasks.base import Prompt
+from inf_llm.conversation import PLAIN, TEMPLATES
+from inf_llm.errors import InfLLMError
+
+CHAT_RULES = ("auto", "always", "never")
+TRUNCATIONS = ("suffix", "middle", "none")
+
+# Tokens that "suffix" keeps from the start: the published harness's number, one set of sinks.
+KEPT_AT_START = 128
+
+
+class TooLongError(InfLLMError, ValueError):
+    """A prompt does not fit the token budget, and the rules forbid cutting it."""
+
+
+@dataclass(frozen=True)
+class PromptRules:
+    """How prompts are made; every run's record holds them.
+
+    Attributes:
+        chat_template: "auto" as each benchmark does it, "always" or "never".
+        conv_type: the configuration's name of a layout; None is the tokenizer's own template.
+        truncation: "suffix" keeps the first 128 tokens and the end, "middle" the first and the
+            last half, "none" lets a sample fail that does not fit.
+        max_len: tokens of prompt and answer together.
+    """
+
+    chat_template: str
+    conv_type: str | None
+    truncation: str
+    max_len: int
+
+    def wraps(self, task_wants_chat: bool) -> bool:
+        """Whether a task's prompts go through a chat template."""
+        if self.conv_type == PLAIN or self.chat_template == "never":
+            return False
+        return self.chat_template == "always" or task_wants_chat
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """A prompt as it is fed: `document` is read, `question` is asked behind it.
+
+    `truncated_from` is the number of tokens before a cut, None where nothing was cut.
+    """
+
+    document: tuple[int, ...]
+    question: tuple[int, ...]
+    truncated_from: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.document) + len(self.question)
+
+
+def lay_out(prompt: Prompt, tokenizer: Any, conv_type: str | None) -> Prompt:
+    """The prompt inside the conversation's template (see `has_template`), still in two parts."""
+    template = TEMPLATES.get(conv_type or "") or tokenizer.chat_template
+    text = str(
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt.text}],
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+    )
+    # Templates trim a message, so its document is looked for without the space around it.
+    document = prompt.document.lstrip() if prompt.question else prompt.document.strip()
+    start = text.find(document)
+    if not document or start < 0:
+        return Prompt("", text)
+    end = start + len(document)
+    return Prompt(text[:end], text[end:])
+
+
+def has_template(tokenizer: Any, conv_type: str | None) -> bool:
+    """Whether there is any template to lay a prompt out with."""
+    return conv_type in TEMPLATES or bool(getattr(tokenizer, "chat_template", None))
+
+
+def tokenize(prompt: Prompt, tokenizer: Any, budget: int, truncation: str) -> PromptTokens:
+    """The ids of a laid-out prompt, cut to `budget` tokens.
+
+    Raises:
+        TooLongError: it is longer and truncation is "none".
+    """
+    ids = _encode(prompt.text, tokenizer)
+    seam = _common(ids, _encode(prompt.document, tokenizer)) if prompt.document else 0
+    # The last token belongs to the question: an answer needs something to start from.
+    seam = min(seam, len(ids) - 1)
+    if len(ids) <= budget:
+        return PromptTokens(tuple(ids[:seam]), tuple(ids[seam:]))
+    head, tail = _kept(len(ids), budget, truncation)
+    front = ids[:head]
+    back = ids[len(ids) - tail :]
+    from_document = min(head, seam) + max(0, seam - (len(ids) - tail))
+    kept = front + back
+    return PromptTokens(tuple(kept[:from_document]), tuple(kept[from_document:]), len(ids))
+
+
+def _kept(length: int, budget: int, truncation: str) -> tuple[int, int]:
+    """How many tokens stay at the start and at the end."""
+    if truncation == "none" or budget < 1:
+        raise TooLongError(
+            f"the prompt has {length} tokens, {budget} are allowed (max_len without the answer): "
+            "raise max_len, or set truncation to suffix or middle"
+        )
+    head = min(KEPT_AT_START, budget // 2) if truncation == "suffix" else budget // 2
+    return head, budget - head
+
+
+def _encode(text: str, tokenizer: Any) -> list[int]:
+    """Ids with special tokens, but no second start token behind a template's own."""
+    bos = getattr(tokenizer, "bos_token", None)
+    special = not (bos and text.startswith(bos))
+    ids = list(tokenizer(text, add_special_tokens=special).input_ids)
+    # Some tokenizers close a text with an end token; a prompt is to be continued.
+    end = getattr(tokenizer, "eos_token_id", None)
+    if special and len(ids) > 1 and ids[-1] == end and end != getattr(tokenizer, "bos_token_id", 0):
+        ids = ids[:-1]
+    return ids
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first tokens two lists share."""
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))

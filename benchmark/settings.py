@@ -1,0 +1,186 @@
+"""What a prediction run is told, and what of it must stay the same within a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmark.engine import CORE
+from benchmark.prompts import PromptRules, has_template
+from benchmark.tasks import benchmarks, owner
+from benchmark.tasks.base import Benchmark, Instance, Source, TaskInfo, file_digest
+from inf_llm.config import RunConfig
+from inf_llm.conversation import TEMPLATES
+from inf_llm.errors import SettingsError
+from inf_llm.registry import nearest
+
+DEFAULT_DATA = Path(__file__).resolve().parent / "data"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """One run of `pred.py`.
+
+    Attributes:
+        config: the checked configuration.
+        output: folder of the predictions.
+        tasks: task names, in order.
+        data: folder of the benchmarks' files.
+        prompts: a prompt set for the benchmarks that know it, None for their defaults.
+        chat_template: "auto", "always" or "never".
+        truncation: overrules the configuration's; None leaves it.
+        limit: only the first so many samples of every task.
+        samples: samples of a generated task.
+        seed: of generated samples.
+        haystack: text file that generated needles hide in.
+        rank: this process's number among `world_size`.
+        world_size: processes that share the samples.
+        retry_failed: do failed samples again.
+        verbose: show question, prediction and answer of every sample.
+        engine: address of the function that makes the engine.
+    """
+
+    config: RunConfig
+    output: Path
+    tasks: tuple[str, ...]
+    data: Path = DEFAULT_DATA
+    prompts: str | None = None
+    chat_template: str = "auto"
+    truncation: str | None = None
+    limit: int | None = None
+    samples: int = 50
+    seed: int = 0
+    haystack: Path | None = None
+    rank: int = 0
+    world_size: int = 1
+    retry_failed: bool = False
+    verbose: bool = False
+    engine: str = field(default=CORE)
+
+    def __post_init__(self) -> None:
+        _check_tasks(self.tasks)
+        _check_prompts(self.prompts)
+        if self.world_size < 1 or not 0 <= self.rank < self.world_size:
+            raise SettingsError(
+                f"rank = {self.rank} with world_size = {self.world_size}: "
+                "ranks count from 0 to world_size - 1"
+            )
+        for name in ("limit", "samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingsError(f"{name} = {value} is too small: at least 1 is needed")
+        if self.haystack is not None and not self.haystack.is_file():
+            raise SettingsError(f"haystack = {self.haystack} is not a file: give a text file")
+
+    @property
+    def rules(self) -> PromptRules:
+        """The prompt rules, the command line before the configuration."""
+        return PromptRules(
+            chat_template=self.chat_template,
+            conv_type=self.config.conv_type,
+            truncation=self.truncation or self.config.truncation or "none",
+            max_len=self.config.max_len,
+        )
+
+    def source(self, benchmark: Benchmark, tokenizer: Any) -> Source:
+        """Where a benchmark's samples come from in this run."""
+        return Source(
+            folder=self.data,
+            prompts=benchmark.prompt_set(self.prompts),
+            tokenizer=tokenizer,
+            samples=self.samples,
+            seed=self.seed,
+            haystack=self.haystack,
+        )
+
+    def same_within_folder(self) -> dict[str, Any]:
+        """The sections of `run.json` that must not change; `made_with` is not compared."""
+        digest = None if self.haystack is None else file_digest(self.haystack)
+        return {
+            "config": self.config.to_dict(),
+            "rules": asdict(self.rules),
+            "made_with": {name: _version(name) for name in ("inf-llm", "torch", "transformers")},
+            "generation": {"samples": self.samples, "seed": self.seed, "haystack_sha256": digest},
+        }
+
+
+@dataclass(frozen=True)
+class LoadedTask:
+    """A task ready to be worked off."""
+
+    name: str
+    info: TaskInfo
+    instances: tuple[Instance, ...]
+    record: dict[str, Any]
+
+
+def load_task(name: str, options: RunOptions, tokenizer: Any) -> LoadedTask:
+    """A task's samples and what `run.json` says of it.
+
+    Raises:
+        DataError: its files are not there.
+        SettingsError: it wants a chat template and there is none.
+    """
+    benchmark = owner(name)
+    source = options.source(benchmark, tokenizer)
+    info = benchmark.info(name, source)
+    loaded = benchmark.load(name, source)
+    instances = tuple(replace(instance, index=i) for i, instance in enumerate(loaded))
+    rules = options.rules
+    wraps = rules.wraps(info.chat)
+    if wraps and not has_template(tokenizer, rules.conv_type):
+        if rules.chat_template == "always":
+            raise SettingsError(
+                "chat_template = 'always', but the tokenizer has none: give conv_type in the "
+                f"configuration, one of {', '.join(TEMPLATES)}"
+            )
+        wraps = False  # a base model without any template is asked plainly; the record says so
+    record = {
+        "benchmark": benchmark.name,
+        "prompts": source.prompts,
+        "max_new_tokens": info.max_new_tokens,
+        "chat_template": wraps,
+        "stop": list(info.stop),
+        "samples_sha256": _digest(instances),
+    }
+    info = TaskInfo(info.max_new_tokens, chat=wraps, stop=info.stop)
+    return LoadedTask(name, info, instances, record)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _digest(instances: tuple[Instance, ...]) -> str:
+    """SHA-256 over prompts and answers, whatever file or generator they came from."""
+    digest = hashlib.sha256()
+    for instance in instances:
+        fields = [instance.id, instance.prompt.text, instance.answers, instance.classes]
+        digest.update(json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _check_tasks(tasks: tuple[str, ...]) -> None:
+    if not tasks:
+        raise SettingsError("no datasets: give --datasets with names, separated by commas")
+    for task in tasks:
+        owner(task)
+    doubles = {task for task in tasks if tasks.count(task) > 1}
+    if doubles:
+        raise SettingsError(f"datasets names {', '.join(sorted(doubles))} more than once")
+
+
+def _check_prompts(prompts: str | None) -> None:
+    known = sorted({name for benchmark in benchmarks() for name in benchmark.prompt_sets})
+    if prompts is not None and prompts not in known:
+        raise SettingsError(
+            f"prompts = {prompts!r} is not a prompt set; {nearest(prompts, known)}"
+            f"accepted: {', '.join(known)}"
+        )

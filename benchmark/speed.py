@@ -1,0 +1,132 @@
+"""Times the attention types side by side: ``python benchmark/speed.py --preset cpu``.
+
+One process, one model, one text: the unpatched model (sdpa, DynamicCache), stream-lm with as many
+visible tokens as inf-llm, and inf-llm, each also with a kernel of your choice (`inf-llm:reference`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from benchmark.timing import draw, profiling, report
+from benchmark.timing.presets import PRESETS, Preset, build_model, preset
+from benchmark.timing.ratios import ratios
+from benchmark.timing.subjects import make_subject, settings_of
+from benchmark.timing.walk import Plan, walk
+from inf_llm.errors import InfLLMError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    args = _parser().parse_args(arguments)
+    try:
+        _run(args)
+    except InfLLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="speed.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--preset", default="cpu", metavar="|".join(PRESETS))
+    parser.add_argument("--lengths", help="where to measure, as 32k,128k or 1M")
+    parser.add_argument("--types", help="what to compare, as origin,stream-lm,inf-llm:triton")
+    parser.add_argument("--chunk", type=int, help="tokens of the prompt fed at a time")
+    parser.add_argument("--steps", type=int, default=48, help="decoded tokens timed (default: 48)")
+    parser.add_argument("--repeat", type=int, default=1, help="walks over the text (default: 1)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and text")
+    parser.add_argument("--json", metavar="FILE", help="write all figures")
+    parser.add_argument("--plot", metavar="FILE.png", help="draw time against length")
+    parser.add_argument(
+        "--profile",
+        metavar="FILE.json",
+        help="write profiler traces behind the first length, instead of measuring",
+    )
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    chosen = preset(args.preset)
+    plan = _plan(args, chosen)
+    names = list(chosen.types) if args.types is None else args.types.split(",")
+    for name in names:
+        settings_of(name, chosen)  # refuse a wrong name before the model is made
+    for path in (args.json, args.plot, args.profile):
+        if path is not None and not Path(path).resolve().parent.is_dir():
+            raise InfLLMError(f"{path} cannot be written: its folder does not exist")
+    model = build_model(chosen, plan.seed)
+    subjects = [make_subject(name, model, chosen) for name in dict.fromkeys(names)]
+    if args.profile:
+        print(profiling.trace(subjects, plan.lengths[0], plan.chunk, Path(args.profile)))
+        return
+    measured = walk(subjects, plan, lambda text: print(text, file=sys.stderr))
+    rows = report.rows(measured)
+    found = ratios(rows, chosen.target)
+    print(report.table(rows))
+    print("\n".join(("", *map(str, found))))
+    if args.json:
+        facts = {
+            "preset": args.preset,
+            "plan": dataclasses.asdict(plan),
+            "settings": {name: repr(settings_of(name, chosen)) for name in names},
+            "environment": report.environment(chosen.device),
+            "rows": rows,
+            "ratios": [{**dataclasses.asdict(r), "met": r.met} for r in found],
+        }
+        _write(Path(args.json), facts)
+    if args.plot:
+        draw.draw(rows, Path(args.plot))
+
+
+def _plan(args: argparse.Namespace, chosen: Preset) -> Plan:
+    lengths = chosen.lengths if args.lengths is None else parse_lengths(args.lengths)
+    chunk = chosen.chunk if args.chunk is None else args.chunk
+    counts = {"chunk": chunk, "steps": args.steps, "repeat": args.repeat}
+    for name, value in counts.items():
+        if value < 1:
+            raise InfLLMError(f"--{name} {value} is out of range: it must be at least 1")
+    return Plan(lengths, chunk, args.steps, min(8, args.steps), args.repeat, args.seed)
+
+
+def parse_lengths(text: str) -> tuple[int, ...]:
+    """`32k,1M` as ascending numbers of tokens.
+
+    Raises:
+        InfLLMError: an entry is no positive number.
+    """
+    lengths = set()
+    for entry in text.split(","):
+        digits = entry.strip().lower()
+        factor = {"k": 1 << 10, "m": 1 << 20}.get(digits[-1:], 1)
+        digits = digits if factor == 1 else digits[:-1]
+        if not digits.isdecimal() or int(digits) < 1:
+            raise InfLLMError(
+                f"--lengths: {entry.strip()!r} is not a number of tokens: write 4096, 32k or 1M"
+            )
+        lengths.add(int(digits) * factor)
+    return tuple(sorted(lengths))
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InfLLMError(f"--json {path} cannot be written: {error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Figures as rows, tables and ratios."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.timing.walk import Measured, Samples
+
+Row = dict[str, Any]
+
+
+def rows(measured: Measured) -> list[Row]:
+    """One row per type and length; times are medians, with the least and the greatest beside."""
+    return [_row(name, length, samples) for (name, length), samples in measured.items()]
+
+
+def _row(name: str, length: int, samples: Samples) -> Row:
+    speeds = [length / seconds for seconds in samples.prefill]
+    return {
+        "type": name,
+        "length": length,
+        **_spread("prefill_tok_s", speeds, 1),
+        **_spread("prefill_tail_us_tok", samples.tail, 1e6),
+        **_spread("decode_ms", samples.decode, 1e3),
+        "decode_steps": len(samples.decode),
+        **samples.held,
+        "filled_with_random": samples.filled,
+    }
+
+
+def _spread(name: str, values: Sequence[float], factor: float) -> Row:
+    if not values:
+        return {name: None}
+    return {
+        name: statistics.median(values) * factor,
+        f"{name}_min": min(values) * factor,
+        f"{name}_max": max(values) * factor,
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """All rows as Markdown."""
+    head = (
+        "| type | length | prefill tok/s | last tenth µs/tok | decode ms | device KV | host KV |\n"
+        "|---|---:|---:|---:|---:|---:|---:|"
+    )
+    lines = [
+        f"| {row['type']} | {short(row['length'])}{' †' if row['filled_with_random'] else ''} "
+        f"| {_cell(row, 'prefill_tok_s', 0)} | {_cell(row, 'prefill_tail_us_tok', 0)} "
+        f"| {_cell(row, 'decode_ms', 2)} | {_mib(row['device_kv_bytes'])} "
+        f"| {_mib(row['host_kv_bytes'])} |"
+        for row in rows
+    ]
+    note = "Medians (least to greatest)."
+    if any(row["filled_with_random"] for row in rows):
+        note += " † the cache was filled with random keys and values instead of reading a prompt."
+    return "\n".join((head, *lines, "", note))
+
+
+def _cell(row: Row, name: str, digits: int) -> str:
+    value = row[name]
+    if value is None:
+        return ""
+    low, high = row[f"{name}_min"], row[f"{name}_max"]
+    spread = "" if low == high else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:.{digits}f}{spread}"
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
+
+
+def short(length: int) -> str:
+    """131072 as 128k."""
+    for unit, size in (("M", 1 << 20), ("k", 1 << 10)):
+        if length >= size and length % size == 0:
+            return f"{length // size}{unit}"
+    return str(length)
+
+
+def environment(device: str) -> Row:
+    """Where the figures come from."""
+    packages = ("inf-llm", "torch", "transformers", "triton", "flash-attn")
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    found["python"] = platform.python_version()
+    return {
+        "hardware": _hardware(device),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+        "versions": found,
+        "command": " ".join(["python", *_own_arguments()]),
+        "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "peak_rss_bytes": _peak_rss(),
+    }
+
+
+def _own_arguments() -> list[str]:
+    here = Path(sys.argv[0])
+    return [f"benchmark/{here.name}" if here.name == "speed.py" else here.name, *sys.argv[1:]]
+
+
+def _hardware(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = models[0].split(":", 1)[1].strip() if models else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _peak_rss() -> int | None:
+    """Most memory this process ever held."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """One thing the figures are to show.
+
+    Attributes:
+        text: what is compared.
+        value: the ratio found.
+        limit: what it is held against.
+        at_least: the ratio must not be below the limit; else, not above.
+    """
+
+    text: str
+    value: float
+    limit: float
+    at_least: bool
+
+    @property
+    def met(self) -> bool:
+        """Whether it is as wanted."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    def __str__(self) -> str:
+        sign = "at least" if self.at_least else "at most"
+        verdict = "met" if self.met else "MISSED"
+        return f"{verdict}: {self.text}: {self.value:.2f} (wanted: {sign} {self.limit:g})"

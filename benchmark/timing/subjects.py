@@ -1,0 +1,132 @@
+"""What is timed: one model, patched in several ways, each with a cache of its own."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache
+
+from benchmark.timing.presets import Preset
+from inf_llm.errors import InfLLMError
+from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.patch import new_cache, patch
+from inf_llm.registry import accepted
+from inf_llm.settings import KERNELS, WindowSettings
+
+TYPES = ("origin", "stream-lm", "inf-llm")
+
+
+@dataclass
+class Subject:
+    """One way to compute attention.
+
+    Attributes:
+        name: as given, `type` or `type:kernel`.
+        model: the model, patched or not.
+        prefill_limit: longest prompt it reads.
+        decode_limit: longest context it decodes from; beyond `prefill_limit` its cache is filled
+            with random keys and values.
+        cache: what it has read.
+        seen: tokens read.
+    """
+
+    name: str
+    model: PreTrainedModel
+    prefill_limit: int
+    decode_limit: int
+    cache: DynamicCache = field(default_factory=DynamicCache)
+    seen: int = 0
+
+    def begin(self) -> None:
+        """Forget everything."""
+        config = self.model.config
+        plain = self.name == "origin"
+        self.cache = DynamicCache(config=config) if plain else new_cache(self.model)
+        self.seen = 0
+
+    def feed(self, tokens: Tensor, cache: DynamicCache | None = None) -> None:
+        """Read tokens (1, L) into the cache, or into a branch of it; logits of the last only."""
+        self.model(
+            input_ids=tokens,
+            past_key_values=self.cache if cache is None else cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        if cache is None:
+            self.seen += tokens.shape[1]
+
+    def branch(self) -> DynamicCache:
+        """A cache to decode with, after which the own one is as before."""
+        if isinstance(self.cache, MemoryCache):
+            return self.cache.fork()
+        twin = DynamicCache(config=self.model.config)
+        twin.layers = [copy.copy(layer) for layer in self.cache.layers]  # updates make new tensors
+        return twin
+
+    def fill(self, length: int) -> None:
+        """Make a plain cache `length` tokens long with random keys and values."""
+        for layer in self.cache.layers:
+            shape = (*layer.keys.shape[:2], length - layer.keys.shape[2], layer.keys.shape[3])
+            layer.keys = torch.cat((layer.keys, layer.keys.new_empty(shape).normal_()), 2)
+            layer.values = torch.cat((layer.values, layer.values.new_empty(shape).normal_()), 2)
+        self.seen = length
+
+    def held(self) -> dict[str, int]:
+        """Bytes of keys and values, and what was loaded so far."""
+        if not isinstance(self.cache, MemoryCache):
+            nbytes = sum(x.keys.nbytes + x.values.nbytes for x in self.cache.layers)
+            return {"device_kv_bytes": nbytes, "host_kv_bytes": 0}
+        total = self.cache.stats().total
+        counts = ("index_bytes", "blocks", "hits", "misses", "loads", "evictions")
+        return {
+            "device_kv_bytes": total.device_bytes,
+            "host_kv_bytes": total.host_bytes,
+            **{name: getattr(total, name) for name in counts},
+        }
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """Attention type and kernel of a name like `inf-llm:triton`.
+
+    Raises:
+        InfLLMError: one of them is not known.
+    """
+    kind, _, kernel = name.partition(":")
+    if kind not in TYPES:
+        raise InfLLMError(f"--types: {kind!r} is not measured here; {accepted(kind, TYPES)}")
+    if kernel and (kind == "origin" or kernel not in KERNELS):
+        raise InfLLMError(f"--types: {name!r} names no kernel; {accepted(kernel, KERNELS)}")
+    return kind, kernel or "auto"
+
+
+def settings_of(name: str, chosen: Preset) -> WindowSettings | None:
+    """The attention settings behind a name; None for the unpatched model."""
+    kind, kernel = split_name(name)
+    if kind == "origin":
+        return None
+    settings: WindowSettings = chosen.memory if kind == "inf-llm" else chosen.window
+    return dataclasses.replace(settings, kernel=kernel)
+
+
+def make_subject(name: str, model: PreTrainedModel, chosen: Preset) -> Subject:
+    """A subject on a twin of `model` that shares its weights."""
+    settings = settings_of(name, chosen)
+    twin = _twin(model)
+    if settings is None:
+        return Subject(name, twin, chosen.origin_prefill, chosen.origin_decode)
+    patch(twin, settings)
+    slow = settings.kernel == "reference"
+    limit = chosen.slow_limit if slow else max(chosen.lengths)
+    return Subject(name, twin, limit, limit)
+
+
+def _twin(model: PreTrainedModel) -> PreTrainedModel:
+    tensors = [*model.parameters(), *model.buffers()]
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+    return copy.deepcopy(model, shared)

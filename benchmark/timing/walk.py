@@ -1,0 +1,187 @@
+"""Measuring: all subjects read one text in turns, and decode from branches along the way.
+
+The subjects take turns chunk by chunk and in short bursts of decoded tokens, so that whatever else
+the machine does hits all of them alike. Nothing is read twice: decoding happens in a branch of the
+cache, and reading goes on behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from benchmark.timing.subjects import Subject
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        lengths: ascending, where decoding is measured.
+        chunk: tokens fed at a time.
+        steps: decoded tokens timed per type and length.
+        burst: tokens decoded before the next type's turn; one more before them is not timed.
+        repeat: how often the whole walk is done.
+        seed: of the text.
+    """
+
+    lengths: tuple[int, ...]
+    chunk: int
+    steps: int = 48
+    burst: int = 8
+    repeat: int = 1
+    seed: int = 0
+
+    def chunks(self) -> Iterator[tuple[int, int]]:
+        """First and last token of every chunk; every length is the end of one."""
+        first = 0
+        for length in self.lengths:
+            while first < length:
+                last = min(length, first + self.chunk)
+                yield first, last
+                first = last
+
+
+@dataclass
+class Samples:
+    """What was measured of one type at one length.
+
+    Attributes:
+        prefill: seconds for the whole prompt, one number per walk.
+        tail: seconds per token, one number per chunk of the prompt's last tenth.
+        decode: seconds per decoded token.
+        held: bytes and counts after the prompt.
+        filled: whether a part of the cache was filled with random numbers.
+    """
+
+    prefill: list[float] = field(default_factory=list)
+    tail: list[float] = field(default_factory=list)
+    decode: list[float] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=dict)
+    filled: bool = False
+
+
+Measured = dict[tuple[str, int], Samples]
+
+
+@torch.inference_mode()
+def walk(subjects: Sequence[Subject], plan: Plan, note: Note) -> Measured:
+    """Measure all subjects at all lengths they reach."""
+    measured: Measured = {
+        (subject.name, length): Samples()
+        for length in plan.lengths
+        for subject in subjects
+        if length <= subject.decode_limit
+    }
+    for round_ in range(plan.repeat):
+        text = _text(subjects[0], plan)
+        _warm_up(subjects, text, plan)
+        _Pass(subjects, plan, text, measured, note).run()
+        note(f"walk {round_ + 1} of {plan.repeat} is done")
+    return measured
+
+
+def _text(subject: Subject, plan: Plan) -> Tensor:
+    """Random tokens (1, longest + steps to decode)."""
+    generator = torch.Generator().manual_seed(plan.seed)
+    count = max(plan.lengths) + 2 * (plan.steps + plan.burst + 1)
+    vocabulary = subject.model.config.vocab_size
+    return torch.randint(vocabulary, (1, count), generator=generator).to(subject.model.device)
+
+
+def _warm_up(subjects: Sequence[Subject], text: Tensor, plan: Plan) -> None:
+    for subject in subjects:
+        subject.begin()
+        subject.feed(text[:, : plan.chunk])
+        subject.feed(text[:, :1], subject.branch())
+        subject.begin()
+
+
+@dataclass
+class _Pass:
+    """One walk over the text."""
+
+    subjects: Sequence[Subject]
+    plan: Plan
+    text: Tensor
+    measured: Measured
+    note: Note
+    read: dict[str, list[tuple[int, int, float]]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        self.read = {subject.name: [] for subject in self.subjects}
+        for turn, (first, last) in enumerate(self.plan.chunks()):
+            for subject in _rotated(self.subjects, turn):
+                if last <= self._reads_until(subject):
+                    tokens = self.text[:, first:last]
+                    seconds = timed(self.text.device, lambda s=subject, t=tokens: s.feed(t))
+                    self.read[subject.name].append((first, last, seconds))
+            if last in self.plan.lengths:
+                self._at(last)
+        for subject in self.subjects:
+            subject.begin()
+
+    def _reads_until(self, subject: Subject) -> int:
+        """The last length where its prefill is measured; one chunk to begin with if none is."""
+        within = [n for n in self.plan.lengths if n <= subject.prefill_limit]
+        return max(within, default=next(self.plan.chunks())[1])
+
+    def _at(self, length: int) -> None:
+        present = [s for s in self.subjects if length <= s.decode_limit]
+        for subject in present:
+            samples = self.measured[subject.name, length]
+            if subject.seen < length:
+                subject.fill(length)
+                samples.filled = True
+            else:
+                self._prefill(samples, self.read[subject.name], length)
+            samples.held = subject.held()
+        self._decode(present, length)
+        for subject in present:
+            if not any(length < n <= subject.decode_limit for n in self.plan.lengths):
+                subject.begin()  # its longest is done: make room for the others
+        self.note(f"{length} tokens are done")
+
+    def _prefill(self, samples: Samples, read: list[tuple[int, int, float]], length: int) -> None:
+        samples.prefill.append(sum(seconds for _, _, seconds in read))
+        tail = [row for row in read if row[1] > 0.9 * length]
+        samples.tail += [seconds / (last - first) for first, last, seconds in tail]
+
+    def _decode(self, present: Sequence[Subject], length: int) -> None:
+        branches = {subject.name: subject.branch() for subject in present}
+        at = length
+        for turn in range(-(-self.plan.steps // self.plan.burst)):
+            for subject in _rotated(present, turn):
+                own, samples = branches[subject.name], self.measured[subject.name, length]
+                for step in range(self.plan.burst + 1):
+                    token = self.text[:, at + step : at + step + 1]
+                    seconds = timed(
+                        self.text.device, lambda s=subject, t=token, c=own: s.feed(t, c)
+                    )
+                    if step:
+                        samples.decode.append(seconds)
+            at += self.plan.burst + 1
+
+
+def _rotated(subjects: Sequence[Subject], turn: int) -> Iterator[Subject]:
+    """All of them, another one first every time."""
+    count = len(subjects)
+    return (subjects[(turn + i) % count] for i in range(count))
+
+
+def timed(device: torch.device, action: Callable[[], None]) -> float:
+    """Seconds that `action` takes, the device's work included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

@@ -1,0 +1,130 @@
+"""Answers to the questions of one document: read once, fork for each question.
+
+A question that fails gives a row with its error; the next one is tried all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmark.engine import Engine, Reader
+from benchmark.prompts import PromptRules, PromptTokens, lay_out, tokenize
+from benchmark.tasks.base import Instance, TaskInfo
+
+
+@dataclass(frozen=True)
+class Job:
+    """Questions over one document, and what their task asks for.
+
+    `shared` says that the document has further questions, even if those are done: an answer is
+    then given by a fork, so that a resumed run feeds every sample as an undisturbed one does.
+    """
+
+    task: str
+    info: TaskInfo
+    instances: tuple[Instance, ...]
+    shared: bool = False
+
+
+def group(task: str, info: TaskInfo, instances: Sequence[Instance]) -> list[Job]:
+    """One job for every document, in the order of their first questions."""
+    by_document: dict[str, list[Instance]] = {}
+    for instance in instances:
+        # A prompt without a document of its own shares nothing with another.
+        key = instance.prompt.document or f"\0{instance.id}"
+        by_document.setdefault(key, []).append(instance)
+    return [Job(task, info, tuple(qs), shared=len(qs) > 1) for qs in by_document.values()]
+
+
+class Worker:
+    """One loaded model that works off jobs."""
+
+    def __init__(self, engine: Engine, rules: PromptRules) -> None:
+        self.engine = engine
+        self.rules = rules
+        self._document: tuple[int, ...] | None = None
+        self._reader: Reader | None = None
+
+    def rows(self, job: Job) -> Iterator[dict[str, Any]]:
+        """A row for every question, as it is answered."""
+        self._forget()
+        for instance in job.instances:
+            started = time.perf_counter()
+            try:
+                said = self._answer(job, instance)
+            except Exception as error:  # a sample must not end a run of days
+                self._forget()
+                self.engine.recover()
+                said = {"pred": "", "error": _told(error), "memory": {}}
+            said["seconds"] = round(time.perf_counter() - started, 3)
+            yield _row(job.task, instance, said)
+        self._forget()
+
+    def _answer(self, job: Job, instance: Instance) -> dict[str, Any]:
+        tokens = self._tokens(job, instance)
+        started = time.perf_counter()
+        base = self._read(tokens.document)
+        read = time.perf_counter() - started
+        reader = base.fork() if job.shared else base
+        if not job.shared:
+            self._forget()
+        text = reader.ask(tokens.question, job.info.max_new_tokens, job.info.stop)
+        said: dict[str, Any] = {"pred": text, "token_length": len(tokens)}
+        if tokens.truncated_from is not None:
+            said["truncated_from"] = tokens.truncated_from
+        return said | {"read_seconds": round(read, 3), "memory": plain(reader.stats())}
+
+    def _tokens(self, job: Job, instance: Instance) -> PromptTokens:
+        prompt, tokenizer = instance.prompt, self.engine.tokenizer
+        if job.info.chat:
+            prompt = lay_out(prompt, tokenizer, self.rules.conv_type)
+        budget = self.rules.max_len - job.info.max_new_tokens
+        return tokenize(prompt, tokenizer, budget, self.rules.truncation)
+
+    def _read(self, document: tuple[int, ...]) -> Reader:
+        """A reader of the document: the last one, if it has read the same."""
+        if self._reader is None or self._document != document:
+            self._forget()
+            reader = self.engine.open()
+            if document:
+                reader.read(document)
+            self._reader, self._document = reader, document
+        return self._reader
+
+    def _forget(self) -> None:
+        """Lets go of the last document before the next is read: two would not fit."""
+        self._reader = self._document = None
+
+
+def plain(stats: Mapping[str, Any]) -> dict[str, Any]:
+    """Statistics as JSON, without times: those differ from run to run, rows should not."""
+    return {
+        key: plain(value) if isinstance(value, Mapping) else value
+        for key, value in stats.items()
+        if isinstance(value, (Mapping, int, float, str)) and "second" not in key
+    }
+
+
+def _row(task: str, instance: Instance, said: Mapping[str, Any]) -> dict[str, Any]:
+    row = {
+        "id": instance.id,
+        "index": instance.index,
+        "dataset": task,
+        "pred": said["pred"],
+        "answers": instance.answers,
+        "all_classes": None if instance.classes is None else list(instance.classes),
+        "length": instance.length,
+        "token_length": said.get("token_length"),
+    }
+    for key in ("truncated_from", "error", "read_seconds", "seconds", "memory"):
+        if key in said:
+            row[key] = said[key]
+    return row
+
+
+def _told(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
