@@ -142,9 +142,18 @@ class LayerAttention(ABC):
         twin._marks = None if self._marks is None else []
         return twin
 
-    @abstractmethod
     def select_rows(self, rows: Tensor) -> None:
-        """Rows become the given ones (a 1-D index; rows may repeat or vanish)."""
+        """Rows become the given ones (a 1-D index; rows may repeat or vanish).
+
+        What was recorded for `crop` is of other rows, so it is dropped.
+        """
+        if self._marks is not None:
+            self._marks = []
+        self._select_rows(rows)
+
+    @abstractmethod
+    def _select_rows(self, rows: Tensor) -> None:
+        """The state of other rows; see `select_rows`."""
 
     @abstractmethod
     def stats(self) -> MemoryStats:

@@ -117,8 +117,7 @@ class InfLLMAttention(LayerAttention):
         twin.memory = self.memory.fork()
         return twin
 
-    def select_rows(self, rows: Tensor) -> None:
-        """See `LayerAttention.select_rows`."""
+    def _select_rows(self, rows: Tensor) -> None:
         self.memory.select_rows(rows)
         self.recalled = None
 

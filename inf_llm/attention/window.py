@@ -68,8 +68,7 @@ class WindowAttention(LayerAttention):
         twin.recent = self.recent.fork()
         return twin
 
-    def select_rows(self, rows: Tensor) -> None:
-        """See `LayerAttention.select_rows`."""
+    def _select_rows(self, rows: Tensor) -> None:
         self.recent.select_rows(rows)
 
     def stats(self) -> MemoryStats:
@@ -132,9 +131,8 @@ class SinkAttention(WindowAttention):
     def _sink_query(self, q: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def select_rows(self, rows: Tensor) -> None:
-        """See `LayerAttention.select_rows`."""
-        super().select_rows(rows)
+    def _select_rows(self, rows: Tensor) -> None:
+        super()._select_rows(rows)
         if self._held is not None:
             rows = rows.to(self._held[0].device)
             self._held = self._held[0].index_select(0, rows), self._held[1].index_select(0, rows)

@@ -292,6 +292,7 @@ class Table:
     def select_rows(self, rows: Tensor) -> None:
         """Rows become the given ones."""
         if not self._count or self.archive is None:
+            self._state = [torch.empty(1, 0, dtype=torch.int64)]
             return
         before = self._held().flatten()
         self._state[0] = self._state[0].index_select(0, rows)
