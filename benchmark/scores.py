@@ -75,10 +75,10 @@ def score_folder(folder: Path, options: ScoreOptions | None = None) -> RunScores
         SettingsError: a file is named after no known task.
     """
     options = options or ScoreOptions()
-    tasks = {
-        task: score_task(task, read_rows(paths), options)
-        for task, paths in task_files(folder).items()
-    }
+    files = task_files(folder)
+    for task in files:
+        owner(task)
+    tasks = {task: score_task(task, read_rows(paths), options) for task, paths in files.items()}
     return RunScores(folder, tasks, means(tasks))
 
 

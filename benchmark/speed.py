@@ -1,7 +1,8 @@
 """Times the attention types side by side: ``python benchmark/speed.py --preset cpu``.
 
 One process, one model, one text: the unpatched model (sdpa, DynamicCache), stream-lm with as many
-visible tokens as inf-llm, and inf-llm, each also with a kernel of your choice (`inf-llm:reference`).
+visible tokens as inf-llm, and inf-llm; the latter two also with a kernel named, as in
+`inf-llm:reference`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
 
 from benchmark.timing import draw, profiling, report
 from benchmark.timing.presets import PRESETS, Preset, build_model, preset
@@ -48,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--chunk", type=int, help="tokens of the prompt fed at a time")
     parser.add_argument("--steps", type=int, default=48, help="decoded tokens timed (default: 48)")
     parser.add_argument("--repeat", type=int, default=1, help="walks over the text (default: 1)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and text")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     parser.add_argument("--plot", metavar="FILE.png", help="draw time against length")
@@ -68,6 +72,8 @@ def _run(args: argparse.Namespace) -> None:
     for path in (args.json, args.plot, args.profile):
         if path is not None and not Path(path).resolve().parent.is_dir():
             raise InfLLMError(f"{path} cannot be written: its folder does not exist")
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
     model = build_model(chosen, plan.seed)
     subjects = [make_subject(name, model, chosen) for name in dict.fromkeys(names)]
     if args.profile:
@@ -95,9 +101,9 @@ def _run(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace, chosen: Preset) -> Plan:
     lengths = chosen.lengths if args.lengths is None else parse_lengths(args.lengths)
     chunk = chosen.chunk if args.chunk is None else args.chunk
-    counts = {"chunk": chunk, "steps": args.steps, "repeat": args.repeat}
-    for name, value in counts.items():
-        if value < 1:
+    counts = {name: getattr(args, name) for name in ("steps", "repeat", "threads")}
+    for name, value in {"chunk": chunk, **counts}.items():
+        if value is not None and value < 1:
             raise InfLLMError(f"--{name} {value} is out of range: it must be at least 1")
     return Plan(lengths, chunk, args.steps, min(8, args.steps), args.repeat, args.seed)
 

@@ -2,127 +2,129 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from benchmark.timing.presets import K
 from benchmark.timing.report import Ratio, Row, short
 
-Value = Callable[[str, int, str], float | None]
-"""A figure by type, length and name; None where it was not measured."""
+_PREFILL, _TAIL, _DECODE = "prefill_tok_s", "prefill_tail_us_tok", "decode_ms"
+_OWN, _FULL, _WINDOW, _PLAIN = "inf-llm", "origin", "stream-lm", "inf-llm:reference"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A ratio of one figure between two places, a place being (type, length)."""
+
+    text: str
+    figure: str
+    above: tuple[str, int]
+    below: tuple[str, int]
+    limit: float
+    at_least: bool = False
 
 
 def ratios(rows: Sequence[Row], target: str) -> list[Ratio]:
-    """What can be said from these rows, for the machine class `target` (cpu or h200)."""
+    """What can be said from these rows, for the kind of machine `target`: cpu, h200 or none."""
+    if target == "none":
+        return []
     held = {(row["type"], row["length"]): row for row in rows}
-
-    def value(kind: str, length: int, name: str) -> float | None:
-        return held.get((kind, length), {}).get(name)
-
     lengths = sorted({row["length"] for row in rows})
-    if target == "cpu":
-        found = [*_cpu(value), *_against_window(value, lengths)]
-    else:
-        found = [*_h200(value), *_against_window(value, lengths)]
-    found += _flat_bytes(value, lengths)
-    return [ratio for ratio in found if ratio is not None]
+    wishes = [*(_CPU if target == "cpu" else _H200), *_against_window(lengths)]
+    found = (_ratio(wish, held) for wish in wishes)
+    return [*(ratio for ratio in found if ratio is not None), *_flat_bytes(held, lengths)]
 
 
-def _ratio(
-    text: str, above: float | None, below: float | None, limit: float, at_least: bool
-) -> Ratio | None:
-    if above is None or below is None:
+def _ratio(wish: Wish, held: dict[tuple[str, int], Row]) -> Ratio | None:
+    """None where one of the two was not measured."""
+    above, below = held.get(wish.above, {}), held.get(wish.below, {})
+    if above.get(wish.figure) is None or below.get(wish.figure) is None:
         return None
-    return Ratio(text, above / below, limit, at_least)
+    best = f"{wish.figure}_{'max' if wish.figure == _PREFILL else 'min'}"
+    return Ratio(
+        wish.text,
+        above[wish.figure] / below[wish.figure],
+        above[best] / below[best],
+        wish.limit,
+        wish.at_least,
+    )
 
 
-def _cpu(value: Value) -> Iterator[Ratio | None]:
-    own, full = "inf-llm", "origin"
-    yield _ratio(
+_CPU = (
+    Wish(
         "decode at 128k, time of origin over inf-llm",
-        value(full, 128 * K, "decode_ms"),
-        value(own, 128 * K, "decode_ms"),
+        _DECODE,
+        (_FULL, 128 * K),
+        (_OWN, 128 * K),
         4,
-        True,
-    )
-    yield _ratio(
-        "decode of inf-llm, time at 512k over 32k",
-        value(own, 512 * K, "decode_ms"),
-        value(own, 32 * K, "decode_ms"),
-        1.25,
-        False,
-    )
-    yield _ratio(
+        at_least=True,
+    ),
+    Wish(
+        "decode of inf-llm, time at 512k over 32k", _DECODE, (_OWN, 512 * K), (_OWN, 32 * K), 1.25
+    ),
+    Wish(
         "prefill of 64k, speed of inf-llm over origin",
-        value(own, 64 * K, "prefill_tok_s"),
-        value(full, 64 * K, "prefill_tok_s"),
+        _PREFILL,
+        (_OWN, 64 * K),
+        (_FULL, 64 * K),
         3,
-        True,
-    )
-    yield _ratio(
+        at_least=True,
+    ),
+    Wish(
         "prefill of inf-llm, time per token in the last tenth of 512k over that of 32k",
-        value(own, 512 * K, "prefill_tail_us_tok"),
-        value(own, 32 * K, "prefill_tail_us_tok"),
+        _TAIL,
+        (_OWN, 512 * K),
+        (_OWN, 32 * K),
         1.25,
-        False,
-    )
+    ),
+)
 
-
-def _against_window(value: Value, lengths: Sequence[int]) -> Iterator[Ratio | None]:
-    for length in lengths:
-        yield _ratio(
-            f"prefill of {short(length)}, time of inf-llm over stream-lm with as many tokens",
-            value("stream-lm", length, "prefill_tok_s"),
-            value("inf-llm", length, "prefill_tok_s"),
-            1.6,
-            False,
-        )
-        yield _ratio(
-            f"decode at {short(length)}, time of inf-llm over stream-lm with as many tokens",
-            value("inf-llm", length, "decode_ms"),
-            value("stream-lm", length, "decode_ms"),
-            1.5,
-            False,
-        )
-
-
-def _h200(value: Value) -> Iterator[Ratio | None]:
-    own, full, plain = "inf-llm", "origin", "inf-llm:reference"
-    yield _ratio(
+_H200 = (
+    Wish(
         "decode, speed of inf-llm at 128k over origin at 4k",
-        value(full, 4 * K, "decode_ms"),
-        value(own, 128 * K, "decode_ms"),
+        _DECODE,
+        (_FULL, 4 * K),
+        (_OWN, 128 * K),
         0.8,
-        True,
-    )
-    yield _ratio(
-        "decode of inf-llm, time at 1M over 128k",
-        value(own, K * K, "decode_ms"),
-        value(own, 128 * K, "decode_ms"),
-        1.25,
-        False,
-    )
-    for other, limit in ((full, 2), (plain, 2)):
-        yield _ratio(
+        at_least=True,
+    ),
+    Wish("decode of inf-llm, time at 1M over 128k", _DECODE, (_OWN, K * K), (_OWN, 128 * K), 1.25),
+    *(
+        Wish(
             f"prefill of 128k, speed of inf-llm over {other}",
-            value(own, 128 * K, "prefill_tok_s"),
-            value(other, 128 * K, "prefill_tok_s"),
-            limit,
-            True,
+            _PREFILL,
+            (_OWN, 128 * K),
+            (other, 128 * K),
+            2,
+            at_least=True,
         )
-    yield _ratio(
+        for other in (_FULL, _PLAIN)
+    ),
+    Wish(
         "decode at 128k, time of inf-llm:reference over inf-llm",
-        value(plain, 128 * K, "decode_ms"),
-        value(own, 128 * K, "decode_ms"),
+        _DECODE,
+        (_PLAIN, 128 * K),
+        (_OWN, 128 * K),
         4,
-        True,
-    )
+        at_least=True,
+    ),
+)
 
 
-def _flat_bytes(value: Value, lengths: Sequence[int]) -> Iterator[Ratio | None]:
+def _against_window(lengths: Sequence[int]) -> Iterator[Wish]:
+    """Against stream-lm that sees as many tokens, at every length."""
+    for length in lengths:
+        own, window, at = (_OWN, length), (_WINDOW, length), short(length)
+        yield Wish(f"prefill of {at}, time of inf-llm over stream-lm", _PREFILL, window, own, 1.6)
+        yield Wish(f"decode at {at}, time of inf-llm over stream-lm", _DECODE, own, window, 1.5)
+
+
+def _flat_bytes(held: dict[tuple[str, int], Row], lengths: Sequence[int]) -> Iterator[Ratio]:
     """Device bytes from 16k on: equal, so the ratio is 1 and no more."""
-    long = [n for n in lengths if n >= 16 * K and value("inf-llm", n, "device_kv_bytes")]
+    long = [n for n in lengths if n >= 16 * K and (_OWN, n) in held]
     if len(long) < 2:
         return
-    held = [value("inf-llm", n, "device_kv_bytes") or 0.0 for n in long]
+    counts = [held[_OWN, n]["device_kv_bytes"] for n in long]
     text = f"device bytes of inf-llm, most over least from {short(long[0])} to {short(long[-1])}"
-    yield Ratio(text, max(held) / min(held), 1, False)
+    ratio = max(counts) / min(counts)
+    yield Ratio(text, ratio, ratio, 1, at_least=False)

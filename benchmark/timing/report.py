@@ -141,13 +141,15 @@ class Ratio:
 
     Attributes:
         text: what is compared.
-        value: the ratio found.
+        value: the ratio of medians.
+        best: the ratio of the best times, which other work on the machine disturbs least.
         limit: what it is held against.
         at_least: the ratio must not be below the limit; else, not above.
     """
 
     text: str
     value: float
+    best: float
     limit: float
     at_least: bool
 
@@ -159,4 +161,5 @@ class Ratio:
     def __str__(self) -> str:
         sign = "at least" if self.at_least else "at most"
         verdict = "met" if self.met else "MISSED"
-        return f"{verdict}: {self.text}: {self.value:.2f} (wanted: {sign} {self.limit:g})"
+        found = f"{self.value:.2f} (of the best times: {self.best:.2f})"
+        return f"{verdict}: {self.text}: {found}; wanted: {sign} {self.limit:g}"
