@@ -40,3 +40,7 @@ class MissingExtraError(InfLLMError, ImportError):
 
 class CropError(InfLLMError, RuntimeError):
     """The memory was asked to forget tokens that it no longer holds apart."""
+
+
+class TextError(InfLLMError, ValueError):
+    """A text cannot be read or used as a prompt; the message says why and what would do."""

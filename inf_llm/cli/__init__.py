@@ -1,0 +1,46 @@
+"""The command line: `inf-llm run`, `inf-llm ppl`. One file per command.
+
+Exit codes: 0 done, 1 an unexpected failure, 2 something the caller can put right, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from inf_llm import __version__
+from inf_llm.cli.ppl import ppl
+from inf_llm.cli.run import run
+
+app = typer.Typer(
+    name="inf-llm",
+    help="Let a Hugging Face decoder read a text of any length, with a memory chosen by YAML.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(ppl)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"inf-llm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script."""
+    app()

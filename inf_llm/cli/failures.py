@@ -1,0 +1,58 @@
+"""Every failure is one line on standard error and an exit code; never a traceback unasked."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import typer
+
+from inf_llm.errors import InfLLMError
+
+UNEXPECTED, REFUSED, INTERRUPTED = 1, 2, 130
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def reported(command: _Command) -> _Command:
+    """Wrap a command that has a `debug` parameter."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            say(str(error) or "stopped")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:  # the reader of our output is gone: nothing is left to say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(UNEXPECTED) from None
+        except InfLLMError as error:
+            if kwargs.get("debug"):
+                raise
+            say(f"error: {error}")
+            raise typer.Exit(REFUSED) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if kwargs.get("debug"):
+                raise
+            say(f"unexpected {type(error).__name__}: {_first_line(error)}")
+            say("run the same command with --debug to see where it comes from")
+            raise typer.Exit(UNEXPECTED) from None
+
+    wrapped.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
+    return wrapped  # type: ignore[return-value]
+
+
+def say(message: str) -> None:
+    """One line on standard error."""
+    typer.echo(message, err=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0]

@@ -1,0 +1,66 @@
+"""`inf-llm ppl`: mean negative log-likelihood by position."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from inf_llm.cli.failures import reported, say
+from inf_llm.cli.options import Config, Debug, File, Model, Overrides, configuration, load_quietly
+from inf_llm.cli.progress import TokenProgress
+
+if TYPE_CHECKING:
+    from inf_llm.config import RunConfig
+    from inf_llm.generation import Perplexity
+
+
+@reported
+def ppl(
+    config: Config,
+    model: Model = None,
+    file: File = None,
+    max_tokens: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--max-tokens", min=2, help="Read only the first tokens of the text."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Print how well the model predicts a text, by position: 0-256, 256-512, 512-1k, ...
+
+    A model past its trained length predicts worse and worse; one with a working memory stays flat.
+    """
+    chosen = configuration(config, model, overrides)
+    from inf_llm.generation import encode, measure_perplexity, read_text
+
+    text = read_text(file)
+    loaded, tokenizer = load_quietly(chosen)
+    ids = encode(tokenizer, text)[:max_tokens]
+    with TokenProgress(lambda: "") as progress:
+        found = measure_perplexity(loaded, ids, chosen.chunk_size, progress)
+    if as_json:
+        typer.echo(json.dumps(_record(found, chosen), indent=2))
+    else:
+        _print_table(found)
+    speed = found.tokens / max(found.seconds, 1e-9)
+    say(f"predicted {found.tokens:,} tokens in {found.seconds:.1f} s ({speed:,.0f} tokens/s)")
+
+
+def _record(found: Perplexity, config: RunConfig) -> dict[str, Any]:
+    return {**dataclasses.asdict(found), "ratio": found.ratio, "config": config.to_dict()}
+
+
+def _print_table(found: Perplexity) -> None:
+    rows = [(f"{_short(b.start)}-{_short(b.end)}", b.tokens, b.nll) for b in found.buckets]
+    typer.echo(f"{'position':>12}  {'tokens':>9}  {'nats':>8}  {'x short':>8}")
+    for place, tokens, nll in (*rows, ("all", found.tokens, found.nll)):
+        typer.echo(f"{place:>12}  {tokens:>9,}  {nll:>8.4f}  {nll / found.short:>8.3f}")
+    typer.echo(f"last bucket / first 512 tokens: {found.ratio:.3f}")
+
+
+def _short(position: int) -> str:
+    return f"{position // 1024}k" if position >= 1024 and position % 1024 == 0 else str(position)

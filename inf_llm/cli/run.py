@@ -1,0 +1,95 @@
+"""`inf-llm run`: read a text of any length, then answer."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inf_llm.cli.failures import reported, say
+from inf_llm.cli.options import (
+    Config,
+    Debug,
+    File,
+    Model,
+    Overrides,
+    configuration,
+    load_quietly,
+    memory_line,
+    size,
+)
+from inf_llm.cli.progress import TokenProgress
+
+if TYPE_CHECKING:
+    from inf_llm.config import RunConfig
+    from inf_llm.generation import Answer, Session
+
+
+@reported
+def run(
+    config: Config,
+    prompt: Annotated[
+        str, typer.Option("--prompt", "-p", help="What to ask after the text; '' continues it.")
+    ],
+    model: Model = None,
+    file: File = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", "-n", min=1, help="Longest answer.")
+    ] = 128,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Read a text of any length, then answer a prompt about it.
+
+    The answer goes to standard output, everything else to standard error.
+    Without --file the text comes from standard input, if that is not a terminal.
+    """
+    chosen = configuration(config, model, overrides)
+    from inf_llm.generation import Session, read_text
+
+    text = "" if file is None and sys.stdin.isatty() else read_text(file)
+    loaded, tokenizer = load_quietly(chosen)
+    message = "\n\n".join(part for part in (text, prompt) if part)
+    ids = _prompt_ids(tokenizer, message, chosen, max_new_tokens)
+    session = Session(loaded, tokenizer, chosen.chunk_size)
+    with TokenProgress(lambda: memory_line(session.stats())) as progress:
+        session.read(ids, progress)
+        reading = progress.seconds
+    answer = session.ask(max_new_tokens=max_new_tokens, streamer=_stdout_streamer(tokenizer))
+    say(_summary(session, answer, len(ids), reading))
+
+
+def _prompt_ids(tokenizer: Any, message: str, config: RunConfig, max_new_tokens: int) -> list[int]:
+    from inf_llm.generation import encode, fit, user_message
+
+    prompt, add_special = user_message(tokenizer, message, config.conv_type)
+    ids = encode(tokenizer, prompt, add_special)
+    kept = fit(ids, config.max_len - max_new_tokens, config.truncation)
+    if len(kept) < len(ids):
+        say(f"cut the prompt from {len(ids):,} to {len(kept):,} tokens ({config.truncation})")
+    return kept
+
+
+def _stdout_streamer(tokenizer: Any) -> Any:
+    from transformers import TextStreamer
+
+    return TextStreamer(tokenizer, skip_special_tokens=True)
+
+
+def _summary(session: Session, answer: Answer, tokens: int, reading: float) -> str:
+    stats, new = session.stats(), len(answer.token_ids)
+    recalled = stats.hits + stats.misses
+    parts = [
+        f"read {tokens:,} tokens in {_pace(tokens, reading)}",
+        f"answered {new} in {_pace(new, answer.seconds)}",
+        f"memory {memory_line(stats)}",
+    ]
+    if recalled:
+        parts.append(f"index {size(stats.index_bytes)}")
+        parts.append(f"{stats.blocks:,} blocks, {stats.hits / recalled:.0%} of recalls at hand")
+    return "; ".join(parts)
+
+
+def _pace(tokens: int, seconds: float) -> str:
+    return f"{seconds:.1f} s ({tokens / max(seconds, 1e-9):,.1f} tokens/s)"

@@ -1,0 +1,221 @@
+"""A session: one text being read, any number of questions about it.
+
+    session = Session(model, tokenizer)
+    session.read(book)
+    print(session.fork().ask("Who is Pierre?").text)
+
+Tokens go to the model in whole execution blocks, and what does not fill one waits for what comes
+next. So an answer does not depend on how the text before it was cut, and equals that of
+`model.generate` on the whole prompt at once.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from inf_llm.errors import TextError
+from inf_llm.generation.prompt import encode
+from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.patch import new_cache, patched
+from inf_llm.memory.stats import MemoryStats
+
+Progress = Callable[[int, int], None]
+"""Called with the tokens done and the tokens in all."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said.
+
+    Attributes:
+        text: the answer, special tokens and what follows a stop text left out.
+        token_ids: its tokens as generated.
+        prompt_tokens: tokens of the session before it.
+        seconds: from the question to the last token.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_tokens: int
+    seconds: float
+
+
+class Session:
+    """Reads a text into a model's memory and answers from it.
+
+    Args:
+        model: a model, patched or not; unpatched it keeps every token, as it always does.
+        tokenizer: the model's.
+        chunk_size: tokens fed at a time, rounded down to whole execution blocks.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, chunk_size: int = 8192) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.ids: list[int] = []
+        """Every token of the session, those that wait to be fed included."""
+        self.cache = empty_cache(model)
+        self._step = feed_length(model, chunk_size)
+        self._block = execution_block(model)
+
+    @property
+    def fed(self) -> int:
+        """Tokens that are in the memory."""
+        return int(self.cache.get_seq_length())
+
+    @torch.no_grad()
+    def read(self, text: str | Sequence[int], on_progress: Progress | None = None) -> None:
+        """Read a text, or token ids. Several calls read on."""
+        self._append(text)
+        total = len(self.ids)
+        # one token at least waits: its logits begin the answer
+        end = (total - 1) // self._block * self._block
+        while self.fed < end:
+            chunk = self.ids[self.fed : min(self.fed + self._step, end)]
+            self.model(
+                input_ids=self._tensor(chunk),
+                past_key_values=self.cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            if on_progress is not None:
+                on_progress(self.fed, total)
+        if on_progress is not None:
+            on_progress(total, total)
+
+    @torch.no_grad()
+    def ask(
+        self,
+        text: str | Sequence[int] = "",
+        max_new_tokens: int = 128,
+        stop: Sequence[str] = (),
+        streamer: Any = None,
+        on_progress: Progress | None = None,
+        **sampling: Any,
+    ) -> Answer:
+        """Read the text, then let the model continue.
+
+        The session goes on from the answer; ask a `fork()` to keep it as it was.
+
+        Args:
+            text: a question, or token ids; nothing to continue what was read.
+            max_new_tokens: longest answer.
+            stop: texts at which the answer ends; they are not part of it.
+            streamer: as `generate` takes it; gets the new tokens only.
+            on_progress: as in `read`.
+            sampling: anything else that `generate` takes. Without `do_sample` or `temperature`
+                the answer is greedy.
+
+        Raises:
+            TextError: nothing was read and nothing is asked.
+        """
+        started = time.perf_counter()
+        self.read(text, on_progress)
+        if not self.ids:
+            raise TextError("the prompt is empty: read a text or ask something first")
+        prompt = self._tensor(self.ids)
+        options: dict[str, Any] = self._sampling(sampling)
+        if stop:
+            options |= {"stop_strings": list(stop), "tokenizer": self.tokenizer}
+        output = self.model.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            past_key_values=self.cache,
+            max_new_tokens=max_new_tokens,
+            streamer=_AfterPrompt(streamer) if streamer is not None else None,
+            **options,
+        )
+        new = output[0, prompt.shape[1] :].tolist()
+        self.ids += new
+        text_out = _until(self.tokenizer.decode(new, skip_special_tokens=True), stop)
+        return Answer(text_out, tuple(new), prompt.shape[1], time.perf_counter() - started)
+
+    def fork(self) -> Session:
+        """A session that goes on by itself from here; what was read is not read again."""
+        twin = copy.copy(self)
+        twin.ids = list(self.ids)
+        twin.cache = copy.deepcopy(self.cache)
+        return twin
+
+    def stats(self) -> MemoryStats:
+        """What the memory holds and what it cost, over all layers."""
+        if isinstance(self.cache, MemoryCache):
+            return self.cache.stats().total
+        held = [(layer.keys, layer.values) for layer in self.cache.layers if _holds(layer)]
+        size = sum(x.numel() * x.element_size() for pair in held for x in pair)
+        return MemoryStats(tokens=self.fed, device_bytes=size)
+
+    def _append(self, text: str | Sequence[int]) -> None:
+        if isinstance(text, str):
+            text = encode(self.tokenizer, text, add_special_tokens=not self.ids) if text else ()
+        self.ids += [int(token) for token in text]
+
+    def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
+        return torch.tensor([ids], device=self.model.device)
+
+    def _sampling(self, sampling: dict[str, Any]) -> dict[str, Any]:
+        warm = bool(sampling.get("temperature"))
+        options = {"do_sample": warm, "pad_token_id": self._pad_token(), **sampling}
+        if not options["do_sample"]:  # a checkpoint's own sampling defaults would only warn
+            options = {"temperature": None, "top_p": None, "top_k": None, **options}
+            options["temperature"] = None
+        return options
+
+    def _pad_token(self) -> int | None:
+        own = self.tokenizer.pad_token_id
+        return own if own is not None else self.tokenizer.eos_token_id
+
+
+def empty_cache(model: Any) -> Any:
+    """A memory for a patched model; for any other, the cache that keeps every token."""
+    state = patched(model)
+    if state is not None and state.makers:
+        return new_cache(model)
+    return DynamicCache(config=model.config.get_text_config(decoder=True))
+
+
+def execution_block(model: Any) -> int:
+    """Tokens that retrieve together; 1 where nothing is retrieved."""
+    state = patched(model)
+    return int(getattr(state.settings, "exc_block_size", 1)) if state is not None else 1
+
+
+def feed_length(model: Any, chunk_size: int) -> int:
+    """The longest feed of whole execution blocks that a chunk has room for; one at least."""
+    block = execution_block(model)
+    return max(block, chunk_size // block * block)
+
+
+def _holds(layer: Any) -> bool:
+    return torch.is_tensor(getattr(layer, "keys", None)) and layer.keys is not None
+
+
+def _until(text: str, stop: Sequence[str]) -> str:
+    ends = [text.find(mark) for mark in stop if mark in text]
+    return text[: min(ends)] if ends else text
+
+
+class _AfterPrompt:
+    """Hands a streamer the new tokens without the prompt, which `generate` sends first.
+
+    A prompt may be a million tokens; a streamer told to skip it would still be given all of it.
+    """
+
+    def __init__(self, streamer: Any) -> None:
+        self._streamer = streamer
+        self._prompt_seen = False
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._prompt_seen:
+            self._streamer.put(value)
+        self._prompt_seen = True
+
+    def end(self) -> None:
+        self._streamer.end()
