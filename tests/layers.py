@@ -15,8 +15,8 @@ from inf_llm.kernels import Scoring
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings, make_settings
 
-WINDOW = {"n_init": 4, "n_local": 24}
-MEMORY = {
+WINDOW: dict[str, Any] = {"n_init": 4, "n_local": 24}
+MEMORY: dict[str, Any] = {
     **WINDOW,
     "block_size": 6,
     "topk": 3,
@@ -24,7 +24,12 @@ MEMORY = {
     "max_cached_block": 5,
     "exc_block_size": 8,
 }
-EVERY_TYPE = {"origin": {}, "infinite-lm": WINDOW, "stream-lm": WINDOW, "inf-llm": MEMORY}
+EVERY_TYPE: dict[str, dict[str, Any]] = {
+    "origin": {},
+    "infinite-lm": WINDOW,
+    "stream-lm": WINDOW,
+    "inf-llm": MEMORY,
+}
 
 Qkv = tuple[Tensor, Tensor, Tensor]
 
@@ -78,7 +83,7 @@ def feed(
     assert sum(pieces) == q.shape[2]
     parts = zip(*(x.split(pieces, 2) for x in (q, k, v)), strict=True)
     how = how or rule(q.shape[3])
-    return torch.cat([layer.attend(*part, how) for part in parts], 2)
+    return torch.cat([layer.attend(*part, rule=how) for part in parts], 2)
 
 
 def tokens_of(qkv: Qkv, first: int, last: int | None = None) -> Qkv:

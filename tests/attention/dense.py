@@ -7,13 +7,16 @@ from positions alone.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Numbers = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Turn:
     amplitude: float = 1.0
     interleaved: bool = False
 
-    def __call__(self, x: Array, position: float | Array) -> Array:
+    def __call__(self, x: Array, position: float | Numbers) -> Array:
         """`x` (..., D) turned to `position`, a number or one for each of the rows of x."""
         if self.base is None:
             return x
@@ -105,16 +108,22 @@ class Sight:
         places = np.arange(q.shape[1])
         self.near_q = np.stack([turn(head, places) for head in q])
         self.near_k = np.stack([turn(head, places) for head in k])
+        self.still_k = turn(k, 0)
         self.scale = q.shape[2] ** -0.5 if score.scale is None else score.scale
 
     def near(self, h: int, i: int, first: int) -> Array:
         """Query i of head h and keys first..i at their true distances."""
         return self._capped(self.near_k[h // self.shared, first : i + 1] @ self.near_q[h, i])
 
-    def far(self, h: int, i: int, keys: Array, q_at: float, k_at: float | Array) -> Array:
-        """Query i of head h moved to `q_at`, and `keys` moved to `k_at`."""
-        moved = self.turn(self.k[h // self.shared, keys], k_at)
-        return self._capped(moved @ self.turn(self.q[h, i], q_at))
+    def far(self, h: int, i: int, keys: Numbers, distance: float) -> Array:
+        """Query i of head h moved to `distance`, and `keys` moved to 0."""
+        still = self.still_k[h // self.shared, keys]
+        return self._capped(still @ self.turn(self.q[h, i], distance))
+
+    def in_order(self, h: int, i: int, keys: Numbers, position: float) -> Array:
+        """Query i of head h moved to `position`, and `keys` where they are."""
+        placed = self.near_k[h // self.shared, keys]
+        return self._capped(placed @ self.turn(self.q[h, i], position))
 
     def _capped(self, products: Array) -> Array:
         scores = products * self.scale
@@ -141,7 +150,7 @@ def dense(
     turn: Turn | None = None,
     score: Score | None = None,
     chosen: list[list[list[int]]] | None = None,
-    **settings: int,
+    **settings: Any,
 ) -> Answer:
     """Outputs of an attention type for q (B, H, N, D), k (B, G, N, D), v (B, G, N, Dv).
 
@@ -162,7 +171,8 @@ def dense(
         else:
             _windowed(sight, values[b], answer.o[b], kind, **settings)
     if rows:
-        answer.topk = [sum(steps, []) for steps in zip(*(row.topk for row in rows), strict=True)]
+        steps = zip(*(row.topk for row in rows), strict=True)
+        answer.topk = [list(itertools.chain.from_iterable(step)) for step in steps]
         answer.representatives = np.stack([row.representatives() for row in rows])
     return answer
 
@@ -177,9 +187,9 @@ def _windowed(
         if n_local is not None:
             sinks = np.arange(max(0, min(n_init, i - n_local + 1)))
             if kind == "infinite-lm":
-                far = sight.far(h, i, sinks, n_local - 1, 0)
+                far = sight.far(h, i, sinks, n_local - 1)
             else:
-                far = sight.far(h, i, sinks, n_local + n_init - 1, sinks)
+                far = sight.in_order(h, i, sinks, n_local + n_init - 1)
             seen, scores = np.concatenate((sinks, seen)), np.concatenate((far, scores))
         o[h, i] = sight.softmax(h, scores) @ v[h // sight.shared, seen]
 
@@ -210,13 +220,14 @@ class _Memory:
         self.units = [[h] for h in heads] if perhead else [list(heads)]
         self.mass = np.zeros(sight.q.shape[:2])
         self.topk: list[list[list[int]]] = []
+        self.known: dict[tuple[int, int], Array] = {}
         self.fed = 0
 
     def blocks(self, fed: int) -> int:
         """Blocks that exist once the first `fed` tokens are through."""
         return max(0, fed - self.n_local - self.n_init) // self.size
 
-    def tokens(self, block: int) -> Array:
+    def tokens(self, block: int) -> Numbers:
         return self.n_init + block * self.size + np.arange(self.size)
 
     def run(self, o: Array, feeds: Sequence[int]) -> None:
@@ -230,20 +241,21 @@ class _Memory:
                         o[h, i] = self.output(h, i, far)
             self.fed = b
 
-    def far_tokens(self, a: int, b: int, chosen: list[int]) -> Array:
+    def far_tokens(self, a: int, b: int, chosen: list[int]) -> Numbers:
         """All that the block's last query has lost from its window, less blocks not recalled."""
         lost = np.arange(max(0, b - self.n_local))
         sealed = (lost >= self.n_init) & (lost < self.n_init + self.blocks(a) * self.size)
         recalled = [self.tokens(block) for block in chosen]
         return np.concatenate([lost[~sealed], *recalled]).astype(int)
 
-    def output(self, h: int, i: int, far: Array) -> Array:
+    def output(self, h: int, i: int, far: Numbers) -> Array:
         first = max(0, i - self.n_local + 1)
         near = self.sight.near(h, i, first)
-        scores = np.concatenate((near, self.sight.far(h, i, far, self.n_local - 1, 0)))
+        scores = np.concatenate((near, self.sight.far(h, i, far, self.n_local - 1)))
         weights = self.sight.softmax(h, scores)
         self.mass[h, first : i + 1] += weights[: len(near)]
-        return weights @ self.v[h // self.sight.shared, np.concatenate((np.arange(first, i + 1), far))]
+        seen = np.concatenate((np.arange(first, i + 1), far))
+        return weights @ self.v[h // self.sight.shared, seen]
 
     def choose(self, a: int, b: int) -> list[list[int]]:
         count = self.blocks(a)
@@ -265,14 +277,19 @@ class _Memory:
         return choices
 
     def match(self, unit: list[int], block: int, a: int, b: int) -> float:
-        total = 0.0
-        for h in unit:
-            query = self.sight.turn(self.sight.q[h, a:b], self.n_local - 1).mean(0)
-            # A key that stands at 0 is not turned, but has the amplitude of one that is.
-            total += query @ self.sight.turn(self.representative(h, block), 0)
-        return total
+        queries = self.sight.q[unit, a:b].mean(1)
+        keys = np.stack([self.representative(h, block) for h in unit])
+        # A key that stands at 0 is not turned, but has the amplitude of one that is.
+        moved, still = self.sight.turn(queries, self.n_local - 1), self.sight.turn(keys, 0)
+        return float((moved * still).sum())
 
     def representative(self, h: int, block: int) -> Array:
+        if (h, block) not in self.known:
+            self.known[h, block] = self.represent(h, block)
+        return self.known[h, block]
+
+    def represent(self, h: int, block: int) -> Array:
+        """Asked only once the block's tokens have left every window: their mass is final."""
         tokens = self.tokens(block)
         mass = self.mass[h, tokens]
         order = np.argsort(-mass, kind="stable")

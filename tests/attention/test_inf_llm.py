@@ -1,0 +1,215 @@
+"""What must not change a result: how a text is cut, what is evicted, where blocks lie, garbage."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inf_llm.testing import replay
+from tests.attention.draws import examples, memory_settings, traffic_settings
+from tests.layers import (
+    MEMORY,
+    feed,
+    make_memory_layer,
+    random_qkv,
+    read_representatives,
+    tokens_of,
+)
+
+CLOSE: dict[str, Any] = {"atol": 2e-6, "rtol": 2e-6}
+
+
+def cuts(total: int) -> st.SearchStrategy[list[int]]:
+    """Ways to cut `total` execution blocks into feeds."""
+    inside = st.sets(st.integers(1, total - 1), max_size=total - 1)
+    return inside.map(lambda at: _lengths([0, *sorted(at), total]))
+
+
+def _lengths(ends: list[int]) -> list[int]:
+    return [end - begin for begin, end in itertools.pairwise(ends)]
+
+
+@examples(30)
+@given(st.data())
+def test_feeds_of_whole_execution_blocks_may_be_cut_anywhere(data: st.DataObject) -> None:
+    settings = data.draw(memory_settings())
+    size = settings["exc_block_size"]
+    feeds = [size * blocks for blocks in data.draw(cuts(8))]
+    qkv = random_qkv(8 * size, seed=data.draw(st.integers(0, 99)))
+    at_once = replay(*qkv, feeds=[8 * size], kind="inf-llm", **settings)
+    in_pieces = replay(*qkv, feeds=feeds, kind="inf-llm", **settings)
+    torch.testing.assert_close(in_pieces.o, at_once.o, **CLOSE)
+    assert in_pieces.topk == at_once.topk
+
+
+def test_other_cuts_do_change_the_choice() -> None:
+    """The control for the test above."""
+    qkv = random_qkv(160)
+    at_once = replay(*qkv, feeds=[160], kind="inf-llm", **MEMORY)
+    in_pieces = replay(*qkv, feeds=[100, 60], kind="inf-llm", **MEMORY)
+    assert (at_once.o - in_pieces.o).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("kind", ["origin", "infinite-lm", "stream-lm"])
+@examples(10)
+@given(feeds=cuts(90))
+def test_types_without_blocks_may_be_cut_anywhere(kind: str, feeds: list[int]) -> None:
+    settings: dict[str, Any] = {} if kind == "origin" else {"n_init": 4, "n_local": 16}
+    qkv = random_qkv(90)
+    at_once = replay(*qkv, feeds=[90], kind=kind, **settings).o
+    torch.testing.assert_close(replay(*qkv, feeds=feeds, kind=kind, **settings).o, at_once, **CLOSE)
+
+
+@examples(30)
+@given(settings=memory_settings(), traffic=traffic_settings(), more=st.integers(0, 20))
+def test_eviction_index_and_room_never_change_a_result(
+    settings: dict[str, Any], traffic: dict[str, Any], more: int
+) -> None:
+    qkv, feeds = random_qkv(110, rows=2, seed=more), [70, 25] + [1] * 15
+    other = settings | traffic | {"max_cached_block": settings["max_cached_block"] + more}
+    one = replay(*qkv, feeds=feeds, kind="inf-llm", **settings)
+    two = replay(*qkv, feeds=feeds, kind="inf-llm", **other)
+    assert one.topk == two.topk
+    torch.testing.assert_close(one.o, two.o, **CLOSE)
+
+
+@examples(30)
+@given(settings=memory_settings(), seed=st.integers(0, 99))
+def test_slots_give_what_the_home_gives(settings: dict[str, Any], seed: int) -> None:
+    qkv, feeds = random_qkv(110, rows=2, seed=seed), [70, 25] + [1] * 15
+    direct, copied = (make_memory_layer(slots=slots, **settings) for slots in (False, True))
+    torch.testing.assert_close(feed(copied, qkv, feeds), feed(direct, qkv, feeds), **CLOSE)
+    mine, theirs = copied.stats(), direct.stats()
+    counts = ("blocks", "hits", "misses", "loads", "evictions", "host_bytes")
+    assert [getattr(mine, name) for name in counts] == [getattr(theirs, name) for name in counts]
+
+
+@pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
+@pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
+def test_blocks_in_many_slabs(
+    slots: bool, perhead: bool, monkeypatch: pytest.MonkeyPatch, device: torch.device
+) -> None:
+    qkv, feeds = random_qkv(200, rows=2, device=device), [150, 25] + [1] * 25
+    one = feed(make_memory_layer(slots=slots, perhead=perhead), qkv, feeds)
+    monkeypatch.setattr("inf_llm.memory.store._SLAB_BYTES", 5000)
+    many = feed(make_memory_layer(slots=slots, perhead=perhead), qkv, feeds)
+    torch.testing.assert_close(many, one, **CLOSE)
+
+
+@pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
+def test_overlapped_copies(perhead: bool, device: torch.device) -> None:
+    """`async_global_stream` and `pin_memory` have an effect on CUDA only, and never on a result."""
+    qkv, feeds = random_qkv(200, rows=2, device=device), [150, 25] + [1] * 25
+    outputs = [
+        feed(make_memory_layer(perhead=perhead, async_global_stream=a, pin_memory=p), qkv, feeds)
+        for a, p in ((False, False), (True, True), (True, False))
+    ]
+    for other in outputs[1:]:
+        torch.testing.assert_close(other, outputs[0], **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"perhead": True}, {"faiss": True}, {"chunk_topk_calc": 2}, {"cache_strategy": "lru-s"}],
+    ids=str,
+)
+@pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
+def test_memory_nobody_wrote_is_never_read(
+    slots: bool, change: dict[str, Any], poisoned_memory: None
+) -> None:
+    qkv, feeds = random_qkv(130, rows=2), [70, 25] + [1] * 35
+    outputs = feed(make_memory_layer(slots=slots, **change), qkv, feeds)
+    assert outputs.isfinite().all()
+    assert torch.empty(3).isnan().all(), "the fixture does not poison"
+
+
+def test_memory_nobody_wrote_changes_nothing(request: pytest.FixtureRequest) -> None:
+    qkv, feeds = random_qkv(130, rows=2), [70, 25] + [1] * 35
+    clean = feed(make_memory_layer(slots=True), qkv, feeds)
+    request.getfixturevalue("poisoned_memory")
+    dirty = feed(make_memory_layer(slots=True), qkv, feeds)
+    torch.testing.assert_close(dirty, clean, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
+@pytest.mark.parametrize("feeds", [[8] * 60, [1] * 480, [480]], ids=["blocks", "decode", "one"])
+def test_device_bytes_stay_constant(feeds: list[int], slots: bool) -> None:
+    layer = make_memory_layer(slots=slots)
+    qkv = random_qkv(480 + 160)
+    feed(layer, tokens_of(qkv, 0, 160))
+    device_bytes, blocks = layer.stats().device_bytes, layer.stats().blocks
+    feed(layer, tokens_of(qkv, 160), feeds)
+    assert layer.stats().device_bytes == device_bytes
+    assert layer.stats().blocks == blocks + 480 // MEMORY["block_size"]
+
+
+def test_what_is_counted() -> None:
+    layer = make_memory_layer(slots=True)
+    qkv = random_qkv(200, rows=2)
+    feed(layer, tokens_of(qkv, 0, 20))
+    assert layer.stats().blocks == layer.stats().hits == layer.stats().host_bytes == 0
+    feed(layer, tokens_of(qkv, 20))
+    stats = layer.stats()
+    sealed = (200 - MEMORY["n_local"] - MEMORY["n_init"]) // MEMORY["block_size"]
+    assert (stats.tokens, stats.blocks) == (200, sealed)
+    assert stats.host_bytes == 2 * sealed * MEMORY["block_size"] * 2 * (16 + 16) * 4
+    assert stats.index_bytes == 2 * sealed * 4 * 16 * 4
+    assert stats.hits > 0
+    assert stats.misses == stats.loads > MEMORY["max_cached_block"] * 2
+    assert stats.evictions == stats.misses - 2 * MEMORY["max_cached_block"]
+
+
+@pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
+def test_alone_from_equals_decoding(slots: bool) -> None:
+    qkv = random_qkv(170, rows=2)
+    decoded = feed(make_memory_layer(slots=slots), qkv, [100] + [1] * 70)
+    layer = make_memory_layer(slots=slots)
+    layer.alone_from(100)
+    guessed = feed(layer, qkv, [100, 30, 1, 39])
+    torch.testing.assert_close(guessed, decoded, **CLOSE)
+
+
+@examples(15)
+@given(data=st.data(), start=st.integers(0, 60))
+def test_alone_from_anywhere(data: st.DataObject, start: int) -> None:
+    settings = data.draw(memory_settings())
+    feeds = data.draw(cuts(70 - start)) if start < 69 else [70 - start]
+    qkv = random_qkv(70)
+    layer = make_memory_layer(**settings)
+    layer.alone_from(start)
+    before = [start] if start else []
+    guessed = feed(layer, qkv, before + feeds)
+    decoded = feed(make_memory_layer(**settings), qkv, before + [1] * (70 - start))
+    torch.testing.assert_close(guessed, decoded, **CLOSE)
+
+
+def test_alone_from_inside_a_feed() -> None:
+    """A feed that reaches past the mark is cut there, and one by one from it on."""
+    qkv = random_qkv(90)
+    layer = make_memory_layer()
+    layer.alone_from(70)
+    got = feed(layer, qkv, [90])
+    want = feed(make_memory_layer(), qkv, [70] + [1] * 20)
+    torch.testing.assert_close(got, want, **CLOSE)
+
+
+def test_perhead_reads_pages_of_its_own_key_head() -> None:
+    """Heads of one group choose apart but read the same keys; see the representatives too."""
+    layer = make_memory_layer(perhead=True)
+    qkv = random_qkv(150)
+    feed(layer, qkv)
+    assert layer.recalled is not None
+    choices = {tuple(unit) for unit in layer.recalled.blocks[0].tolist()}
+    assert len(choices) > 1
+    representatives = read_representatives(layer, heads=4, width=16)
+    assert representatives.shape == (1, 4, layer.stats().blocks, 16)
+    k = qkv[1]
+    block = int(layer.recalled.blocks[0, 3, 0])
+    first = MEMORY["n_init"] + block * MEMORY["block_size"]
+    last = first + MEMORY["block_size"]
+    torch.testing.assert_close(layer.recalled.k[0, 3, : last - first], k[0, 1, first:last])
