@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.errors import MissingExtraError
+from inf_llm.memory.sketch import Sketch
 from inf_llm.registry import Registry
 
 INDEXES = Registry(
@@ -22,6 +23,8 @@ INDEXES = Registry(
         "faiss": "inf_llm.memory.index:FaissIndex",
     },
 )
+
+_SKETCH_FROM = 2048  # blocks; below, reading the vectors themselves costs no more
 
 Found = tuple[Tensor, Tensor]
 """Block numbers (B, X, k) int64 ascending, and their scores in the same order, float32."""
@@ -55,6 +58,8 @@ class Index(ABC):
 class TorchIndex(Index):
     """One matrix product over all blocks, for all rows at once, on the queries' device.
 
+    On a CPU a single row over many blocks goes through a sketch first; the result is the same.
+
     Args:
         chunk: blocks scored at a time, to bound the memory of the scores; None for all at once.
     """
@@ -62,6 +67,7 @@ class TorchIndex(Index):
     def __init__(self, chunk: int | None = None) -> None:
         self._chunk = chunk
         self._vectors: Tensor | None = None  # (X, room, W)
+        self._sketch: Sketch | None = None
         self._count = 0
 
     def put(self, blocks: Tensor, representatives: Tensor) -> None:
@@ -70,6 +76,8 @@ class TorchIndex(Index):
         self._make_room(needed, representatives)
         assert self._vectors is not None
         first, count = int(blocks[0]), len(blocks)
+        if self._sketch is not None:  # numbers are used again once nobody holds their blocks
+            self._sketch.count = min(self._sketch.count, int(blocks.min()))
         if int(blocks[-1]) - first + 1 == count:
             self._vectors[:, first : first + count] = representatives
         else:
@@ -87,6 +95,8 @@ class TorchIndex(Index):
 
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Index.search`."""
+        if self._can_sketch(query, total, table):
+            return self._search_sketched(query[0, 0], topk, total)
         own = None if table is None else table.to(query.device)
         step = self._chunk or total
         best: Found | None = None
@@ -105,6 +115,24 @@ class TorchIndex(Index):
             best = numbers, values
         assert best is not None, "search needs a block"
         return ascending(*best)
+
+    def _can_sketch(self, query: Tensor, total: int, table: Tensor | None) -> bool:
+        alone = table is None and query.shape[:2] == (1, 1)
+        return alone and total >= _SKETCH_FROM and Sketch.available(query.device)
+
+    def _search_sketched(self, query: Tensor, topk: int, total: int) -> Found:
+        """True scores only for the blocks that can be among the best."""
+        assert self._vectors is not None
+        vectors = self._vectors[0]
+        if self._sketch is None:
+            self._sketch = Sketch(vectors.shape[1])
+        known = self._sketch.count
+        if known < total:
+            self._sketch.put(known, vectors[known:total], room=len(vectors))
+        likely = self._sketch.candidates(query, total, topk)
+        scores = torch.mv(vectors[likely], query).float()
+        best = scores.topk(topk, sorted=False)
+        return ascending(likely[best.indices].view(1, 1, -1), best.values.view(1, 1, -1))
 
     def _scores(self, query: Tensor, first: int, last: int, own: Tensor | None) -> Tensor:
         """Scores (B, X, last - first) of the rows' blocks `first` to `last - 1`."""

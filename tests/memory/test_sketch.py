@@ -1,0 +1,69 @@
+"""The sketch never loses a vector that is among the best, and its error bounds hold."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inf_llm.memory import index as index_module
+from inf_llm.memory.index import TorchIndex
+from inf_llm.memory.sketch import Sketch
+
+pytestmark = pytest.mark.skipif(
+    not Sketch.available(torch.device("cpu")), reason="this torch has no integer product"
+)
+
+
+@given(seed=st.integers(0, 10**6), scale=st.floats(1e-4, 1e4), spread=st.floats(0.0, 3.0))
+@settings(max_examples=40, deadline=None)
+def test_true_scores_are_within_the_bounds(seed, scale, spread):
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.exp(spread * torch.randn(300, 1, generator=generator))
+    vectors = torch.randn(300, 48, generator=generator) * sizes
+    query = torch.randn(48, generator=generator) * scale
+    sketch = Sketch(48)
+    sketch.put(0, vectors, room=512)
+
+    scores, errors = sketch.bounds(query, 300)
+    truth = vectors.double() @ query.double()
+
+    assert ((truth - scores).abs() <= errors).all()
+    best = set(truth.topk(7).indices.tolist())
+    assert best <= set(sketch.candidates(query, 300, 7).tolist())
+
+
+def test_bounds_are_tight_enough_to_be_of_use():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(8192, 512, generator=generator)
+    sketch = Sketch(512)
+    sketch.put(0, vectors, room=8192)
+    assert len(sketch.candidates(torch.randn(512, generator=generator), 8192, 8)) < 200
+
+
+def test_search_through_the_sketch_is_exact(monkeypatch):
+    """Also when it grows step by step, and when freed numbers are written again."""
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(1, 400, 32, generator=generator)
+    plain, sketched = TorchIndex(), TorchIndex()
+    for first, last in ((0, 100), (100, 130), (130, 400)):
+        for each in (plain, sketched):
+            each.put(torch.arange(first, last), vectors[:, first:last])
+        query = torch.randn(1, 1, 32, generator=generator)
+        wanted = plain.search(query, 8, last, None)
+        monkeypatch.setattr(index_module, "_SKETCH_FROM", 1)
+        found = sketched.search(query, 8, last, None)
+        monkeypatch.undo()
+        assert torch.equal(found[0], wanted[0])
+        torch.testing.assert_close(found[1], wanted[1])
+
+    fresh = torch.randn(1, 50, 32, generator=generator)
+    for each in (plain, sketched):
+        each.put(torch.arange(300, 350), fresh)
+    query = fresh[:, 20:21]
+    monkeypatch.setattr(index_module, "_SKETCH_FROM", 1)
+    found = sketched.search(query, 4, 400, None)[0]
+    monkeypatch.undo()
+    assert 320 in found.flatten().tolist()
+    assert torch.equal(found, plain.search(query, 4, 400, None)[0])
