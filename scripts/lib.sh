@@ -1,0 +1,68 @@
+# Shared by the scripts here: a virtual environment in .venv, made once and brought up to date only
+# when what it depends on changes. Needs Python 3.10+ with pip, nothing else.
+#
+# PYTHON=/path/to/python chooses the interpreter; otherwise the first fit one on PATH is taken.
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+VENV="$ROOT/.venv"
+
+step() { printf '\n== %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+is_fit() { # a Python of 3.10 or later?
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
+}
+
+find_python() {
+    local name
+    if [ -n "${PYTHON:-}" ]; then
+        is_fit "$PYTHON" || die "PYTHON=$PYTHON is not a Python of version 3.10 or later"
+        printf '%s\n' "$PYTHON"
+        return
+    fi
+    for name in python3.12 python3.11 python3.13 python3.10 python3.14 python3 python; do
+        if command -v "$name" >/dev/null 2>&1 && is_fit "$name"; then
+            command -v "$name"
+            return
+        fi
+    done
+    die "no Python 3.10 or later was found: install one, or name it with PYTHON=/path/to/python3"
+}
+
+make_venv() {
+    local python
+    is_fit "$VENV/bin/python" && return
+    python="$(find_python)" || exit 1
+    step "making $VENV with $("$python" --version)"
+    if ! "$python" -m venv --clear "$VENV" >/dev/null 2>&1; then
+        # some systems ship venv without the pip to put into it: use the one outside
+        "$python" -m venv --clear --without-pip "$VENV" \
+            || die "$python has no venv module: install it (on Debian: python3-venv)"
+        "$python" -m pip --python "$VENV/bin/python" install pip \
+            || die "$python has no pip: install it (on Debian: python3-pip)"
+    fi
+}
+
+fingerprint() { # of everything that decides what is installed
+    "$VENV/bin/python" - "$ROOT/pyproject.toml" "$ROOT/scripts/constraints.txt" "$1" <<'PY'
+import hashlib, pathlib, sys
+*files, extras = sys.argv[1:]
+parts = [pathlib.Path(file).read_bytes() for file in files]
+print(hashlib.sha256(b"\0".join([*parts, extras.encode(), sys.version.encode()])).hexdigest())
+PY
+}
+
+install() { # install EXTRAS: the package, in place, with extras such as "[dev,faiss]" or ""
+    local extras="${1:-}" stamp wanted
+    make_venv
+    wanted="$(fingerprint "$extras")"
+    stamp="$VENV/.installed${extras//[^a-z]/-}"
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
+        return
+    fi
+    step "installing inf-llm$extras (the first time this downloads a few hundred MB)"
+    (cd "$ROOT" && "$VENV/bin/python" -m pip install --disable-pip-version-check \
+        --constraint scripts/constraints.txt --editable ".$extras") \
+        || die "the installation failed, see above"
+    printf '%s\n' "$wanted" > "$stamp"
+}
