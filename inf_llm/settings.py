@@ -112,6 +112,7 @@ class InfLLMSettings(WindowSettings):
         chunk_topk_calc: representatives scored at a time, to bound the memory of scoring.
         async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
         pin_memory: on CUDA, keep sealed blocks in pinned host memory.
+        reselect_every: decode steps that share one choice of blocks; 1 chooses anew each step.
         split_last: give the last prompt token, and every token after it, an execution block of
             its own, so that an answer's first token retrieves with its own query.
     """
@@ -130,11 +131,13 @@ class InfLLMSettings(WindowSettings):
     chunk_topk_calc: int | None = None
     async_global_stream: bool = False
     pin_memory: bool = True
+    reselect_every: int = 1
     split_last: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, 1, "block_size", "topk", "repr_topk", "max_cached_block", "exc_block_size")
+        at_least(self, 1, "reselect_every")
         if self.chunk_topk_calc is not None:
             at_least(self, 1, "chunk_topk_calc")
         one_of(self, "cache_strategy", EVICTION_POLICIES)

@@ -77,7 +77,7 @@ def replay(
     rule = Rule(Scoring(q.shape[-1] ** -0.5, kernel=chosen.kernel))
     recalls = _record_recalls(layer) if isinstance(layer, InfLLMAttention) else None
     outputs = [
-        layer.attend(*part, rule=rule)
+        layer.attend(*part, rule)
         for part in zip(*(x.split(list(feeds), 2) for x in (q, k, v)), strict=True)
     ]
     return Replay(torch.cat(outputs, 2), recalls, layer)

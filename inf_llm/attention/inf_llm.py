@@ -32,19 +32,28 @@ class InfLLMAttention(LayerAttention):
         self.settings = settings
         self.memory = BlockMemory(settings, keep=settings.n_local, slots=slots)
         self.recalled: Recalled | None = None
+        self._steps = -1  # decode steps since the last prompt token, for `reselect_every`
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         n_local = self.settings.n_local
         self.memory.append(k, v, q.shape[1], near_k=self.rope.rotate(k, self.seen))
         near_q = self.rope.rotate(q, self.seen)
         far_q = self.rope.rotate_far(q, n_local - 1)
-        # float32 means: the average of many queries is small next to each of them
-        self.recalled = self.memory.recall(far_q.float().mean(2).to(q.dtype))
+        self.recalled = self._recall(far_q)
         parts = [self._window(near_q, rule.scoring), *self._far(far_q, rule.scoring)]
         o, lse = rule.finish(merge(parts))
         self._observe(near_q, far_q, lse, rule.scoring)
         self.memory.settle()
         return o
+
+    def _recall(self, far_q: Tensor) -> Recalled | None:
+        """The blocks for this execution block; in decoding, maybe those of an earlier step."""
+        decoding = far_q.shape[2] == 1
+        self._steps = self._steps + 1 if decoding else -1
+        if decoding and self.recalled is not None and self._steps % self.settings.reselect_every:
+            return self.recalled
+        # float32 means: the average of many queries is small next to each of them
+        return self.memory.recall(far_q.float().mean(2).to(far_q.dtype))
 
     def _in_window(self, queries: int) -> tuple[int, Band | None]:
         """How many of the newest tokens some query has in its window, and the rule among them."""

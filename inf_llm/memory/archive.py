@@ -95,30 +95,45 @@ class Archive:
         """Numbers and scores (B, X, topk) of the blocks nearest to query (B, H, D)."""
         return self.index.search(query.reshape(query.shape[0], self.groups, -1), topk, total, table)
 
-    def fetch(self, blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keys and values of physical blocks (B, X, k), on the computing device.
+    def admit(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """Give physical blocks (B, X, k) their slots on the device.
 
         Returns:
-            Keys (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv) for Y = G key heads, or
-            Y = H query heads where each chose for itself; and the slots used, for `observed`.
+            Slots (B, X', k), X' as for `_units`, and which of them are not filled yet.
         """
         units = self._units(blocks)
         total = self.home.count * (self.shape.heads // self._together)
         slots, missing = self.residency.admit(units.flatten(), total)
+        return slots.view_as(units), missing.view_as(units)
+
+    def fetch(self, blocks: Tensor, slots: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of physical blocks (B, X, k), on the computing device.
+
+        Args:
+            blocks: what to fetch.
+            slots: where they belong, from `admit`.
+            missing: which are not there yet, from `admit`.
+
+        Returns:
+            Keys (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv) for Y = G key heads, or
+            Y = H query heads where each chose for itself.
+        """
+        units = self._units(blocks)
         if self._slots is None:
             k, v = self.home.read(self._pages(units).flatten())
         else:
-            new, to = units.flatten()[missing], slots[missing]
-            spread = (1, 1, -1)
-            self._slots.load(
-                self._pages(new.view(spread)).flatten(), self._pages(to.view(spread)).flatten()
-            )
-            k, v = self._slots.read(self._pages(slots.view_as(units)).flatten())
+            each = (1, 1, -1)
+            new, to = units[missing].view(each), slots[missing].view(each)
+            self._slots.load(self._pages(new).flatten(), self._pages(to).flatten())
+            k, v = self._slots.read(self._pages(slots).flatten())
         rows, choices = blocks.shape[0], blocks.shape[2]
-        shape = (rows, -1, choices * self.shape.tokens)
-        k = k.view(*shape[:1], k.shape[0] // (rows * choices), shape[2], self.shape.key_width)
-        v = v.view(*shape[:1], v.shape[0] // (rows * choices), shape[2], self.shape.value_width)
-        return k, v, slots.view_as(units)
+        heads, tokens = k.shape[0] // (rows * choices), choices * self.shape.tokens
+        return k.view(rows, heads, tokens, -1), v.view(rows, heads, tokens, -1)
+
+    @property
+    def at_home(self) -> bool:
+        """Whether blocks are read where they live, with no copies on the device."""
+        return self._slots is None
 
     def _units(self, blocks: Tensor) -> Tensor:
         """What travels together, (B, X, k): whole blocks, or the page a query head reads."""

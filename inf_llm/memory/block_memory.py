@@ -103,10 +103,21 @@ class BlockMemory:
         if table is not None:
             own = table.to(blocks.device)[:, None].expand(-1, blocks.shape[1], -1)
             physical = own.gather(2, blocks)
-        k, v, slots = self._archive.fetch(physical)
+        slots, missing = self._archive.admit(physical)
+        if self._is_latest(physical):
+            assert self._latest is not None
+            k, v = self._latest[1].k, self._latest[1].v
+        else:
+            k, v = self._archive.fetch(physical, slots, missing)
         recalled = Recalled(blocks, scores, k, v, slots)
         self._latest = physical, recalled
         return recalled
+
+    def _is_latest(self, physical: Tensor) -> bool:
+        """Whether just these blocks were read last; asked only where asking is free."""
+        if self._latest is None or self._archive is None or not self._archive.at_home:
+            return False
+        return torch.equal(self._latest[0], physical)
 
     def observe(self, mass: Tensor) -> None:
         """The newest T tokens received this much attention mass (B, H, T)."""

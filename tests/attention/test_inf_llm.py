@@ -213,3 +213,18 @@ def test_perhead_reads_pages_of_its_own_key_head() -> None:
     first = MEMORY["n_init"] + block * MEMORY["block_size"]
     last = first + MEMORY["block_size"]
     torch.testing.assert_close(layer.recalled.k[0, 3, : last - first], k[0, 1, first:last])
+
+
+def test_reselect_every_shares_one_choice_between_decode_steps():
+    """Steps 0, 3, 6, ... after the prompt choose; those between keep the choice."""
+    q, k, v = (
+        torch.randn(1, 2, 300, 16, generator=torch.Generator().manual_seed(s)) for s in range(3)
+    )
+    settings = {"n_init": 4, "n_local": 32, "block_size": 8, "topk": 3, "exc_block_size": 16}
+    feeds = [280] + [1] * 20
+    each = replay(q, k, v, feeds=feeds, kind="inf-llm", **settings).topk[-20:]
+    third = replay(q, k, v, feeds=feeds, kind="inf-llm", reselect_every=3, **settings).topk[-20:]
+
+    assert third == [third[step - step % 3] for step in range(20)]
+    assert third[0] == each[0]
+    assert len({str(step) for step in each}) > len({str(step) for step in third})
