@@ -20,14 +20,15 @@ from inf_llm.kernels.scoring import Scoring
 __all__ = ["Band", "Scoring", "attend", "merge", "received", "with_learned_sink"]
 
 
-def _pick(x: Tensor, scoring: Scoring) -> ModuleType:
-    """The kernel for tensors like `x`: the one named, or the fastest that can do this."""
+def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
+    """The kernel for these inputs: the one named, or the fastest that can do this."""
+    x = inputs[0]
     fused = x.device.type == "cpu" and fused_cpu.available()
     if scoring.kernel == "fused" and not fused:
         raise SettingsError(
             f"kernel = 'fused' does not run on {x.device.type}: use 'auto' or 'reference'", "kernel"
         )
-    needs_gradient = torch.is_grad_enabled() and x.requires_grad
+    needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
     if scoring.kernel == "reference" or scoring.softcap is not None or needs_gradient:
         return reference
     return fused_cpu if fused else reference
@@ -49,7 +50,7 @@ def attend(
         Output (B, H, Q, Dv) in q's dtype, and natural log-sum-exp (B, H, Q) in float32, -inf for
         a query that sees no key. The output of such a query means nothing.
     """
-    return _pick(q, scoring).attend(q, k, v, scoring, band)
+    return _pick(scoring, q, k, v).attend(q, k, v, scoring, band)
 
 
 def received(
@@ -59,7 +60,7 @@ def received(
 
     `lse` (B, H, Q) is the log-sum-exp of the *whole* softmax, of which these keys may be a part.
     """
-    return _pick(q, scoring).received(q, k, lse, scoring, band)
+    return _pick(scoring, q, k, lse).received(q, k, lse, scoring, band)
 
 
 def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
