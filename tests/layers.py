@@ -83,7 +83,7 @@ def feed(
     assert sum(pieces) == q.shape[2]
     parts = zip(*(x.split(pieces, 2) for x in (q, k, v)), strict=True)
     how = how or rule(q.shape[3])
-    return torch.cat([layer.attend(*part, rule=how) for part in parts], 2)
+    return torch.cat([layer.attend(a, b, c, how) for a, b, c in parts], 2)
 
 
 def tokens_of(qkv: Qkv, first: int, last: int | None = None) -> Qkv:
