@@ -1,0 +1,20 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # tensors here are small: more threads only wait for each other
+
+
+def _devices() -> list[object]:
+    cuda = torch.cuda.is_available()
+    skip = pytest.mark.skipif(not cuda, reason="no CUDA device here")
+    return [pytest.param("cpu"), pytest.param("cuda", marks=[skip, pytest.mark.cuda])]
+
+
+@pytest.fixture(params=_devices())
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU always, and a CUDA device when there is one."""
+    return torch.device(request.param)
