@@ -1,4 +1,4 @@
-"""The harness's whole acquaintance with the package: five calls, in one file.
+"""The harness's whole acquaintance with the package: a few calls, in one file.
 
 An engine opens readers; a reader reads a document once, forks, and answers. `open_core` makes the
 real one. Workers find an engine by its address, ``"module:function"``, since a Ray worker or a
@@ -7,6 +7,7 @@ second process imports it anew.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import importlib
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,13 @@ def load_tokenizer(config: RunConfig) -> Any:
     )
 
 
+def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:
+    """A message in its conversation's layout, and whether special tokens are still to be added."""
+    from inf_llm.generation.prompt import user_message as lay_out
+
+    return lay_out(tokenizer, text, conv_type)
+
+
 class CoreEngine:
     """A model loaded and patched by the package."""
 
@@ -84,7 +92,7 @@ class CoreEngine:
         self.model, self.tokenizer = inf_llm.load(config)
 
     def open(self) -> Reader:
-        from inf_llm import Session
+        from inf_llm.generation import Session
 
         return CoreReader(Session(self.model, self.tokenizer, chunk_size=self.config.chunk_size))
 
@@ -113,5 +121,4 @@ class CoreReader:
         return str(answer.text)
 
     def stats(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._session.stats()
-        return found
+        return dataclasses.asdict(self._session.stats())

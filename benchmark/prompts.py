@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmark.engine import user_message
 from benchmark.tasks.base import Prompt
 from inf_llm.conversation import PLAIN, TEMPLATES
 from inf_llm.errors import InfLLMError
@@ -67,22 +68,14 @@ class PromptTokens:
 
 def lay_out(prompt: Prompt, tokenizer: Any, conv_type: str | None) -> Prompt:
     """The prompt inside the conversation's template (see `has_template`), still in two parts."""
-    template = TEMPLATES.get(conv_type or "") or tokenizer.chat_template
-    text = str(
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt.text}],
-            chat_template=template,
-            tokenize=False,
-            add_generation_prompt=True,
-        )
-    )
+    text, special = user_message(tokenizer, prompt.text, conv_type)
     # Templates trim a message, so its document is looked for without the space around it.
     document = prompt.document.lstrip() if prompt.question else prompt.document.strip()
     start = text.find(document)
     if not document or start < 0:
-        return Prompt("", text)
+        return Prompt("", text, special)
     end = start + len(document)
-    return Prompt(text[:end], text[end:])
+    return Prompt(text[:end], text[end:], special)
 
 
 def has_template(tokenizer: Any, conv_type: str | None) -> bool:
@@ -96,8 +89,9 @@ def tokenize(prompt: Prompt, tokenizer: Any, budget: int, truncation: str) -> Pr
     Raises:
         TooLongError: it is longer and truncation is "none".
     """
-    ids = _encode(prompt.text, tokenizer)
-    seam = _common(ids, _encode(prompt.document, tokenizer)) if prompt.document else 0
+    special = prompt.special_tokens
+    ids = _encode(prompt.text, tokenizer, special)
+    seam = _common(ids, _encode(prompt.document, tokenizer, special)) if prompt.document else 0
     # The last token belongs to the question: an answer needs something to start from.
     seam = min(seam, len(ids) - 1)
     if len(ids) <= budget:
@@ -121,12 +115,10 @@ def _kept(length: int, budget: int, truncation: str) -> tuple[int, int]:
     return head, budget - head
 
 
-def _encode(text: str, tokenizer: Any) -> list[int]:
-    """Ids with special tokens, but no second start token behind a template's own."""
-    bos = getattr(tokenizer, "bos_token", None)
-    special = not (bos and text.startswith(bos))
-    ids = list(tokenizer(text, add_special_tokens=special).input_ids)
-    # Some tokenizers close a text with an end token; a prompt is to be continued.
+def _encode(text: str, tokenizer: Any, special: bool) -> list[int]:
+    """Ids, without the end token that some tokenizers close a text with: it is to go on."""
+    encoded = tokenizer(text, add_special_tokens=special, truncation=False, verbose=False)
+    ids = list(encoded["input_ids"])
     end = getattr(tokenizer, "eos_token_id", None)
     if special and len(ids) > 1 and ids[-1] == end and end != getattr(tokenizer, "bos_token_id", 0):
         ids = ids[:-1]

@@ -21,10 +21,14 @@ class DataError(InfLLMError, ValueError):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt in two parts: up to the end of the document, and what is asked about it."""
+    """A prompt in two parts: up to the end of the document, and what is asked about it.
+
+    `special_tokens` says whether the tokenizer adds its start token; a chat template holds it.
+    """
 
     document: str
     question: str
+    special_tokens: bool = True
 
     @property
     def text(self) -> str:

@@ -12,7 +12,6 @@ import sys
 import time
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 HERE = Path(__file__).resolve().parent
 if __name__ == "__main__":
@@ -29,11 +28,11 @@ class Letters:
     eos_token_id = None
     chat_template = None
 
-    def __call__(self, text, add_special_tokens=True):
-        return SimpleNamespace(input_ids=[ord(c) for c in text])
+    def __call__(self, text, **_):
+        return {"input_ids": [ord(c) for c in text]}
 
-    def encode(self, text, add_special_tokens=True):
-        return self(text).input_ids
+    def encode(self, text, **_):
+        return self(text)["input_ids"]
 
 
 class FakeReader:
