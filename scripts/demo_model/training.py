@@ -1,0 +1,265 @@
+"""The training loop: phases, learning rate, checkpoints, log and progress line."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import LlamaForCausalLM
+
+from demo_model.geometry import Rotary, View, draw_view, forward
+from demo_model.samples import Batch, Mix, Sampler
+
+WINDOWS = (96, 128, 192, 256)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with rows of one length.
+
+    Attributes:
+        steps: how many batches.
+        rows: rows of a batch.
+        length: tokens of a row.
+        mix: what the rows hold.
+        memory: share of the steps that see far tokens as a memory shows them.
+        crowd: share of those that see other rows besides.
+    """
+
+    steps: int
+    rows: int
+    length: int
+    mix: Mix
+    memory: float = 0.0
+    crowd: float = 0.0
+
+
+def plan(tokens: int, context: int) -> list[Phase]:
+    """Phases of about `tokens` tokens in all: short rows until looking up works, then full ones.
+
+    The first two phases are what looking up needs; below 10 million tokens they shrink too.
+    """
+    share = min(1.0, tokens / 10_000_000)
+    short = Phase(max(1, round(600 * share)), 64, 96, Mix(prose=0.2, copies=0.5))
+    half_mix, full_mix = Mix(prose=0.3, copies=0.15), Mix(prose=0.4, copies=0.03)
+    half = Phase(max(1, round(200 * share)), 32, context // 2, half_mix, memory=0.3, crowd=0.5)
+    used = sum(phase.steps * phase.rows * phase.length for phase in (short, half))
+    steps = max(1, (tokens - used) // (16 * context))
+    return [short, half, Phase(steps, 16, context, full_mix, memory=0.4, crowd=0.5)]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is made of, besides its text and plan."""
+
+    seed: int = 0
+    rate: float = 2e-3
+    warmup: int = 100
+    cooldown: float = 0.25
+    compile: bool = False
+    save_every: int = 250
+    log_every: int = 50
+
+
+@dataclass
+class Tally:
+    """Sums over the steps since the last line of the log."""
+
+    loss: list[float] = field(default_factory=list)
+    prose: list[float] = field(default_factory=list)
+    right: int = 0
+    asked: int = 0
+
+    def row(self) -> dict[str, float | None]:
+        """The means; None where nothing was counted."""
+        return {
+            "loss": _mean(self.loss),
+            "prose_loss": _mean(self.prose),
+            "answer_accuracy": round(self.right / self.asked, 4) if self.asked else None,
+        }
+
+
+def _mean(values: list[float]) -> float | None:
+    return round(sum(values) / len(values), 4) if values else None
+
+
+def rate_factor(step: int, total: int, warmup: int, cooldown: float) -> float:
+    """Up at first, level, and down to a fiftieth over the last `cooldown` of the run.
+
+    Before it cools, a run does not depend on how long it will be: one that is to last longer can
+    go on from the same checkpoint.
+    """
+    rest = (total - step) / max(1.0, cooldown * total)
+    return min(1.0, (step + 1) / warmup, max(0.02, rest))
+
+
+class Trainer:
+    """One resumable run.
+
+    Args:
+        model: trained in place, on its device.
+        sampler: where batches come from.
+        phases: what to do.
+        options: see `Options`.
+        folder: where `checkpoint.pt` and `log.json` are kept.
+    """
+
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        sampler: Sampler,
+        phases: list[Phase],
+        options: Options,
+        folder: Path,
+    ) -> None:
+        self.model, self.phases, self.options = model, phases, options
+        self._sampler, self._folder = sampler, folder
+        self._device = next(model.parameters()).device
+        length = max(phase.length for phase in phases)
+        self._rotary = Rotary(int(model.config.head_dim or 0), length, self._device)
+        self._optimizer = self._make_optimizer()
+        self._total = sum(phase.steps for phase in phases)
+        self.step = 0
+        self._tokens = 0
+        self._seconds = 0.0
+        self.log: list[dict[str, Any]] = []
+        self._tally = Tally()
+        self._losses: Callable[[Tensor, Tensor, View | None], tuple[Tensor, ...]] = self._compute
+        if options.compile:
+            self._losses = torch.compile(self._compute, dynamic=False)
+
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        matrices = [p for p in self.model.parameters() if p.dim() > 1]
+        others = [p for p in self.model.parameters() if p.dim() == 1]
+        groups = [
+            {"params": matrices, "weight_decay": 0.05},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.options.rate, betas=(0.9, 0.95))
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self._folder / "checkpoint.pt"
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if the folder has one."""
+        if not self._checkpoint.exists():
+            return False
+        state = torch.load(self._checkpoint, map_location=self._device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.step, self._tokens, self._seconds = state["step"], state["tokens"], state["seconds"]
+        self.log = state["log"]
+        return True
+
+    def save(self) -> None:
+        """Write the checkpoint and the log; a crash in between leaves the old ones."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "step": self.step,
+            "tokens": self._tokens,
+            "seconds": self._seconds,
+            "log": self.log,
+        }
+        fresh = self._checkpoint.with_suffix(".new")
+        torch.save(state, fresh)
+        fresh.replace(self._checkpoint)
+        (self._folder / "log.json").write_text(json.dumps(self.log, indent=1) + "\n")
+
+    def run(self) -> None:
+        """Train to the end of the plan."""
+        self.model.train()
+        first = 0
+        for phase in self.phases:
+            last = first + phase.steps
+            while first <= self.step < last:
+                self._advance(phase)
+            first = last
+        self.save()
+
+    def _advance(self, phase: Phase) -> None:
+        started = time.perf_counter()
+        batch = self._sampler.batch(self.step, phase.rows, phase.length, phase.mix)
+        self._learn(batch, self._view(phase, batch))
+        self.step += 1
+        self._tokens += phase.rows * phase.length
+        self._seconds += time.perf_counter() - started
+        if self.step % self.options.log_every == 0 or self.step == self._total:
+            self._write_line()
+        if self.step % self.options.save_every == 0:
+            self.save()
+
+    def _view(self, phase: Phase, batch: Batch) -> View | None:
+        """How this step sees far tokens; drawn from the step's own seed."""
+        rng = random.Random(f"view/{self.options.seed}/{self.step}")
+        if rng.random() >= phase.memory:
+            return None
+        window = rng.choice([size for size in WINDOWS if size <= phase.length // 2])
+        generator = torch.Generator().manual_seed(rng.getrandbits(60))
+        return draw_view(batch.kind, batch.asks, window, rng.random() < phase.crowd, generator)
+
+    def _learn(self, batch: Batch, view: View | None) -> None:
+        ids, weight = batch.ids.to(self._device), batch.weight.to(self._device)
+        view = None if view is None else _on(view, self._device)
+        loss, each, right = self._losses(ids, weight, view)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        options = self.options
+        factor = rate_factor(self.step, self._total, options.warmup, options.cooldown)
+        for group in self._optimizer.param_groups:
+            group["lr"] = options.rate * factor
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        self._count(batch, each.cpu(), right.cpu(), float(loss.detach()))
+
+    def _compute(self, ids: Tensor, weight: Tensor, view: View | None) -> tuple[Tensor, ...]:
+        """The weighted loss, every token's own (B, T), and which were predicted rightly (B, T)."""
+        with torch.autocast(self._device.type, torch.bfloat16):
+            logits = forward(self.model, self._rotary, ids[:, :-1], view)
+        logits, targets = logits.float(), ids[:, 1:]
+        each = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        each = each.view_as(weight)
+        loss = (each * weight).sum() / weight.sum()
+        return loss, each.detach(), logits.detach().argmax(-1) == targets
+
+    def _count(self, batch: Batch, each: Tensor, right: Tensor, loss: float) -> None:
+        tally, prose = self._tally, batch.weight == 1.0
+        tally.loss.append(loss)
+        if prose.any():
+            tally.prose.append(float(each[prose].mean()))
+        tally.right += int(right[batch.asks].sum())
+        tally.asked += int(batch.asks.sum())
+
+    def _write_line(self) -> None:
+        row = {"step": self.step, "tokens": self._tokens, "seconds": round(self._seconds, 1)}
+        self.log.append({**row, **self._tally.row()})
+        self._tally = Tally()
+        left = self._seconds / self.step * (self._total - self.step) / 60
+        values = ", ".join(f"{key} {value}" for key, value in self.log[-1].items())
+        print(f"{values} (of {self._total} steps, about {left:.0f} min left)", file=sys.stderr)
+        sys.stderr.flush()
+
+
+def _on(view: View, device: torch.device) -> View:
+    """The view's tensors on a device."""
+    crowd = None if view.crowd is None else view.crowd.to(device)
+    asks, seen = view.asks.to(device), view.recalled.to(device)
+    return View(
+        view.window.to(device), seen, view.answering.to(device), asks, crowd, view.end, view.group
+    )
+
+
+def can_compile() -> bool:
+    """Whether torch.compile is likely to work here: it needs a C++ compiler."""
+    return any(shutil.which(name) for name in ("g++", "clang++", "cl"))

@@ -1,0 +1,201 @@
+"""Train the small Llama that ships with the package, from a folder or file of text.
+
+    python scripts/train_demo_model.py --text books/ --held-out other_books.txt --out model/
+
+Takes under two hours on two CPU cores and minutes on a GPU. Stop it at any time; the same command
+goes on from the last checkpoint in `--work`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(_HERE), str(_HERE.parent)]
+
+from demo_model.card import Figures, write_card  # noqa: E402
+from demo_model.export import export, write_haystack  # noqa: E402
+from demo_model.measure import baselines, chat_passkey, loss_by_position, retrieval  # noqa: E402
+from demo_model.network import Shape, build  # noqa: E402
+from demo_model.samples import Sampler  # noqa: E402
+from demo_model.text import (  # noqa: E402
+    TextError,
+    common_words,
+    encode_all,
+    read_text,
+    split_held_out,
+    train_tokenizer,
+)
+from demo_model.training import Options, Trainer, can_compile, plan  # noqa: E402
+
+CONTEXT = 512
+
+
+def fail(message: str) -> NoReturn:
+    """One line on standard error, exit status 2."""
+    print(f"train_demo_model: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="train_demo_model", description=__doc__.split("\n\n")[0])
+    made.add_argument("--text", type=Path, required=True, help="folder or file: .txt, .xz or .gz")
+    made.add_argument("--out", type=Path, required=True, help="folder for the finished model")
+    made.add_argument("--work", type=Path, help="folder for checkpoints (default: OUT/work)")
+    made.add_argument("--held-out", type=Path, help="text to measure on; not trained on")
+    made.add_argument("--tokens", type=_positive, default=50_000_000, help="tokens to train on")
+    made.add_argument("--seed", type=int, default=0)
+    made.add_argument("--vocab", type=_positive, default=1024, help="size of the tokenizer")
+    made.add_argument("--width", type=_positive, default=256, help="hidden size, a multiple of 64")
+    made.add_argument("--layers", type=_positive, default=4)
+    made.add_argument("--threads", type=_positive, help="CPU threads (default: torch's choice)")
+    made.add_argument("--count", type=_positive, default=200, help="needles a task to measure on")
+    made.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
+    return made
+
+
+def _positive(text: str) -> int:
+    value = int(text.replace("_", ""))
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is too small: at least 1 is needed")
+    return value
+
+
+def shape_of(args: argparse.Namespace) -> Shape:
+    """The network's sizes, checked."""
+    if args.width % 64:
+        fail(f"--width {args.width} is not a multiple of 64, the size of a head")
+    if args.layers < 2:
+        fail("--layers 1 is too few: looking things up takes two")
+    if args.vocab < 300:
+        fail(f"--vocab {args.vocab} is too small: 256 bytes and the special tokens need 300")
+    heads = args.width // 64
+    kv_heads = heads // 2 if heads % 2 == 0 else heads
+    return Shape(
+        vocab=args.vocab,
+        width=args.width,
+        layers=args.layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        mlp=args.width * 5 // 2,
+        context=CONTEXT,
+    )
+
+
+def prepare(text: str, vocab: int, work: Path) -> tuple[Tokenizer, np.ndarray]:
+    """The tokenizer and the text's tokens, kept in `work` for the next start."""
+    mark = hashlib.sha256(f"{vocab}/{text}".encode()).hexdigest()[:12]
+    tokenizer_file, ids_file = work / f"tokenizer-{mark}.json", work / f"ids-{mark}.npy"
+    if not (tokenizer_file.exists() and ids_file.exists()):
+        tokenizer = train_tokenizer(text[:20_000_000], vocab)
+        tokenizer.save(str(tokenizer_file))
+        np.save(ids_file, encode_all(tokenizer, text))
+    return Tokenizer.from_file(str(tokenizer_file)), np.load(ids_file)
+
+
+def make_trainer(
+    args: argparse.Namespace, text: str, tokenizer: Tokenizer, ids: np.ndarray, work: Path
+) -> Trainer:
+    """Model, batches and plan, brought together; goes on from a checkpoint in `work`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    compiled = args.compile == "on" or (args.compile == "auto" and can_compile())
+    model: Any = build(shape_of(args), args.seed)
+    model.to(device)
+    sampler = Sampler(tokenizer, ids, common_words(text), args.seed)
+    options = Options(seed=args.seed, compile=compiled)
+    trainer = Trainer(model, sampler, plan(args.tokens, CONTEXT), options, work)
+    if trainer.resume():
+        print(f"going on from step {trainer.step}", file=sys.stderr)
+    return trainer
+
+
+def train(args: argparse.Namespace) -> None:
+    """The whole run, from text to exported model and its card."""
+    shape = shape_of(args)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    held_out = None if args.held_out is None else read_text(args.held_out)
+    text = read_text(args.text)
+    work = args.work or args.out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    tokenizer, ids = prepare(text, args.vocab, work)
+    if len(ids) < 100 * CONTEXT:
+        fail(f"{args.text} has {len(ids)} tokens; at least {100 * CONTEXT} are needed")
+    trainer = make_trainer(args, text, tokenizer, ids, work)
+    trainer.run()
+    log = {
+        "shape": asdict(shape),
+        "options": asdict(trainer.options),
+        "phases": [asdict(phase) for phase in trainer.phases],
+        "text_tokens": len(ids),
+        "steps": trainer.log,
+    }
+    export(trainer.model.cpu(), tokenizer, args.out, log)
+    if held_out is not None:
+        finish(args, shape, trainer, ids, held_out)
+
+
+def finish(
+    args: argparse.Namespace, shape: Shape, trainer: Trainer, ids: np.ndarray, held_out: str
+) -> None:
+    """Measure the exported model on held-out text; write its card and the haystack."""
+    model = LlamaForCausalLM.from_pretrained(args.out, dtype=torch.float32).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(args.out)
+    haystack, rest = split_held_out(held_out)
+    write_haystack(haystack, args.out)
+    held_ids = encode_all(tokenizer.backend_tokenizer, rest)
+    found = retrieval(model, tokenizer, rest, count=args.count)
+    found["passkey, chat"] = chat_passkey(model, tokenizer, rest, count=args.count)
+    positions = loss_by_position(model, held_ids)
+    figures = Figures(positions, baselines(ids, held_ids, args.vocab), found, 1024, args.count)
+    last = trainer.log[-1]
+    write_card(args.out, shape, run_facts(args, model, last, len(ids)), figures)
+    print(json.dumps({"found": found, "baselines": figures.baselines}), file=sys.stderr)
+
+
+def run_facts(
+    args: argparse.Namespace, model: LlamaForCausalLM, last: dict[str, Any], text_tokens: int
+) -> dict[str, Any]:
+    """What the card says about the run; file names in the command are stand-ins."""
+    command = (
+        "python scripts/train_demo_model.py --text BOOKS --held-out OTHER_BOOKS --out MODEL"
+        f" --tokens {args.tokens} --seed {args.seed}"
+    )
+    device = "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU cores"
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()) / 1e6,
+        "tokens": last["tokens"],
+        "steps": last["step"],
+        "minutes": last["seconds"] / 60,
+        "device": device,
+        "seed": args.seed,
+        "megabytes": (args.out / "model.safetensors").stat().st_size / 1e6,
+        "text_tokens": text_tokens,
+        "command": command,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        train(args)
+    except (TextError, OSError) as error:
+        fail(str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
