@@ -22,6 +22,10 @@ _HOMES = {
     "load": "inf_llm.hf.load",
     "load_config": "inf_llm.config",
     "InfLLMError": "inf_llm.errors",
+    "LlamaInfiniteConfig": "inf_llm.hf.llama_infinite",
+    "LlamaInfiniteModel": "inf_llm.hf.llama_infinite",
+    "LlamaInfiniteForCausalLM": "inf_llm.hf.llama_infinite",
+    "LlamaInfiniteForSequenceClassification": "inf_llm.hf.llama_infinite",
 }
 
 __all__ = ["__version__", *_HOMES]
