@@ -211,11 +211,13 @@ class _Memory:
         repr_topk: int,
         exc_block_size: int,
         perhead: bool = False,
+        reselect_every: int = 1,
         **_only_traffic: object,
     ) -> None:
         self.sight, self.v, self.answer, self.chosen = sight, v, answer, chosen
         self.n_init, self.n_local, self.size = n_init, n_local, block_size
         self.k_best, self.repr_topk, self.step = topk, repr_topk, exc_block_size
+        self.every, self.decoded = reselect_every, 0
         heads = range(sight.q.shape[0])
         self.units = [[h] for h in heads] if perhead else [list(heads)]
         self.mass = np.zeros(sight.q.shape[:2])
@@ -232,7 +234,8 @@ class _Memory:
 
     def run(self, o: Array, feeds: Sequence[int]) -> None:
         for a, b in execution_blocks(feeds, self.step):
-            chosen = self.choose(a, b)
+            chosen = self.topk[-1] if self.keeps_choice(a, b) else self.choose(a, b)
+            self.decoded = self.decoded + 1 if b - a == 1 else 0
             self.topk.append(chosen)
             for unit, blocks in zip(self.units, chosen, strict=True):
                 far = self.far_tokens(a, b, blocks)
@@ -240,6 +243,11 @@ class _Memory:
                     for i in range(a, b):
                         o[h, i] = self.output(h, i, far)
             self.fed = b
+
+    def keeps_choice(self, a: int, b: int) -> bool:
+        """Decode steps since the last longer feed may share a choice, if there was one."""
+        chose = bool(self.topk) and bool(self.topk[-1][0])
+        return chose and b - a == 1 and self.decoded % self.every > 0
 
     def far_tokens(self, a: int, b: int, chosen: list[int]) -> Numbers:
         """All that the block's last query has lost from its window, less blocks not recalled."""

@@ -35,6 +35,7 @@ def memory_settings(draw: st.DrawFn) -> dict[str, Any]:
         "topk": topk,
         "max_cached_block": draw(st.integers(topk, topk + 4)),
         "perhead": draw(st.booleans()),
+        "reselect_every": draw(st.sampled_from([1, 1, 1, 3])),
         **draw(traffic_settings()),
     }
 

@@ -40,6 +40,8 @@ def assert_as_dense(
     torch.testing.assert_close(
         got.o.cpu().double(), torch.from_numpy(want.o), atol=tolerance, rtol=tolerance
     )
+    if got.topk is not None:
+        assert got.topk == want.topk
     if want.mass_gap > DEPENDS_ON_ROUNDING * tolerance / 2e-5:
         assert want.deficit < 100 * tolerance
 
@@ -98,6 +100,7 @@ MEMORY_CHANGES: dict[str, dict[str, Any]] = {
     "window of one": {"n_local": 1, "exc_block_size": 1},
     "block as long as the window": {"exc_block_size": 24},
     "token by token": {"exc_block_size": 1},
+    "one choice for four steps": {"reselect_every": 4},
     "faiss": {"faiss": True},
     "faiss per head": {"faiss": True, "perhead": True},
     "scored in pieces": {"chunk_topk_calc": 2},

@@ -1,0 +1,139 @@
+"""Blocks sealed, found and fetched again, whole rows or head by head, with slots and without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from inf_llm.memory.archive import Archive
+from inf_llm.memory.store import PageShape
+from inf_llm.settings import InfLLMSettings
+
+H, G, TOKENS, D, DV = 4, 2, 3, 8, 5
+SHAPE = PageShape(G, TOKENS, D, DV, torch.float32)
+
+both_ways = pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
+every_policy = pytest.mark.parametrize("policy", ["lru", "fifo", "lru-s"])
+
+
+def make(slots: bool, rows: int = 2, room: int = 3, **settings: Any) -> Archive:
+    chosen = InfLLMSettings(
+        block_size=TOKENS, repr_topk=1, topk=2, max_cached_block=room, **settings
+    )
+    return Archive(chosen, SHAPE, H, rows, torch.device("cpu"), slots)
+
+
+def sealed(archive: Archive, count: int, rows: int = 2, seed: int = 0) -> tuple[Any, ...]:
+    """Numbers (B, n), keys, values, representatives of `count` new blocks of every row."""
+    generator = torch.Generator().manual_seed(seed)
+    k = torch.randn(rows, G, count, TOKENS, D, generator=generator)
+    v = torch.randn(rows, G, count, TOKENS, DV, generator=generator)
+    vectors = torch.randn(rows, H, count, D, generator=generator)
+    return archive.add(k, v, vectors), k, v, vectors
+
+
+def fetch(archive: Archive, blocks: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Keys, values and slots of physical blocks (B, X, k)."""
+    slots, missing = archive.admit(blocks)
+    return *archive.fetch(blocks, slots, missing), slots
+
+
+@both_ways
+@every_policy
+def test_rows_fetch_whole_blocks(slots: bool, policy: str) -> None:
+    archive = make(slots, cache_strategy=policy)
+    numbers, k, v, _ = sealed(archive, 7)
+    for step in range(12):
+        own = torch.stack([torch.randperm(7)[:2] for _ in range(2)])
+        got_k, got_v, places = fetch(archive, numbers.gather(1, own)[:, None])
+        archive.observed(places, torch.rand(2, H, 2))
+        assert got_k.shape == (2, G, 2 * TOKENS, D)
+        for b in range(2):
+            assert torch.equal(got_k[b], k[b][:, own[b]].flatten(1, 2)), step
+            assert torch.equal(got_v[b], v[b][:, own[b]].flatten(1, 2)), step
+
+
+@both_ways
+@every_policy
+def test_heads_fetch_pages_of_their_own(slots: bool, policy: str) -> None:
+    archive = make(slots, perhead=True, cache_strategy=policy)
+    numbers, k, v, _ = sealed(archive, 7)
+    for step in range(12):
+        own = torch.stack([torch.randperm(7)[:2] for _ in range(2 * H)]).view(2, H, 2)
+        physical = numbers[:, None].expand(-1, H, -1).gather(2, own)
+        got_k, got_v, places = fetch(archive, physical)
+        archive.observed(places, torch.rand(2, H, 2))
+        assert got_k.shape == (2, H, 2 * TOKENS, D)
+        for b in range(2):
+            for h in range(H):
+                g = h // (H // G)
+                assert torch.equal(got_k[b, h], k[b, g, own[b, h]].flatten(0, 1)), step
+                assert torch.equal(got_v[b, h], v[b, g, own[b, h]].flatten(0, 1)), step
+
+
+@pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
+def test_search_adds_up_the_heads_of_a_unit(perhead: bool) -> None:
+    archive = make(False, rows=1, perhead=perhead)
+    _, _, _, vectors = sealed(archive, 9, rows=1)
+    query = torch.randn(1, H, D)
+    scores = torch.einsum("bhd,bhnd->bhn", query, vectors)
+    scores = scores if perhead else scores.sum(1, keepdim=True)
+    numbers, values = archive.search(query, 2, 9, None)
+    best = scores.topk(2).indices.sort(-1).values
+    assert torch.equal(numbers, best)
+    torch.testing.assert_close(values, scores.gather(-1, best))
+
+
+@both_ways
+@pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
+def test_a_number_used_again_means_the_new_block(slots: bool, perhead: bool) -> None:
+    archive = make(slots, perhead=perhead)
+    groups = H if perhead else 1
+
+    def ask(numbers: torch.Tensor) -> torch.Tensor:
+        return fetch(archive, numbers[:, None].expand(-1, groups, -1))[0]
+
+    for seed in range(6):
+        numbers, k, _, _ = sealed(archive, 2, seed=seed)
+        want = k.flatten(2, 3).repeat_interleave(H // G if perhead else 1, 1)
+        assert torch.equal(ask(numbers), want)
+        assert torch.equal(ask(numbers), want)
+        archive.release(numbers.flatten())
+    assert archive.home.count == 4
+    assert archive.home.used == 0
+    if not perhead:  # heads that share a key head ask for one page twice
+        assert int(archive.residency.traffic.evictions) == 0
+
+
+@both_ways
+@pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
+def test_rows_that_share_blocks(slots: bool, perhead: bool) -> None:
+    """Copies of one row ask for the same blocks at once; any number of them may come."""
+    archive = make(slots, rows=1, perhead=perhead)
+    numbers, k, _, _ = sealed(archive, 5, rows=1)
+    groups = H if perhead else 1
+    for rows in (1, 3, 2, 5):
+        archive.make_room(rows)
+        for own in ([0, 1], [1, 4], [0, 3], [2, 4], [0, 1]):
+            blocks = numbers[0, own].expand(rows, groups, 2)
+            got = fetch(archive, blocks)[0]
+            want = k[:, :, own].flatten(2, 3).repeat_interleave(H // G if perhead else 1, 1)
+            assert torch.equal(got, want.expand(rows, -1, -1, -1))
+
+
+def test_bytes_of_the_slots() -> None:
+    block = SHAPE.block_bytes
+    assert make(False).slot_bytes == 0
+    assert make(True).slot_bytes == 2 * 3 * block
+    assert make(True, perhead=True).slot_bytes == 2 * 3 * H * block // G
+
+
+def test_faiss_by_setting() -> None:
+    one, two = make(False, rows=1), make(False, rows=1, faiss=True)
+    for archive in (one, two):
+        sealed(archive, 9, rows=1)
+    query = torch.randn(1, H, D)
+    assert type(one.index) is not type(two.index)
+    assert torch.equal(one.search(query, 2, 9, None)[0], two.search(query, 2, 9, None)[0])

@@ -1,0 +1,167 @@
+"""Every index against scores computed one by one."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from inf_llm.errors import MissingExtraError, SettingsError
+from inf_llm.memory.index import INDEXES, FaissIndex, Index, TorchIndex
+from tests.attention.draws import examples
+
+WIDTH = 12
+every_index = pytest.mark.parametrize("name", list(INDEXES))
+
+
+def one_by_one(
+    vectors: dict[int, Tensor], query: Tensor, topk: int, table: list[list[int]]
+) -> tuple[list[list[list[int]]], list[list[list[float]]]]:
+    """Numbers and scores (B, X, topk), for vectors (X, W) of every physical block."""
+    numbers, values = [], []
+    for b, row in enumerate(table):
+        groups = []
+        for x in range(query.shape[1]):
+            scores = [float(query[b, x] @ vectors[block][x]) for block in row]
+            best = sorted(sorted(range(len(row)), key=lambda i: -scores[i])[:topk])
+            groups.append((best, [scores[i] for i in best]))
+        numbers.append([best for best, _ in groups])
+        values.append([value for _, value in groups])
+    return numbers, values
+
+
+def filled(index: Index, puts: list[list[int]], groups: int) -> dict[int, Tensor]:
+    vectors = {}
+    for blocks in puts:
+        new = torch.randn(groups, len(blocks), WIDTH)
+        index.put(torch.tensor(blocks), new)
+        vectors.update({block: new[:, i] for i, block in enumerate(blocks)})
+    return vectors
+
+
+PUTS = {
+    "one after another": [[0], [1, 2], [3], [4, 5, 6, 7], [8], [9]],
+    "all at once": [list(range(10))],
+    "rows in turn": [[0, 1, 2, 3], [4, 5], [6, 7, 8, 9]],
+    "some written anew": [[0, 1, 2, 3, 4, 5, 6], [2, 5], [3, 7, 8, 9]],
+    "past the first room": [list(range(60)), list(range(60, 150)), [150]],
+}
+
+
+@every_index
+@pytest.mark.parametrize("chunk", [None, 1, 4, 1000])
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("puts", PUTS.values(), ids=PUTS)
+def test_search(name: str, puts: list[list[int]], groups: int, chunk: int | None) -> None:
+    index = INDEXES.get(name)(chunk)
+    vectors = filled(index, puts, groups)
+    total = len(vectors)
+    query = torch.randn(2, groups, WIDTH)
+    for topk in (1, 3, total):
+        numbers, values = index.search(query, topk, total, None)
+        want, scores = one_by_one(vectors, query, topk, [list(range(total))] * 2)
+        assert numbers.tolist() == want
+        torch.testing.assert_close(values, torch.tensor(scores), atol=1e-5, rtol=1e-5)
+    assert index.nbytes == groups * total * WIDTH * 4
+
+
+@every_index
+@pytest.mark.parametrize("chunk", [None, 1, 3])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_every_row_has_blocks_of_its_own(name: str, groups: int, chunk: int | None) -> None:
+    """Numbers that come back count a row's own blocks, whatever their physical numbers."""
+    index = INDEXES.get(name)(chunk)
+    vectors = filled(index, [list(range(12))], groups)
+    table = [[5, 0, 11, 3, 7], [1, 2, 3, 4, 5], [5, 0, 11, 3, 8]]
+    query = torch.randn(3, groups, WIDTH)
+    for topk in (1, 3, 5):
+        numbers, values = index.search(query, topk, 5, torch.tensor(table))
+        want, scores = one_by_one(vectors, query, topk, table)
+        assert numbers.tolist() == want
+        torch.testing.assert_close(values, torch.tensor(scores), atol=1e-5, rtol=1e-5)
+
+
+@examples(40)
+@given(data=st.data())
+def test_a_sketch_changes_nothing(data: st.DataObject) -> None:
+    """Many blocks of one row are sketched first; here it starts with the first block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inf_llm.memory.index._SKETCH_FROM", 1)
+        torch.manual_seed(data.draw(st.integers(0, 99)))
+        size = data.draw(st.sampled_from([1e-6, 1.0, 1e4]))
+        index, vectors = TorchIndex(), torch.empty(1, 0, WIDTH)
+        for _ in range(data.draw(st.integers(1, 6))):
+            first = data.draw(st.integers(0, vectors.shape[1]))
+            new = size * torch.randn(1, data.draw(st.integers(1, 90)), WIDTH)
+            index.put(torch.arange(first, first + new.shape[1]), new)
+            rest = vectors[:, first + new.shape[1] :]
+            vectors = torch.cat((vectors[:, :first], new, rest), 1)
+            total = data.draw(st.integers(1, vectors.shape[1]))
+            topk = data.draw(st.integers(1, total))
+            query = torch.randn(1, 1, WIDTH) * torch.logspace(0, 4, WIDTH)
+            scores = torch.mv(vectors[0, :total].double(), query[0, 0].double())
+            numbers, values = index.search(query, topk, total, None)
+            assert numbers.flatten().tolist() == scores.topk(topk).indices.sort().values.tolist()
+            want = scores[numbers.flatten()].float()
+            near = float(want.abs().max()) * 1e-5
+            torch.testing.assert_close(values.flatten(), want, atol=near, rtol=1e-5)
+
+
+@every_index
+def test_only_the_first_blocks(name: str) -> None:
+    """Blocks past `total` belong to somebody else."""
+    index = INDEXES.get(name)()
+    vectors = filled(index, [list(range(10))], 1)
+    query = torch.randn(2, 1, WIDTH)
+    want, _ = one_by_one(vectors, query, 2, [[0, 1, 2, 3]] * 2)
+    assert index.search(query, 2, 4, None)[0].tolist() == want
+
+
+@examples(40)
+@given(st.data())
+def test_faiss_finds_the_same(data: st.DataObject) -> None:
+    total, groups = data.draw(st.integers(1, 40)), data.draw(st.integers(1, 3))
+    topk = data.draw(st.integers(1, total))
+    torch.manual_seed(data.draw(st.integers(0, 99)))
+    one, two = TorchIndex(data.draw(st.none() | st.integers(1, 9))), FaissIndex()
+    vectors = torch.randn(groups, total, WIDTH)
+    for index in (one, two):
+        index.put(torch.arange(total), vectors)
+    table = None
+    if data.draw(st.booleans()):
+        table = torch.stack([torch.randperm(total) for _ in range(2)])
+    query = torch.randn(2, groups, WIDTH)
+    mine, theirs = (index.search(query, topk, total, table) for index in (one, two))
+    assert torch.equal(mine[0], theirs[0])
+    torch.testing.assert_close(mine[1], theirs[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@every_index
+def test_half_precision(name: str, dtype: torch.dtype, device: torch.device) -> None:
+    index = INDEXES.get(name)()
+    vectors = torch.randn(1, 50, WIDTH).to(device, dtype)
+    index.put(torch.arange(50), vectors)
+    query = torch.randn(2, 1, WIDTH).to(device, dtype)
+    numbers, values = index.search(query, 5, 50, None)
+    scores = (query.double() @ vectors.double().transpose(1, 2))[:, 0].cpu()
+    assert values.dtype == torch.float32
+    assert numbers.device.type == values.device.type == device.type
+    for row, found in zip(scores, numbers[:, 0].cpu(), strict=True):
+        left = torch.ones(50).bool().index_fill(0, found, False)
+        assert row[found].min() >= row[left].max() - 0.1
+
+
+def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'inf-llm\[faiss\]'"):
+        FaissIndex()
+
+
+def test_unknown_index() -> None:
+    with pytest.raises(SettingsError, match="did you mean 'faiss'"):
+        INDEXES.get("fais")
