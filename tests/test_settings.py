@@ -1,0 +1,149 @@
+"""Settings are either coherent or refused with the name of the setting to change."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inf_llm.checks import field_types
+from inf_llm.errors import SettingsError
+from inf_llm.settings import (
+    EVICTION_POLICIES,
+    SETTINGS,
+    InfLLMSettings,
+    OriginSettings,
+    WindowSettings,
+    make_settings,
+    settings_class,
+)
+
+SPELLINGS = [
+    ("origin", "origin"),
+    ("inf-llm", "inf-llm"),
+    ("inf_llm", "inf-llm"),
+    ("infinite_lm", "infinite-lm"),
+    ("stream-llm", "stream-lm"),
+    ("stream_llm", "stream-lm"),
+    ("STREAM-LM", "stream-lm"),
+]
+
+REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    ({"type": "infllm2"}, "type", "did you mean 'inf-llm'?"),
+    ({"tokp": 3}, "tokp", "did you mean 'topk'?"),
+    ({"type": "stream-lm", "topk": 3}, "topk", "it belongs to inf-llm"),
+    ({"type": "origin", "n_local": 3}, "n_local", "infinite-lm, stream-lm, inf-llm"),
+    ({"topk": "16"}, "topk", "it is text"),
+    ({"topk": True}, "topk", "not a whole number"),
+    ({"topk": 16.0}, "topk", "not a whole number"),
+    ({"topk": None}, "topk", "not a whole number"),
+    ({"fattn": 1}, "fattn", "not true or false"),
+    ({"cache_strategy": 3}, "cache_strategy", "not text"),
+    ({"base": float("nan")}, "base", "not a finite number or null"),
+    ({"base": float("inf")}, "base", "not a finite number or null"),
+    ({"base": 1}, "base", "more than 1"),
+    ({"base": -10000}, "base", "more than 1"),
+    ({"distance_scale": 0}, "distance_scale", "more than 0"),
+    ({"n_init": -1}, "n_init", "at least 0"),
+    ({"n_local": 0}, "n_local", "at least 1"),
+    ({"n_local": 2**40}, "n_local", "at most 2147483647"),
+    ({"topk": 64}, "topk", "raise max_cached_block to 64"),
+    ({"exc_block_size": 8192}, "exc_block_size", "raise n_local to 8192"),
+    ({"repr_topk": 200}, "repr_topk", "raise block_size to 200"),
+    ({"cache_strategy": "lfu"}, "cache_strategy", "did you mean 'lru'?"),
+    ({"score_decay": 1.5, "cache_strategy": "lru-s"}, "score_decay", "from 0 to 1"),
+    ({"score_decay": 0.5}, "score_decay", "set cache_strategy to 'lru-s'"),
+    ({"chunk_topk_calc": 0}, "chunk_topk_calc", "at least 1"),
+    ({"native_window": "drop"}, "native_window", "accepted: keep, override"),
+    ({"kernel": "trition"}, "kernel", "did you mean 'triton'?"),
+    ({"kernel": "reference", "fattn": True}, "kernel", "contradicts fattn"),
+]
+
+
+@pytest.mark.parametrize(("given_name", "meant"), SPELLINGS)
+def test_spellings_of_a_type(given_name: str, meant: str) -> None:
+    assert settings_class(given_name).type == meant
+
+
+@pytest.mark.parametrize(
+    ("values", "key", "says"), REFUSED, ids=[f"{key}-{says}" for _, key, says in REFUSED]
+)
+def test_refused(values: dict[str, Any], key: str, says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        make_settings(**values)
+    assert caught.value.key == key
+    assert says in str(caught.value)
+    assert key in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_defaults_are_accepted_and_frozen(name: str) -> None:
+    settings = make_settings(name)
+    assert settings.type == name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.fattn = True  # type: ignore[misc]
+
+
+def test_whole_numbers_do_for_fractions() -> None:
+    assert make_settings(base=500000, distance_scale=1).base == 500000
+
+
+def _values_of(cls: type[OriginSettings]) -> st.SearchStrategy[dict[str, Any]]:
+    by_kind: dict[type, st.SearchStrategy[Any]] = {
+        bool: st.booleans(),
+        int: st.integers(-2, 300),
+        float: st.one_of(st.floats(), st.sampled_from([0.1, 1.0, 10000.0])),
+    }
+    by_key: dict[str, st.SearchStrategy[Any]] = {
+        "cache_strategy": st.sampled_from([*EVICTION_POLICIES, "lfu"]),
+        "native_window": st.sampled_from(["keep", "override", "none"]),
+        "kernel": st.sampled_from(["auto", "reference", "fast"]),
+    }
+    kinds = field_types(cls).items()
+    values = {
+        key: by_key.get(
+            key, st.none() | by_kind[kind] if optional else by_kind.get(kind, st.none())
+        )
+        for key, (optional, kind) in kinds
+    }
+    return st.fixed_dictionaries({}, optional=values)
+
+
+@given(
+    st.sampled_from(list(SETTINGS.values())).flatmap(lambda c: st.tuples(st.just(c), _values_of(c)))
+)
+def test_either_coherent_or_refused_by_name(
+    case: tuple[type[OriginSettings], dict[str, Any]],
+) -> None:
+    cls, values = case
+    settings = _made(cls, values)
+    if isinstance(settings, SettingsError):
+        assert settings.key in field_types(cls)
+        assert settings.key in str(settings)
+        return
+    assert {key: getattr(settings, key) for key in values} == values
+    _assert_coherent(settings)
+
+
+def _made(cls: type[OriginSettings], values: dict[str, Any]) -> OriginSettings | SettingsError:
+    try:
+        return make_settings(cls.type, **values)
+    except SettingsError as error:
+        return error
+
+
+def _assert_coherent(settings: OriginSettings) -> None:
+    assert settings.base is None or 1 < settings.base < float("inf")
+    assert 0 < settings.distance_scale < float("inf")
+    if isinstance(settings, WindowSettings):
+        assert settings.n_init >= 0
+        assert settings.n_local >= 1
+    if isinstance(settings, InfLLMSettings):
+        assert 1 <= settings.topk <= settings.max_cached_block
+        assert 1 <= settings.exc_block_size <= settings.n_local
+        assert 1 <= settings.repr_topk <= settings.block_size
+        assert settings.cache_strategy in EVICTION_POLICIES
+        assert 0 <= settings.score_decay <= 1
