@@ -22,6 +22,7 @@ _HOMES = {
     "load": "inf_llm.hf.load",
     "load_config": "inf_llm.config",
     "InfLLMError": "inf_llm.errors",
+    "LMInfinite": "inf_llm.attention.lm_infinite",
     "LlamaInfiniteConfig": "inf_llm.hf.llama_infinite",
     "LlamaInfiniteModel": "inf_llm.hf.llama_infinite",
     "LlamaInfiniteForCausalLM": "inf_llm.hf.llama_infinite",

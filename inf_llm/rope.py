@@ -109,7 +109,8 @@ class Rope:
     def _turn(self, x: Tensor, table: Table) -> Tensor:
         cos, sin = table
         end = self.start + 2 * self.pairs
-        span = x[..., self.start : end].float()
+        span = x[..., self.start : end]
+        span = span if span.dtype == torch.float64 else span.float()
         if self.interleaved:
             a, b = span[..., ::2], span[..., 1::2]
             turned = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
