@@ -12,17 +12,18 @@ import contextvars
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from inf_llm.attention.base import Rule
+from inf_llm.attention.base import Rule, Watcher, watching
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.cache import MakeAttention, MemoryCache, MemoryLayer, adopt
 from inf_llm.hf.rotary import identity_like, rotary_modules
+from inf_llm.hf.rows import RowGroup
 from inf_llm.kernels import Scoring
 from inf_llm.settings import OriginSettings
 
@@ -52,6 +53,13 @@ class _Feed:
     cache: MemoryCache | None
 
 
+class FeedWatcher(Watcher, Protocol):
+    """A watcher that is also told where in a model it looks."""
+
+    def enters(self, state: Patched, layer: int, rows: RowGroup, prompt_end: int | None) -> None:
+        """A layer's rows are about to be fed; inside `generate` it is known where prompts end."""
+
+
 _feed: contextvars.ContextVar[_Feed] = contextvars.ContextVar("feed")
 _prompt_end: contextvars.ContextVar[int | None] = contextvars.ContextVar("prompt_end", default=None)
 
@@ -66,14 +74,20 @@ def install_hooks(model: Any, state: Patched) -> None:
     for module in rotary_modules(model):
         hook = module.register_forward_hook(lambda module, args, output: identity_like(output))
         state.undo.append(hook.remove)
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     enter = functools.partial(_enter, state, model.config.get_text_config(decoder=True))
+    decoder = _decoder(model)
     state.undo.append(
         decoder.register_forward_pre_hook(enter, with_kwargs=True, prepend=True).remove
     )
     state.undo.append(decoder.register_forward_hook(_leave, always_call=True).remove)
     if hasattr(model, "generate"):
         _wrap_generate(model, state)
+
+
+def _decoder(model: Any) -> nn.Module:
+    """The part that runs the layers and is handed the cache."""
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
 
 
 def _enter(
@@ -120,6 +134,8 @@ def _attention(
     )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rule = Rule(Scoring(scale, softcap, feed.state.settings.kernel), s_aux)
+    for watcher in watching.get():
+        watcher.enters(feed.state, module.layer_idx, layer.rows, _prompt_end.get())  # type: ignore[attr-defined]
     with torch.no_grad():
         out = layer.attend(query, key, value, attention_mask, rule)
     if torch.is_grad_enabled() and query.requires_grad:

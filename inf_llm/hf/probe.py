@@ -52,7 +52,13 @@ class _Watch:
     source: dict[nn.Module, RotaryCall] = field(default_factory=dict)
 
     def __call__(
-        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **kwargs: Any,
     ) -> tuple[Tensor, None]:
         self.calls.append((module, query.detach(), key.detach(), kwargs))
         shared = query.shape[1] // value.shape[1]
@@ -108,7 +114,13 @@ def _run(model: PreTrainedModel, rotating: bool) -> _Watch:
     ids = (torch.arange(5, 5 + len(_AT), device=device) % vocabulary)[None]
     watch = _Watch()
     with _watching(model, watch, rotating):
-        model(input_ids=ids, position_ids=torch.tensor([_AT], device=device), use_cache=False)
+        try:
+            model(input_ids=ids, position_ids=torch.tensor([_AT], device=device), use_cache=False)
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"{type(model).__name__} cannot run with another attention function and without "
+                f"an attention mask, so it cannot be patched ({type(error).__name__}: {error})"
+            ) from error
     return watch
 
 

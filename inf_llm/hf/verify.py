@@ -40,8 +40,8 @@ def verify(model: PreTrainedModel, makers: dict[int, MakeAttention], wanted: Ten
 
     try:
         got = _run(model, in_two_parts)
-    except InfLLMError:
-        raise
+    except InfLLMError as error:
+        raise UnsupportedModelError(f"{name} cannot be patched: {error}") from error
     except Exception as error:
         raise UnsupportedModelError(
             f"{name} fails with a memory in place of its cache: {error}"
