@@ -20,6 +20,7 @@ _HOMES = {
     "unpatch": "inf_llm.hf.patch",
     "new_cache": "inf_llm.hf.patch",
     "load": "inf_llm.hf.load",
+    "trace": "inf_llm.hf.trace",
     "load_config": "inf_llm.config",
     "InfLLMError": "inf_llm.errors",
     "LMInfinite": "inf_llm.attention.lm_infinite",

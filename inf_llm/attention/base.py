@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -40,6 +42,23 @@ class Rule:
         return part if self.learned_sink is None else with_learned_sink(*part, self.learned_sink)
 
 
+class Watcher(Protocol):
+    """Somebody who looks on while layers are fed."""
+
+    def enters(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
+        """The rows of a layer are about to be fed, under what `patch` left on a model.
+
+        `prompt_end` is the length of the prompt, padding counted, where the caller knows it.
+        """
+
+    def saw(self, attention: LayerAttention, first: int, last: int) -> None:
+        """The layer has just computed the execution block of tokens `first` to `last - 1`."""
+
+
+watching: ContextVar[tuple[Watcher, ...]] = ContextVar("watching", default=())
+"""Who looks on in this thread; nobody, as a rule."""
+
+
 class LayerAttention(ABC):
     """One layer's attention over everything it was fed.
 
@@ -68,11 +87,14 @@ class LayerAttention(ABC):
             (B, H, L, Dv).
         """
         outputs = []
+        watchers = watching.get()
         for first, last in self._execution_blocks(q.shape[2]):
             if self._marks is not None:
                 self._marks.append(self._mark())
             part = slice(first, last)
             outputs.append(self._execute(q[:, :, part], k[:, :, part], v[:, :, part], rule))
+            for watcher in watchers:
+                watcher.saw(self, self.seen, self.seen + last - first)
             self.seen += last - first
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
 
@@ -106,9 +128,9 @@ class LayerAttention(ABC):
     def _restore(self, mark: LayerAttention) -> None:
         """Back to the state at `mark`."""
 
-    def record(self) -> None:
+    def record(self, wanted: bool = True) -> None:
         """Remember the state before every execution block from now on, so that `crop` can work."""
-        self._marks = []
+        self._marks = [] if wanted else None
 
     def crop(self, count: int) -> None:
         """Forget the newest `count` tokens, which must end where an execution block began.

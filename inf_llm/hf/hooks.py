@@ -12,18 +12,17 @@ import contextvars
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from inf_llm.attention.base import Rule, Watcher, watching
+from inf_llm.attention.base import Rule, watching
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.cache import MakeAttention, MemoryCache, MemoryLayer, adopt
 from inf_llm.hf.rotary import identity_like, rotary_modules
-from inf_llm.hf.rows import RowGroup
 from inf_llm.kernels import Scoring
 from inf_llm.settings import OriginSettings
 
@@ -51,13 +50,6 @@ class _Feed:
 
     state: Patched
     cache: MemoryCache | None
-
-
-class FeedWatcher(Watcher, Protocol):
-    """A watcher that is also told where in a model it looks."""
-
-    def enters(self, state: Patched, layer: int, rows: RowGroup, prompt_end: int | None) -> None:
-        """A layer's rows are about to be fed; inside `generate` it is known where prompts end."""
 
 
 _feed: contextvars.ContextVar[_Feed] = contextvars.ContextVar("feed")
@@ -135,7 +127,7 @@ def _attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     rule = Rule(Scoring(scale, softcap, feed.state.settings.kernel), s_aux)
     for watcher in watching.get():
-        watcher.enters(feed.state, module.layer_idx, layer.rows, _prompt_end.get())  # type: ignore[attr-defined]
+        watcher.enters(feed.state, module.layer_idx, layer.rows, _prompt_end.get())
     with torch.no_grad():
         out = layer.attend(query, key, value, attention_mask, rule)
     if torch.is_grad_enabled() and query.requires_grad:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from inf_llm.attention.base import LayerAttention, Rule
-from inf_llm.errors import UnsupportedInputError
+from inf_llm.errors import CropError, UnsupportedInputError
 from inf_llm.memory.stats import MemoryStats
 
 
@@ -34,6 +34,14 @@ class RowGroup:
     def members(self) -> list[LayerAttention]:
         """The attention objects: one for all rows, or one per row where rows are padded."""
         return self._members
+
+    def row_of(self, member: LayerAttention) -> int:
+        """First row that an attention object is for."""
+        return next(row for row, other in enumerate(self._members) if other is member)
+
+    def padding_of(self, row: int) -> int:
+        """Padding that a row has had so far."""
+        return self._padding[row] if self._padding else 0
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
         """Feed tokens to every row.
@@ -106,14 +114,25 @@ class RowGroup:
         """From this token on (padding counted), every token is an execution block of its own."""
         self._alone_from = position
 
-    def record(self) -> None:
-        """From now on `crop` must be able to go back."""
-        self._recording = True
+    @property
+    def recording(self) -> bool:
+        """Whether `crop` can go back."""
+        return self._recording
+
+    def record(self, wanted: bool = True) -> None:
+        """From now on `crop` must be able to go back, or need not."""
+        self._recording = wanted
         for member in self._members:
-            member.record()
+            member.record(wanted)
 
     def crop(self, count: int) -> None:
-        """Forget the newest `count` tokens of every row."""
+        """Forget the newest `count` tokens of every row.
+
+        Raises:
+            CropError: there are fewer tokens, or a row cannot go back to where they began.
+        """
+        if count > self.seen:
+            raise CropError(f"cannot forget {count} tokens: only {self.seen} were seen")
         for member in self._members:
             member.crop(count)
         self.seen -= count

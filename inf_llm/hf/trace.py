@@ -1,0 +1,263 @@
+"""Which blocks a model recalled while it read and answered, per layer and token.
+
+    with inf_llm.trace(model) as trace:
+        model.generate(ids, max_new_tokens=20)
+    for recall in trace.recalls:
+        print(recall.token, recall.layer, recall.spans, recall.scores)
+    for passage in trace.passages()[:5]:
+        print(f"{passage.score:.2f}", passage.text(ids[0], tokenizer))
+
+Only blocks and scores are kept, on the device they are on, until they are asked for; nobody waits
+for the device meanwhile. A trace sees the feeds of its own thread.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from contextvars import Token
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+
+from inf_llm.attention.base import LayerAttention, Watcher, watching
+from inf_llm.attention.inf_llm import InfLLMAttention
+from inf_llm.errors import UnsupportedModelError
+from inf_llm.hf.patch import patched
+from inf_llm.settings import InfLLMSettings
+
+Span = tuple[int, int]
+"""Positions [start, end) of tokens in their row; padding is not counted."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What one layer recalled for one row, and for one query head with `perhead`.
+
+    Attributes:
+        layer: number of the layer.
+        row: row of the batch.
+        head: query head, or None where all heads of the row chose together.
+        first, last: the tokens [first, last) that chose: an execution block.
+        token: which generated token was being predicted, from 0; None while a prompt is read.
+        blocks: numbers of the recalled blocks, ascending.
+        scores: what each scored, in that order; None where there were so few that all were taken.
+        spans: the tokens of each block.
+    """
+
+    layer: int
+    row: int
+    head: int | None
+    first: int
+    last: int
+    token: int | None
+    blocks: tuple[int, ...]
+    scores: tuple[float, ...] | None
+    spans: tuple[Span, ...]
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """1 for the best block, down to 1/k for the last of k; all 1/2 where none was chosen.
+
+        Scores of different layers do not compare, ranks do.
+        """
+        count = len(self.blocks)
+        if self.scores is None:
+            return (0.5,) * count
+        order = sorted(range(count), key=lambda at: -self.scores[at])  # type: ignore[index]
+        weights = [0.0] * count
+        for rank, at in enumerate(order):
+            weights[at] = (count - rank) / count
+        return tuple(weights)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A block, and how much it was recalled.
+
+    Attributes:
+        block: its number in the row.
+        start, end: its tokens.
+        score: mean of `Recall.weights` over all tokens, layers and heads that were looked at: 1
+            where each of them ranked it first, 0 where none recalled it.
+        count: how many of them recalled it.
+        layers: layers that recalled it, ascending.
+    """
+
+    block: int
+    start: int
+    end: int
+    score: float
+    count: int
+    layers: tuple[int, ...]
+
+    def text(self, ids: Sequence[int] | Tensor, tokenizer: Any) -> str:
+        """The words of the block, from the ids of its row (without padding)."""
+        return str(tokenizer.decode(ids[self.start : self.end], skip_special_tokens=True))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One execution block as it was seen; tensors are (B, X, k)."""
+
+    layer: int
+    row: int
+    first: int
+    last: int
+    token: int | None
+    blocks: Tensor
+    scores: Tensor | None
+
+
+class trace(Watcher):  # noqa: N801 (used like a function)
+    """Looks on while a model reads and generates, within a `with` statement.
+
+    Args:
+        model: a model patched with type inf-llm.
+        prompts: look at prompts too, not only at generated tokens.
+
+    Raises:
+        UnsupportedModelError: the model recalls nothing.
+    """
+
+    def __init__(self, model: Any, prompts: bool = True) -> None:
+        state = patched(model)
+        settings = getattr(state, "settings", None)
+        if not isinstance(settings, InfLLMSettings):
+            how = "is not patched" if settings is None else f"has type {settings.type!r}"
+            raise UnsupportedModelError(
+                f"this {type(model).__name__} {how}, so it recalls nothing: patch it with "
+                "type 'inf-llm' to trace what it recalls"
+            )
+        self.settings = settings
+        self._patch = state
+        self._prompts = prompts
+        self._seen: list[_Seen] = []
+        self._layer: int | None = None
+        self._rows: Any = None
+        self._prompt_end: int | None = None
+        self._token: Token[tuple[Watcher, ...]] | None = None
+
+    def __enter__(self) -> trace:
+        self._token = watching.set((*watching.get(), self))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        if self._token is not None:
+            watching.reset(self._token)
+            self._token = None
+        self._rows = None
+
+    def enters(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
+        """See `Watcher`."""
+        self._layer = layer if patch is self._patch else None
+        self._rows, self._prompt_end = rows, prompt_end
+
+    def saw(self, attention: LayerAttention, first: int, last: int) -> None:
+        """See `Watcher`."""
+        if self._layer is None or not isinstance(attention, InfLLMAttention):
+            return
+        recalled = attention.recalled
+        row = self._rows.row_of(attention)
+        token = self._predicted(last + self._rows.padding_of(row))
+        if recalled is None or (token is None and not self._prompts):
+            return
+        self.__dict__.pop("recalls", None)
+        self._seen.append(
+            _Seen(self._layer, row, first, last, token, recalled.blocks, recalled.scores)
+        )
+
+    def _predicted(self, end: int) -> int | None:
+        """Which generated token the last of the tokens before `end` predicts."""
+        if self._prompt_end is None or end < self._prompt_end:
+            return None
+        return end - self._prompt_end
+
+    @functools.cached_property
+    def recalls(self) -> tuple[Recall, ...]:
+        """All that was seen, in the order it happened."""
+        return tuple(recall for seen in self._seen for recall in self._told(seen))
+
+    def _told(self, seen: _Seen) -> Iterable[Recall]:
+        blocks = seen.blocks.tolist()
+        scores = None if seen.scores is None else seen.scores.tolist()
+        for row, heads in enumerate(blocks):
+            for head, numbers in enumerate(heads):
+                yield Recall(
+                    seen.layer,
+                    seen.row + row,
+                    head if self.settings.perhead else None,
+                    seen.first,
+                    seen.last,
+                    seen.token,
+                    tuple(numbers),
+                    None if scores is None else tuple(scores[row][head]),
+                    tuple(self.span(block) for block in numbers),
+                )
+
+    def span(self, block: int) -> Span:
+        """The tokens of a block."""
+        start = self.settings.n_init + block * self.settings.block_size
+        return start, start + self.settings.block_size
+
+    @property
+    def tokens(self) -> int:
+        """Generated tokens seen."""
+        return max((seen.token + 1 for seen in self._seen if seen.token is not None), default=0)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layers that recalled something, ascending."""
+        return tuple(sorted({seen.layer for seen in self._seen}))
+
+    def passages(
+        self, row: int = 0, layer: int | None = None, token: int | None = None
+    ) -> list[Passage]:
+        """What was recalled for generated tokens, the most recalled first.
+
+        Args:
+            row: of the batch.
+            layer: only this one.
+            token: only for this generated token.
+        """
+        chosen = [
+            recall
+            for recall in self.recalls
+            if recall.row == row
+            and recall.token is not None
+            and layer in (None, recall.layer)
+            and token in (None, recall.token)
+        ]
+        return rank(chosen)
+
+
+def rank(recalls: Sequence[Recall]) -> list[Passage]:
+    """The blocks of some recalls, the most recalled first."""
+    weights: dict[int, float] = {}
+    counts: dict[int, int] = {}
+    layers: dict[int, set[int]] = {}
+    spans: dict[int, Span] = {}
+    for recall in recalls:
+        for block, span, weight in zip(recall.blocks, recall.spans, recall.weights, strict=True):
+            weights[block] = weights.get(block, 0.0) + weight
+            counts[block] = counts.get(block, 0) + 1
+            layers.setdefault(block, set()).add(recall.layer)
+            spans[block] = span
+    passages = [
+        Passage(
+            block,
+            *spans[block],
+            weights[block] / len(recalls),
+            counts[block],
+            tuple(sorted(layers[block])),
+        )
+        for block in weights
+    ]
+    return sorted(passages, key=lambda passage: (-passage.score, passage.block))
