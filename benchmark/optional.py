@@ -19,7 +19,7 @@ def need(package: str, why: str, extra: str = "eval") -> ModuleType:
         return importlib.import_module(package)
     except ImportError as error:
         raise MissingExtraError(
-            f"{why} needs the package {package!r}, which is not installed: "
+            f"{why} needs the package {package.split('.')[0]!r}, which is not installed: "
             f"pip install 'inf-llm[{extra}]'"
         ) from error
 

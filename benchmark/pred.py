@@ -20,7 +20,7 @@ from benchmark.progress import Progress
 from benchmark.prompts import CHAT_RULES, TRUNCATIONS
 from benchmark.runner import gpu_count, run, run_on_gpus
 from benchmark.settings import DEFAULT_DATA, RunOptions
-from inf_llm.errors import InfLLMError
+from inf_llm.errors import InfLLMError, SettingsError
 
 
 def main(arguments: Sequence[str] | None = None, engine: str = CORE) -> int:
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None, engine: str = CORE) -> int:
 
 def _start(options: RunOptions, args: argparse.Namespace, progress: Progress) -> None:
     if args.engine == "ray":
+        if args.rank is not None or args.world_size is not None:
+            raise SettingsError("ray deals the samples out itself: start it without --rank")
         from benchmark.ray_engine import run_on_ray
 
         tokenizer = None
