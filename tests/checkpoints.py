@@ -1,0 +1,45 @@
+"""Tiny models for tests, made by the project's own script."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "make_tiny_checkpoint.py"
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "origin": {},
+    "infinite-lm": {"n_init": 8, "n_local": 64},
+    "stream-lm": {"n_init": 8, "n_local": 64},
+    "inf-llm": {
+        "n_init": 8,
+        "n_local": 64,
+        "block_size": 16,
+        "topk": 3,
+        "repr_topk": 2,
+        "max_cached_block": 4,
+        "exc_block_size": 32,
+    },
+}
+"""Settings of every type that a text of a few hundred tokens goes far beyond."""
+
+
+def script() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("make_tiny_checkpoint", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_config(file: Path, kind: str, path: str, **top: Any) -> Path:
+    """A YAML file with the settings of a type."""
+    settings = {"type": kind, "path": path, **SETTINGS[kind]}
+    lines = ["model:", *(f"  {key}: {value}" for key, value in settings.items())]
+    lines += [f"{key}: {value}" for key, value in ({"chunk_size": 128} | top).items()]
+    file.write_text("\n".join(lines) + "\n")
+    return file
