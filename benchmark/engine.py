@@ -18,6 +18,10 @@ from inf_llm.config import RunConfig, load_config
 
 CORE = "benchmark.engine:open_core"
 
+# What forks of one document count together: a resumed run would count otherwise, and rows must
+# not tell whether a run was disturbed.
+_COUNTERS = ("hits", "misses", "loads", "evictions")
+
 
 class Reader(Protocol):
     """What has been read, and answers about it."""
@@ -121,4 +125,5 @@ class CoreReader:
         return str(answer.text)
 
     def stats(self) -> Mapping[str, Any]:
-        return dataclasses.asdict(self._session.stats())
+        held = dataclasses.asdict(self._session.stats())
+        return {key: value for key, value in held.items() if key not in _COUNTERS}
