@@ -51,7 +51,6 @@ class MemoryLayer(CacheLayerMixin):
         super().__init__()
         self._make = make
         self.rows = RowGroup(make)
-        self.record_past = False
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
         """Feed the layer and get its attention output (B, H, L, Dv); see `RowGroup.attend`."""
@@ -80,9 +79,13 @@ class MemoryLayer(CacheLayerMixin):
         """No maximum."""
         return -1
 
+    get_max_cache_shape = get_max_length  # its name before transformers 5.23
+
     def reset(self) -> None:
         """Forget everything."""
+        recording = self.record_past
         self.rows = RowGroup(self._make)
+        self.record_past = recording
         self.is_initialized = False
 
     def offload(self) -> None:
@@ -91,19 +94,31 @@ class MemoryLayer(CacheLayerMixin):
     def prefetch(self) -> None:
         """Nothing to bring back."""
 
+    @property
+    def record_past(self) -> bool:
+        """Whether `crop` can go back; transformers switches it on, and off again."""
+        return self.rows.recording
+
+    @record_past.setter
+    def record_past(self, wanted: bool) -> None:
+        self.rows.record(wanted)
+
     def activate_past_recording(self) -> None:
         """From now on `crop` must be able to go back."""
         self.record_past = True
-        self.rows.record()
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Forget the newest `-tokens_to_remove` tokens."""
+        """Forget the newest `-tokens_to_remove` tokens.
+
+        A positive number is the length to keep, as transformers had it before 5.23.
+
+        Raises:
+            CropError: there are fewer tokens, or the memory cannot go back to where they began.
+        """
         if tokens_to_remove > 0:
-            raise UnsupportedInputError(
-                f"crop({tokens_to_remove}) is not supported: pass the number of tokens to remove "
-                "as a negative number"
-            )
-        self.rows.crop(-tokens_to_remove)
+            self.rows.crop(max(0, self.rows.seen - tokens_to_remove))
+        else:
+            self.rows.crop(-tokens_to_remove)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Rows become the given ones (beam search)."""
@@ -124,7 +139,7 @@ class MemoryLayer(CacheLayerMixin):
         """A copy that goes on by itself; sealed blocks are shared."""
         twin = MemoryLayer(self._make)
         twin.rows = self.rows.fork()
-        twin.record_past, twin.is_initialized = self.record_past, self.is_initialized
+        twin.is_initialized = self.is_initialized
         return twin
 
 
@@ -140,6 +155,12 @@ class MemoryCache(DynamicCache):
         """From this token on (padding counted), every token chooses its blocks alone."""
         for layer in self.memories:
             layer.rows.alone_from(position)
+
+    def activate_past_recording(self) -> None:
+        """From now on `crop` must be able to go back, in every layer that can."""
+        for layer in self.layers:
+            if hasattr(layer, "activate_past_recording"):
+                layer.activate_past_recording()
 
     def stats(self) -> CacheStats:
         """Tokens, blocks, bytes and traffic, per layer and in sum."""

@@ -1,9 +1,9 @@
 """What a patched model runs through: an attention function, a mask function, and hooks around it.
 
-Four public hooks of transformers and torch do it, so no model code is copied: an attention function,
-a mask function that makes no (queries x keys) mask, a hook that keeps rotary modules from rotating,
-and a pair around the decoder that says which cache is being fed. They find each other through a
-context variable, which several threads may use at once.
+Four public hooks of transformers and torch do it, so no model code is copied: an attention
+function, a mask function that makes no (queries x keys) mask, a hook that keeps rotary modules from
+rotating, and a pair around the decoder that says which cache is being fed. They find each other
+through a context variable, which several threads may use at once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.cache_utils import DynamicCache
+from transformers.generation import GenerationMode
 
 from inf_llm.attention.base import Rule, watching
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.cache import MakeAttention, MemoryCache, MemoryLayer, adopt
+from inf_llm.hf.order import check_positions
 from inf_llm.hf.rotary import identity_like, rotary_modules
 from inf_llm.kernels import Scoring
 from inf_llm.settings import OriginSettings
@@ -96,6 +98,8 @@ def _enter(
         end = _prompt_end.get()
         alone = end is not None and getattr(state.settings, "split_last", False)
         memory.alone_from(end - 1 if alone and end is not None else None)
+    seen = 0 if memory is None else memory.memories[0].get_seq_length()
+    check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen)
     _feed.set(_Feed(state, memory))
     return args, kwargs
 
@@ -167,12 +171,15 @@ def _wrap_generate(model: Any, state: Patched) -> None:
             _prompt_end.reset(token)
 
     @functools.wraps(prepare)
-    def prepare_memory(generation_config: Any, model_kwargs: Any, *args: Any, **kwargs: Any) -> Any:
-        result = prepare(generation_config, model_kwargs, *args, **kwargs)
+    def prepare_memory(
+        generation_config: Any, model_kwargs: Any, generation_mode: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        result = prepare(generation_config, model_kwargs, generation_mode, *args, **kwargs)
         cache = model_kwargs.get("past_key_values")
         if cache is not None:
             adopt(cache, state.makers)
-            if getattr(generation_config, "is_assistant", False):
+            guesses = generation_mode == GenerationMode.ASSISTED_GENERATION
+            if guesses or getattr(generation_config, "is_assistant", False):
                 cache.activate_past_recording()
         return result
 

@@ -291,7 +291,7 @@ REFUSED = {
         {**HEAD, "num_experts": 4, "moe_topk": 2},
         refused="norms or other operations",
     ),
-    "diffllama": Family("DiffLlama", refused="logits of a short text change", quick=True),
+    "diffllama": Family("DiffLlama", refused="attention", quick=True),
     "hrm_text": Family("HrmText", HEAD, refused="logits of a short text change"),
     "doge": Family("Doge", HEAD, refused="mask of 4 dimensions"),
     "moshi": Family("Moshi", HEAD, refused="rotary modules"),

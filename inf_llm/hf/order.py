@@ -1,0 +1,45 @@
+"""Positions that a caller asks for must be those that the memory gives by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import UnsupportedInputError
+
+
+def check_positions(positions: Any, mask: Any, seen: int) -> None:
+    """See that `position_ids` are those that the memory gives by itself.
+
+    Args:
+        positions: (B or 1, L), or (P, B or 1, L) where a model keeps several; None is fine. One
+            token at a time is not checked on a GPU, which would have to wait for it.
+        mask: (B, seen + L), 1 for tokens and 0 for padding, or None without padding. Padding may
+            be counted or not; its own positions do not matter.
+        seen: tokens fed before, padding included.
+
+    Raises:
+        UnsupportedInputError: a row's tokens do not stand one after another.
+    """
+    if not torch.is_tensor(positions) or (positions.is_cuda and positions.shape[-1] == 1):
+        return
+    length = positions.shape[-1]
+    columns = torch.arange(seen, seen + length, device=positions.device)
+    right = positions == columns
+    if torch.is_tensor(mask) and mask.dim() == 2 and mask.shape[1] == seen + length:
+        mask = mask.to(positions.device)
+        own, padding = mask.long().cumsum(1)[:, seen:] - 1, mask[:, seen:] == 0
+        right = (right | padding).all(-1) | ((positions == own) | padding).all(-1)
+    if not bool(right.all()):
+        raise UnsupportedInputError(
+            f"position_ids {_shown(positions)} are not supported: with {seen} tokens seen before, "
+            f"the memory counts on from {seen} (a row's left padding left out or not). "
+            "Leave position_ids out"
+        )
+
+
+def _shown(positions: Tensor) -> str:
+    row = positions.reshape(-1, positions.shape[-1])[-1].tolist()
+    return f"[{', '.join(map(str, row[:8]))}{', ...' if len(row) > 8 else ''}]"
