@@ -8,7 +8,7 @@ would not use is not a field of it, so it cannot be given and then ignored.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from inf_llm.checks import at_least, field_types, one_of, require, typed
@@ -17,7 +17,7 @@ from inf_llm.registry import accepted
 
 EVICTION_POLICIES = ("lru", "fifo", "lru-s")
 NATIVE_WINDOW = ("keep", "override")
-KERNELS = ("auto", "reference", "fused", "triton", "varlen", "flash")
+KERNELS = ("auto", "reference", "fused", "triton")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,10 @@ class OriginSettings:
             "set fattn to false, or kernel to 'auto'",
         )
 
+    def for_layer(self, index: int) -> OriginSettings:
+        """The settings of one layer, counted from 0."""
+        return self
+
 
 @dataclass(frozen=True)
 class WindowSettings(OriginSettings):
@@ -83,9 +87,34 @@ class WindowSettings(OriginSettings):
 
 @dataclass(frozen=True)
 class InfiniteLMSettings(WindowSettings):
-    """LM-Infinite: sinks seen as if at distance n_local - 1, all of them at the same place."""
+    """LM-Infinite: sinks seen as if at distance n_local - 1, all of them at the same place.
+
+    Attributes:
+        topk_middle: tokens between sinks and window that a query and head may choose besides; 0
+            for none. With them memory grows with the length of the text, and time with its square.
+        middle_from_layer: first layer, counted from 0, that chooses such tokens.
+    """
 
     type: ClassVar[str] = "infinite-lm"
+
+    topk_middle: int = 0
+    middle_from_layer: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 0, "topk_middle", "middle_from_layer")
+        require(
+            self.topk_middle > 0 or self.middle_from_layer == 0,
+            "middle_from_layer",
+            f"middle_from_layer = {self.middle_from_layer} has no effect with topk_middle = 0: "
+            "leave it out, or set topk_middle",
+        )
+
+    def for_layer(self, index: int) -> InfiniteLMSettings:
+        """See `OriginSettings.for_layer`; layers below `middle_from_layer` choose nothing."""
+        if index >= self.middle_from_layer:
+            return self
+        return replace(self, topk_middle=0, middle_from_layer=0)
 
 
 @dataclass(frozen=True)

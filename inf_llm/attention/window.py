@@ -36,9 +36,9 @@ class WindowAttention(LayerAttention):
         near_k = self.rope.rotate(k, self.seen)
         self.recent.append(k=near_k, v=v)
         parts = [self._window(self.rope.rotate(q, self.seen), rule)]
-        sinks = self._sinks(q, k, near_k, v, rule)
-        if sinks is not None:
-            parts.append(sinks)
+        far = self._far(q, k, near_k, v, rule)
+        if far is not None:
+            parts.append(far)
         if self.n_local is not None and len(self.recent) >= self.n_local:
             self.recent.drop(len(self.recent) - self.n_local + 1)  # no later query sees these
         return rule.finish(merge(parts))[0]
@@ -48,8 +48,8 @@ class WindowAttention(LayerAttention):
         band = None if queries == 1 else Band(keys - queries, 0, self.n_local)
         return attend(q, self.recent["k"], self.recent["v"], rule.scoring, band)
 
-    def _sinks(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
-        """Attention to the sinks; there are none here."""
+    def _far(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
+        """Attention to what is out of the window; nothing is kept of it here."""
         return None
 
     def _mark(self) -> WindowAttention:
@@ -104,7 +104,7 @@ class SinkAttention(WindowAttention):
         self._n_init = settings.n_init
         self._held: tuple[Tensor, Tensor] | None = None  # (B, G, n, D), (B, G, n, Dv)
 
-    def _sinks(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
+    def _far(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
         self._keep_first(self._sink_keys(k, near_k), v)
         last = self.seen + q.shape[2] - 1
         assert self.n_local is not None

@@ -41,12 +41,16 @@ class LlamaInfiniteConfig(LlamaConfig):
         n_init: first tokens of a text that are never forgotten (sinks).
         n_local: tokens of the local window; None for `max_position_embeddings`, the length that
             the model was trained on.
+        topk_middle: tokens in between that a query may choose; see `InfiniteLMSettings`.
+        middle_from_layer: first layer that chooses such tokens.
     """
 
     model_type = "llama-infinite"
 
     n_init: int = WindowSettings.n_init
     n_local: int | None = None
+    topk_middle: int = 0
+    middle_from_layer: int = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -67,7 +71,12 @@ class LlamaInfiniteConfig(LlamaConfig):
             SettingsError: a setting is out of range.
         """
         n_local = self.max_position_embeddings if self.n_local is None else self.n_local
-        return InfiniteLMSettings(n_init=self.n_init, n_local=n_local)
+        return InfiniteLMSettings(
+            n_init=self.n_init,
+            n_local=n_local,
+            topk_middle=self.topk_middle,
+            middle_from_layer=self.middle_from_layer,
+        )
 
 
 class _Infinite:

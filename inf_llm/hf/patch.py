@@ -171,7 +171,9 @@ def _makers(
         elif keeps_own and fact.window is not None:
             make = functools.partial(WindowAttention, rope, int(fact.window))
         else:
-            make = functools.partial(ATTENTION_TYPES.get(settings.type), rope, settings)
+            make = functools.partial(
+                ATTENTION_TYPES.get(settings.type), rope, settings.for_layer(_index(module))
+            )
         makers[_index(module)] = make
     return makers
 

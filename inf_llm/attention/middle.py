@@ -1,0 +1,163 @@
+"""LM-Infinite's optional look at the middle of a text (Han et al., 2023, section 4).
+
+A query sees, besides sinks and window, the k tokens between them that score best, chosen by every
+query and head for itself, all of them as if half a window away. Unlike the rest of LM-Infinite this
+keeps the keys and values of *all* tokens and scores all of them: memory grows with the length of
+the text, and time with its square. It is meant for finding something in a text that still fits.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from inf_llm.attention.base import LayerAttention, Part, Rule
+from inf_llm.attention.window import InfiniteLMAttention
+from inf_llm.checks import LARGEST
+from inf_llm.kernels import Scoring, merge
+from inf_llm.memory.recent import Recent
+from inf_llm.memory.stats import MemoryStats
+from inf_llm.rope import Rope
+from inf_llm.settings import InfiniteLMSettings
+
+_CHUNK = 4096  # keys scored at once, to bound the memory of scores
+
+
+class Middle:
+    """All tokens of some rows that may ever be in the middle.
+
+    Args:
+        rope: how the layer rotates.
+        topk: tokens that a query and head choose.
+        n_init: first tokens of a text, which are sinks and never in the middle.
+        n_local: length of the window; a token at that distance or more has left it.
+    """
+
+    def __init__(self, rope: Rope, topk: int, n_init: int, n_local: int) -> None:
+        self._rope = rope
+        self._topk = topk
+        self._n_init = n_init
+        self._n_local = n_local
+        self._kept = Recent(LARGEST)
+
+    def append(self, k: Tensor, v: Tensor, first: int) -> None:
+        """Tokens at positions from `first` on: keys (B, G, n, D), not rotated, and values."""
+        skip = max(0, self._n_init - first)
+        if skip < k.shape[2]:
+            self._kept.append(k=k[:, :, skip:], v=v[:, :, skip:])
+
+    def attend(self, q: Tensor, first: int, scoring: Scoring) -> Part | None:
+        """Attention to the best of the middle, for queries (B, H, Q, D), not rotated.
+
+        The first query stands at position `first`. None while no query has a middle.
+        """
+        newest = first + q.shape[2] - 1 - self._n_local - self._n_init  # of the keys held
+        if newest < 0:
+            return None
+        far_q = self._rope.rotate_far(q, self._n_local // 2)
+        best, at = self._search(far_q, first, newest + 1, scoring)
+        return self._mix(best, at)
+
+    def _search(self, q: Tensor, first: int, count: int, scoring: Scoring) -> tuple[Tensor, Tensor]:
+        """The best scores (B, H, Q, topk) among the oldest `count` keys, and where they are.
+
+        Fewer than topk where there are fewer keys; -inf for what is not in a query's middle.
+        """
+        B, H, Q, D = q.shape
+        best, at = q.new_empty(B, H, Q, 0, dtype=torch.float32), None
+        last = torch.arange(first, first + Q, device=q.device) - self._n_local - self._n_init
+        for begin in range(0, count, _CHUNK):
+            k = self._kept["k"][:, :, begin : min(begin + _CHUNK, count)]
+            grouped = q.reshape(B, k.shape[1], -1, D)  # heads that share keys, query by query
+            scores = (grouped @ k.transpose(-1, -2)).float() * scoring.scale
+            if scoring.softcap is not None:
+                scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
+            places = torch.arange(begin, begin + k.shape[2], device=q.device)
+            scores = scores.view(B, H, Q, -1).masked_fill(places > last[:, None], -math.inf)
+            found = scores.topk(min(self._topk, scores.shape[3]), dim=-1, sorted=False)
+            best = torch.cat((best, found.values), -1)
+            at = found.indices if at is None else torch.cat((at, found.indices + begin), -1)
+            if best.shape[3] > self._topk:
+                chosen = best.topk(self._topk, dim=-1, sorted=False)
+                best, at = chosen.values, at.gather(-1, chosen.indices)
+        assert at is not None
+        return best, at
+
+    def _mix(self, scores: Tensor, at: Tensor) -> Part:
+        """Softmax over the chosen tokens (B, H, Q, k) and the mean of their values."""
+        v = self._kept["v"]
+        B, H, Q, chosen = at.shape
+        lse = torch.logsumexp(scores, -1)
+        weights = torch.exp(scores - lse.masked_fill(lse == -math.inf, 0.0)[..., None])
+        places = at.reshape(B, v.shape[1], -1, 1).expand(-1, -1, -1, v.shape[3])
+        values = v.gather(2, places).view(B, H, Q, chosen, -1)
+        o = torch.einsum("bhqk,bhqkd->bhqd", weights, values.float())
+        return o.to(v.dtype), lse
+
+    def fork(self) -> Middle:
+        """A copy that goes on by itself."""
+        twin = copy.copy(self)
+        twin._kept = self._kept.fork()
+        return twin
+
+    def mark(self) -> Middle:
+        """The state now, to go back to."""
+        twin = copy.copy(self)
+        twin._kept = self._kept.mark()
+        return twin
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Rows become the given ones (a 1-D index; rows may repeat or vanish)."""
+        self._kept.select_rows(rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._kept.nbytes
+
+
+class MiddleAttention(InfiniteLMAttention):
+    """LM-Infinite with a look at the middle."""
+
+    def __init__(self, rope: Rope, settings: InfiniteLMSettings) -> None:
+        super().__init__(rope, settings)
+        self._middle = Middle(rope, settings.topk_middle, settings.n_init, settings.n_local)
+
+    def _far(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
+        self._middle.append(k, v, self.seen)
+        sinks = super()._far(q, k, near_k, v, rule)
+        middle = self._middle.attend(q, self.seen, rule.scoring)
+        parts = [part for part in (sinks, middle) if part is not None]
+        return merge(parts) if parts else None
+
+    def _mark(self) -> MiddleAttention:
+        twin = super()._mark()
+        assert isinstance(twin, MiddleAttention)
+        twin._middle = self._middle.mark()
+        return twin
+
+    def fork(self) -> MiddleAttention:
+        """See `LayerAttention.fork`."""
+        twin = super().fork()
+        assert isinstance(twin, MiddleAttention)
+        twin._middle = self._middle.fork()
+        return twin
+
+    def _select_rows(self, rows: Tensor) -> None:
+        super()._select_rows(rows)
+        self._middle.select_rows(rows)
+
+    def stats(self) -> MemoryStats:
+        """See `LayerAttention.stats`."""
+        window = super().stats()
+        return dataclasses.replace(window, device_bytes=window.device_bytes + self._middle.nbytes)
+
+
+def infinite_lm(rope: Rope, settings: InfiniteLMSettings) -> LayerAttention:
+    """LM-Infinite as the settings want it, with its middle or without."""
+    made = MiddleAttention if settings.topk_middle else InfiniteLMAttention
+    return made(rope, settings)
