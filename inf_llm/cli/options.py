@@ -28,7 +28,7 @@ File = Annotated[
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Argument(
-        metavar="[KEY=VALUE]...",
+        metavar="KEY=VALUE",
         help="Settings in the place of the file's: model.topk=32 max_len=100000",
         show_default=False,
     ),

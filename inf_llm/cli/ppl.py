@@ -33,6 +33,8 @@ def ppl(
     """Print how well the model predicts a text, by position: 0-256, 256-512, 512-1k, ...
 
     A model past its trained length predicts worse and worse; one with a working memory stays flat.
+    "fresh" is the same tokens predicted from contexts of 512 tokens begun anew: the text's own
+    difficulty there. A ratio of about 1 or less means that the model survives so far.
     """
     chosen = configuration(config, model, overrides)
     from inf_llm.generation import encode, measure_perplexity, read_text
@@ -46,8 +48,8 @@ def ppl(
         typer.echo(json.dumps(_record(found, chosen), indent=2))
     else:
         _print_table(found)
-    speed = found.tokens / max(found.seconds, 1e-9)
-    say(f"predicted {found.tokens:,} tokens in {found.seconds:.1f} s ({speed:,.0f} tokens/s)")
+    speed = found.whole.tokens / max(found.seconds, 1e-9)
+    say(f"predicted {found.whole.tokens:,} tokens in {found.seconds:.1f} s ({speed:,.0f} tokens/s)")
 
 
 def _record(found: Perplexity, config: RunConfig) -> dict[str, Any]:
@@ -55,11 +57,12 @@ def _record(found: Perplexity, config: RunConfig) -> dict[str, Any]:
 
 
 def _print_table(found: Perplexity) -> None:
-    rows = [(f"{_short(b.start)}-{_short(b.end)}", b.tokens, b.nll) for b in found.buckets]
-    typer.echo(f"{'position':>12}  {'tokens':>9}  {'nats':>8}  {'x short':>8}")
-    for place, tokens, nll in (*rows, ("all", found.tokens, found.nll)):
-        typer.echo(f"{place:>12}  {tokens:>9,}  {nll:>8.4f}  {nll / found.short:>8.3f}")
-    typer.echo(f"last bucket / first 512 tokens: {found.ratio:.3f}")
+    typer.echo(f"{'position':>12}  {'tokens':>9}  {'nats':>8}  {'fresh':>8}  {'ratio':>7}")
+    names = [f"{_short(bucket.start)}-{_short(bucket.end)}" for bucket in found.buckets]
+    for name, row in zip((*names, "all"), (*found.buckets, found.whole), strict=True):
+        numbers = f"{row.nll:>8.4f}  {row.fresh:>8.4f}  {row.ratio:>7.3f}"
+        typer.echo(f"{name:>12}  {row.tokens:>9,}  {numbers}")
+    typer.echo(f"last bucket / the same tokens in fresh contexts: {found.ratio:.3f}")
 
 
 def _short(position: int) -> str:

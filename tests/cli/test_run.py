@@ -1,4 +1,4 @@
-"""`inf-llm run`: the answer on standard output, all else on standard error, failures in one line."""
+"""`inf-llm run`: the answer on standard output, all else on standard error, one line a failure."""
 
 from __future__ import annotations
 
