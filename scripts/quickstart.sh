@@ -8,26 +8,26 @@ install ""
 cd "$ROOT"
 
 book="$VENV/quickstart.txt"
-find inf_llm -name '*.py' -exec cat {} + > "$book.all"  # any text will do
-head -c 20000 "$book.all" > "$book"
+step "writing a text of 20,000 tokens with a pass key at a third of it"
+key="$("$VENV/bin/python" - "$book" <<'PY'
+import pathlib, sys
+from transformers import AutoTokenizer
+from inf_llm.needles import build
+tokenizer = AutoTokenizer.from_pretrained("inf_llm/assets/demo")
+sample = build("passkey", tokenizer, length=20_000, depth=0.33, seed=1)
+pathlib.Path(sys.argv[1]).write_text(sample.context, encoding="utf-8")
+print(sample.answers[0])
+PY
+)"
 
-if [ -f inf_llm/assets/demo/config.json ] && [ -f config/demo-inf-llm.yaml ]; then
-    config=config/demo-inf-llm.yaml
-    model=demo
-else
-    config=config/tiny-inf-llm.yaml
-    model="$VENV/tiny-model"
-    step "making a tiny model with random weights"
-    [ -f "$model/config.json" ] || "$VENV/bin/python" scripts/make_tiny_checkpoint.py "$model"
-fi
-
-step "inf-llm run --config $config --file $book --prompt ..."
-"$VENV/bin/inf-llm" run --config "$config" --model "$model" --file "$book" \
-    --prompt "What is a block?" --max-new-tokens 32
+question="What is the pass key? The pass key is"
+step "inf-llm run --config config/demo-inf-llm.yaml --file $book --prompt \"$question\""
+"$VENV/bin/inf-llm" run --config config/demo-inf-llm.yaml --file "$book" \
+    --prompt "$question" --max-new-tokens 8 conv_type=plain
 
 cat >&2 <<TEXT
 
-It works. To go on:
+The key in the text is $key; the model was trained at 512 tokens. To go on:
   source .venv/bin/activate
   inf-llm run --help
   inf-llm run --config config/llama-3.2-inf-llm.yaml --file BOOK.txt --prompt "Who is ...?"
