@@ -17,6 +17,7 @@ from inf_llm.registry import accepted
 
 EVICTION_POLICIES = ("lru", "fifo", "lru-s")
 NATIVE_WINDOW = ("keep", "override")
+SCALINGS = ("none", "linear", "ntk", "yarn")
 KERNELS = ("auto", "reference", "fused", "triton")
 
 
@@ -27,6 +28,9 @@ class OriginSettings:
     Attributes:
         base: RoPE base; the model's own where it is None. A larger one is "NTK" scaling.
         distance_scale: factor on every position; below 1 it is linear position interpolation.
+        scaling: rule that stretches positions: "linear", "ntk" or "yarn"; see `inf_llm.scaling`.
+        scaling_factor: how many times its trained length a model shall read.
+        trained_len: the trained length in tokens, which "yarn" needs to know.
         fattn: prefer a FlashAttention kernel where one is installed.
         kernel: which attention kernel computes; "auto" picks the fastest one that can.
     """
@@ -35,6 +39,9 @@ class OriginSettings:
 
     base: float | None = None
     distance_scale: float = 1.0
+    scaling: str = "none"
+    scaling_factor: float = 1.0
+    trained_len: int | None = None
     fattn: bool = False
     kernel: str = "auto"
 
@@ -50,12 +57,45 @@ class OriginSettings:
             "distance_scale",
             f"distance_scale = {self.distance_scale} is not allowed: more than 0 is needed",
         )
+        self._check_scaling()
         one_of(self, "kernel", KERNELS)
         require(
             not (self.fattn and self.kernel == "reference"),
             "kernel",
             "kernel = 'reference' contradicts fattn = true: "
             "set fattn to false, or kernel to 'auto'",
+        )
+
+    @property
+    def moves_positions(self) -> bool:
+        """Whether a model's own rotary positions are changed."""
+        own = self.base is None and self.distance_scale == 1
+        return not own or self.scaling != "none"
+
+    def _check_scaling(self) -> None:
+        one_of(self, "scaling", SCALINGS)
+        rule, factor = self.scaling, self.scaling_factor
+        require(
+            factor > 1 if rule != "none" else factor == 1,
+            "scaling_factor",
+            f"scaling_factor = {factor} does not go with scaling = {rule!r}: "
+            + ("set scaling too, or leave it out" if rule == "none" else "more than 1 is needed"),
+        )
+        if self.trained_len is not None:
+            at_least(self, 1, "trained_len")
+        require(
+            (self.trained_len is None) == (rule != "yarn"),
+            "trained_len",
+            "scaling = 'yarn' needs trained_len, the number of tokens the model was trained on"
+            if rule == "yarn"
+            else f"trained_len = {self.trained_len} has no effect with scaling = {rule!r}: "
+            "it belongs to 'yarn'",
+        )
+        require(
+            rule != "linear" or self.distance_scale == 1,
+            "distance_scale",
+            f"distance_scale = {self.distance_scale} says the same as scaling = 'linear': "
+            "leave one out",
         )
 
     def for_layer(self, index: int) -> OriginSettings:

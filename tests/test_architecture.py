@@ -22,10 +22,10 @@ ROOMS = ("inf_llm", "benchmark")
 # anything below; the first prefix that fits decides.
 FLOORS: list[tuple[str, ...]] = [
     ("inf_llm.cli", "inf_llm.chat", "inf_llm.serve", "benchmark"),
-    ("inf_llm.testing",),
+    ("inf_llm.testing", "inf_llm.picture"),
     ("inf_llm.generation",),
     ("inf_llm.hf",),
-    ("inf_llm.attention",),
+    ("inf_llm.attention", "inf_llm.scaling"),
     ("inf_llm.memory", "inf_llm.kernels", "inf_llm.rope"),
     ("inf_llm.config", "inf_llm.needles"),
     ("inf_llm.config_file", "inf_llm.conversation", "inf_llm.settings"),

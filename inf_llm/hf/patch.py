@@ -18,6 +18,7 @@ from inf_llm.hf.hooks import Patched, install_hooks
 from inf_llm.hf.positions import rescale_positions
 from inf_llm.hf.probe import LayerFacts, probe
 from inf_llm.hf.verify import short_text_logits, verify
+from inf_llm.scaling import rescale
 from inf_llm.settings import OriginSettings, WindowSettings, make_settings
 
 _STATE = "_inf_llm"
@@ -98,7 +99,7 @@ def _undo(state: Patched) -> None:
 def _patch_origin(model: PreTrainedModel, state: Patched) -> None:
     """Full attention stays the model's own; only its positions or its kernel may change."""
     settings = state.settings
-    if settings.base is not None or settings.distance_scale != 1.0:
+    if settings.moves_positions:
         rescale_positions(model, state)
     before = model.config._attn_implementation
     on_cuda = next(model.parameters()).device.type == "cuda"
@@ -159,8 +160,7 @@ def _makers(
 ) -> dict[int, MakeAttention]:
     """For every layer, what makes its attention: its own window if it keeps it, else the type's."""
     ropes = {  # layers that rotate alike share one object, and with it the tables of cosines
-        fact.rope: fact.rope.rescaled(settings.base, settings.distance_scale)
-        for fact in facts.values()
+        fact.rope: rescale(fact.rope, settings) for fact in facts.values()
     }
     makers: dict[int, MakeAttention] = {}
     for module, fact in facts.items():

@@ -1,4 +1,4 @@
-"""Another RoPE base or scale for a model that keeps its own full attention ("NTK" and "PI")."""
+"""Other rotary positions for a model that keeps its own full attention (NTK, PI, YaRN)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from transformers import PreTrainedModel
 from inf_llm.hf.hooks import Patched
 from inf_llm.hf.probe import probe
 from inf_llm.hf.rotary import RotaryCall, like, rotary_modules
+from inf_llm.scaling import rescale
 
 
 def rescale_positions(model: PreTrainedModel, state: Patched) -> None:
-    """Let every rotary module answer with the base and scale of the settings, in its own layout."""
+    """Let every rotary module answer by the settings' base and scaling, in its own layout."""
     settings = state.settings
     ropes = {
-        fact.call: fact.rope.rescaled(settings.base, settings.distance_scale)
+        fact.call: rescale(fact.rope, settings)
         for fact in probe(model).values()
         if fact.call is not None
     }
