@@ -1,7 +1,9 @@
 """Mean negative log-likelihood by position: does a model survive past its trained length?
 
 The text is read once, in chunks, each token predicted from all that the attention type keeps of
-those before it. Logits are turned into likelihoods a few rows at a time, so that neither a long
+those before it. A text is not equally hard everywhere, so the same tokens are also predicted from
+short, fresh contexts of a few hundred tokens: what a model that survives does at least as well as.
+Logits are turned into likelihoods a few rows at a time, so that neither a long
 text nor a large vocabulary needs much memory.
 """
 
@@ -19,8 +21,8 @@ from inf_llm.errors import TextError
 from inf_llm.generation.session import Progress, empty_cache, execution_block, feed_length
 
 FIRST_EDGE = 256
-SHORT = 512
-"""Positions below this are the short range that others are compared with."""
+FRESH = 512
+"""Tokens in a fresh context; the latter half of them is predicted from at least half as many."""
 LOGITS_BYTES = 1 << 28
 """Memory that the logits of one feed may take, counted as float32."""
 ROWS = 128
@@ -35,12 +37,19 @@ class Bucket:
         start, end: positions; the first token has 0 and is predicted from nothing, so not counted.
         tokens: number of tokens counted.
         nll: mean negative log-likelihood in nats.
+        fresh: the same of the same tokens, predicted from fresh contexts of `FRESH` tokens.
     """
 
     start: int
     end: int
     tokens: int
     nll: float
+    fresh: float
+
+    @property
+    def ratio(self) -> float:
+        """Against fresh contexts: about 1 or less where the model survives so far."""
+        return self.nll / self.fresh
 
 
 @dataclass(frozen=True)
@@ -49,22 +58,18 @@ class Perplexity:
 
     Attributes:
         buckets: by position: 0-256, 256-512, 512-1k, 1k-2k, ..., the last one cut by the text.
-        tokens: tokens counted.
-        nll: mean over all of them, in nats.
-        short: mean over positions below 512.
+        whole: all tokens as one bucket.
         seconds: time it took.
     """
 
     buckets: tuple[Bucket, ...]
-    tokens: int
-    nll: float
-    short: float
+    whole: Bucket
     seconds: float
 
     @property
     def ratio(self) -> float:
-        """The last bucket against the short range: about 1 where the model survives."""
-        return self.buckets[-1].nll / self.short
+        """The last bucket against fresh contexts: about 1 or less where the model survives."""
+        return self.buckets[-1].ratio
 
 
 @torch.no_grad()
@@ -85,37 +90,28 @@ def measure_perplexity(
     if len(ids) < 2:
         raise TextError("the text has fewer than two tokens: there is nothing to predict")
     started = time.perf_counter()
-    sums: dict[int, float] = {}
-    counts: dict[int, int] = {}
-    for start, nll in _chunks(model, ids, chunk_size):
-        for index, part in _by_bucket(start, nll):
-            sums[index] = sums.get(index, 0.0) + float(part.sum())
-            counts[index] = counts.get(index, 0) + len(part)
+    nll = torch.empty(len(ids) - 1, dtype=torch.float64)  # of token i + 1
+    for start, part in _chunks(model, ids, chunk_size):
+        nll[start - 1 : start - 1 + len(part)] = part
         if on_progress is not None:
-            on_progress(min(start + len(nll), len(ids)), len(ids))
-    buckets = tuple(
-        Bucket(
-            bucket_start(index), _end(index, len(ids)), counts[index], sums[index] / counts[index]
-        )
-        for index in sorted(sums)
-    )
-    short = [index for index in sums if bucket_start(index) < SHORT]
-    return Perplexity(
-        buckets,
-        sum(counts.values()),
-        sum(sums.values()) / sum(counts.values()),
-        sum(sums[i] for i in short) / sum(counts[i] for i in short),
-        time.perf_counter() - started,
-    )
+            on_progress(min(start + len(part), len(ids)), len(ids))
+    fresh = _fresh_nats(model, ids)
+    buckets = []
+    while (start := bucket_start(len(buckets))) < len(ids):
+        end = min(FIRST_EDGE << len(buckets), len(ids))
+        buckets.append(_bucket(start, end, nll, fresh))
+    whole = _bucket(0, len(ids), nll, fresh)
+    return Perplexity(tuple(buckets), whole, time.perf_counter() - started)
+
+
+def _bucket(start: int, end: int, nll: Tensor, fresh: Tensor) -> Bucket:
+    own = slice(max(0, start - 1), end - 1)
+    return Bucket(start, end, len(nll[own]), float(nll[own].mean()), float(fresh[own].mean()))
 
 
 def bucket_start(index: int) -> int:
     """First position of a bucket: 0, 256, 512, 1024, ..."""
     return FIRST_EDGE << (index - 1) if index else 0
-
-
-def _end(index: int, tokens: int) -> int:
-    return min(FIRST_EDGE << index, tokens)
 
 
 def _chunks(model: Any, ids: Sequence[int], chunk_size: int) -> Iterator[tuple[int, Tensor]]:
@@ -139,14 +135,18 @@ def _nats(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.cat(parts).cpu()
 
 
-def _by_bucket(start: int, nll: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Cut the values of positions `start`, `start + 1`, ... where buckets end."""
-    position, end = start, start + len(nll)
-    while position < end:
-        index = (position // FIRST_EDGE).bit_length()
-        stop = min(FIRST_EDGE << index, end)
-        yield index, nll[position - start : stop - start]
-        position = stop
+def _fresh_nats(model: Any, ids: Sequence[int]) -> Tensor:
+    """(N - 1,) nats of every token but the first, from contexts begun anew every `FRESH` / 2."""
+    half = FRESH // 2
+    nats = torch.empty(len(ids) - 1, dtype=torch.float64)
+    for start in range(0, max(1, len(ids) - half), half):
+        inputs = torch.tensor([list(ids[start : start + FRESH])], device=model.device)
+        logits = model(input_ids=inputs, use_cache=False).logits[0, :-1]
+        first = half - 1 if start else 0
+        targets = inputs[0, 1:].to(logits.device)
+        end = start + inputs.shape[1] - 1
+        nats[start + first : end] = _nats(logits[first:], targets[first:])
+    return nats
 
 
 def _step(model: Any, chunk_size: int) -> int:

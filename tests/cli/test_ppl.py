@@ -19,7 +19,9 @@ def test_table(invoke: Invoke, configs: dict[str, Path], book: Path, kind: str) 
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[0] for row in rows[1:-1]] == ["0-256", "256-512", "512-720", "all"]
     assert [row[1] for row in rows[1:-1]] == ["255", "256", "208", "719"]
-    assert done.stdout.splitlines()[-1].startswith("last bucket / first 512 tokens: ")
+    assert done.stdout.splitlines()[-1].startswith(
+        "last bucket / the same tokens in fresh contexts: "
+    )
     assert done.stderr.splitlines()[-1].startswith("predicted 719 tokens in ")
 
 
@@ -30,7 +32,8 @@ def test_json_has_the_numbers_and_what_made_them(invoke: Invoke, config: Path, b
     record = json.loads(done.stdout)
     assert record["tokens"] == 599
     assert [bucket["tokens"] for bucket in record["buckets"]] == [255, 256, 88]
-    assert record["ratio"] == pytest.approx(record["buckets"][-1]["nll"] / record["short"])
+    last = record["buckets"][-1]
+    assert record["ratio"] == pytest.approx(last["nll"] / last["fresh"])
     assert record["config"] == load_config(config, ["model.topk=2"]).to_dict()
 
 

@@ -34,10 +34,27 @@ def test_equals_one_forward_call(model: Any, ids: list[int], chunk_size: int) ->
         wanted = nll[max(bucket.start - 1, 0) : bucket.end - 1]
         assert bucket.tokens == len(wanted)
         assert bucket.nll == pytest.approx(float(wanted.mean()), abs=1e-4)
-    assert found.tokens == TOKENS - 1
-    assert found.nll == pytest.approx(float(nll.mean()), abs=1e-4)
-    assert found.short == pytest.approx(float(nll[:511].mean()), abs=1e-4)
-    assert found.ratio == pytest.approx(found.buckets[-1].nll / found.short)
+    assert found.whole.tokens == TOKENS - 1
+    assert found.whole.nll == pytest.approx(float(nll.mean()), abs=1e-4)
+    assert found.ratio == pytest.approx(found.buckets[-1].nll / found.buckets[-1].fresh)
+
+
+def test_fresh_contexts_begin_anew_and_count_each_token_once(bare: Any, ids: list[int]) -> None:
+    """Of every 512 tokens the latter 256 count, but for the first context, which counts whole."""
+    wanted = torch.cat(
+        [
+            _at_once(bare, ids[:512]),
+            _at_once(bare, ids[256:TOKENS])[255:],
+        ]
+    )
+    found = measure_perplexity(bare, ids)
+    for bucket in found.buckets:
+        own = wanted[max(bucket.start - 1, 0) : bucket.end - 1]
+        assert bucket.fresh == pytest.approx(float(own.mean()), abs=1e-4)
+
+
+def test_a_text_within_the_fresh_context_has_ratio_one(bare: Any, ids: list[int]) -> None:
+    assert measure_perplexity(bare, ids[:400]).ratio == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_large_vocabulary_is_fed_in_smaller_pieces(
@@ -45,6 +62,7 @@ def test_a_large_vocabulary_is_fed_in_smaller_pieces(
 ) -> None:
     whole = measure_perplexity(memory_model, ids)
     monkeypatch.setattr(perplexity, "LOGITS_BYTES", 100 * 4 * 258)
+    monkeypatch.setattr(perplexity, "_fresh_nats", lambda model, ids: torch.ones(len(ids) - 1))
     sizes: list[int] = []
     hook = memory_model.register_forward_hook(lambda *args: sizes.append(args[-1].logits.shape[1]))
     try:
@@ -52,7 +70,7 @@ def test_a_large_vocabulary_is_fed_in_smaller_pieces(
     finally:
         hook.remove()
     assert max(sizes) == 96  # whole execution blocks of 32 below 100 rows
-    assert pieces.nll == pytest.approx(whole.nll, abs=1e-5)
+    assert pieces.whole.nll == pytest.approx(whole.whole.nll, abs=1e-5)
 
 
 def test_progress(bare: Any, ids: list[int]) -> None:
