@@ -29,9 +29,24 @@ def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
             f"kernel = 'fused' does not run on {x.device.type}: use 'auto' or 'reference'", "kernel"
         )
     needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
-    if scoring.kernel == "reference" or scoring.softcap is not None or needs_gradient:
+    if scoring.kernel == "reference" or needs_gradient:
         return reference
-    return fused_cpu if fused else reference
+    if scoring.kernel == "triton" or (scoring.kernel == "auto" and x.is_cuda):
+        triton = _triton(scoring, *inputs)
+        return reference if triton is None else triton
+    return fused_cpu if fused and scoring.softcap is None else reference
+
+
+def _triton(scoring: Scoring, *inputs: Tensor) -> ModuleType | None:
+    """The Triton kernel if it can do this; None, or an error where it was asked for by name."""
+    from inf_llm.kernels import triton_impl  # imports triton, where there is one
+
+    reason = triton_impl.why_not(*inputs)
+    if reason is None:
+        return triton_impl
+    if scoring.kernel == "triton":
+        raise SettingsError(f"kernel = 'triton' {reason}: use 'auto' or 'reference'", "kernel")
+    return None
 
 
 def attend(

@@ -1,0 +1,259 @@
+"""Attention on a GPU through Triton: banded, grouped heads, log-sum-exp, and pages read in place.
+
+Compared with the reference under Triton's interpreter, and compiled for Hopper, where shared memory
+and registers were checked; NOT YET RUN ON A GPU. Tiles are chosen by size alone, so that no tuning
+runs while a text is read. Computes no gradients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.kernels.band import Band
+from inf_llm.kernels.scoring import Scoring
+
+try:
+    import triton
+
+    from inf_llm.kernels import triton_code as code
+except ImportError:  # an optional dependency; `why_not` says so
+    triton = None
+
+_NO_LIMIT = 1 << 30
+_SPLIT_KEYS = 256  # fewest keys worth a program of their own
+_WIDEST = {torch.float32: 128, torch.float16: 256, torch.bfloat16: 256}  # heads that fit a tile
+_HOPPER = (132, 227 << 10)  # multiprocessors, bytes of shared memory of each
+
+
+def why_not(q: Tensor, *others: Tensor) -> str | None:
+    """Why these queries, keys and values cannot be computed here, or None if they can."""
+    if triton is None:
+        return "needs the triton package, which is not installed"
+    if not interpreted():
+        if q.device.type != "cuda" or torch.version.hip is not None:
+            return f"does not run on {'ROCm' if q.is_cuda else q.device.type}"
+        if torch.cuda.get_device_capability(q.device) < (8, 0):
+            return "needs a GPU of compute capability 8.0 or more"
+    if q.dtype not in _WIDEST:
+        return f"does not compute in {str(q.dtype).removeprefix('torch.')}"
+    if max(x.shape[-1] for x in (q, *others) if x.dim() == 4) > _WIDEST[q.dtype]:
+        return f"takes heads of at most {_WIDEST[q.dtype]} dimensions in {q.dtype}"
+    return None
+
+
+def interpreted() -> bool:
+    """Whether Triton interprets programs instead of compiling them, on any device (for tests)."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None = None
+) -> tuple[Tensor, Tensor]:
+    """Softmax attention, see `inf_llm.kernels.attend`."""
+    k, v = _dense(k), _dense(v)
+    keys = _Keys(k, v, k.shape[1], k.shape[2], (*k.stride()[:3], *v.stride()[:3]))
+    return _attend(_dense(q), keys, scoring, band)
+
+
+def attend_pages(
+    q: Tensor, k: Tensor, v: Tensor, table: Tensor, tokens: int, scoring: Scoring
+) -> tuple[Tensor, Tensor]:
+    """Attention to all keys of some pages, read where they lie.
+
+    Args:
+        q: queries (B, H, Q, D).
+        k: keys of all pages (pages, tokens * D), contiguous.
+        v: their values (pages, tokens * Dv), contiguous.
+        table: rows of `k` and `v` that each (row, key head) recalled, (B, G, choices) int64; a
+            negative one is no page.
+        tokens: keys in a page.
+        scoring: scale and soft cap.
+
+    Returns:
+        As `attend`: output (B, H, Q, Dv), log-sum-exp (B, H, Q).
+    """
+    _, G, choices = table.shape
+    k, v = k.view(-1, k.shape[1] // tokens), v.view(-1, v.shape[1] // tokens)
+    keys = _Keys(k, v, G, choices * tokens, (0,) * 6, table.contiguous(), tokens)
+    return _attend(_dense(q), keys, scoring, None)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Keys and values of every row and key head: strided tensors, or pages behind a table."""
+
+    k: Tensor
+    v: Tensor
+    groups: int
+    count: int
+    strides: tuple[int, ...]
+    table: Tensor | None = None
+    tokens: int = 1
+
+
+def _attend(q: Tensor, keys: _Keys, scoring: Scoring, band: Band | None) -> tuple[Tensor, Tensor]:
+    B, H, Q, D = q.shape
+    Dv, shared = keys.v.shape[-1], H // keys.groups
+    processors, room = _resources(q.device)
+    tiles = _tiles(shared * Q, max(D, Dv), q.dtype, room)
+    programs = triton.cdiv(shared * Q, tiles["BLOCK_M"]) * B * keys.groups
+    splits, per_split = _splits(programs, keys.count, tiles["BLOCK_N"], processors)
+    o = q.new_empty((splits, B, H, Q, Dv), dtype=q.dtype if splits == 1 else torch.float32)
+    lse = q.new_empty((splits, B, H, Q), dtype=torch.float32)
+    table = keys.table
+    with _on(q):
+        code.attend_kernel[(programs // (B * keys.groups), B * keys.groups, splits)](
+            q,
+            keys.k,
+            keys.v,
+            q if table is None else table,
+            o,
+            lse,
+            *q.stride()[:3],
+            *keys.strides,
+            B,
+            keys.groups,
+            Q,
+            keys.count,
+            *_limits(band),
+            per_split,
+            scoring.scale,
+            scoring.softcap or 0.0,
+            1 if table is None else table.shape[2],
+            keys.tokens,
+            SHARED=shared,
+            D=D,
+            DV=Dv,
+            BLOCK_D=_padded(D),
+            BLOCK_V=_padded(Dv),
+            PAGED=table is not None,
+            **_options(q, scoring, band),
+            **tiles,
+        )
+        return (o[0], lse[0]) if splits == 1 else _combine(o, lse, q.dtype)
+
+
+def _combine(parts: Tensor, part_lse: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """One softmax from splits (splits, B, H, Q, Dv)."""
+    splits, *shape, Dv = parts.shape
+    o = parts.new_empty((*shape, Dv), dtype=dtype)
+    lse = part_lse.new_empty(shape)
+    code.combine_kernel[(lse.numel(),)](
+        parts, part_lse, o, lse, lse.numel(), splits, DV=Dv, BLOCK_V=_padded(Dv), num_warps=1
+    )
+    return o, lse
+
+
+def received(
+    q: Tensor, k: Tensor, lse: Tensor, scoring: Scoring, band: Band | None = None
+) -> Tensor:
+    """Mass each key receives, see `inf_llm.kernels.received`."""
+    q, k, lse = _dense(q), _dense(k), lse.float().contiguous()
+    B, H, Q, D = q.shape
+    G, K = k.shape[1], k.shape[2]
+    mass = q.new_empty((B, H, K), dtype=torch.float32)
+    small = q.dtype != torch.float32 and D <= 128
+    block_n = 128 if small else 64
+    width = {"SHARED": H // G, "D": D, "BLOCK_D": _padded(D), "BLOCK_N": block_n}
+    rule = (*_limits(band), scoring.scale, scoring.softcap or 0.0)
+    options = _options(q, scoring, band)
+    tiles = triton.cdiv(K, block_n)
+    with _on(q):
+        if Q == 1:
+            code.received_one_kernel[(tiles, B * G)](
+                *(q, k, lse, mass, q.stride(0), q.stride(1), *k.stride()[:3], G, K, *rule),
+                BLOCK_M=max(16, triton.next_power_of_2(H // G)),
+                **width,
+                **options,
+            )
+        else:
+            code.received_kernel[(tiles, B * H)](
+                *(q, k, lse, mass, *q.stride()[:3], *k.stride()[:3], G, Q, K, *rule),
+                BLOCK_M=64 if Q > 32 and q.dtype != torch.float32 else 32,
+                num_stages=3 if small else 2,
+                **width,
+                **options,
+            )
+    return mass
+
+
+def _limits(band: Band | None) -> tuple[int, int, int]:
+    """Offset, near and far as numbers."""
+    if band is None:
+        return 0, 0, _NO_LIMIT
+    return band.offset, band.near, _NO_LIMIT if band.far is None else band.far
+
+
+def _options(q: Tensor, scoring: Scoring, band: Band | None) -> dict[str, Any]:
+    return {
+        "BANDED": band is not None,
+        "CAPPED": scoring.softcap is not None,
+        "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32",  # not for half precision
+    }
+
+
+def _tiles(rows: int, width: int, dtype: torch.dtype, room: int) -> dict[str, int]:
+    """Tile sizes for so many rows of queries, in `room` bytes of shared memory.
+
+    Queries stay in shared memory, keys and values pass through it in `num_stages` tiles each: with
+    heads of 128 in half precision 32 KiB and 3 x 32 KiB. Wider tiles would spill registers.
+    """
+    block_m, block_n, stages = min(128, max(16, triton.next_power_of_2(rows))), 64, 3
+    warps = 8 if block_m == 128 else 4
+    if dtype == torch.float32:
+        block_m, block_n, stages, warps = min(block_m, 64), 32, 2, 4
+    elif width > 128:
+        block_m, stages, warps = min(block_m, 64), 2, 8
+    if block_m <= 32 and width <= 128:  # few queries wait for memory: keep more of it on its way
+        stages += 1
+    wide, size = _padded(width), dtype.itemsize * (2 if dtype == torch.float32 else 1)
+    while (block_m + 2 * stages * block_n) * wide * size > room:
+        if stages > 1:
+            stages -= 1
+        elif block_n > 16:
+            block_n //= 2
+        elif block_m > 16:
+            block_m //= 2
+        else:
+            break
+    return {"BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": warps, "num_stages": stages}
+
+
+@functools.lru_cache(maxsize=16)
+def _resources(device: torch.device) -> tuple[int, int]:
+    """Multiprocessors of a device, and the bytes of shared memory that a program may use."""
+    if device.type != "cuda":
+        return _HOPPER
+    index = torch.cuda.current_device() if device.index is None else device.index
+    facts = triton.runtime.driver.active.utils.get_device_properties(index)
+    return facts["multiprocessor_count"], facts["max_shared_mem"]
+
+
+def _splits(programs: int, keys: int, block_n: int, processors: int) -> tuple[int, int]:
+    """Into how many splits the keys go, and how long one is: enough to keep a device busy."""
+    splits = 1
+    if 2 * programs <= processors:
+        splits = max(1, min(2 * processors // programs, keys // _SPLIT_KEYS))
+    per_split = max(1, triton.cdiv(triton.cdiv(keys, splits), block_n)) * block_n
+    return max(1, triton.cdiv(keys, per_split)), per_split
+
+
+def _padded(width: int) -> int:
+    return max(16, triton.next_power_of_2(width))
+
+
+def _dense(x: Tensor) -> Tensor:
+    """`x` with the dimensions of a head side by side, as the programs read them."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+def _on(x: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Programs start on the current device: make it that of `x`."""
+    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
