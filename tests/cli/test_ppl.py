@@ -30,7 +30,7 @@ def test_json_has_the_numbers_and_what_made_them(invoke: Invoke, config: Path, b
     done = invoke(*words)
     assert done.exit_code == 0
     record = json.loads(done.stdout)
-    assert record["tokens"] == 599
+    assert record["whole"]["tokens"] == 599
     assert [bucket["tokens"] for bucket in record["buckets"]] == [255, 256, 88]
     last = record["buckets"][-1]
     assert record["ratio"] == pytest.approx(last["nll"] / last["fresh"])
