@@ -158,15 +158,20 @@ def test_what_is_heavy_or_optional_is_imported_late(statement: str, heavy: tuple
     assert run.stdout.split() == []
 
 
-def test_core_imports_are_declared_dependencies() -> None:
-    """Outside functions, the package imports only itself, Python's own, and what it requires."""
+def test_imports_beyond_the_core_are_late() -> None:
+    """A module that needs an extra to be imported at all is imported by no other but late."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {row.split(">")[0].replace("-", "_") for row in project["dependencies"]}
-    allowed = declared - {"pyyaml"} | {"yaml", "inf_llm"} | set(sys.stdlib_module_names)
-    for module in MODULES:
-        if _within(module, "inf_llm"):
-            roots = {name.split(".")[0] for name in _imports(module, eager=True)}
-            assert roots <= allowed, f"{module} imports {roots - allowed}"
+    declared = {row.split(">")[0] for row in project["dependencies"]} | {"yaml", "inf_llm"}
+    package = [module for module in MODULES if _within(module, "inf_llm")]
+    foreign = {
+        module: {name.split(".")[0] for name in _imports(module, eager=True)}
+        - declared
+        - set(sys.stdlib_module_names)
+        for module in package
+    }
+    for module in package:
+        needed = {name for name in _imports(module, eager=True) if foreign.get(name)}
+        assert not needed, f"{module} imports {needed}, which need {[foreign[n] for n in needed]}"
 
 
 def test_requirements_are_those_of_the_project() -> None:
