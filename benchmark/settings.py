@@ -129,7 +129,7 @@ def load_task(name: str, options: RunOptions, tokenizer: Any) -> LoadedTask:
     source = options.source(benchmark, tokenizer)
     info = benchmark.info(name, source)
     loaded = benchmark.load(name, source)
-    instances = tuple(replace(instance, index=i) for i, instance in enumerate(loaded))
+    instances = _numbered(loaded)
     rules = options.rules
     wraps = rules.wraps(info.chat)
     if wraps and not has_template(tokenizer, rules.conv_type):
@@ -149,6 +149,17 @@ def load_task(name: str, options: RunOptions, tokenizer: Any) -> LoadedTask:
     }
     info = TaskInfo(info.max_new_tokens, chat=wraps, stop=info.stop)
     return LoadedTask(name, info, instances, record)
+
+
+def _numbered(loaded: list[Instance]) -> tuple[Instance, ...]:
+    """Samples with their places; documents that are equal are kept once."""
+    kept: dict[str, str] = {}
+    numbered = []
+    for index, instance in enumerate(loaded):
+        document = kept.setdefault(instance.prompt.document, instance.prompt.document)
+        prompt = replace(instance.prompt, document=document)
+        numbered.append(replace(instance, prompt=prompt, index=index))
+    return tuple(numbered)
 
 
 def _version(package: str) -> str | None:
