@@ -144,7 +144,13 @@ class MemoryLayer(CacheLayerMixin):
 
 
 class MemoryCache(DynamicCache):
-    """A cache of a patched model. Made by `generate`, or by `inf_llm.new_cache(model)`."""
+    """A cache of a patched model. Made by `generate`, or by `inf_llm.new_cache(model)`.
+
+    Attributes:
+        assists: whether its model guesses tokens for another one, which `generate` sets.
+    """
+
+    assists = False
 
     @property
     def memories(self) -> list[MemoryLayer]:

@@ -95,13 +95,24 @@ def _enter(
     memory = None
     if cache is not None:
         memory = adopt(cache, state.makers)
-        end = _prompt_end.get()
-        alone = end is not None and getattr(state.settings, "split_last", False)
-        memory.alone_from(end - 1 if alone and end is not None else None)
+        memory.alone_from(_first_alone(state, memory, _prompt_end.get()))
     seen = 0 if memory is None else memory.memories[0].get_seq_length()
     check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen)
     _feed.set(_Feed(state, memory))
     return args, kwargs
+
+
+def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) -> int | None:
+    """From which token on every token is an execution block of its own; None: none of them.
+
+    Inside `generate` it is so for what follows the prompt, so that verifying guessed tokens at once
+    is the same as decoding them, and a wrong guess can be taken back; and for the prompt's last
+    token, where the settings ask for it. An assistant must be able to take that one back too.
+    """
+    if prompt_end is None:
+        return None
+    last_too = memory.assists or getattr(state.settings, "split_last", True)
+    return prompt_end - 1 if last_too else prompt_end
 
 
 def _leave(decoder: nn.Module, args: Any, output: Any) -> None:
@@ -178,8 +189,8 @@ def _wrap_generate(model: Any, state: Patched) -> None:
         cache = model_kwargs.get("past_key_values")
         if cache is not None:
             adopt(cache, state.makers)
-            guesses = generation_mode == GenerationMode.ASSISTED_GENERATION
-            if guesses or getattr(generation_config, "is_assistant", False):
+            cache.assists = bool(getattr(generation_config, "is_assistant", False))
+            if cache.assists or generation_mode == GenerationMode.ASSISTED_GENERATION:
                 cache.activate_past_recording()
         return result
 
