@@ -96,7 +96,7 @@ def measure_perplexity(
         if on_progress is not None:
             on_progress(min(start + len(part), len(ids)), len(ids))
     fresh = _fresh_nats(model, ids)
-    buckets = []
+    buckets: list[Bucket] = []
     while (start := bucket_start(len(buckets))) < len(ids):
         end = min(FIRST_EDGE << len(buckets), len(ids))
         buckets.append(_bucket(start, end, nll, fresh))
