@@ -128,7 +128,8 @@ class InfLLMAttention(LayerAttention):
 
     def _select_rows(self, rows: Tensor) -> None:
         self.memory.select_rows(rows)
-        self.recalled = None
+        shared = self.recalled if self.settings.reselect_every > 1 else None
+        self.recalled = None if shared is None else shared.of_rows(rows)
 
     def stats(self) -> MemoryStats:
         """See `LayerAttention.stats`."""

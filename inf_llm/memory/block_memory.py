@@ -40,6 +40,15 @@ class Recalled:
     v: Tensor
     slots: Tensor
 
+    def of_rows(self, rows: Tensor) -> Recalled:
+        """The same for other rows (a 1-D index; rows may repeat or vanish)."""
+
+        def own(part: Tensor) -> Tensor:
+            return part.index_select(0, rows.to(part.device))
+
+        scores = None if self.scores is None else own(self.scores)
+        return Recalled(own(self.blocks), scores, own(self.k), own(self.v), own(self.slots))
+
 
 class BlockMemory:
     """Rows of equal length; see the module's text.
