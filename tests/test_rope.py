@@ -10,7 +10,7 @@ import torch
 from inf_llm.rope import Rope
 from tests.attention.dense import Turn
 
-FAR = [0, 1, 4095, 1_000_000, 10_000_000]
+FAR = [0, 1, 4095, 1_000_000, 10_000_000, 123_456_789]
 
 
 def exactly(rope: Rope, x: torch.Tensor, position: int) -> torch.Tensor:
@@ -112,7 +112,7 @@ def test_inputs_are_left_alone() -> None:
 def test_rescaled(name: str) -> None:
     rope = LAYOUTS[name]
     x = torch.randn(3, 16)
-    rope.rotate(x, 40)  # what it keeps must not be kept by the other one
+    rope.rotate_to(x, 40)  # what it keeps must not be kept by the other one
     slower = rope.rescaled(None, 0.25)
     torch.testing.assert_close(slower.rotate_to(x, 40), rope.rotate_to(x, 10))
     other = rope.rescaled(500.0, 1.0)

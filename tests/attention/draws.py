@@ -56,7 +56,7 @@ def feeds_of(most: int) -> st.SearchStrategy[list[int]]:
     one = st.one_of(
         st.integers(1, 60).map(lambda n: [n]), st.integers(1, 10).map(lambda n: [1] * n)
     )
-    return st.lists(one, min_size=1, max_size=10).map(lambda parts: _first(parts, most))
+    return st.lists(one, min_size=5, max_size=12).map(lambda parts: _first(parts, most))
 
 
 def _first(parts: list[list[int]], most: int) -> list[int]:

@@ -201,7 +201,7 @@ def test_a_wrong_setting_is_seen() -> None:
         assert (wrong - right).abs().max() > 0.05, key
 
 
-@examples(60)
+@examples(40)
 @given(st.data())
 def test_any_settings_any_feeds(data: st.DataObject) -> None:
     settings = data.draw(memory_settings())

@@ -65,7 +65,7 @@ def test_types_without_blocks_may_be_cut_anywhere(kind: str, feeds: list[int]) -
     torch.testing.assert_close(replay(*qkv, feeds=feeds, kind=kind, **settings).o, at_once, **CLOSE)
 
 
-@examples(30)
+@examples(15)
 @given(settings=memory_settings(), traffic=traffic_settings(), more=st.integers(0, 20))
 def test_eviction_index_and_room_never_change_a_result(
     settings: dict[str, Any], traffic: dict[str, Any], more: int
@@ -78,7 +78,7 @@ def test_eviction_index_and_room_never_change_a_result(
     torch.testing.assert_close(one.o, two.o, **CLOSE)
 
 
-@examples(30)
+@examples(20)
 @given(settings=memory_settings(), seed=st.integers(0, 99))
 def test_slots_give_what_the_home_gives(settings: dict[str, Any], seed: int) -> None:
     qkv, feeds = random_qkv(110, rows=2, seed=seed), [70, 25] + [1] * 15

@@ -66,6 +66,15 @@ def test_received_where_scores_are_large(size: float, dtype: torch.dtype) -> Non
     torch.testing.assert_close(got, want, atol=relative * max(1.0, size / 30), rtol=relative)
 
 
+@every_dtype
+@pytest.mark.parametrize("lse", [-50.3, -0.7, 9.9])
+def test_received_keeps_the_lse_whole(lse: float, dtype: torch.dtype) -> None:
+    """In half precision the lse alone would be rounded so far that the mass is off by percents."""
+    q, k, _ = random_call(Shape(Q=30), dtype)
+    mass = fused_cpu.received(0 * q, k, torch.full((1, 4, 30), lse), SCORING, Band(0, -99))
+    torch.testing.assert_close(mass, torch.full_like(mass, 30 * math.exp(-lse)), atol=0, rtol=3e-3)
+
+
 def test_keys_that_nobody_sees_get_nothing() -> None:
     q, k, _ = random_call(SHAPES["grouped"])
     mass = fused_cpu.received(q, k, torch.zeros(1, 4, 20), SCORING, Band(4, 2, 5))

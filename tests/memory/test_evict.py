@@ -111,7 +111,7 @@ def misses(name: str, traffic: Iterable[int], slots: int, decay: float = 0.5) ->
 
 
 @examples(60)
-@given(st.lists(st.integers(0, 8), max_size=50), st.integers(1, 5))
+@given(st.lists(st.integers(0, 5), min_size=30, max_size=50), st.integers(1, 5))
 def test_least_recently_used_leaves(traffic: list[int], slots: int) -> None:
     here: list[int] = []
     want = []
@@ -123,7 +123,7 @@ def test_least_recently_used_leaves(traffic: list[int], slots: int) -> None:
 
 
 @examples(60)
-@given(st.lists(st.integers(0, 8), max_size=50), st.integers(1, 5))
+@given(st.lists(st.integers(0, 5), min_size=30, max_size=50), st.integers(1, 5))
 def test_first_in_leaves_first(traffic: list[int], slots: int) -> None:
     here: list[int] = []
     want = []
@@ -136,7 +136,7 @@ def test_first_in_leaves_first(traffic: list[int], slots: int) -> None:
 
 @examples(60)
 @given(
-    st.lists(st.tuples(st.integers(0, 8), st.floats(0.01, 1.0)), max_size=50),
+    st.lists(st.tuples(st.integers(0, 5), st.floats(0.01, 1.0)), min_size=30, max_size=50),
     st.integers(1, 5),
     st.sampled_from([0.1, 0.5, 1.0]),
 )

@@ -17,6 +17,7 @@ moves = st.lists(
         st.tuples(st.just("add"), st.integers(1, 30)),
         st.tuples(st.just("rows"), st.lists(st.integers(0, 5), min_size=1, max_size=3)),
     ),
+    min_size=10,
     max_size=30,
 )
 

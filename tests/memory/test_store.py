@@ -80,7 +80,7 @@ def test_any_holding(data: st.DataObject) -> None:
     """Against a plain count per block: never given twice, never lost."""
     home = Home(SHAPE, CPU, pinned=False)
     holders: dict[int, int] = {}
-    for _ in range(data.draw(st.integers(1, 25))):
+    for _ in range(data.draw(st.integers(10, 25))):
         held = sorted(holders)
         move = data.draw(st.sampled_from(["allocate", "hold", "release"]))
         if move == "allocate" or not held:
