@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -174,27 +175,35 @@ class MemoryCache(DynamicCache):
         return CacheStats(layers, MemoryStats.total(layers))
 
     def fork(self) -> MemoryCache:
-        """A cache that goes on by itself from here: windows are copied, sealed blocks shared.
-
-        Raises:
-            UnsupportedInputError: the model also has layers whose state cannot be copied so.
-        """
-        others = [layer for layer in self.layers if not isinstance(layer, MemoryLayer)]
-        if any(getattr(layer, "is_initialized", False) for layer in others):
-            raise UnsupportedInputError(
-                "this cache cannot be forked: the model has layers other than attention, whose "
-                "state is not kept by the memory"
-            )
+        """A cache that goes on by itself from here: windows are copied, sealed blocks shared."""
         twin = MemoryCache()
         twin.layer_class_to_replicate = None
         twin.layers = [
-            layer.fork() if isinstance(layer, MemoryLayer) else type(layer)()
+            layer.fork() if isinstance(layer, MemoryLayer) else _copied_layer(layer)
             for layer in self.layers
         ]
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MemoryCache:
         return self.fork()
+
+
+def _copied_layer(layer: Any) -> Any:
+    """A layer of transformers' own (linear attention, convolution) with copies of its state."""
+    twin = copy.copy(layer)
+    for name, value in getattr(layer, "__dict__", {}).items():
+        setattr(twin, name, _copied(value))
+    return twin
+
+
+def _copied(state: Any) -> Any:
+    if torch.is_tensor(state):
+        return state.detach().clone()
+    if isinstance(state, list):
+        return [_copied(part) for part in state]
+    if isinstance(state, dict):
+        return {key: _copied(part) for key, part in state.items()}
+    return state
 
 
 def adopt(cache: Cache, makers: dict[int, MakeAttention]) -> MemoryCache:

@@ -82,7 +82,7 @@ def test_the_last_prompt_token_retrieves_alone_only_where_it_is_asked_for() -> N
 
 @pytest.mark.parametrize(
     ("kind", "seed"),
-    [("inf-llm", 0), ("inf-llm", 1), ("inf-llm-not-split", 0), ("stream-lm", 0)],
+    [("inf-llm", 0), ("inf-llm", 1), ("inf-llm-not-split", 0), ("stream-lm", 4)],
     ids=lambda value: str(value),
 )
 @pytest.mark.parametrize("assistant", ["prompt-lookup", "unpatched", "window", "memory"])
@@ -125,12 +125,14 @@ def test_beams_score_their_sequences_as_when_each_is_fed_alone(kind: str, paddin
         output_scores=True,
         return_dict_in_generate=True,
     )
+    caches = [inf_llm.new_cache(model) for _ in texts]
+    for text, cache in zip(texts, caches, strict=True):
+        feed(model, text[:, :-1], cache)
     for row, (sequence, score) in enumerate(
         zip(found.sequences, found.sequences_scores, strict=True)
     ):
         text, answer = texts[row // 4], sequence[None, ids.shape[1] :]
-        cache = inf_llm.new_cache(model)
-        feed(model, text[:, :-1], cache)
+        cache = caches[row // 4].fork()
         whole = torch.cat((text[:, -1:], answer), 1)
         steps = [feed(model, whole[:, i : i + 1], cache) for i in range(answer.shape[1])]
         chosen = torch.cat(steps, 1).log_softmax(-1).gather(2, answer[:, :, None])

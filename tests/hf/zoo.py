@@ -240,8 +240,8 @@ HYBRID = {
     ),
     "qwen3_5": Family("Qwen3_5TextConfig Qwen3_5ForCausalLM", {**HEAD, **LINEAR}),
     "olmo_hybrid": Family("OlmoHybrid", {**LINEAR, **HEAD}),
-    "lfm2": quick("Lfm2"),
-    "lfm3": Family("Lfm3"),
+    "lfm2": quick("Lfm2", {"layer_types": ["conv", "full_attention"] * 2}),
+    "lfm3": Family("Lfm3", {"layer_types": ["conv", "full_attention"] * 2}),
 }
 REFUSED = {
     "mistral-sliding": Family("Mistral", SLIDING, refused="sliding window of its own"),
