@@ -42,6 +42,8 @@ from inf_llm.settings import SETTINGS, InfLLMSettings, OriginSettings, key_probl
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 TRUNCATIONS = ("suffix", "middle")
+SHIPPED_CONFIGS = Path(__file__).parent / "assets" / "config"
+"""The folder `config/` of the repository, as it comes with the package."""
 
 
 @dataclass(frozen=True)

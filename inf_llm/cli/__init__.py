@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from inf_llm import __version__
+from inf_llm.cli.demo import demo
 from inf_llm.cli.ppl import ppl
 from inf_llm.cli.run import run
+from inf_llm.cli.serve import serve
 
 app = typer.Typer(
     name="inf-llm",
@@ -24,6 +26,8 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(ppl)
+app.command()(demo)
+app.command()(serve)
 
 
 def _version(wanted: bool) -> None:

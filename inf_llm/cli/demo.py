@@ -1,0 +1,173 @@
+"""`inf-llm demo`: needles in haystacks, attention types side by side, with the embedded model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from inf_llm.cli.failures import reported, say
+from inf_llm.cli.options import Debug
+from inf_llm.config import SHIPPED_CONFIGS, RunConfig, load_config
+from inf_llm.errors import SettingsError
+from inf_llm.settings import SETTINGS, settings_class
+
+if TYPE_CHECKING:
+    from inf_llm.demo import Trial
+
+ORIGIN_LIMIT = 8192
+"""Longest haystack for full attention, whose time grows with the square of the length."""
+
+_SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20}
+
+
+@reported
+def demo(
+    lengths: Annotated[
+        str, typer.Option("--lengths", help="Tokens of the haystacks: 512, 32k, 1m, ...")
+    ] = "4k,32k,128k",
+    types: Annotated[str, typer.Option("--types", help="Attention types to compare.")] = ",".join(
+        SETTINGS
+    ),
+    tasks: Annotated[
+        str, typer.Option("--tasks", help="Needle families: passkey, number, kv, lines, ...")
+    ] = "passkey",
+    samples: Annotated[
+        int, typer.Option("--samples", "-n", min=1, help="Haystacks of each length.")
+    ] = 10,
+    seed: Annotated[int, typer.Option("--seed", help="Same seed, same table.")] = 0,
+    config_dir: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--config-dir", help="Folder with demo-TYPE.yaml, in place of the shipped."),
+    ] = None,
+    json_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--json", help="Write the rows to this file."),
+    ] = None,
+    plot: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--plot", help="Draw the heat maps as a PNG, SVG or PDF."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Hide needles in real prose, let each attention type read it, and count what it finds.
+
+    The model comes with the package and was trained on 512 tokens. Full attention is run only
+    to 8k tokens, and shown as it is.
+    """
+    for path in (json_file, plot):
+        _writable(path)  # asked now, so that no result is lost for want of a folder
+    sizes = _lengths(lengths)
+    configs = {name: _config(name, config_dir) for name in _names(types)}
+    families = _families(tasks)
+    from inf_llm.demo.report import heat_maps, table
+
+    console = Console()
+    trials: list[Trial] = []
+    for length in sizes:
+        for trial in _trials(configs, length, families, samples, seed):
+            trials.append(trial)
+        console.print(table([trial for trial in trials if trial.length == length]))
+    if len(sizes) > 1:
+        console.print(table(trials))
+    console.print(heat_maps(trials))
+    _write(trials, json_file, plot)
+
+
+def _trials(
+    configs: dict[str, RunConfig], length: int, families: list[str], samples: int, seed: int
+) -> Iterator[Trial]:
+    """Every type and task at one length, with a progress bar while it lasts."""
+    from inf_llm.demo import plan, run_trial
+    from inf_llm.demo.report import length_name
+
+    runs = [name for name in configs if name != "origin" or length <= ORIGIN_LIMIT]
+    if len(runs) < len(configs):
+        say(f"origin is not run at {length_name(length)}: full attention is too slow there")
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        for task in families:
+            hay = None
+            for name in runs:
+                model, tokenizer = _load(configs[name])
+                hay = hay or plan(tokenizer, task, length, samples, seed)
+                job = bar.add_task(f"{name} {length_name(length)} {task}", total=length * samples)
+                yield run_trial(
+                    model,
+                    tokenizer,
+                    name,
+                    hay,
+                    length,
+                    configs[name].chunk_size,
+                    lambda tokens, job=job: bar.advance(job, tokens),
+                )
+                bar.remove_task(job)
+
+
+def _load(config: RunConfig) -> tuple[Any, Any]:
+    import transformers
+
+    from inf_llm.hf.load import load
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return load(config)
+
+
+def _lengths(text: str) -> list[int]:
+    found = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]+)([km]?)\s*", part.lower())
+        if match is None or not int(match[1]):
+            raise SettingsError(f"--lengths {part.strip()!r} is not a length: write 512, 32k or 1m")
+        found.append(int(match[1]) * _SUFFIXES[match[2]])
+    return sorted(set(found))
+
+
+def _names(text: str) -> list[str]:
+    return list(dict.fromkeys(settings_class(part.strip()).type for part in text.split(",")))
+
+
+def _families(text: str) -> list[str]:
+    from inf_llm.needles import FAMILIES
+
+    names = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    for name in names:
+        FAMILIES.require(name)
+    return names
+
+
+def _config(name: str, folder: Path | None) -> RunConfig:
+    """The shipped configuration of the embedded model for one type, or one from a folder."""
+    spelling = "stream-llm" if name == "stream-lm" else name  # as the published files are called
+    return load_config((folder or SHIPPED_CONFIGS) / f"demo-{spelling}.yaml")
+
+
+def _write(trials: list[Trial], json_file: Path | None, picture: Path | None) -> None:
+    from inf_llm.demo.report import plot
+
+    if json_file is not None:
+        rows = [trial.record() for trial in trials]
+        json_file.write_text(json.dumps(rows, indent=1) + "\n")
+        say(f"wrote {json_file}")
+    if picture is not None:
+        plot(trials, picture)
+        say(f"wrote {picture}")
+
+
+def _writable(path: Path | None) -> None:
+    if path is not None and not path.parent.is_dir():
+        raise SettingsError(f"{path}: the folder {path.parent} does not exist: make it first")

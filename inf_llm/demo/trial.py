@@ -1,0 +1,198 @@
+"""One trial: many haystacks of one length, one attention type, and how many needles were found.
+
+The haystacks of a trial are read together, as one batch or a few, since they are equally long. An
+answer counts if it is wholly right, by the rule that the needle's family shares with the benchmark.
+"""
+
+from __future__ import annotations
+
+import lzma
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import SettingsError
+from inf_llm.generation.prompt import encode
+from inf_llm.generation.session import empty_cache, execution_block, feed_length
+from inf_llm.hf.cache import MemoryCache
+from inf_llm.needles import Sample, build_many
+
+Progress = Callable[[int], None]
+"""Called with the tokens read since the last call, all rows together."""
+
+_HAYSTACK = Path(__file__).parent.parent / "assets" / "demo" / "haystack.txt.xz"
+_BATCH_BYTES = 2 << 30  # keys and values of a batch of haystacks
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one type did on all haystacks of one length and one task.
+
+    Attributes:
+        type: attention type.
+        length: tokens of a haystack with its question.
+        task: needle family.
+        depths: where the needles stood, 0 to 1.
+        found: whether each was found.
+        seconds: for reading and answering all of them.
+        device_kv_bytes: keys and values on the device, per haystack, when it was read.
+    """
+
+    type: str
+    length: int
+    task: str
+    depths: tuple[float, ...]
+    found: tuple[bool, ...]
+    seconds: float
+    device_kv_bytes: int
+
+    @property
+    def n(self) -> int:
+        """Haystacks."""
+        return len(self.found)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of needles found."""
+        return sum(self.found) / self.n
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens read and answered in a second, all haystacks together."""
+        return self.n * self.length / max(self.seconds, 1e-9)
+
+    def record(self) -> dict[str, Any]:
+        """As one row of JSON."""
+        return {
+            "type": self.type,
+            "length": self.length,
+            "task": self.task,
+            "accuracy": self.accuracy,
+            "n": self.n,
+            "seconds": round(self.seconds, 3),
+            "tokens_per_second": round(self.tokens_per_second, 1),
+            "device_kv_bytes": self.device_kv_bytes,
+            "depths": [round(depth, 4) for depth in self.depths],
+            "found": list(self.found),
+        }
+
+
+@lru_cache(maxsize=1)
+def haystack_text() -> str:
+    """Public-domain prose that the demo model was not trained on."""
+    if not _HAYSTACK.exists():
+        raise SettingsError(
+            f"{_HAYSTACK.name} is missing from this installation: reinstall inf-llm"
+        )
+    return lzma.decompress(_HAYSTACK.read_bytes()).decode()
+
+
+def plan(tokenizer: Any, task: str, length: int, samples: int, seed: int) -> list[Sample]:
+    """The haystacks of a trial: needles at evenly spread depths, each haystack its own.
+
+    Depths are the middles of `samples` equal parts: at the very ends every type would see them.
+    """
+    depths = [(i + 0.5) / samples for i in range(samples)]
+    return build_many(task, tokenizer, haystack_text(), length, depths, seed)
+
+
+@torch.no_grad()
+def run_trial(
+    model: Any,
+    tokenizer: Any,
+    type: str,
+    samples: Sequence[Sample],
+    length: int,
+    chunk_size: int,
+    on_tokens: Progress | None = None,
+) -> Trial:
+    """Read every haystack, ask its question, and count exact answers.
+
+    Args:
+        model: a model, patched to `type`.
+        tokenizer: the model's.
+        type: what the trial is called.
+        samples: haystacks of about `length` tokens.
+        length: what they are filed under.
+        chunk_size: tokens of a row fed at a time.
+        on_tokens: told how many tokens were just read.
+    """
+    started = time.perf_counter()
+    found: list[bool] = []
+    device_bytes = 0
+    rows = _rows_at_once(model, length)
+    for first in range(0, len(samples), rows):
+        batch = samples[first : first + rows]
+        ids = _equal_length([encode(tokenizer, sample.prompt) for sample in batch])
+        cache = _read(model, ids.to(model.device), chunk_size, on_tokens)
+        device_bytes = max(device_bytes, _device_bytes(cache) // len(batch))
+        answers = _answer(model, tokenizer, ids.to(model.device), cache, batch)
+        found += [sample.found(text) for sample, text in zip(batch, answers, strict=True)]
+    return Trial(
+        type=type,
+        length=length,
+        task=samples[0].family,
+        depths=tuple(sample.depth for sample in samples),
+        found=tuple(found),
+        seconds=time.perf_counter() - started,
+        device_kv_bytes=device_bytes,
+    )
+
+
+def _rows_at_once(model: Any, length: int) -> int:
+    """Haystacks whose keys and values, all kept, fit the room for a batch."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    a_token = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
+    return max(1, min(16, _BATCH_BYTES // (a_token * length)))
+
+
+def _equal_length(rows: list[list[int]]) -> Tensor:
+    """Rows (B, N) cut to the shortest, behind the first token: a little filler, never a needle."""
+    shortest = min(map(len, rows))
+    return torch.tensor([row[:1] + row[len(row) - shortest + 1 :] for row in rows])
+
+
+def _read(model: Any, ids: Tensor, chunk_size: int, on_tokens: Progress | None) -> Any:
+    """Feed all but what does not fill an execution block; `generate` feeds the rest."""
+    cache = empty_cache(model)
+    block, step = execution_block(model), feed_length(model, chunk_size)
+    end = (ids.shape[1] - 1) // block * block
+    for start in range(0, end, step):
+        part = ids[:, start : min(start + step, end)]
+        model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        if on_tokens is not None:
+            on_tokens(part.numel())
+    if on_tokens is not None:
+        on_tokens(ids[:, end:].numel())
+    return cache
+
+
+def _answer(
+    model: Any, tokenizer: Any, ids: Tensor, cache: Any, batch: Sequence[Sample]
+) -> list[str]:
+    """What the model says greedily after each row."""
+    output = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        past_key_values=cache,
+        max_new_tokens=max(sample.max_new_tokens for sample in batch),
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    texts: list[str] = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+    return texts
+
+
+def _device_bytes(cache: Any) -> int:
+    if isinstance(cache, MemoryCache):
+        return cache.stats().total.device_bytes
+    pairs = [(layer.keys, layer.values) for layer in cache.layers]
+    return sum(x.nbytes for pair in pairs for x in pair)
