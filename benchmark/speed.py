@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from typing import Any
 
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    # Read when torch is loaded: threads that spin while they wait distort every figure as soon as
+    # anything else runs on the machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
@@ -52,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=48, help="decoded tokens timed (default: 48)")
     parser.add_argument("--repeat", type=int, default=1, help="walks over the text (default: 1)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="cpu counts this process's own seconds, for a machine that is not quiet",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of weights and text")
     parser.add_argument("--json", metavar="FILE", help="write all figures")
     parser.add_argument("--plot", metavar="FILE.png", help="draw time against length")
@@ -105,7 +115,7 @@ def _plan(args: argparse.Namespace, chosen: Preset) -> Plan:
     for name, value in {"chunk": chunk, **counts}.items():
         if value is not None and value < 1:
             raise InfLLMError(f"--{name} {value} is out of range: it must be at least 1")
-    return Plan(lengths, chunk, args.steps, min(8, args.steps), args.repeat, args.seed)
+    return Plan(lengths, chunk, args.steps, min(8, args.steps), args.repeat, args.seed, args.clock)
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:

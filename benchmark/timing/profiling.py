@@ -14,7 +14,7 @@ from inf_llm.errors import InfLLMError
 _STEPS = 8
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def trace(subjects: Sequence[Subject], length: int, chunk: int, path: Path) -> str:
     """Writes a Chrome trace made behind `length` tokens.
 

@@ -91,7 +91,7 @@ def short(length: int) -> str:
 def environment(device: str) -> Row:
     """Where the figures come from."""
     packages = ("inf-llm", "torch", "transformers", "triton", "flash-attn")
-    found = {}
+    found: dict[str, str | None] = {}
     for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
@@ -101,6 +101,7 @@ def environment(device: str) -> Row:
     return {
         "hardware": _hardware(device),
         "threads": torch.get_num_threads(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "system": platform.system(),
         "versions": found,
         "command": " ".join(["python", *_own_arguments()]),

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from benchmark.timing.presets import Preset
 from inf_llm.errors import InfLLMError
@@ -71,7 +71,7 @@ class Subject:
 
     def fill(self, length: int) -> None:
         """Make a plain cache `length` tokens long with random keys and values."""
-        for layer in self.cache.layers:
+        for layer in _plain_layers(self.cache):
             shape = (*layer.keys.shape[:2], length - layer.keys.shape[2], layer.keys.shape[3])
             layer.keys = torch.cat((layer.keys, layer.keys.new_empty(shape).normal_()), 2)
             layer.values = torch.cat((layer.values, layer.values.new_empty(shape).normal_()), 2)
@@ -80,7 +80,7 @@ class Subject:
     def held(self) -> dict[str, int]:
         """Bytes of keys and values, and what was loaded so far."""
         if not isinstance(self.cache, MemoryCache):
-            nbytes = sum(x.keys.nbytes + x.values.nbytes for x in self.cache.layers)
+            nbytes = sum(x.keys.nbytes + x.values.nbytes for x in _plain_layers(self.cache))
             return {"device_kv_bytes": nbytes, "host_kv_bytes": 0}
         total = self.cache.stats().total
         counts = ("index_bytes", "blocks", "hits", "misses", "loads", "evictions")
@@ -89,6 +89,10 @@ class Subject:
             "host_kv_bytes": total.host_bytes,
             **{name: getattr(total, name) for name in counts},
         }
+
+
+def _plain_layers(cache: DynamicCache) -> list[Any]:
+    return [layer for layer in cache.layers if isinstance(layer, DynamicLayer)]
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
 from benchmark.timing.subjects import Subject
 
@@ -30,6 +31,8 @@ class Plan:
         burst: tokens decoded before the next type's turn; one more before them is not timed.
         repeat: how often the whole walk is done.
         seed: of the text.
+        clock: "wall", or "cpu" for the time this process computed on all cores together, which
+            other work on the machine disturbs less; it means little where a GPU computes.
     """
 
     lengths: tuple[int, ...]
@@ -38,6 +41,7 @@ class Plan:
     burst: int = 8
     repeat: int = 1
     seed: int = 0
+    clock: str = "wall"
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """First and last token of every chunk; every length is the end of one."""
@@ -71,7 +75,7 @@ class Samples:
 Measured = dict[tuple[str, int], Samples]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def walk(subjects: Sequence[Subject], plan: Plan, note: Note) -> Measured:
     """Measure all subjects at all lengths they reach."""
     measured: Measured = {
@@ -121,7 +125,7 @@ class _Pass:
             for subject in _rotated(self.subjects, turn):
                 if last <= self._reads_until(subject):
                     tokens = self.text[:, first:last]
-                    seconds = timed(self.text.device, lambda s=subject, t=tokens: s.feed(t))
+                    seconds = self._timed(subject, tokens)
                     self.read[subject.name].append((first, last, seconds))
             if last in self.plan.lengths:
                 self._at(last)
@@ -162,26 +166,25 @@ class _Pass:
                 own, samples = branches[subject.name], self.measured[subject.name, length]
                 for step in range(self.plan.burst + 1):
                     token = self.text[:, at + step : at + step + 1]
-                    seconds = timed(
-                        self.text.device, lambda s=subject, t=token, c=own: s.feed(t, c)
-                    )
+                    seconds = self._timed(subject, token, own)
                     if step:
                         samples.decode.append(seconds)
             at += self.plan.burst + 1
+
+    def _timed(self, subject: Subject, tokens: Tensor, cache: DynamicCache | None = None) -> float:
+        """Seconds that a subject takes to read tokens, the device's work included."""
+        clock = time.process_time if self.plan.clock == "cpu" else time.perf_counter
+        cuda = tokens.device.type == "cuda"
+        if cuda:
+            torch.cuda.synchronize(tokens.device)
+        start = clock()
+        subject.feed(tokens, cache)
+        if cuda:
+            torch.cuda.synchronize(tokens.device)
+        return clock() - start
 
 
 def _rotated(subjects: Sequence[Subject], turn: int) -> Iterator[Subject]:
     """All of them, another one first every time."""
     count = len(subjects)
     return (subjects[(turn + i) % count] for i in range(count))
-
-
-def timed(device: torch.device, action: Callable[[], None]) -> float:
-    """Seconds that `action` takes, the device's work included."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
