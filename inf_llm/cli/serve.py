@@ -1,0 +1,89 @@
+"""`inf-llm serve`: an OpenAI-compatible server with a chat page."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Optional
+
+import typer
+
+from inf_llm.cli.failures import UNEXPECTED, reported, say
+from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration, load_quietly, size
+from inf_llm.errors import ConfigError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
+
+
+@reported
+def serve(
+    config: Config,
+    model: Model = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free.")] = 8000,
+    memory_budget: Annotated[
+        str,
+        typer.Option("--memory-budget", help="For texts kept between requests: 8GiB, 500MB."),
+    ] = "8GiB",
+    api_key: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--api-key", envvar="INF_LLM_API_KEY", help="What clients must show."),
+    ] = None,
+    max_request_bytes: Annotated[
+        str, typer.Option("--max-request-bytes", help="Largest request: 16MiB.")
+    ] = "16MiB",
+    model_name: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--model-name", help="Name that clients ask for. Default: end of the path."),
+    ] = None,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", "-n", min=1, help="Where a request does not say.")
+    ] = 512,
+    max_queue: Annotated[int, typer.Option("--max-queue", min=1, help="Requests waiting.")] = 256,
+    grace: Annotated[
+        float, typer.Option("--grace", min=1, help="Seconds to finish in when asked to stop.")
+    ] = 30.0,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Serve a model to OpenAI clients, and a chat page at /.
+
+    Texts that were read stay in memory: the next question about them is answered at once.
+    """
+    chosen = configuration(config, model, overrides)
+    budget = parse_bytes("--memory-budget", memory_budget)
+    largest = parse_bytes("--max-request-bytes", max_request_bytes)
+    if api_key is not None and not api_key.strip():
+        raise ConfigError("--api-key is empty: give a key, or leave it out")
+    from inf_llm.serve.start import ServeOptions, build, require_uvicorn
+    from inf_llm.serve.start import serve as serve_until_told
+
+    require_uvicorn()
+    options = ServeOptions(
+        host, port, budget, api_key, largest, model_name, max_new_tokens, max_queue, grace
+    )
+    loaded, tokenizer = load_quietly(chosen)
+    application = build(loaded, tokenizer, chosen, options)
+
+    def on_ready(address: str) -> None:
+        say(f"serving {application.limits.model} at {address}, texts kept in {size(budget)}")
+        if not application.limits.local and api_key is None:
+            say("other computers can reach this address, and no --api-key protects it")
+
+    in_time = serve_until_told(application, options, on_ready)
+    say("stopped" if in_time else "stopped before everything had ended")
+    if not in_time:
+        raise typer.Exit(UNEXPECTED)
+
+
+def parse_bytes(name: str, text: str) -> int:
+    """A size: 8GiB, 500MB, 1000000.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
+    factor = {**_UNITS, **_BINARY}[found[2] or ""] if found else 0
+    if not found or float(found[1]) * factor < 1:
+        raise ConfigError(f"{name} = {text!r} is not a size: write 8GiB, 500MB or 1000000")
+    return int(float(found[1]) * factor)

@@ -1,0 +1,201 @@
+"""One request for the model: its job, what it tells, and the forms that OpenAI gave the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from inf_llm.serve.documents import Document
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.http import Request, comment, event
+from inf_llm.serve.jobs import Delta, Reading, Told
+from inf_llm.serve.metrics import Metrics
+from inf_llm.serve.params import Question
+from inf_llm.serve.worker import Job, Worker
+
+DONE = b"data: [DONE]\n\n"
+
+
+class Exchange:
+    """A job of the worker, and what it tells, for the event loop.
+
+    The job is cancelled when the client goes away.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        worker: Worker,
+        metrics: Metrics,
+        work: Callable[[Job], Any],
+    ) -> None:
+        self._request, self._metrics = request, metrics
+        self._events: asyncio.Queue[Any] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def tell(happened: Any) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._events.put_nowait, happened)
+
+        job = Job(request.client, work, tell)
+        worker.submit(job)
+        request.at_end(job.cancel)
+
+    async def first(self) -> Any:
+        """What is told first; an error may still become the status of the answer.
+
+        Raises:
+            ApiError: the job failed.
+        """
+        return self._checked(await self._events.get())
+
+    async def rest(self) -> AsyncIterator[Any]:
+        """What is told after it, to the end."""
+        while True:
+            yield self._checked(await self._events.get())
+
+    async def result(self) -> Any:
+        """What the job comes to."""
+        while isinstance(told := await self.first(), Reading | Delta):
+            pass
+        return told
+
+    def _checked(self, told: Any) -> Any:
+        if isinstance(told, ApiError):
+            if told.code == "cancelled":
+                self._metrics.count("cancelled_total")
+            raise told
+        if isinstance(told, Told):
+            self._count(told)
+        return told
+
+    def _count(self, told: Told) -> None:
+        seconds = time.perf_counter() - self._request.started
+        self._metrics.count("prompt_tokens_total", told.prompt_tokens)
+        self._metrics.count("cached_tokens_total", told.cached_tokens)
+        self._metrics.count("generated_tokens_total", told.new_tokens)
+        self._metrics.took("first_token_seconds", told.first_token)
+        self._metrics.took("request_seconds", seconds)
+
+
+class Form(ABC):
+    """How an answer looks in JSON."""
+
+    prefix: str
+    kind: str
+    chunk_kind: str
+
+    def __init__(self, model: str) -> None:
+        self._head = {
+            "id": f"{self.prefix}-{secrets.token_hex(12)}",
+            "created": int(time.time()),
+            "model": model,
+        }
+
+    @abstractmethod
+    def choice(self, text: str, reason: str) -> dict[str, Any]:
+        """The whole answer."""
+
+    @abstractmethod
+    def part(self, text: str | None, reason: str | None, first: bool) -> dict[str, Any]:
+        """A piece of it; without text, its end."""
+
+    def whole(self, told: Told) -> dict[str, Any]:
+        """The body of an answer that is not streamed."""
+        choice = self.choice(told.text, told.reason)
+        body = {**self._head, "object": self.kind, "choices": [choice], "usage": usage(told)}
+        return body if told.passages is None else {**body, "recalled": told.passages}
+
+    def chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
+        """One event of a stream."""
+        return event({**self._head, "object": self.chunk_kind, "choices": choices, **more})
+
+
+class ChatForm(Form):
+    """Of /v1/chat/completions."""
+
+    prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
+    def choice(self, text: str, reason: str) -> dict[str, Any]:
+        """See `Form`."""
+        message = {"role": "assistant", "content": text, "refusal": None}
+        return {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+
+    def part(self, text: str | None, reason: str | None, first: bool) -> dict[str, Any]:
+        """See `Form`."""
+        delta = {"role": "assistant"} if first else {}
+        if text is not None:
+            delta["content"] = text
+        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+
+class TextForm(Form):
+    """Of /v1/completions."""
+
+    prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
+
+    def choice(self, text: str, reason: str) -> dict[str, Any]:
+        """See `Form`."""
+        return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+
+    def part(self, text: str | None, reason: str | None, first: bool) -> dict[str, Any]:
+        """See `Form`."""
+        return {"index": 0, "text": text or "", "logprobs": None, "finish_reason": reason}
+
+
+def usage(told: Told) -> dict[str, Any]:
+    """The counts."""
+    return {
+        "prompt_tokens": told.prompt_tokens,
+        "completion_tokens": told.new_tokens,
+        "total_tokens": told.prompt_tokens + told.new_tokens,
+        "prompt_tokens_details": {"cached_tokens": told.cached_tokens},
+    }
+
+
+async def stream_answer(
+    exchange: Exchange, first: Any, form: Form, question: Question
+) -> AsyncIterator[bytes]:
+    """The events of a streamed answer; what is read before it begins is told in comments."""
+    empty = {"usage": None} if question.include_usage else {}
+    yield form.chunk([form.part("", None, True)], **empty)
+    told = first
+    try:
+        following = exchange.rest()
+        while not isinstance(told, Told):
+            if isinstance(told, Delta):
+                yield form.chunk([form.part(told.text, None, False)], **empty)
+            elif isinstance(told, Reading):
+                yield comment(f"reading {told.done} {told.total}")
+            told = await anext(following)
+    except ApiError as error:
+        yield event(error.body())
+        return
+    recalled = {} if told.passages is None else {"recalled": told.passages}
+    yield form.chunk([form.part(None, told.reason, False)], **recalled, **empty)
+    if question.include_usage:
+        yield form.chunk([], usage=usage(told))
+    yield DONE
+
+
+async def stream_reading(
+    exchange: Exchange, first: Any, add: Callable[[Document], None]
+) -> AsyncIterator[bytes]:
+    """The events while a document is read: progress, then the document."""
+    told = first
+    try:
+        following = exchange.rest()
+        while not isinstance(told, Document):
+            if isinstance(told, Reading):
+                yield event({"object": "document.progress", "read": told.done, "of": told.total})
+            told = await anext(following)
+    except ApiError as error:
+        yield event(error.body())
+        return
+    add(told)
+    yield event(told.described())
+    yield DONE

@@ -1,0 +1,55 @@
+"""What a client did wrong, or the server cannot do, in the form that OpenAI clients understand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ApiError(Exception):
+    """An error for the client.
+
+    Args:
+        status: of the HTTP response.
+        message: the value, the rule, and what is accepted.
+        code: a word for programs.
+        param: the parameter it is about.
+    """
+
+    def __init__(
+        self, status: int, message: str, code: str | None = None, param: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+
+    def body(self) -> dict[str, Any]:
+        """What is sent."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": _TYPES.get(self.status, "invalid_request_error"),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    503: "server_error",
+}
+
+
+def bad_value(param: str, message: str) -> ApiError:
+    """A parameter has a value that is not accepted."""
+    return ApiError(400, message, "invalid_value", param)
+
+
+def unsupported(param: str, message: str) -> ApiError:
+    """A parameter asks for what this server does not do."""
+    return ApiError(400, message, "unsupported_parameter", param)

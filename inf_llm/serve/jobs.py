@@ -1,0 +1,195 @@
+"""What the worker does: read a document, answer a prompt."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import StoppingCriteriaList
+
+from inf_llm.config import RunConfig
+from inf_llm.generation import Session
+from inf_llm.hf.trace import trace
+from inf_llm.serve.documents import Document
+from inf_llm.serve.params import Question, Sampling
+from inf_llm.serve.pool import MemoryPool
+from inf_llm.serve.prompts import Prompt, Prompts, cut
+from inf_llm.serve.text import AnswerText
+from inf_llm.serve.worker import Job
+from inf_llm.settings import InfLLMSettings
+
+MOST_PASSAGES = 12
+"""Passages told of an answer."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """So many tokens of a prompt are read."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """More of an answer."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """An answer is complete.
+
+    Attributes:
+        text: all of it.
+        reason: "stop", or "length" where it was cut.
+        prompt_tokens, cached_tokens, new_tokens: counts; cached ones were in memory already.
+        first_token: seconds from the start of the job to the first token.
+        passages: what was recalled, as the API tells it; None where nobody asked.
+    """
+
+    text: str
+    reason: str
+    prompt_tokens: int
+    cached_tokens: int
+    new_tokens: int
+    first_token: float
+    passages: list[dict[str, Any]] | None = None
+
+
+@dataclass
+class Engine:
+    """A model and what is needed to serve it. Its methods are for the worker's thread.
+
+    Attributes:
+        model: patched or not.
+        tokenizer: the model's.
+        config: of the run.
+        pool: memories kept between requests.
+        prompts: lays out prompts.
+        answer_tokens: longest answer where a request does not say.
+    """
+
+    model: Any
+    tokenizer: Any
+    config: RunConfig
+    pool: MemoryPool
+    prompts: Prompts
+    answer_tokens: int = 512
+    recalls: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.recalls = isinstance(self.config.attention, InfLLMSettings)
+
+    def read(self, document: Document, job: Job) -> Document:
+        """Read a document, so that questions about it find it in memory."""
+        prompt = self.prompts.of_document(document)
+        prompt = cut(prompt, self.config.max_len - 1, self.config.truncation)
+        self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
+        document.tokens = len(prompt.ids) - 1
+        return document
+
+    def answer(self, question: Question, document: Document | None, job: Job) -> Told:
+        """Answer a prompt, telling the text as it comes."""
+        started = time.perf_counter()
+        prompt = self.prompts.of_question(question, document)
+        sampling = question.sampling
+        room = self.config.max_len - (sampling.max_tokens or 1)
+        prompt = cut(prompt, room, self.config.truncation)
+        longest = sampling.max_tokens or min(
+            self.answer_tokens, self.config.max_len - len(prompt.ids)
+        )
+        session, cached = self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
+        text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
+        watch = trace(self.model, prompts=False) if question.recall and self.recalls else None
+        with torch.random.fork_rng(enabled=sampling.seed is not None), watch or _nothing():
+            self._generate(session, sampling, longest, text, job)
+        job.check()
+        text.end()
+        return Told(
+            text.text,
+            "stop" if text.stopped or text.ended_by_itself else "length",
+            len(prompt.ids),
+            cached,
+            text.tokens,
+            (text.first or time.perf_counter()) - started,
+            None if not question.recall else self._passages(watch, prompt, document),
+        )
+
+    def _generate(
+        self, session: Session, sampling: Sampling, longest: int, text: AnswerText, job: Job
+    ) -> None:
+        def enough(ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
+            over = text.stopped or job.cancelled.is_set()
+            return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)
+
+        options: dict[str, Any] = {}
+        if sampling.temperature:
+            options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+            options["top_k"] = sampling.top_k or 0
+        if sampling.seed is not None:
+            torch.manual_seed(sampling.seed)
+        answer = session.ask(
+            max_new_tokens=longest,
+            streamer=text,
+            stopping_criteria=StoppingCriteriaList([enough]),
+            **options,
+        )
+        text.ended_by_itself = answer.token_ids[-1] in self._ends()
+
+    def _ends(self) -> set[int]:
+        """Tokens that end an answer."""
+        ends = self.model.generation_config.eos_token_id
+        return set(ends) if isinstance(ends, list) else {ends}
+
+    def _passages(
+        self, watch: trace | None, prompt: Prompt, document: Document | None
+    ) -> list[dict[str, Any]]:
+        """What was recalled for the answer, the most recalled first."""
+        if watch is None:
+            return []
+        told = []
+        for passage in watch.passages()[:MOST_PASSAGES]:
+            ids = prompt.ids[passage.start : passage.end]
+            place = prompt.place(passage.start, passage.end)
+            told.append(
+                {
+                    "start": passage.start,
+                    "end": passage.end,
+                    "score": round(passage.score, 4),
+                    "recalls": passage.count,
+                    "layers": list(passage.layers),
+                    "text": prompt.text[slice(*place)] if place else self.tokenizer.decode(ids),
+                    "characters": _in_document(place, prompt, document),
+                }
+            )
+        return told
+
+
+def _in_document(
+    place: tuple[int, int] | None, prompt: Prompt, document: Document | None
+) -> list[int] | None:
+    """Characters of the document that a place in the prompt covers; None where it is outside."""
+    if place is None or prompt.document is None or document is None:
+        return None
+    start, end = (max(prompt.document[0], min(at, prompt.document[1])) for at in place)
+    shift = document.lead - prompt.document[0]
+    return [start + shift, end + shift] if start < end else None
+
+
+def _watched(job: Job) -> Callable[[int, int], None]:
+    def on_progress(done: int, total: int) -> None:
+        job.check()
+        job.emit(Reading(done, total))
+
+    return on_progress
+
+
+@contextlib.contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,94 @@
+"""Generated tokens to text, piece by piece: whole characters only, and never past a stop text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+_REPLACEMENT = "\ufffd"  # what half a character decodes to
+
+
+class AnswerText:
+    """A streamer for `generate` that says text as soon as it is certain.
+
+    Args:
+        tokenizer: the model's.
+        stops: texts at which the answer ends; they are not part of it.
+        say: called with each new piece.
+
+    Attributes:
+        text: what was said so far.
+        tokens: tokens put so far.
+        stopped: whether a stop text was met, so that no more tokens are wanted.
+        ended_by_itself: whether the model ended its answer; set by whoever knows.
+        first: when the first token came, by `time.perf_counter`.
+    """
+
+    def __init__(self, tokenizer: Any, stops: tuple[str, ...], say: Callable[[str], None]) -> None:
+        self.text = ""
+        self.tokens = 0
+        self.stopped = False
+        self.ended_by_itself = False
+        self.first: float | None = None
+        self._tokenizer, self._stops, self._say = tokenizer, stops, say
+        self._ids: list[int] = []
+        self._from = 0  # tokens before this one are decoded for good
+        self._next = 0  # tokens from here on have not been said
+        self._held = ""  # decoded, but may become a stop text
+
+    def put(self, value: Any) -> None:
+        """More tokens, as `generate` gives them."""
+        if self.first is None:
+            self.first = time.perf_counter()
+        new = value.flatten().tolist()
+        self.tokens += len(new)
+        self._ids += new
+        self._decode(final=False)
+
+    def end(self) -> None:
+        """No more tokens come; may be called twice."""
+        self._decode(final=True)
+        if not self.stopped and self._held:
+            self._tell(self._held)
+            self._held = ""
+
+    def _decode(self, final: bool) -> None:
+        """Decode the newest tokens next to those before, for a token's text may depend on them."""
+        before = self._text(self._from, self._next)
+        after = self._text(self._from, len(self._ids))
+        if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not final):
+            return
+        self._from, self._next = self._next, len(self._ids)
+        self._hear(after[len(before) :])
+
+    def _text(self, first: int, last: int) -> str:
+        return str(self._tokenizer.decode(self._ids[first:last], skip_special_tokens=True))
+
+    def _hear(self, piece: str) -> None:
+        """Say what cannot be part of a stop text any more."""
+        if self.stopped:
+            return
+        self._held += piece
+        ends = [self._held.find(stop) for stop in self._stops if stop in self._held]
+        if ends:
+            self.stopped = True
+            self._held = self._held[: min(ends)]
+            certain = len(self._held)
+        else:
+            certain = len(self._held) - self._open()
+        self._tell(self._held[:certain])
+        self._held = self._held[certain:]
+
+    def _open(self) -> int:
+        """Length of the longest end of what is held that a stop text begins with."""
+        longest = max((len(stop) for stop in self._stops), default=1)
+        for length in range(min(longest - 1, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-length:]) for stop in self._stops):
+                return length
+        return 0
+
+    def _tell(self, piece: str) -> None:
+        if piece:
+            self.text += piece
+            self._say(piece)

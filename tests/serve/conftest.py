@@ -1,0 +1,103 @@
+"""A server of a tiny random model in its own process, as users start it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
+pytest.importorskip("openai", reason="needs the official client, of the extra 'dev'")
+
+import openai
+
+from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
+
+READY_SECONDS = 120
+
+
+@dataclass
+class Server:
+    """A running `inf-llm serve`."""
+
+    process: subprocess.Popen[str]
+    address: str
+    model: str
+    lines: list[str] = field(default_factory=list)
+
+    def client(self, key: str = "any", **more: Any) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.address}/v1", api_key=key, max_retries=0, **more)
+
+    def resident_bytes(self) -> int:
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def stop(self, with_signal: int = signal.SIGTERM, seconds: float = 60) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(with_signal)
+        return self.process.wait(seconds)
+
+
+def start(config: Path | str, *options: str) -> Server:
+    """Start a server on a free port, and wait until it says where it is."""
+    command = [sys.executable, "-c", "from inf_llm.cli import main; main()", "serve"]
+    process = subprocess.Popen(
+        [*command, "--config", str(config), "--port", "0", *options],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    for line in process.stderr:
+        lines.append(line)
+        found = re.search(r"serving (\S+) at (http://\S+?),", line)
+        if found:
+            server = Server(process, found[2], found[1], lines)
+            threading.Thread(target=lambda: lines.extend(process.stderr), daemon=True).start()
+            return server
+    raise AssertionError(f"the server did not start: {''.join(lines)}")
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration of the tiny model, in a folder with it."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny-model"
+    tiny_model().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    rows = "".join(f"  {key}: {value}\n" for key, value in SETTINGS.items())
+    file = folder.parent / "tiny.yaml"
+    file.write_text(f"model:\n  type: inf-llm\n  path: {folder}\n{rows}chunk_size: 256\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def server(tiny_config: Path) -> Iterator[Server]:
+    running = start(tiny_config, "--max-new-tokens", "16", "--max-request-bytes", "3MB")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def started(tiny_config: Path) -> Iterator[Callable[..., Server]]:
+    """Start servers that end with the test."""
+    all_started: list[Server] = []
+
+    def begin(*options: str, config: Path | str = tiny_config) -> Server:
+        all_started.append(start(config, *options))
+        return all_started[-1]
+
+    yield begin
+    for running in all_started:
+        running.process.kill()
+        running.process.wait(30)

@@ -1,0 +1,108 @@
+"""The process: keys, budgets, signals, and a long day."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from tests.serve.conftest import Server
+from tests.serve.test_openai import STORY, ask, metric, until
+
+Start = Callable[..., Server]
+BUDGET = 6_000_000
+
+
+def test_a_key_is_asked_for(started: Start) -> None:
+    server = started("--api-key", "right")
+    with pytest.raises(openai.AuthenticationError):
+        server.client("wrong").models.list()
+    with pytest.raises(openai.AuthenticationError):
+        ask(server, "hello")
+    assert httpx.get(f"{server.address}/metrics").status_code == 401
+    assert httpx.get(f"{server.address}/health").status_code == 200
+    assert httpx.get(server.address).status_code == 200
+    assert server.client("right").models.list().data
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_a_running_answer_finish(started: Start, number: int) -> None:
+    server = started("--grace", "60")
+    stream = ask(server, "Go on", max_tokens=150, stream=True)
+    chunks = iter(stream)
+    next(chunks)
+    server.process.send_signal(number)
+    rest = list(chunks)
+    assert rest[-1].choices[0].finish_reason in ("length", "stop")
+    assert server.stop() == 0
+    assert any("stopped" in line for line in server.lines)
+
+
+def test_a_signal_cancels_what_takes_too_long(started: Start) -> None:
+    server = started("--grace", "1")
+    stream = iter(ask(server, "Go on", max_tokens=1_000_000, stream=True))
+    next(stream)
+    before = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - before < 30
+    with pytest.raises((openai.APIError, httpx.HTTPError)):
+        list(stream)
+
+
+def test_a_port_that_is_taken_is_said(started: Start, tiny_config: Path) -> None:
+    server = started()
+    port = server.address.rpartition(":")[2]
+    command = [sys.executable, "-c", "from inf_llm.cli import main; main()", "serve"]
+    run = subprocess.run(
+        [*command, "--config", str(tiny_config), "--port", port], capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert "choose others with --host and --port" in run.stderr
+
+
+def _soak(server: Server, requests: int) -> None:
+    """Requests of all sorts; memory must stop growing, and stay within the budget."""
+
+    def one(number: int) -> None:
+        kind = number % 5
+        if kind == 4:
+            with pytest.raises(openai.BadRequestError):
+                ask(server, "hello", n=3)
+        elif kind == 3:
+            stream = ask(server, f"{number} " * 200, max_tokens=500, stream=True)
+            next(iter(stream))
+            stream.close()
+        else:
+            text = f"{number if kind else 0} " + STORY
+            assert ask(server, text, max_tokens=3).usage.completion_tokens <= 3
+
+    def run(first: int, last: int) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(one, range(first, last)))
+        until(lambda: metric(server, "jobs_running") + metric(server, "jobs_waiting") == 0, 120)
+
+    warm = requests // 4
+    run(0, warm)
+    before = server.resident_bytes()
+    run(warm, requests)
+    assert metric(server, "memory_bytes") <= BUDGET
+    assert metric(server, "memories_evicted") > 0
+    assert server.resident_bytes() < before + 64_000_000
+    assert ask(server, "Still there?").choices
+
+
+def test_a_short_day(started: Start) -> None:
+    _soak(started("--memory-budget", str(BUDGET)), 60)
+
+
+@pytest.mark.slow
+def test_a_long_day(started: Start) -> None:
+    _soak(started("--memory-budget", str(BUDGET)), 500)
