@@ -77,8 +77,10 @@ def replay(
     rule = Rule(Scoring(q.shape[-1] ** -0.5, kernel=chosen.kernel))
     recalls = _record_recalls(layer) if isinstance(layer, InfLLMAttention) else None
     outputs = [
-        layer.attend(*part, rule)
-        for part in zip(*(x.split(list(feeds), 2) for x in (q, k, v)), strict=True)
+        layer.attend(q_part, k_part, v_part, rule)
+        for q_part, k_part, v_part in zip(
+            *(x.split(list(feeds), 2) for x in (q, k, v)), strict=True
+        )
     ]
     return Replay(torch.cat(outputs, 2), recalls, layer)
 
