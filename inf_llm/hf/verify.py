@@ -36,7 +36,10 @@ def verify(model: PreTrainedModel, makers: dict[int, MakeAttention], wanted: Ten
         cache = adopt(DynamicCache(config=model.config.get_text_config(decoder=True)), makers)
         parts = ids.split([_FIRST_FEED, _TOKENS - _FIRST_FEED], 1)
         outputs = [model(input_ids=part, past_key_values=cache)[0] for part in parts]
-        return torch.cat(outputs, 1) if outputs[0].dim() == 3 else outputs[-1]
+        per_token = all(
+            out.shape[1] == part.shape[1] for out, part in zip(outputs, parts, strict=True)
+        )
+        return torch.cat(outputs, 1) if per_token else outputs[-1]  # a classifier's says it all
 
     try:
         got = _run(model, in_two_parts)

@@ -1,0 +1,203 @@
+"""Patching and unpatching: what may be patched, what may be fed, and what stays as it was."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+import inf_llm
+from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
+from tests.hf.families import sharpen
+from tests.hf.tiny import (
+    LONG,
+    SHORT,
+    feed,
+    generate,
+    greedy_by_hand,
+    left_padded,
+    tiny,
+    tiny_patched,
+    tokens,
+)
+from tests.hf.zoo import BASE
+
+HEADS = [
+    "LlamaModel",
+    "LlamaForSequenceClassification",
+    "LlamaForQuestionAnswering",
+    "LlamaForTokenClassification",
+]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("kind", ["origin", "infinite-lm", "stream-lm", "inf-llm"])
+def test_unpatching_leaves_no_trace(kind: str, attention: str) -> None:
+    model = tiny()
+    model.set_attn_implementation(attention)
+    ids, attributes, weights = tokens(90), set(model.__dict__), list(model.state_dict())
+    with torch.no_grad():
+        before = model(ids).logits
+    settings = {} if kind == "origin" else {"n_local": 32, "n_init": 4}
+    settings |= LONG if kind == "inf-llm" else {}
+    for _ in range(2):
+        assert inf_llm.patch(model, type=kind, **settings) is model
+        assert list(model.state_dict()) == weights
+        generate(model, ids)
+        assert inf_llm.unpatch(model) is model
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, before)
+    assert set(model.__dict__) == attributes
+    assert model.config._attn_implementation == attention
+    hooks = [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]
+    assert not hooks
+
+
+def test_patching_twice_and_unpatching_nothing_is_refused() -> None:
+    model = tiny_patched()
+    with pytest.raises(UnsupportedModelError, match="is patched already: call inf_llm"):
+        inf_llm.patch(model, type="stream-lm")
+    inf_llm.unpatch(model)
+    with pytest.raises(UnsupportedModelError, match="this LlamaForCausalLM is not patched"):
+        inf_llm.unpatch(model)
+    with pytest.raises(UnsupportedModelError, match="has no memory"):
+        inf_llm.new_cache(model)
+
+
+BAD_MASKS = {
+    "right-padding": (torch.tensor([[1] * 20, [1] * 15 + [0] * 5]), "pad on the left"),
+    "hole": (torch.tensor([[1] * 20, [0] * 5 + [1] * 5 + [0] * 5 + [1] * 5]), "hole in the mask"),
+    "4-D": (torch.ones(2, 1, 20, 20, dtype=torch.bool), "mask of 4 dimensions"),
+    "too-long": (torch.tensor([[0] * 5 + [1] * 25, [1] * 30]), "covers 30 tokens.*20 are new"),
+    "too-short": (torch.tensor([[0] * 5 + [1] * 10, [1] * 15]), "covers 15 tokens.*20 are new"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MASKS)
+@pytest.mark.parametrize("use_cache", [True, False], ids=["cache", "no-cache"])
+def test_a_mask_that_cannot_be_followed_is_refused(name: str, use_cache: bool) -> None:
+    mask, message = BAD_MASKS[name]
+    with pytest.raises(UnsupportedInputError, match=message):
+        tiny_patched()(tokens(20, rows=2), attention_mask=mask, use_cache=use_cache)
+
+
+def test_padding_inside_a_text_and_another_batch_size_are_refused() -> None:
+    model = tiny_patched()
+    cache = inf_llm.new_cache(model)
+    feed(model, tokens(20, rows=2), cache)
+    with pytest.raises(UnsupportedInputError, match="batch of 3 rows does not fit a memory of 2"):
+        feed(model, tokens(5, rows=3), cache)
+    mask = torch.ones(2, 25)
+    mask[0, :22] = 0
+    with pytest.raises(UnsupportedInputError, match="pad on the left"):
+        feed(model, tokens(5, rows=2), cache, mask)
+
+
+@pytest.mark.parametrize("use_cache", [True, False], ids=["cache", "no-cache"])
+def test_positions_other_than_the_memorys_own_are_refused(use_cache: bool) -> None:
+    model, ids = tiny_patched(), tokens(10)
+    packed = torch.tensor([[0, 1, 2, 3, 4, 0, 1, 2, 3, 4]])
+    for wrong in (packed, torch.arange(10)[None] * 2, torch.arange(10)[None] + 3):
+        with pytest.raises(UnsupportedInputError, match=r"position_ids \[.*counts on from 0"):
+            model(ids, position_ids=wrong, use_cache=use_cache)
+    model(ids, position_ids=torch.arange(10)[None], use_cache=use_cache)
+
+
+def test_positions_go_on_where_the_cache_ends_and_may_count_padding_or_not() -> None:
+    model = tiny_patched()
+    ids, mask = left_padded(tokens(10), tokens(6, seed=1))
+    counted = torch.arange(10).expand(2, 10)
+    for first in (counted, (mask.cumsum(1) - 1).clamp(min=0), None):
+        cache = inf_llm.new_cache(model)
+        model(ids, attention_mask=mask, position_ids=first, past_key_values=cache)
+        more = torch.cat((mask, mask.new_ones(2, 1)), 1)
+        following = None if first is None else first[:, -1:] + 1
+        step = {"attention_mask": more, "past_key_values": cache}
+        with pytest.raises(UnsupportedInputError, match="with 10 tokens seen before"):
+            model(ids[:, :1], position_ids=torch.zeros(2, 1, dtype=torch.long), **step)
+        model(ids[:, :1], position_ids=following, **step)
+
+
+def test_gradients_are_refused_when_asked_for_and_not_before() -> None:
+    model = tiny_patched()
+    logits = model(tokens(50)).logits
+    assert logits.requires_grad
+    with pytest.raises(UnsupportedInputError, match=r"unpatch.* before training"):
+        logits.sum().backward()
+
+
+def test_threads_do_not_mix() -> None:
+    model = tiny_patched()
+    texts = [tokens(200, seed=seed) for seed in range(4)]
+    wanted = [generate(model, text) for text in texts]
+    got: list[Any] = [None] * 4
+
+    def work(number: int) -> None:
+        got[number] = generate(model, texts[number])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(torch.equal(a, b) for a, b in zip(got, wanted, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_other_number_formats(dtype: torch.dtype) -> None:
+    model = tiny().to(dtype)
+    with torch.no_grad():
+        wanted = model(tokens(100)).logits
+        inf_llm.patch(model, type="inf-llm", **SHORT)
+        got = model(tokens(100)).logits
+    assert got.dtype == dtype
+    limit = {torch.bfloat16: 0.1, torch.float16: 0.02, torch.float64: 1e-5}[dtype]
+    assert float((got - wanted).abs().max()) < limit * float(wanted.abs().max())
+    inf_llm.unpatch(model)
+    inf_llm.patch(model, type="inf-llm", **LONG)
+    text = tokens(200)
+    assert torch.equal(generate(model, text), greedy_by_hand(model, text))
+
+
+ON_DISK = {f"model.layers.{layer}": "disk" if layer % 2 else "cpu" for layer in range(4)}
+ON_DISK |= {"model.embed_tokens": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu"}
+ON_DISK |= {"lm_head": "cpu"}
+
+
+@pytest.mark.parametrize("device_map", ["auto", ON_DISK], ids=["auto", "some-layers-on-disk"])
+def test_a_model_placed_by_accelerate(tmp_path: Path, device_map: Any) -> None:
+    model, ids = tiny(), tokens(120)
+    model.save_pretrained(tmp_path / "model")
+    placed = AutoModelForCausalLM.from_pretrained(
+        tmp_path / "model", device_map=device_map, offload_folder=tmp_path / "offload"
+    )
+    assert device_map == "auto" or placed.hf_device_map == device_map
+    for each in (model, placed):
+        inf_llm.patch(each, type="inf-llm", **LONG)
+    assert torch.equal(generate(placed, ids), generate(model, ids))
+    assert "_inf_llm" not in str(placed.state_dict().keys())
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_models_with_another_head_or_none(head: str) -> None:
+    torch.manual_seed(0)
+    model = getattr(transformers, head)(LlamaConfig(**BASE)).eval()
+    sharpen(model)
+    ids, mask = left_padded(tokens(100), tokens(70, seed=1))
+    short = {"input_ids": ids, "attention_mask": mask}
+    with torch.no_grad():
+        wanted = model(**short)[0]
+        inf_llm.patch(model, type="inf-llm", **SHORT)
+        got = model(**short)[0]
+        inf_llm.unpatch(model)
+        inf_llm.patch(model, type="inf-llm", **LONG)
+        changed = model(**short)[0]
+    size = float(wanted.abs().max())
+    seen = mask.bool() if wanted.shape[:2] == mask.shape else slice(None)
+    assert float((got - wanted)[seen].abs().max()) < 1e-5 * size
+    assert float((changed - wanted)[seen].abs().max()) > 1e-2 * size
