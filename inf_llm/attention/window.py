@@ -29,8 +29,8 @@ class WindowAttention(LayerAttention):
     def __init__(self, rope: Rope, n_local: int | None) -> None:
         super().__init__(rope, _BLOCK if n_local is None else min(_BLOCK, max(64, n_local)))
         self.n_local = n_local
-        held = 0 if n_local is None else n_local + self.block
-        self.recent = Recent(held + held // 4)
+        held = None if n_local is None else n_local + self.block
+        self.recent = Recent(None if held is None else held + held // 4)
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         near_k = self.rope.rotate(k, self.seen)

@@ -150,7 +150,8 @@ class TorchIndex(Index):
         """See `Index.nbytes`; the room that is not used yet is not counted."""
         if self._vectors is None:
             return 0
-        return self._vectors[:, 0].nbytes * self._count
+        sketched = 0 if self._sketch is None else self._sketch.count * self._sketch.bytes_per_vector
+        return self._vectors[:, 0].nbytes * self._count + sketched
 
 
 class FaissIndex(Index):

@@ -1,8 +1,9 @@
 """The newest tokens of some rows, in arrival order: several values per token, read as views.
 
 A growing tail in a buffer with room behind it. Appending writes into the room, dropping moves the
-front; only when the room is used up is what is left copied to a fresh buffer. But for running sums,
-nothing written is changed afterwards, so a moment's state is two numbers and the buffers they index.
+front; only when the room is used up is what is left copied to a fresh buffer. But for running
+sums, nothing written is changed afterwards, so a moment's state is two numbers and the buffers they
+index.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ class Recent:
     """A queue of tokens along dimension 2, with named streams that move together.
 
     Args:
-        capacity: room in tokens that the buffers settle at, a little more than is ever kept.
+        capacity: room in tokens that the buffers settle at, a little more than is ever kept; None
+            where nothing is dropped and the room doubles without end.
         sums: streams whose values are added to while their tokens are held.
     """
 
-    def __init__(self, capacity: int, sums: tuple[str, ...] = ()) -> None:
+    def __init__(self, capacity: int | None, sums: tuple[str, ...] = ()) -> None:
         self._full = capacity
         self._sums = sums
         self._room = 0
@@ -52,7 +54,8 @@ class Recent:
 
     def _move(self, streams: dict[str, Tensor], needed: int) -> None:
         """Put what is held at the front of a fresh buffer with room for `needed` tokens."""
-        room = max(needed, min(self._full, max(_FIRST_CAPACITY, 2 * needed)))
+        doubled = max(_FIRST_CAPACITY, 2 * needed)
+        room = doubled if self._full is None else max(needed, min(self._full, doubled))
         fresh = {}
         for name, like in streams.items():
             shape = (*like.shape[:2], room, *like.shape[3:])
