@@ -17,9 +17,11 @@ from inf_llm.hf.cache import MakeAttention, MemoryCache, adopt, check_layers
 from inf_llm.hf.hooks import Patched, install_hooks
 from inf_llm.hf.positions import rescale_positions
 from inf_llm.hf.probe import LayerFacts, probe
+from inf_llm.hf.tensor_parallel import is_spread, spread_maker
 from inf_llm.hf.verify import short_text_logits, verify
+from inf_llm.rope import Rope
 from inf_llm.scaling import rescale
-from inf_llm.settings import OriginSettings, WindowSettings, make_settings
+from inf_llm.settings import InfLLMSettings, OriginSettings, WindowSettings, make_settings
 
 _STATE = "_inf_llm"
 
@@ -171,11 +173,16 @@ def _makers(
         elif keeps_own and fact.window is not None:
             make = functools.partial(WindowAttention, rope, int(fact.window))
         else:
-            make = functools.partial(
-                ATTENTION_TYPES.get(settings.type), rope, settings.for_layer(_index(module))
-            )
+            make = _make_type(model, rope, settings.for_layer(_index(module)))
         makers[_index(module)] = make
     return makers
+
+
+def _make_type(model: PreTrainedModel, rope: Rope, settings: OriginSettings) -> MakeAttention:
+    """What makes the attention object that the settings name."""
+    if isinstance(settings, InfLLMSettings) and is_spread(model):
+        return spread_maker(model, rope, settings)
+    return functools.partial(ATTENTION_TYPES.get(settings.type), rope, settings)
 
 
 def _plain_makers(

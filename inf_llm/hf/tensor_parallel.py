@@ -1,0 +1,93 @@
+"""inf-llm on a model whose heads are spread over processes (transformers' `tp_plan`).
+
+Every process holds some query heads with their keys and values, windows and blocks, and computes
+their attention as if they were all. Only one thing needs the others: which blocks are recalled is
+decided by the sum of the scores over *all* heads of a row. So each process scores its own heads,
+and the scores, one float a block, are summed over the processes before the best are taken; all
+then choose alike. With `perhead` every head chooses for itself and nothing is exchanged.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from inf_llm.attention.inf_llm import InfLLMAttention
+from inf_llm.errors import UnsupportedModelError
+from inf_llm.hf.cache import MakeAttention
+from inf_llm.memory.archive import Archive
+from inf_llm.memory.block_memory import BlockMemory
+from inf_llm.memory.index import TorchIndex
+from inf_llm.rope import Rope
+from inf_llm.settings import InfLLMSettings
+
+Group = dist.ProcessGroup | None
+"""Processes that share a model's heads; None for all there are."""
+
+
+def is_spread(model: Any) -> bool:
+    """Whether a model's heads are spread over several processes."""
+    return (getattr(model, "tp_size", None) or 1) > 1
+
+
+class SummedIndex(TorchIndex):
+    """Scores summed over the processes of a group."""
+
+    def __init__(self, chunk: int | None, group: Group) -> None:
+        super().__init__(chunk)
+        self._group = group
+
+    def _can_sketch(self, query: Tensor, total: int, table: Tensor | None) -> bool:
+        return False  # a sketch bounds the scores of some heads, not their sum
+
+    def _scores(self, query: Tensor, first: int, last: int, own: Tensor | None) -> Tensor:
+        scores = super()._scores(query, first, last, own).contiguous()
+        dist.all_reduce(scores, group=self._group)
+        return scores
+
+
+class _SharedMemory(BlockMemory):
+    """A memory whose choice of blocks is made with other processes."""
+
+    def __init__(self, settings: InfLLMSettings, group: Group) -> None:
+        super().__init__(settings, keep=settings.n_local)
+        self._group = group
+
+    def _open_archive(self, k: Tensor, v: Tensor, heads: int) -> Archive:
+        archive = super()._open_archive(k, v, heads)
+        archive.index = SummedIndex(self._settings.chunk_topk_calc, self._group)
+        return archive
+
+
+class SpreadInfLLMAttention(InfLLMAttention):
+    """One layer's window and memory, for the heads of this process.
+
+    Args:
+        rope: how the layer rotates.
+        settings: sizes and policies.
+        group: the processes that hold the other heads.
+    """
+
+    def __init__(self, rope: Rope, settings: InfLLMSettings, group: Group = None) -> None:
+        super().__init__(rope, settings)
+        if not settings.perhead:
+            self.memory = _SharedMemory(settings, group)
+
+
+def spread_maker(model: Any, rope: Rope, settings: InfLLMSettings) -> MakeAttention:
+    """What makes a layer's attention for a model whose heads are spread.
+
+    Raises:
+        UnsupportedModelError: the settings ask for an index that cannot sum scores.
+    """
+    if settings.faiss:
+        raise UnsupportedModelError(
+            "faiss = true cannot retrieve for a model whose heads are spread over processes: "
+            "set faiss to false"
+        )
+    mesh = getattr(model, "_device_mesh", None)
+    group = None if mesh is None else (mesh["tp"] if mesh.ndim > 1 else mesh).get_group()
+    return functools.partial(SpreadInfLLMAttention, rope, settings, group)
