@@ -53,7 +53,12 @@ def test_a_long_list_is_left_out_where_one_name_is_near() -> None:
 def _registries() -> list[tuple[str, Registry]]:
     found: dict[int, tuple[str, Registry]] = {}
     for info in pkgutil.walk_packages(inf_llm.__path__, "inf_llm."):
-        module = importlib.import_module(info.name)
+        try:
+            module = importlib.import_module(info.name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("inf_llm"):
+                raise
+            continue  # it needs an extra that is not installed here
         for name, value in vars(module).items():
             if isinstance(value, Registry):
                 found.setdefault(id(value), (f"{info.name}.{name}", value))
@@ -65,4 +70,9 @@ ROWS = [(where, registry, row) for where, registry in _registries() for row in r
 
 @pytest.mark.parametrize(("where", "registry", "row"), ROWS, ids=[f"{w}-{r}" for w, _, r in ROWS])
 def test_every_registered_row_loads(where: str, registry: Registry, row: str) -> None:
-    assert registry.get(row) is not None, f"{where}[{row!r}]"
+    try:
+        assert registry.get(row) is not None, f"{where}[{row!r}]"
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("inf_llm"):
+            raise
+        pytest.skip(f"{error.name} is not installed here")
