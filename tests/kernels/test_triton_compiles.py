@@ -23,7 +23,7 @@ pytestmark = [
 NAMES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 ROOM = 227 << 10
 STRIDES = [f"{x}_{of}" for x in "qkv" for of in ("row", "head", "token")]
-POINTERS = ("q", "k", "v", "o", "lse", "mass", "parts", "part_lse", "table")
+POINTERS = ("q", "k", "v", "o", "lse", "mass", "parts", "part_lse", "table", "target")
 
 
 def compiled(name: str, dtype: torch.dtype, constants: dict[str, Any], **options: int) -> Any:
@@ -35,6 +35,7 @@ def compiled(name: str, dtype: torch.dtype, constants: dict[str, Any], **options
     kinds |= dict.fromkeys(POINTERS, f"*{NAMES[dtype]}")
     kinds |= {"lse": "*fp32", "mass": "*fp32", "parts": "*fp32", "part_lse": "*fp32"}
     kinds |= {"scale": "fp32", "softcap": "fp32"}
+    kinds |= {"missing": "*i8", **dict.fromkeys(("slabs", "pages", "places"), "*i64")}
     kinds |= {"table": "*i64"} if constants.get("PAGED") else {}
     kinds |= dict.fromkeys(constants, "constexpr")
     place = {argument: (i,) for i, argument in enumerate(kernel.arg_names)}
@@ -105,3 +106,7 @@ def test_received(name: str, dtype: torch.dtype) -> None:
 
 def test_combine() -> None:
     compiled("combine_kernel", torch.bfloat16, {"DV": 128, "BLOCK_V": 128}, num_warps=1)
+
+
+def test_loading_pages() -> None:
+    compiled("load_kernel", torch.bfloat16, {"BLOCK": 1024})
