@@ -3,7 +3,8 @@
 Four public hooks of transformers and torch do it, so no model code is copied: an attention
 function, a mask function that makes no (queries x keys) mask, a hook that keeps rotary modules from
 rotating, and a pair around the decoder that says which cache is being fed. They find each other
-through a context variable, which several threads may use at once.
+through a context variable, which several threads may use at once. `torch.compile` leaves these functions alone
+and compiles all between them.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def _decoder(model: Any) -> nn.Module:
     return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
 
 
+@torch.compiler.disable
 def _enter(
     state: Patched, config: Any, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -115,12 +117,14 @@ def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) ->
     return prompt_end - 1 if last_too else prompt_end
 
 
+@torch.compiler.disable
 def _leave(decoder: nn.Module, args: Any, output: Any) -> None:
     feed = _feed.get(None)
     if feed is not None:
         _feed.set(_Feed(feed.state, None))
 
 
+@torch.compiler.disable
 def _attention(
     module: Any,
     query: Tensor,
