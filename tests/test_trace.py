@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +13,10 @@ import torch
 
 import inf_llm
 from inf_llm.attention.base import watching
-from inf_llm.errors import UnsupportedModelError
+from inf_llm.errors import TextError, UnsupportedModelError
+from inf_llm.generation import save_report
 from inf_llm.hf.patch import new_cache
-from tests.tiny import SETTINGS, tiny_model
+from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 PROMPT, NEW = 500, 5
 
@@ -144,3 +148,40 @@ def test_models_that_recall_nothing_are_refused(model: Any) -> None:
     inf_llm.patch(model, type="stream-lm", n_init=4, n_local=32)
     with pytest.raises(UnsupportedModelError, match="stream-lm"):
         inf_llm.trace(model)
+
+
+def test_a_report_needs_nothing_else_and_runs_nothing_of_the_text(
+    model: Any, tmp_path: Path
+) -> None:
+    tokenizer = tiny_tokenizer()
+    text = "</script><script>alert(1)</script>&<!--\u2028 " * 12
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    with inf_llm.trace(model, prompts=False) as trace:
+        out = _generate(model, ids)
+    file = tmp_path / "out.html"
+    save_report(
+        trace, out[0].tolist(), tokenizer, file, prompt_tokens=ids.shape[1], title="<b>run</b>"
+    )
+    html = file.read_text(encoding="utf-8")
+    assert html.count("<script") == html.count("</script>") == 1
+    assert "alert(1)" in html
+    assert "http:" not in html
+    assert "https:" not in html
+    data = json.loads(re.search(r"const data = (\{.*?\});\nconst", html, re.DOTALL)[1])
+    assert len(data["words"]) == NEW
+    assert data["layers"] == [0, 1]
+    assert len(data["steps"]) == 2 * NEW
+    block = str(trace.passages()[0].block)
+    start, end = trace.span(int(block))
+    assert data["passages"][block]["texts"][1] == text.encode()[start:end].decode(errors="replace")
+
+
+def test_a_report_where_nothing_was_recalled(model: Any, tmp_path: Path) -> None:
+    ids = _ids(length=40)
+    with inf_llm.trace(model) as trace:
+        out = _generate(model, ids)
+    file = tmp_path / "out.html"
+    save_report(trace, out[0].tolist(), tiny_tokenizer(), file, prompt_tokens=40)
+    assert '"steps":[]' in file.read_text(encoding="utf-8")
+    with pytest.raises(TextError, match="cannot be written"):
+        save_report(trace, [], tiny_tokenizer(), tmp_path, prompt_tokens=0)

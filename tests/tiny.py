@@ -1,4 +1,4 @@
-"""A tiny random Llama and a tokenizer of bytes, as the script that makes such a checkpoint has them."""
+"""A tiny random Llama and a tokenizer of bytes, as scripts/make_tiny_checkpoint.py makes them."""
 
 from __future__ import annotations
 

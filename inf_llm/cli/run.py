@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -20,10 +22,12 @@ from inf_llm.cli.options import (
     size,
 )
 from inf_llm.cli.progress import TokenProgress
+from inf_llm.errors import TextError
 
 if TYPE_CHECKING:
     from inf_llm.config import RunConfig
     from inf_llm.generation import Answer, Session
+    from inf_llm.hf.trace import trace as Tracing
 
 
 @reported
@@ -37,6 +41,10 @@ def run(
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", "-n", min=1, help="Longest answer.")
     ] = 128,
+    trace: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--trace", help="HTML file to write: what was recalled for each word."),
+    ] = None,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
@@ -52,12 +60,16 @@ def run(
     loaded, tokenizer = load_quietly(chosen)
     message = "\n\n".join(part for part in (text, prompt) if part)
     ids = _prompt_ids(tokenizer, message, chosen, max_new_tokens)
+    watch = None if trace is None else _watch(loaded, trace)
     session = Session(loaded, tokenizer, chosen.chunk_size)
     with TokenProgress(lambda: memory_line(session.stats())) as progress:
         session.read(ids, progress)
         reading = progress.seconds
-    answer = session.ask(max_new_tokens=max_new_tokens, streamer=_stdout_streamer(tokenizer))
+    with watch or contextlib.nullcontext():
+        answer = session.ask(max_new_tokens=max_new_tokens, streamer=_stdout_streamer(tokenizer))
     say(_summary(session, answer, len(ids), reading))
+    if watch is not None and trace is not None:
+        _report(watch, session, len(ids), trace, f"{chosen.model.path}: {prompt}")
 
 
 def _prompt_ids(tokenizer: Any, message: str, config: RunConfig, max_new_tokens: int) -> list[int]:
@@ -69,6 +81,24 @@ def _prompt_ids(tokenizer: Any, message: str, config: RunConfig, max_new_tokens:
     if len(kept) < len(ids):
         say(f"cut the prompt from {len(ids):,} to {len(kept):,} tokens ({config.truncation})")
     return kept
+
+
+def _watch(model: Any, path: Path) -> Tracing:
+    """A trace of the answer; that its report cannot be written is said before the text is read."""
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise TextError(f"--trace {path}: is a folder, or in one that does not exist: name a file")
+    from inf_llm.hf.trace import trace
+
+    return trace(model, prompts=False)
+
+
+def _report(watch: Tracing, session: Session, prompt_tokens: int, path: Path, title: str) -> None:
+    from inf_llm.generation import save_report
+
+    save_report(
+        watch, session.ids, session.tokenizer, path, prompt_tokens=prompt_tokens, title=title[:300]
+    )
+    say(f"what was recalled for each word: {path}")
 
 
 def _stdout_streamer(tokenizer: Any) -> Any:

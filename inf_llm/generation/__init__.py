@@ -2,6 +2,7 @@
 
 from inf_llm.generation.perplexity import Bucket, Perplexity, measure_perplexity
 from inf_llm.generation.prompt import encode, fit, read_text, user_message
+from inf_llm.generation.report import save_report
 from inf_llm.generation.session import Answer, Session
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "fit",
     "measure_perplexity",
     "read_text",
+    "save_report",
     "user_message",
 ]

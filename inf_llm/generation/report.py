@@ -1,0 +1,100 @@
+"""A trace as one HTML file that needs nothing else: where the model looked for each word."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from inf_llm.errors import TextError
+from inf_llm.hf.trace import Passage, trace
+
+TEMPLATE = Path(__file__).parent.parent / "assets" / "recall.html"
+MOST_TEXTS = 4000
+"""Passages whose text goes into the report, the most recalled first."""
+
+CONTEXT = 24
+"""Tokens shown before and after a passage."""
+
+
+def save_report(
+    seen: trace,
+    ids: Sequence[int],
+    tokenizer: Any,
+    path: str | Path,
+    *,
+    prompt_tokens: int,
+    title: str = "",
+    row: int = 0,
+) -> None:
+    """Write what was recalled for each generated token of a row.
+
+    Args:
+        seen: a trace of one call of `generate`.
+        ids: the row's tokens without padding, prompt and answer.
+        tokenizer: the model's.
+        path: of the file to write.
+        prompt_tokens: how many of the ids are the prompt.
+        title: says what was run.
+        row: of the batch.
+
+    Raises:
+        TextError: the file cannot be written.
+    """
+    page = TEMPLATE.read_text(encoding="utf-8")
+    before, after = page.split("/*DATA*/null")
+    html = before + _escaped(report_data(seen, ids, tokenizer, prompt_tokens, title, row)) + after
+    try:
+        Path(path).write_text(html, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise TextError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def report_data(
+    seen: trace, ids: Sequence[int], tokenizer: Any, prompt_tokens: int, title: str, row: int
+) -> dict[str, Any]:
+    """The numbers and texts of a report, as its script reads them."""
+    passages = seen.passages(row)
+    steps = [
+        [recall.token, recall.layer, recall.blocks, [round(100 * w) for w in recall.weights]]
+        for recall in seen.recalls
+        if recall.row == row and recall.token is not None
+    ]
+    return {
+        "title": title,
+        "prompt": prompt_tokens,
+        "sinks": seen.settings.n_init,
+        "block": seen.settings.block_size,
+        "window": seen.settings.n_local,
+        "layers": seen.layers,
+        "words": [tokenizer.decode([token]) for token in ids[prompt_tokens:]],
+        "steps": steps,
+        "passages": {
+            passage.block: {
+                "score": round(passage.score, 4),
+                "texts": _texts(passage, ids, tokenizer) if rank < MOST_TEXTS else None,
+            }
+            for rank, passage in enumerate(passages)
+        },
+    }
+
+
+def _texts(passage: Passage, ids: Sequence[int], tokenizer: Any) -> list[str]:
+    """What stands before the passage, the passage, and what comes after."""
+    first, last = max(0, passage.start - CONTEXT), passage.end + CONTEXT
+    before, after = ids[first : passage.start], ids[passage.end : last]
+    decode = tokenizer.decode
+    return [
+        str(decode(before, skip_special_tokens=True)),
+        passage.text(ids, tokenizer),
+        str(decode(after, skip_special_tokens=True)),
+    ]
+
+
+def _escaped(data: dict[str, Any]) -> str:
+    """JSON that cannot end the script element it stands in, whatever the texts say."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
