@@ -67,9 +67,13 @@ class Row:
         return {name: getattr(self, name) for name in ("small_window", "wrong_angles")}
 
 
+OLDER = not hasattr(transformers.Cache, "activate_past_recording")
+
+
 def exists(family: Family) -> bool:
-    """Whether the installed transformers has this family."""
-    return all(hasattr(transformers, name) for name in family.class_names)
+    """Whether the installed transformers has this family, and can feed it in parts."""
+    known = all(hasattr(transformers, name) for name in family.class_names)
+    return known and not (family.recent and OLDER)
 
 
 def build(family: Family, seed: int = 0) -> Any:

@@ -11,6 +11,7 @@ from transformers import TextIteratorStreamer, TextStreamer, pipeline
 
 import inf_llm
 from inf_llm.hf.cache import MemoryCache
+from tests.hf.families import OLDER
 from tests.hf.tiny import (
     LONG,
     SHORT,
@@ -23,6 +24,8 @@ from tests.hf.tiny import (
     tiny_patched,
     tokens,
 )
+
+NEVER = 10**6  # an end of text that does not come; some releases cannot look prompts up without
 
 MODES: dict[str, dict[str, Any]] = {
     "greedy": {},
@@ -99,7 +102,7 @@ def test_guessed_tokens_change_nothing_in_a_long_text(kind: str, seed: int, assi
         "window": lambda: tiny_patched(type="stream-lm", n_local=48, n_init=4, seed=seed),
         "memory": lambda: tiny_patched(seed=seed, topk=1, split_last=False),
     }
-    options: dict[str, Any] = {"prompt_lookup_num_tokens": 4}
+    options: dict[str, Any] = {"prompt_lookup_num_tokens": 4, "eos_token_id": NEVER}
     if assistant in helpers:
         options = {"assistant_model": helpers[assistant]()}
     calls: list[int] = []
@@ -176,6 +179,8 @@ def test_rows_of_a_batch_do_not_see_each_other(
 def test_chunks_and_turns_give_what_one_row_fed_by_hand_gives(
     chunk: int | None, padding: int
 ) -> None:
+    if chunk is not None and OLDER:
+        pytest.skip("this transformers feeds a text in chunks from its start, whatever was read")
     model = tiny_patched()
     texts = [tokens(160), tokens(160 - padding, seed=1)]
     ids, mask = left_padded(*texts)

@@ -51,6 +51,7 @@ LINEAR = {
     "linear_value_head_dim": 16,
 }
 GEMMA = {**HEAD, **SLIDING, "query_pre_attn_scalar": 16}
+CONVOLUTION = ["conv", "full_attention"] * 2
 HALF_SLIDING = ["sliding_attention", "full_attention"] * 2
 
 
@@ -70,6 +71,7 @@ class Family:
         sharpness: factor on the weights of queries and keys.
         refused: part of the reason with which the model must be refused, or "".
         quick: whether the row is in the default test run.
+        recent: older transformers cannot feed this family in parts, patched or not.
     """
 
     classes: str
@@ -78,6 +80,7 @@ class Family:
     sharpness: float = 6.0
     refused: str = ""
     quick: bool = False
+    recent: bool = False
 
     @property
     def class_names(self) -> tuple[str, str]:
@@ -239,9 +242,9 @@ HYBRID = {
         "Qwen3Next", {**EXPERTS, **HEAD, **LINEAR, "shared_expert_intermediate_size": 32}
     ),
     "qwen3_5": Family("Qwen3_5TextConfig Qwen3_5ForCausalLM", {**HEAD, **LINEAR}),
-    "olmo_hybrid": Family("OlmoHybrid", {**LINEAR, **HEAD}),
-    "lfm2": quick("Lfm2", {"layer_types": ["conv", "full_attention"] * 2}),
-    "lfm3": Family("Lfm3", {"layer_types": ["conv", "full_attention"] * 2}),
+    "olmo_hybrid": Family("OlmoHybrid", {**LINEAR, **HEAD}, recent=True),
+    "lfm2": Family("Lfm2", {"layer_types": CONVOLUTION}, quick=True, recent=True),
+    "lfm3": Family("Lfm3", {"layer_types": CONVOLUTION}, recent=True),
 }
 REFUSED = {
     "mistral-sliding": Family("Mistral", SLIDING, refused="sliding window of its own"),
