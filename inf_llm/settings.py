@@ -31,7 +31,8 @@ class OriginSettings:
         scaling: rule that stretches positions: "linear", "ntk" or "yarn"; see `inf_llm.scaling`.
         scaling_factor: how many times its trained length a model shall read.
         trained_len: the trained length in tokens, which "yarn" needs to know.
-        fattn: prefer a FlashAttention kernel where one is installed.
+        fattn: insist on a fused kernel of FlashAttention's kind, instead of falling back to the
+            plain one where none can do it; `origin` on CUDA uses flash-attn if it is installed.
         kernel: which attention kernel computes; "auto" picks the fastest one that can.
     """
 
@@ -65,6 +66,11 @@ class OriginSettings:
             "kernel = 'reference' contradicts fattn = true: "
             "set fattn to false, or kernel to 'auto'",
         )
+
+    @property
+    def kernel_asked(self) -> str:
+        """The kernel to compute with; "flash" is any but the plain one."""
+        return "flash" if self.fattn and self.kernel == "auto" else self.kernel
 
     @property
     def moves_positions(self) -> bool:

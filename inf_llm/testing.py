@@ -74,7 +74,7 @@ def replay(
     chosen = make_settings(kind, **settings)
     rope = Rope.from_base(q.shape[-1], base, distance_scale)
     layer: LayerAttention = ATTENTION_TYPES.get(chosen.type)(rope, chosen)
-    rule = Rule(Scoring(q.shape[-1] ** -0.5, kernel=chosen.kernel))
+    rule = Rule(Scoring(q.shape[-1] ** -0.5, kernel=chosen.kernel_asked))
     recalls = _record_recalls(layer) if isinstance(layer, InfLLMAttention) else None
     outputs = [
         layer.attend(q_part, k_part, v_part, rule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def _trials(
                     hay,
                     length,
                     configs[name].chunk_size,
-                    lambda tokens, job=job: bar.advance(job, tokens),
+                    functools.partial(bar.advance, job),
                 )
                 bar.remove_task(job)
 

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +22,23 @@ from inf_llm.hf.rows import RowGroup
 from inf_llm.memory.stats import MemoryStats
 
 MakeAttention = Callable[[], LayerAttention]
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _plainly(method: _Method) -> _Method:
+    """Run a method that changes state with ordinary tensors and no gradients.
+
+    Under `torch.inference_mode` it would leave tensors behind that nobody may change outside it.
+    """
+
+    @functools.wraps(method)
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        with torch.inference_mode(False), torch.no_grad():
+            return method(*args, **kwargs)
+
+    return plain  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -53,6 +71,7 @@ class MemoryLayer(CacheLayerMixin):
         self._make = make
         self.rows = RowGroup(make)
 
+    @_plainly
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
         """Feed the layer and get its attention output (B, H, L, Dv); see `RowGroup.attend`."""
         self.is_initialized = True
@@ -108,6 +127,7 @@ class MemoryLayer(CacheLayerMixin):
         """From now on `crop` must be able to go back."""
         self.record_past = True
 
+    @_plainly
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the newest `-tokens_to_remove` tokens.
 
@@ -121,21 +141,25 @@ class MemoryLayer(CacheLayerMixin):
         else:
             self.rows.crop(-tokens_to_remove)
 
+    @_plainly
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Rows become the given ones (beam search)."""
         self.rows.select(beam_idx)
 
+    @_plainly
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep the given rows."""
         if indices.dtype == torch.bool:
             indices = indices.nonzero()[:, 0]
         self.rows.select(indices)
 
+    @_plainly
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row."""
         rows = torch.arange(self.rows.count).repeat_interleave(repeats)
         self.rows.select(rows)
 
+    @_plainly
     def fork(self) -> MemoryLayer:
         """A copy that goes on by itself; sealed blocks are shared."""
         twin = MemoryLayer(self._make)

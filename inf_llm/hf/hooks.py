@@ -3,8 +3,8 @@
 Four public hooks of transformers and torch do it, so no model code is copied: an attention
 function, a mask function that makes no (queries x keys) mask, a hook that keeps rotary modules from
 rotating, and a pair around the decoder that says which cache is being fed. They find each other
-through a context variable, which several threads may use at once. `torch.compile` leaves these functions alone
-and compiles all between them.
+through a context variable, which several threads may use at once. `torch.compile` leaves these
+functions alone and compiles all between them.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def _attention(
         else feed.cache.layers[module.layer_idx]
     )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    rule = Rule(Scoring(scale, softcap, feed.state.settings.kernel), s_aux)
+    rule = Rule(Scoring(scale, softcap, feed.state.settings.kernel_asked), s_aux)
     for watcher in watching.get():
         watcher.enters(feed.state, module.layer_idx, layer.rows, _prompt_end.get())
     with torch.no_grad():

@@ -59,16 +59,24 @@ def load_model(config: RunConfig) -> PreTrainedModel:
 
 def _from_pretrained(factory: Any, path: str, what: str, **options: Any) -> Any:
     """transformers' own loading, with its many errors told as one line."""
+    where = f"model.path = {path!r}"
+    if _looks_local(path) and not Path(resolve_path(path)).is_dir():
+        raise ConfigError(
+            f"{where}: there is no such folder; give one with config.json and weights, "
+            "a hub name, or 'demo'"
+        )
     try:
         return factory.from_pretrained(resolve_path(path), **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        looks_local = path.startswith((".", "/", "~")) or path == "demo"
         hint = (
             "give a folder with config.json and weights"
-            if looks_local
+            if _looks_local(path)
             else "give a local folder, or a hub name while the hub can be reached"
         )
-        raise ConfigError(
-            f"model.path = {path!r}: cannot load the {what} ({reason}); {hint}"
-        ) from error
+        raise ConfigError(f"{where}: cannot load the {what} ({reason}); {hint}") from error
+
+
+def _looks_local(path: str) -> bool:
+    """Whether a path means a folder: hub names are `name` or `owner/name`."""
+    return path == "demo" or path.startswith((".", "/", "~")) or path.count("/") > 1

@@ -21,20 +21,27 @@ __all__ = ["Band", "Scoring", "attend", "merge", "received", "with_learned_sink"
 
 
 def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
-    """The kernel for these inputs: the one named, or the fastest that can do this."""
-    x = inputs[0]
-    fused = x.device.type == "cpu" and fused_cpu.available()
-    if scoring.kernel == "fused" and not fused:
-        raise SettingsError(
-            f"kernel = 'fused' does not run on {x.device.type}: use 'auto' or 'reference'", "kernel"
-        )
+    """The kernel for these inputs: the one named, or the fastest that can do this.
+
+    Raises:
+        SettingsError: the kernel asked for cannot do this; "flash" asks for any but the reference.
+    """
+    x, asked = inputs[0], scoring.kernel
     needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
-    if scoring.kernel == "reference" or needs_gradient:
+    if asked == "reference" or needs_gradient:
         return reference
-    if scoring.kernel == "triton" or (scoring.kernel == "auto" and x.is_cuda):
+    if asked == "triton" or (asked in ("auto", "flash") and x.is_cuda):
         triton = _triton(scoring, *inputs)
-        return reference if triton is None else triton
-    return fused_cpu if fused and scoring.softcap is None else reference
+        if triton is not None:
+            return triton
+    elif x.device.type == "cpu" and fused_cpu.available() and scoring.softcap is None:
+        return fused_cpu
+    if asked == "auto":
+        return reference
+    what = "soft-capped scores" if scoring.softcap is not None else f"a {x.device.type} device"
+    name = "fattn = true" if asked == "flash" else f"kernel = {asked!r}"
+    instead = "set fattn to false" if asked == "flash" else "use 'auto' or 'reference'"
+    raise SettingsError(f"{name}: no such kernel is there for {what}: {instead}", "kernel")
 
 
 def _triton(scoring: Scoring, *inputs: Tensor) -> ModuleType | None:

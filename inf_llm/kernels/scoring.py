@@ -12,7 +12,8 @@ class Scoring:
     Attributes:
         scale: factor on q.k.
         softcap: scores become ``softcap * tanh(score / softcap)`` where it is set (Gemma 2).
-        kernel: which kernel computes: "auto" or a name from `inf_llm.settings.KERNELS`.
+        kernel: which kernel computes: a name from `inf_llm.settings.KERNELS`, or "flash" for any
+            but the reference.
     """
 
     scale: float
