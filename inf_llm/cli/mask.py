@@ -1,0 +1,49 @@
+"""`inf-llm mask`: a picture of what each token can attend to."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from inf_llm.cli.failures import reported, say
+from inf_llm.cli.options import Config, Debug, Overrides, configuration
+from inf_llm.errors import SettingsError
+
+
+@reported
+def mask(
+    config: Config,
+    length: Annotated[
+        str, typer.Option("--length", "-l", help="Tokens of the text to draw: 512, 2k, 16k.")
+    ] = "2k",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", "-o", help="PNG or SVG to write, besides drawing in the terminal."),
+    ] = None,
+    all_types: Annotated[
+        bool, typer.Option("--all", help="Draw all four attention types side by side.")
+    ] = False,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Draw what each token can attend to: window, sinks, recalled blocks; the shade is distance.
+
+    Nothing of the model is loaded: a made-up text is fed to the attention that the file describes.
+    """
+    chosen = configuration(config, None, overrides)
+    tokens = _tokens(length)
+    from inf_llm.picture import visualize
+
+    typer.echo(visualize(chosen, tokens, out, all_types=all_types))
+    if out is not None:
+        say(f"wrote {out}")
+
+
+def _tokens(text: str) -> int:
+    match = re.fullmatch(r"(\d+)(k?)", text.strip().lower())
+    if match is None:
+        raise SettingsError(f"--length {text!r} is not a number of tokens: write 512, 2k or 16k")
+    return int(match[1]) * (1024 if match[2] else 1)
