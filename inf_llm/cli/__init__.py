@@ -11,7 +11,9 @@ from typing import Annotated
 import typer
 
 from inf_llm import __version__
+from inf_llm.cli.chat import chat
 from inf_llm.cli.demo import demo
+from inf_llm.cli.mask import mask
 from inf_llm.cli.ppl import ppl
 from inf_llm.cli.run import run
 from inf_llm.cli.serve import serve
@@ -26,8 +28,10 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(ppl)
+app.command()(mask)
 app.command()(demo)
 app.command()(serve)
+app.command()(chat)
 
 
 def _version(wanted: bool) -> None:

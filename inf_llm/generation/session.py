@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
-from inf_llm.errors import TextError
+from inf_llm.errors import CropError, TextError
 from inf_llm.generation.prompt import encode
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.patch import new_cache, patched
@@ -79,12 +81,13 @@ class Session:
         end = (total - 1) // self._block * self._block
         while self.fed < end:
             chunk = self.ids[self.fed : min(self.fed + self._step, end)]
-            self.model(
-                input_ids=self._tensor(chunk),
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
+            with self._whole_or_nothing():
+                self.model(
+                    input_ids=self._tensor(chunk),
+                    past_key_values=self.cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
             if on_progress is not None:
                 on_progress(self.fed, total)
         if on_progress is not None:
@@ -124,14 +127,15 @@ class Session:
         options: dict[str, Any] = self._sampling(sampling)
         if stop:
             options |= {"stop_strings": list(stop), "tokenizer": self.tokenizer}
-        output = self.model.generate(
-            input_ids=prompt,
-            attention_mask=torch.ones_like(prompt),
-            past_key_values=self.cache,
-            max_new_tokens=max_new_tokens,
-            streamer=_AfterPrompt(streamer) if streamer is not None else None,
-            **options,
-        )
+        with self._whole_or_nothing():
+            output = self.model.generate(
+                input_ids=prompt,
+                attention_mask=torch.ones_like(prompt),
+                past_key_values=self.cache,
+                max_new_tokens=max_new_tokens,
+                streamer=_AfterPrompt(streamer) if streamer is not None else None,
+                **options,
+            )
         new = output[0, prompt.shape[1] :].tolist()
         self.ids += new
         text_out = _until(self.tokenizer.decode(new, skip_special_tokens=True), stop)
@@ -144,6 +148,27 @@ class Session:
         twin.cache = copy.deepcopy(self.cache)
         return twin
 
+    @property
+    def can_cut(self) -> bool:
+        """Whether `cut` works at any length: where every token is kept, and nothing else."""
+        plain = not isinstance(self.cache, MemoryCache)
+        return plain and all(type(layer) is DynamicLayer for layer in self.cache.layers)
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` tokens.
+
+        Raises:
+            CropError: the memory has merged or dropped tokens; a `fork()` made in time goes back.
+        """
+        if not self.can_cut:
+            raise CropError(
+                f"cannot go back to {length} of {len(self.ids)} tokens: not every token is kept "
+                "apart; go on from a fork made there"
+            )
+        if self.fed > length:
+            self.cache.crop(length - self.fed)
+        del self.ids[length:]
+
     def stats(self) -> MemoryStats:
         """What the memory holds and what it cost, over all layers."""
         if isinstance(self.cache, MemoryCache):
@@ -151,6 +176,18 @@ class Session:
         held = [(layer.keys, layer.values) for layer in self.cache.layers if _holds(layer)]
         size = sum(x.numel() * x.element_size() for pair in held for x in pair)
         return MemoryStats(tokens=self.fed, device_bytes=size)
+
+    @contextmanager
+    def _whole_or_nothing(self) -> Iterator[None]:
+        """Of a feed that breaks off, some layers have seen more than others.
+
+        So all is let go, and read again from `ids` when the session is used next.
+        """
+        try:
+            yield
+        except BaseException:
+            self.cache = empty_cache(self.model)
+            raise
 
     def _append(self, text: str | Sequence[int]) -> None:
         if isinstance(text, str):

@@ -1,0 +1,344 @@
+"""A conversation with a model, about texts of any length.
+
+    chat = ChatSession(model, tokenizer)
+    chat.add_document(book, "book.txt")
+    print(chat.ask("Who is Pierre?").text)
+    print(chat.fork().ask("And Natasha?").text)
+
+Whatever was said before is in the memory; a question costs the tokens that are new.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import StoppingCriteriaList
+
+from inf_llm.chat.layout import Layout, choose_layout
+from inf_llm.chat.memory import ReadingMemory, Reuse, common_length
+from inf_llm.chat.turns import (
+    ASSISTANT,
+    USER,
+    Document,
+    Transcript,
+    Turn,
+    check_text,
+    load,
+    save,
+)
+from inf_llm.errors import TextError
+from inf_llm.generation import Session, encode, fit
+from inf_llm.generation.session import Progress
+from inf_llm.memory.stats import MemoryStats
+from inf_llm.serve.text import AnswerText
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model answered, and what it took.
+
+    Attributes:
+        text: the answer.
+        reuse: how much of the prompt was in memory.
+        new_tokens: tokens of the answer.
+        reading: seconds until the first token.
+        answering: seconds from then to the last.
+        stopped: whether `should_stop` ended it.
+    """
+
+    text: str
+    reuse: Reuse
+    new_tokens: int
+    reading: float
+    answering: float
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a conversation keeps in memory.
+
+    Attributes:
+        tokens: of the conversation as it was read last, with the answer.
+        stats: of the memory that read or answered last, in sum over its layers.
+        points: tokens that each kept state has read.
+        bytes: of all kept states, on host and device; what they share counts once.
+    """
+
+    tokens: int
+    stats: MemoryStats
+    points: tuple[int, ...]
+    bytes: int
+
+
+class ChatSession:
+    """Questions and answers with a model that remembers what it read.
+
+    Args:
+        model: a model, patched or not.
+        tokenizer: the model's.
+        conv_type: how messages are laid out: None for the tokenizer's own template, a name of the
+            published configurations, or one of FastChat's.
+        chunk_size: tokens fed at a time.
+        max_len: longest prompt with its answer, in tokens; None for no limit.
+        truncation: what a longer prompt loses; see `inf_llm.generation.fit`.
+        points: most states kept to go back to; each takes a window on the device.
+
+    Raises:
+        SettingsError: there is no such `conv_type`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        conv_type: str | None = None,
+        chunk_size: int = 8192,
+        *,
+        max_len: int | None = None,
+        truncation: str | None = None,
+        points: int = 4,
+    ) -> None:
+        self.layout: Layout = choose_layout(tokenizer, conv_type)
+        self._model, self._tokenizer = model, tokenizer
+        self._max_len, self._truncation = max_len, truncation
+        self._memory = ReadingMemory(model, tokenizer, chunk_size, points)
+        self._said = Transcript()
+        self._stats = MemoryStats()
+
+    @property
+    def transcript(self) -> Transcript:
+        """All that was said and added. Another one may be put in its place."""
+        return self._said
+
+    @transcript.setter
+    def transcript(self, transcript: Transcript) -> None:
+        self._said = transcript
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What was said, the user's turns and the answers."""
+        return self._said.turns
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """Texts that were added after the last answer; they stand before the next question."""
+        return self._said.documents
+
+    def add_document(
+        self, text: str, name: str = "text", on_progress: Progress | None = None
+    ) -> Reuse:
+        """Read a text into the memory, for the questions that follow.
+
+        Args:
+            text: the text.
+            name: what to call it.
+            on_progress: called with the tokens done and the tokens in all. What it raises ends the
+                reading; the text is then not part of the conversation.
+
+        Raises:
+            TextError: the text is empty or no text, or longer than `max_len` allows.
+        """
+        check_text(name, text)
+        if not text.strip():
+            raise TextError(f"{name}: is empty, there is nothing to read")
+        added = replace(self._said, documents=(*self._said.documents, Document(name, text)))
+        ids = self._certain(added)
+        if self._truncation is None or self._max_len is None or len(ids) < self._max_len:
+            reuse = self._read(ids, 1, on_progress)[1]
+        else:  # the prompt will be cut, so nothing of it is certain
+            reuse = Reuse(len(ids), len(ids), "continued")
+        self._said = added
+        return reuse
+
+    def ask(
+        self,
+        text: str,
+        max_new_tokens: int = 512,
+        on_text: Callable[[str], None] | None = None,
+        on_progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
+        **sampling: Any,
+    ) -> Reply:
+        """Ask, and add question and answer to the conversation.
+
+        A failure, or an interrupt (Ctrl-C), leaves the conversation as it was before.
+
+        Args:
+            text: the question.
+            max_new_tokens: longest answer.
+            on_text: called with each piece of the answer as it comes.
+            on_progress: as for `add_document`.
+            should_stop: asked after every token; true ends the answer there, which is kept.
+            **sampling: for `generate`: temperature, top_p, repetition_penalty, ... Without a
+                temperature the likeliest token is taken.
+
+        Raises:
+            TextError: the question is empty, or the prompt is longer than `max_len` allows.
+        """
+        check_text("the question", text)
+        if not text.strip():
+            raise TextError("the question is empty")
+        question = Turn(USER, text, self._said.documents)
+        asked = Transcript((*self._said.turns, question))
+        started = time.perf_counter()
+        session, reuse = self._read(self._ids(asked), max_new_tokens, on_progress)
+        streamer = AnswerText(self._tokenizer, self.layout.stops, on_text or _ignore)
+        stop = should_stop or _never
+        self._generate(session, streamer, stop, max_new_tokens, sampling)
+        first = streamer.first or time.perf_counter()
+        answer = streamer.text.strip()
+        self._said = Transcript((*asked.turns, Turn(ASSISTANT, answer)))
+        return Reply(
+            answer,
+            reuse,
+            streamer.tokens,
+            first - started,
+            time.perf_counter() - first,
+            stop(),
+        )
+
+    def regenerate(self, **how: Any) -> Reply:
+        """Ask the last question again; keywords are those of `ask`.
+
+        Raises:
+            TextError: nothing was asked.
+        """
+        before = self._said
+        if not before.turns:
+            raise TextError("there is no answer to regenerate")
+        question = before.turns[-2]
+        self._said = Transcript(before.turns[:-2], question.documents)
+        try:
+            reply = self.ask(question.content, **how)
+        except BaseException:
+            self._said = before
+            raise
+        self._said = replace(self._said, documents=before.documents)
+        return reply
+
+    def remove_last(self) -> None:
+        """Take back what came last: a document that waits for a question, or question and answer.
+
+        The documents of a removed question wait for the next one.
+
+        Raises:
+            TextError: there is nothing to remove.
+        """
+        said = self._said
+        if said.documents:
+            self._said = replace(said, documents=said.documents[:-1])
+        elif said.turns:
+            self._said = Transcript(said.turns[:-2], said.turns[-2].documents)
+        else:
+            raise TextError("there is nothing to remove")
+
+    def edit(self, index: int, content: str) -> None:
+        """Put other words into a turn, counted from 0; what follows it stays.
+
+        Raises:
+            TextError: there is no such turn, or the words are no text.
+        """
+        check_text("the turn", content)
+        if not 0 <= index < len(self.turns):
+            raise TextError(f"there is no turn {index}: the conversation has {len(self.turns)}")
+        turns = list(self.turns)
+        turns[index] = replace(turns[index], content=content)
+        self._said = replace(self._said, turns=tuple(turns))
+
+    def reset(self) -> None:
+        """Begin anew, and forget all that was read."""
+        self._said, self._stats = Transcript(), MemoryStats()
+        self._memory.clear()
+
+    def save(self, path: str | Path) -> None:
+        """Write the conversation to a JSON file, its documents included.
+
+        Raises:
+            TextError: it cannot be written.
+        """
+        save(path, self._said)
+
+    def load(self, path: str | Path) -> None:
+        """Go on with a conversation from a file, of `save` or of FastChat.
+
+        It is read with the next question, as far as it is not in memory already.
+
+        Raises:
+            TextError: there is no such file, or it is no conversation; this one stays.
+        """
+        self._said = load(path)
+
+    def fork(self) -> ChatSession:
+        """A conversation that goes on by itself from here; nothing is read again for it."""
+        twin = copy.copy(self)
+        twin._memory = self._memory.fork()
+        return twin
+
+    def held(self) -> Held:
+        """What is kept in memory."""
+        return Held(self._memory.tokens, self._stats, self._memory.lengths, self._memory.bytes)
+
+    def _ids(self, said: Transcript) -> list[int]:
+        prompt = self.layout.prompt([turn.message() for turn in said.turns])
+        return encode(self._tokenizer, prompt, self.layout.adds_special)
+
+    def _certain(self, said: Transcript) -> list[int]:
+        """Tokens that the prompt will begin with, whatever is asked next."""
+        first, second = (
+            self._ids(Transcript((*said.turns, Turn(USER, question, said.documents))))
+            for question in ("What?", "1 2")
+        )
+        return first[: max(1, common_length(first, second))]
+
+    def _read(
+        self, ids: list[int], room: int, on_progress: Progress | None
+    ) -> tuple[Session, Reuse]:
+        if self._max_len is not None:
+            ids = fit(ids, self._max_len - room, self._truncation)
+        session, reuse = self._memory.read(ids, on_progress)
+        self._stats = session.stats()
+        return session, reuse
+
+    def _generate(
+        self,
+        session: Session,
+        streamer: AnswerText,
+        should_stop: Callable[[], bool],
+        max_new_tokens: int,
+        sampling: dict[str, Any],
+    ) -> None:
+        def enough(ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
+            over = streamer.stopped or should_stop()
+            return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)
+
+        session.ask(
+            max_new_tokens=max_new_tokens,
+            streamer=streamer,
+            stopping_criteria=StoppingCriteriaList([enough]),
+            eos_token_id=self._ends(),
+            **sampling,
+        )
+        streamer.end()
+        self._memory.answered(session)
+        self._stats = session.stats()
+
+    def _ends(self) -> list[int] | None:
+        """Tokens that end an answer: the model's own, and those of the layout."""
+        own = self._model.generation_config.eos_token_id
+        own = [] if own is None else own if isinstance(own, list) else [own]
+        return list(dict.fromkeys([*own, *self.layout.ends])) or None
+
+
+def _ignore(text: str) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False

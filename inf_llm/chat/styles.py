@@ -1,0 +1,152 @@
+"""How the chat looks: FastChat's terminal styles, and a plain one where FastChat is absent."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from inf_llm.checks import one_of, require
+from inf_llm.errors import MissingExtraError
+
+STYLES = ("simple", "rich", "programmatic")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which style, and how.
+
+    Attributes:
+        style: one of `STYLES`.
+        multiline: whether a question may have several lines.
+        mouse: whether the mouse moves the cursor, in "rich".
+    """
+
+    style: str = "simple"
+    multiline: bool = False
+    mouse: bool = False
+
+    def __post_init__(self) -> None:
+        one_of(self, "style", STYLES)
+        for key, only in (("multiline", ("simple", "rich")), ("mouse", ("rich",))):
+            require(
+                not getattr(self, key) or self.style in only,
+                key,
+                f"{key} has no effect with style = {self.style!r}: it belongs to "
+                f"{' and '.join(only)}",
+            )
+
+
+class Style(Protocol):
+    """What FastChat's `ChatIO` is: questions in, answers out."""
+
+    def prompt_for_input(self, role: str) -> str:
+        """Ask for what a role says; `EOFError` where nothing more comes."""
+
+    def prompt_for_output(self, role: str) -> None:
+        """Announce what a role says."""
+
+    def stream_output(self, output_stream: Iterable[dict[str, str]]) -> str:
+        """Show a text as it grows: each item has all of it so far, under "text"."""
+
+    def print_output(self, text: str) -> None:
+        """Show a text."""
+
+
+class PlainStyle:
+    """Lines in, text out, as it comes."""
+
+    def prompt_for_input(self, role: str) -> str:
+        """See `Style`."""
+        return input(f"{role}: ")
+
+    def prompt_for_output(self, role: str) -> None:
+        """See `Style`."""
+        print(f"{role}: ", end="", flush=True)
+
+    def stream_output(self, output_stream: Iterable[dict[str, str]]) -> str:
+        """See `Style`."""
+        text = ""
+        for output in output_stream:
+            print(output["text"][len(text) :], end="", flush=True)
+            text = output["text"]
+        print(flush=True)
+        return text
+
+    def print_output(self, text: str) -> None:
+        """See `Style`."""
+        print(text)
+
+
+def choose_style(choice: Choice, note: Callable[[str], None]) -> Style:
+    """The style that was chosen.
+
+    Args:
+        choice: which.
+        note: told when the plain style stands in for "simple".
+
+    Raises:
+        MissingExtraError: FastChat, whose it is, cannot be imported.
+    """
+    try:
+        from fastchat.serve import cli
+    except ImportError as error:
+        if choice != Choice():
+            wanted = f"--style {choice.style}{' --multiline' if choice.multiline else ''}"
+            raise MissingExtraError(
+                f"{wanted} is FastChat's, which cannot be imported ({error}): "
+                "pip install 'inf-llm[chat]', or leave it out"
+            ) from None
+        note("FastChat is not installed: a plain style stands in; pip install 'inf-llm[chat]'")
+        return PlainStyle()
+    makers: dict[str, Callable[[], Any]] = {
+        "simple": lambda: cli.SimpleChatIO(choice.multiline),
+        "rich": lambda: cli.RichChatIO(choice.multiline, choice.mouse),
+        "programmatic": lambda: _EndingInput(cli.ProgrammaticChatIO()),
+    }
+    style: Style = makers[choice.style]()
+    return style
+
+
+class _EndingInput:
+    """FastChat's programmatic style would wait for ever once its input has ended."""
+
+    def __init__(self, style: Any) -> None:
+        self._style = style
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._style, name)
+
+    def prompt_for_input(self, role: str) -> str:
+        with _told_at_end():
+            try:
+                return str(self._style.prompt_for_input(role))
+            except _Ended:
+                raise EOFError from None
+
+
+class _Ended(Exception):  # noqa: N818 (an EOFError would be swallowed)
+    pass
+
+
+class _Reader:
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, count: int) -> str:
+        text = str(self._stream.read(count))
+        if not text:
+            raise _Ended
+        return text
+
+
+@contextlib.contextmanager
+def _told_at_end() -> Iterator[None]:
+    real = sys.stdin
+    sys.stdin = _Reader(real)
+    try:
+        yield
+    finally:
+        sys.stdin = real

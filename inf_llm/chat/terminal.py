@@ -1,0 +1,268 @@
+"""The terminal chat: questions, answers, and commands that begin with `!!`."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inf_llm.chat.session import ChatSession, Reply
+from inf_llm.chat.styles import Style
+from inf_llm.chat.task import Task
+from inf_llm.cli.failures import say
+from inf_llm.cli.options import memory_line, size
+from inf_llm.cli.progress import TokenProgress
+from inf_llm.errors import InfLLMError, TextError
+from inf_llm.generation import read_text
+from inf_llm.registry import nearest
+
+SAVED = "inf-llm-chat.json"
+"""Where `!!save` writes, and `!!load` looks, when no file is named."""
+LONG = 2048
+"""Tokens to be read from which on a progress bar is shown."""
+
+
+@dataclass
+class Terminal:
+    """A chat between a person at a terminal and a model.
+
+    Attributes:
+        chat: the conversation.
+        style: how it looks.
+        sampling: keywords for `ChatSession.ask`.
+        history: whether a question knows those before it; documents always stay.
+        debug: whether to say what each answer took, and where failures come from.
+    """
+
+    chat: ChatSession
+    style: Style
+    sampling: dict[str, Any] = field(default_factory=dict)
+    history: bool = True
+    debug: bool = False
+
+    def run(self) -> None:
+        """Until `!!exit`, or until nothing more comes. Ctrl-C ends what is going on, not this."""
+        user = self.chat.layout.roles[0]
+        while True:
+            try:
+                said = self.style.prompt_for_input(user)
+            except EOFError:
+                break
+            except KeyboardInterrupt:
+                print("\n!!exit or Ctrl-D leaves the chat")
+                continue
+            except UnicodeDecodeError as error:
+                say(f"error: that was not text in UTF-8 ({error.reason})")
+                continue
+            if said.strip() == "!!exit":
+                break
+            self._guarded(said)
+        print("exit...")
+
+    def _guarded(self, said: str) -> None:
+        """Whatever goes wrong is one message, and the chat goes on."""
+        try:
+            self._hear(said)
+        except KeyboardInterrupt as error:
+            print(f"\n{str(error) or 'stopped'}.")
+        except BrokenPipeError:
+            raise  # nobody listens any more
+        except InfLLMError as error:
+            say(f"error: {error}")
+        except Exception as error:  # a book may be lost with the process: nothing may end it
+            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+            say(f"unexpected {type(error).__name__}: {reason}")
+            if self.debug:
+                say(traceback.format_exc())
+
+    def _hear(self, said: str) -> None:
+        if said.strip().startswith("!!"):
+            name, _, words = said.strip().partition(" ")
+            if name not in COMMANDS:
+                raise TextError(f"{name} is not a command; {nearest(name, COMMANDS)}!!help")
+            COMMANDS[name].act(self, words.strip())
+        elif said.strip():
+            self._answer(lambda **how: self.chat.ask(said, **how))
+
+    def _answer(self, ask: Callable[..., Reply]) -> None:
+        """Show an answer as it comes; one that is stopped leaves all as it was before."""
+
+        def work(task: Task) -> Reply:
+            how = {"on_text": task.tell, "on_progress": task.check, "should_stop": task.stopping}
+            return ask(**how, **self.sampling)
+
+        before = self.chat.transcript
+        try:
+            with Task(work) as task:
+                told = iter(task)
+                first = self._reading(told)
+                self.style.prompt_for_output(self.chat.layout.roles[1])
+                self.style.stream_output(_growing(first, told))
+        except KeyboardInterrupt:
+            self.chat.transcript = before
+            print("\nstopped generation.")
+            return
+        if self.debug:
+            say(_speed(task.result))
+        if not self.history:
+            self.chat.remove_last()
+
+    def _reading(self, told: Iterator[Any]) -> str:
+        """Show how a prompt is read, if it is long; gives the first piece of the answer."""
+        bar: TokenProgress | None = None
+        try:
+            for item in told:
+                if isinstance(item, str):
+                    return item
+                done, total = item
+                if bar is None and total - done >= LONG:
+                    bar = TokenProgress(self._memory_line).__enter__()
+                if bar is not None:
+                    bar(done, total)
+            return ""
+        finally:
+            if bar is not None:
+                bar.__exit__(None, None, None)
+
+    def _memory_line(self) -> str:
+        return memory_line(self.chat.held().stats)
+
+    def read(self, words: str) -> None:
+        """`!!read FILE`: add a whole file to the conversation."""
+        if not words:
+            raise TextError("say which file: !!read FILE")
+        path = Path(words).expanduser()
+        if words == "-" or (path.exists() and not path.is_file()):
+            raise TextError(f"{path}: is not a file")
+        text = read_text(path)
+        with (
+            TokenProgress(self._memory_line) as bar,
+            Task(lambda task: self.chat.add_document(text, path.name, task.check)) as task,
+        ):
+            for done, total in task:
+                bar(done, total)
+        reuse, seconds = task.result, bar.seconds
+        print(
+            f"read {path.name}: {len(text):,} characters, {reuse.fed:,} tokens in {seconds:.1f} s "
+            f"({reuse.fed / max(seconds, 1e-9):,.0f} tokens/s). Ask about it."
+        )
+        if self.debug:
+            say(str(reuse))
+
+    def memory(self, words: str) -> None:
+        """`!!memory`: what is kept, and where."""
+        held = self.chat.held()
+        stats, recalled = held.stats, held.stats.hits + held.stats.misses
+        print(f"tokens    {held.tokens:,}; questions go on from {_list(held.points)}")
+        print(f"blocks    {stats.blocks:,} over all layers")
+        print(f"device    {size(stats.device_bytes)}")
+        print(f"host      {size(stats.host_bytes)}, index {size(stats.index_bytes)}")
+        print(f"all kept  {size(held.bytes)}, what is shared counted once")
+        if recalled:
+            share = f"{stats.hits / recalled:.0%} of recalls were at hand"
+            print(f"recalls   {stats.hits:,} hits, {stats.misses:,} misses: {share}")
+
+    def reset(self, words: str) -> None:
+        """`!!reset`: a new conversation; what was read is forgotten."""
+        print("resetting...")
+        self.chat.reset()
+
+    def remove(self, words: str) -> None:
+        """`!!remove`: take back the last question and answer, or a document just added."""
+        self.chat.remove_last()
+        print("removing last message...")
+        self.show()
+
+    def regenerate(self, words: str) -> None:
+        """`!!regen`: another answer to the last question."""
+        if not self.chat.turns:
+            raise TextError("there is no answer to regenerate")
+        print("regenerating last message...")
+        self._answer(self.chat.regenerate)
+
+    def save(self, words: str) -> None:
+        """`!!save [FILE]`: write the conversation, documents included."""
+        path = _json(words)
+        self.chat.save(path)
+        print(f"saved to {path}")
+
+    def load(self, words: str) -> None:
+        """`!!load [FILE]`: go on with a conversation that was saved here or by FastChat."""
+        path = Path(words or SAVED).expanduser()
+        self.chat.load(path if path.exists() else _json(words))
+        self.show()
+
+    def show(self) -> None:
+        """Show the conversation from its start."""
+        roles = self.chat.layout.roles
+        for index, turn in enumerate(self.chat.turns):
+            for document in turn.documents:
+                print(f"[{document.name}: {len(document.text):,} characters]")
+            self.style.prompt_for_output(roles[index % 2])
+            self.style.print_output(turn.content)
+        for document in self.chat.documents:
+            print(f"[{document.name}: {len(document.text):,} characters]")
+
+    def help(self, words: str) -> None:
+        """`!!help`: this list."""
+        for command in COMMANDS.values():
+            print(command.described())
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something that a person can tell the chat to do."""
+
+    act: Callable[[Terminal, str], None]
+
+    def described(self) -> str:
+        """Usage and purpose, from the docstring."""
+        usage, _, purpose = (self.act.__doc__ or "").partition(": ")
+        return f"  {usage.strip('`'):<16} {purpose}"
+
+
+def _leave(terminal: Terminal, words: str) -> None:
+    """`!!exit`: leave; Ctrl-D does too. Ctrl-C stops an answer."""
+
+
+COMMANDS = {
+    "!!read": Command(Terminal.read),
+    "!!memory": Command(Terminal.memory),
+    "!!regen": Command(Terminal.regenerate),
+    "!!remove": Command(Terminal.remove),
+    "!!reset": Command(Terminal.reset),
+    "!!save": Command(Terminal.save),
+    "!!load": Command(Terminal.load),
+    "!!help": Command(Terminal.help),
+    "!!exit": Command(_leave),
+}
+
+
+def _growing(first: str, told: Iterator[Any]) -> Iterator[dict[str, str]]:
+    """A text as FastChat's styles take it: with every piece, all of it so far."""
+    text = first
+    yield {"text": text}
+    for piece in told:
+        if isinstance(piece, str):
+            text += piece
+            yield {"text": text}
+
+
+def _speed(reply: Reply) -> str:
+    pace = reply.reuse.fed / max(reply.reading, 1e-9)
+    speed = (reply.new_tokens - 1) / max(reply.answering, 1e-9)
+    return (
+        f"{reply.reuse}; first token after {reply.reading:.2f} s ({pace:,.0f} tokens/s); "
+        f"{reply.new_tokens} new tokens at {speed:,.1f} tokens/s"
+    )
+
+
+def _json(words: str) -> Path:
+    path = Path(words or SAVED).expanduser()
+    return path if "." in path.name else path.with_name(path.name + ".json")
+
+
+def _list(points: tuple[int, ...]) -> str:
+    return ", ".join(f"{point:,}" for point in points) or "the start"

@@ -1,0 +1,180 @@
+"""What was said in a conversation, and the file that keeps it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inf_llm.errors import TextError
+
+BETWEEN = "\n\n"
+"""Stands between documents and what is said about them, as in `inf-llm run`."""
+USER, ASSISTANT = "user", "assistant"
+_FORM = "inf-llm chat"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text that was added to the conversation."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one side said.
+
+    Attributes:
+        role: "user" or "assistant".
+        content: what was said.
+        documents: texts that stand before it.
+    """
+
+    role: str
+    content: str
+    documents: tuple[Document, ...] = ()
+
+    def message(self) -> dict[str, str]:
+        """As chat templates take it."""
+        parts = [*(document.text for document in self.documents), self.content]
+        return {"role": self.role, "content": BETWEEN.join(parts)}
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """A conversation: a user's turn and an answer, again and again.
+
+    Attributes:
+        turns: what was said.
+        documents: texts that wait for the next question.
+    """
+
+    turns: tuple[Turn, ...] = ()
+    documents: tuple[Document, ...] = ()
+
+    def __post_init__(self) -> None:
+        for index, turn in enumerate(self.turns):
+            wanted = ASSISTANT if index % 2 else USER
+            if turn.role != wanted:
+                raise TextError(
+                    f"turn {index + 1} is of role {turn.role!r}, but user and assistant take "
+                    f"turns: {wanted!r} is needed"
+                )
+
+
+def check_text(what: str, text: str) -> None:
+    """Raises:
+    TextError: it has half a character, as bytes that are not UTF-8 leave behind.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"{what} is not text in UTF-8 (character {error.start:,}): convert it to UTF-8 first"
+        ) from None
+
+
+def save(path: str | Path, transcript: Transcript) -> None:
+    """Write a conversation as JSON; the old file stays until the new one is whole.
+
+    Raises:
+        TextError: it cannot be written.
+    """
+    path = Path(path).expanduser()
+    data = {"form": _FORM, **asdict(transcript)}
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            json.dump(data, file, ensure_ascii=False, indent=1)
+            file.write("\n")
+        try:
+            os.replace(file.name, path)  # noqa: PTH105 (the name is a text)
+        except OSError:
+            Path(file.name).unlink()
+            raise
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise TextError(f"{path}: cannot be written: {reason}") from None
+
+
+def load(path: str | Path) -> Transcript:
+    """Read what `save` wrote, or what FastChat's `!!save` did.
+
+    Raises:
+        TextError: there is no such file, or it is none of these.
+    """
+    path = Path(path).expanduser()
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise TextError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise TextError(f"{path}: is not a saved conversation: not JSON ({reason})") from None
+    try:
+        return _from_fastchat(data) if _is_fastchat(data) else _transcript(data)
+    except TextError as error:
+        raise TextError(f"{path}: is not a saved conversation: {error}") from None
+
+
+def _transcript(data: Any) -> Transcript:
+    if not isinstance(data, dict) or data.get("form") != _FORM:
+        raise TextError(f"it needs to be an object with form = {_FORM!r}")
+    turns = []
+    for index, turn in enumerate(_items(data, "turns")):
+        where = f"turns[{index}]"
+        documents = _documents(turn, f"{where}.")
+        turns.append(Turn(_text(turn, "role", where), _text(turn, "content", where), documents))
+    if len(turns) % 2:
+        raise TextError("the last turn has no answer")
+    return Transcript(tuple(turns), _documents(data, ""))
+
+
+def _documents(data: Any, where: str) -> tuple[Document, ...]:
+    found = []
+    for index, item in enumerate(_items(data, "documents", where)):
+        place = f"{where}documents[{index}]"
+        found.append(Document(_text(item, "name", place), _text(item, "text", place)))
+    return tuple(found)
+
+
+def _items(data: Any, key: str, where: str = "") -> Sequence[Any]:
+    items = data.get(key, []) if isinstance(data, dict) else None
+    if not isinstance(items, list):
+        raise TextError(f"{where}{key} must be a list")
+    return items
+
+
+def _text(data: Any, key: str, where: str) -> str:
+    value = data.get(key) if isinstance(data, dict) else None
+    if not isinstance(value, str):
+        raise TextError(f"{where}.{key} must be a text")
+    check_text(f"{where}.{key}", value)
+    return value
+
+
+def _is_fastchat(data: Any) -> bool:
+    return isinstance(data, dict) and {"template_name", "roles", "messages"} <= data.keys()
+
+
+def _from_fastchat(data: dict[str, Any]) -> Transcript:
+    """Its messages are pairs of a role's name and a text; the first `offset` are examples."""
+    start = data.get("offset", 0)
+    if not isinstance(data["messages"], list) or not isinstance(start, int):
+        raise TextError("messages must be a list, and offset a number")
+    turns = []
+    for index, pair in enumerate(data["messages"][start:]):
+        if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], str)):
+            raise TextError(f"messages[{start + index}] must be a role and a text")
+        check_text(f"messages[{start + index}]", pair[1])
+        turns.append(Turn(ASSISTANT if index % 2 else USER, pair[1]))
+    if len(turns) % 2:
+        raise TextError("the last message has no answer")
+    return Transcript(tuple(turns))

@@ -1,0 +1,89 @@
+"""`inf-llm chat` and `python -m inf_llm.chat`: talk to a model in the terminal, about any text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from inf_llm.cli.failures import reported, say
+from inf_llm.cli.options import Debug, Overrides, configuration, load_quietly
+
+
+@reported
+def chat(
+    config: Annotated[
+        str,
+        typer.Option(
+            "--config",
+            "--inf-llm-config-path",
+            "-c",
+            help="YAML file: the model and the settings of its attention.",
+        ),
+    ],
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--model", "--model-path", "-m", help="Folder or hub name, in place of model.path."
+        ),
+    ] = None,
+    read: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--read", "-r", help="A text to read before the first question."),
+    ] = None,
+    conv_template: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--conv-template", help="How messages are laid out: vicuna, plain, ..."),
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option("--temperature", min=0, help="0: the likeliest token, always.")
+    ] = 0.7,
+    repetition_penalty: Annotated[
+        float,
+        typer.Option("--repetition-penalty", "--repetition_penalty", min=0.01, help="1: none."),
+    ] = 1.0,
+    max_new_tokens: Annotated[
+        int, typer.Option("--max-new-tokens", "-n", min=1, help="Longest answer.")
+    ] = 512,
+    style: Annotated[
+        str, typer.Option("--style", help="simple, rich or programmatic, as FastChat has them.")
+    ] = "simple",
+    multiline: Annotated[
+        bool, typer.Option("--multiline", help="Questions of several lines; Ctrl-D ends one.")
+    ] = False,
+    mouse: Annotated[bool, typer.Option("--mouse", help="The mouse moves the cursor.")] = False,
+    no_history: Annotated[
+        bool, typer.Option("--no-history", help="Every question by itself; documents stay.")
+    ] = False,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Talk to a model about texts of any length; !!help lists the commands.
+
+    !!read FILE adds a whole file to the conversation. What was read stays in the memory, so that
+    every further question costs only its own tokens. Ctrl-C stops an answer, Ctrl-D leaves.
+    """
+    chosen = configuration(config, model, overrides)
+    from inf_llm.chat.session import ChatSession
+    from inf_llm.chat.styles import Choice, choose_style
+    from inf_llm.chat.terminal import Terminal
+
+    terminal_style = choose_style(Choice(style, multiline, mouse), say)
+    loaded, tokenizer = load_quietly(chosen)
+    session = ChatSession(
+        loaded,
+        tokenizer,
+        conv_template or chosen.conv_type,
+        chosen.chunk_size,
+        max_len=chosen.max_len,
+        truncation=chosen.truncation,
+    )
+    sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature}
+    if repetition_penalty != 1:
+        sampling["repetition_penalty"] = repetition_penalty
+    say(f"messages are laid out by {session.layout.name}; !!help lists the commands")
+    terminal = Terminal(session, terminal_style, sampling, not no_history, debug)
+    for path in read or []:
+        terminal.read(str(path))
+    terminal.run()
