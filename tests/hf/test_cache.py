@@ -100,14 +100,12 @@ def test_the_other_layers_of_a_hybrid_model_branch_too(family: str) -> None:
     if not exists(WORKING[family]):
         pytest.skip(f"this transformers cannot feed {family} in parts")
     model = tiny_patched(family)
-    trunk, apart = _read(model, 96), _read(model, 96)
+    trunk, apart, other = (_read(model, 96) for _ in range(3))
     twin = trunk.fork()
-    feed(model, tokens(20, seed=8), twin)
-    for end in (tokens(20, seed=9), tokens(1, seed=9)):
-        wanted = feed(model, end, apart)
-        assert torch.equal(feed(model, end, trunk), wanted)
-    feed(model, tokens(1, seed=9), twin)
-    assert twin.get_seq_length() == trunk.get_seq_length() == 117
+    for count in (20, 1):
+        left, right = tokens(count, seed=8), tokens(count, seed=9)
+        assert torch.equal(feed(model, left, twin), feed(model, left, other))
+        assert torch.equal(feed(model, right, trunk), feed(model, right, apart))
 
 
 @pytest.mark.parametrize("start", [40, 200])
