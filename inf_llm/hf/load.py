@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from inf_llm.config import RunConfig, load_config
 from inf_llm.errors import ConfigError
-from inf_llm.hf.patch import patch
+from inf_llm.hf.llama_infinite import register
+from inf_llm.hf.patch import patch, patched, unpatch
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
 
@@ -48,12 +49,15 @@ def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> 
 def load_model(config: RunConfig) -> PreTrainedModel:
     """The model as it is, not patched, on the device it will run on."""
     source = config.model
+    register()  # a saved LlamaInfinite is one of the models that can be named
     options: dict[str, Any] = {"dtype": source.dtype}
     if source.device_map is not None:
         options["device_map"] = source.device_map
     model = _from_pretrained(AutoModelForCausalLM, source.path, "model", **options)
     if source.device_map is None and torch.cuda.is_available():
         model = model.cuda()
+    if patched(model) is not None:  # it brings an attention of its own; the configuration decides
+        unpatch(model)
     return model.eval()
 
 

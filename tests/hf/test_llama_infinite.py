@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import resource
@@ -34,6 +35,7 @@ from inf_llm import (
     LlamaInfiniteModel,
 )
 from inf_llm.errors import SettingsError, UnsupportedModelError
+from inf_llm.hf.load import load_model
 from inf_llm.hf.patch import patched
 
 SIZES: dict[str, Any] = {
@@ -191,6 +193,19 @@ def test_unpatching_leaves_a_llama(llama: LlamaForCausalLM, checkpoint: Path) ->
     ids = tokens(90)
     with torch.no_grad():
         torch.testing.assert_close(model(ids).logits, llama(ids).logits)
+
+
+@torch.no_grad()
+def test_a_configuration_may_name_a_saved_one(checkpoint: Path, tmp_path: Path) -> None:
+    demo = inf_llm.load_config("demo-inf-llm")
+    LlamaInfiniteForCausalLM.from_pretrained(checkpoint, **WINDOW).save_pretrained(tmp_path / "own")
+    model_config = dataclasses.replace(demo.model, path=str(tmp_path / "own"))
+    model = load_model(dataclasses.replace(demo, model=model_config))
+    assert type(model) is LlamaInfiniteForCausalLM
+    assert patched(model) is None
+    patched_again = patched(inf_llm.patch(model, demo))
+    assert patched_again is not None
+    assert patched_again.settings.type == "inf-llm"
 
 
 def test_settings_are_checked_when_the_configuration_is_made() -> None:
