@@ -21,6 +21,9 @@ from inf_llm.kernels import Scoring, with_learned_sink
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
 
+MARKS_KEPT = 128
+"""Execution blocks that `crop` can go back over; decoding guesses far fewer tokens at once."""
+
 Part = tuple[Tensor, Tensor]
 """Attention over some keys: output (B, H, Q, Dv) and log-sum-exp (B, H, Q)."""
 
@@ -89,8 +92,7 @@ class LayerAttention(ABC):
         outputs = []
         watchers = watching.get()
         for first, last in self._execution_blocks(q.shape[2]):
-            if self._marks is not None:
-                self._marks.append(self._mark())
+            self._note_state()
             part = slice(first, last)
             outputs.append(self._execute(q[:, :, part], k[:, :, part], v[:, :, part], rule))
             for watcher in watchers:
@@ -131,6 +133,12 @@ class LayerAttention(ABC):
     def record(self, wanted: bool = True) -> None:
         """Remember the state before every execution block from now on, so that `crop` can work."""
         self._marks = [] if wanted else None
+
+    def _note_state(self) -> None:
+        """Add the state now to the notes, if they are kept; the oldest go, with what they hold."""
+        if self._marks is not None:
+            self._marks.append(self._mark())
+            del self._marks[:-MARKS_KEPT]
 
     def crop(self, count: int) -> None:
         """Forget the newest `count` tokens, which must end where an execution block began.
