@@ -38,7 +38,7 @@ length. It is no assistant and knows nothing.
 English books in the public domain ({text_tokens:,} tokens), and rows made by
 `scripts/demo_model/samples.py`: passages with hidden facts (pass keys, digit strings, key-value
 pairs, numbers of places, assignments, register lines) and questions about them behind, a quarter of
-them as a chat. In half of the steps attention sees what is farther than a window as a block memory
+them as a chat. In four of ten steps attention sees what is farther than a window as a block memory
 shows it: in no order, all at one distance, some of it missing, with the texts of other rows among
 it (`scripts/demo_model/geometry.py`). The weights are an ordinary Llama's all the same.
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import random
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import train_demo_model  # noqa: E402
-from demo_model import geometry, needles, network, samples, text, training  # noqa: E402
+from demo_model import (  # noqa: E402
+    card,
+    geometry,
+    measure,
+    needles,
+    network,
+    samples,
+    text,
+    training,
+)
 
+ASSETS = ROOT / "inf_llm" / "assets" / "demo"
 PROSE = "It was a bright cold day in the month of April, and the clocks were striking. "
 TINY = network.Shape(vocab=300, width=128, layers=2, heads=2, kv_heads=1, mlp=128, context=64)
 
@@ -58,9 +71,6 @@ def test_chat_template_marks_turns(tokenizer):
 
 
 def test_text_is_read_from_all_known_kinds(tmp_path):
-    import gzip
-    import lzma
-
     (tmp_path / "a.txt").write_text("one")
     (tmp_path / "b.xz").write_bytes(lzma.compress(b"two"))
     (tmp_path / "c.gz").write_bytes(gzip.compress(b"three"))
@@ -227,3 +237,69 @@ def test_wrong_arguments_are_one_message_and_status_2(tmp_path, capsys, argument
     assert stop.value.code == 2
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    model = AutoModelForCausalLM.from_pretrained(ASSETS, dtype=torch.float32)
+    return model.eval(), AutoTokenizer.from_pretrained(ASSETS)
+
+
+def test_the_shipped_model_is_small_and_plain(shipped):
+    model, tokenizer = shipped
+    assert type(model).__name__ == "LlamaForCausalLM"
+    assert (ASSETS / "model.safetensors").stat().st_size < 12_000_000
+    assert model.config.max_position_embeddings == 512
+    assert len(tokenizer) == model.config.vocab_size
+    assert {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} == {0, 1, 2}
+
+
+def test_the_shipped_haystack_is_prose():
+    haystack = lzma.decompress((ASSETS / "haystack.txt.xz").read_bytes()).decode()
+    assert 900_000 < len(haystack) < 1_100_000
+    assert haystack.count(". ") > 5_000
+
+
+@pytest.mark.parametrize("family", ["passkey", "niah_single_2"])
+def test_the_shipped_model_finds_needles_within_its_context(shipped, family):
+    haystack = lzma.decompress((ASSETS / "haystack.txt.xz").read_bytes()).decode()
+    assert measure.retrieval(*shipped, haystack, (family,), count=5)[family] >= 0.8
+
+
+def test_the_shipped_model_answers_in_a_chat(shipped):
+    haystack = lzma.decompress((ASSETS / "haystack.txt.xz").read_bytes()).decode()
+    assert measure.chat_passkey(*shipped, haystack, count=5) >= 0.8
+
+
+def test_later_prose_is_easier_and_baselines_are_worse(shipped):
+    model, tokenizer = shipped
+    haystack = lzma.decompress((ASSETS / "haystack.txt.xz").read_bytes()).decode()
+    ids = text.encode_all(tokenizer.backend_tokenizer, haystack[:300_000])
+    losses = [bucket.loss for bucket in measure.loss_by_position(model, ids, rows=48)]
+    simple = measure.baselines(ids[: len(ids) // 2], ids[len(ids) // 2 :], len(tokenizer))
+    assert losses[-1] < losses[0]
+    assert losses[-1] < simple["bigram"] < simple["unigram"]
+
+
+def test_the_card_has_every_figure():
+    figures = card.Figures(
+        positions=[measure.PositionLoss(0, 15, 3.5)],
+        baselines={"unigram": 5.5, "bigram": 4.5},
+        found={"passkey": 0.985},
+        rows=12,
+        count=200,
+    )
+    run = {
+        "parameters": 3.0,
+        "tokens": 1000,
+        "steps": 10,
+        "minutes": 1.0,
+        "device": "2 CPU cores",
+        "seed": 0,
+        "megabytes": 6.0,
+        "text_tokens": 5,
+        "command": "python x",
+    }
+    made = card.render(TINY, run, figures)
+    for part in ("| 0 to 15 | 3.500 |", "5.50", "4.50", "| passkey | 0.985 |", "python x"):
+        assert part in made
