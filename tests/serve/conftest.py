@@ -73,7 +73,9 @@ def start(config: Path | str, *options: str) -> Server:
 def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A configuration of the tiny model, in a folder with it."""
     folder = tmp_path_factory.mktemp("tiny") / "tiny-model"
-    tiny_model().save_pretrained(folder)
+    model = tiny_model()
+    model.config.eos_token_id = model.generation_config.eos_token_id = None  # it talks on
+    model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     rows = "".join(f"  {key}: {value}\n" for key, value in SETTINGS.items())
     file = folder.parent / "tiny.yaml"
