@@ -102,7 +102,8 @@ class Worker:
         with self._changed:
             if self._stopping:
                 raise ApiError(503, "the server is stopping", "stopping")
-            if sum(map(len, self._waiting.values())) >= self._limit:
+            waiting = [job for jobs in self._waiting.values() for job in jobs]
+            if sum(not job.cancelled.is_set() for job in waiting) >= self._limit:
                 raise ApiError(
                     429, f"{self._limit} requests are waiting already: try again later", "busy"
                 )
