@@ -6,7 +6,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-install "[dev,eval,faiss]"
+install "[dev,eval,faiss,chat]"
 cd "$ROOT"
 
 if [ "${1:-}" = --slow ]; then

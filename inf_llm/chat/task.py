@@ -58,7 +58,11 @@ class Task:
         self.tell((done, total))
 
     def __enter__(self) -> Task:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # an interrupt, while it is waited for the thread to begin
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

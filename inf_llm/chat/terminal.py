@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -109,21 +110,25 @@ class Terminal:
         if not self.history:
             self.chat.remove_last()
 
-    def _reading(self, told: Iterator[Any]) -> str:
-        """Show how a prompt is read, if it is long; gives the first piece of the answer."""
-        bar: TokenProgress | None = None
+    def _reading(self, told: Iterator[Any], least: int = LONG) -> str:
+        """Show how a prompt is read, if `least` tokens are; gives the first piece of the answer."""
+        bar = TokenProgress(self._memory_line)
+        shown = False
         try:
             for item in told:
                 if isinstance(item, str):
                     return item
                 done, total = item
-                if bar is None and total - done >= LONG:
-                    bar = TokenProgress(self._memory_line).__enter__()
-                if bar is not None:
+                if not shown and total - done >= least:
+                    shown = True  # before the bar is: an interrupt may come in between
+                    bar.__enter__()
+                if shown:
                     bar(done, total)
             return ""
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped after {bar.done:,} tokens") from None
         finally:
-            if bar is not None:
+            if shown:
                 bar.__exit__(None, None, None)
 
     def _memory_line(self) -> str:
@@ -137,13 +142,11 @@ class Terminal:
         if words == "-" or (path.exists() and not path.is_file()):
             raise TextError(f"{path}: is not a file")
         text = read_text(path)
-        with (
-            TokenProgress(self._memory_line) as bar,
-            Task(lambda task: self.chat.add_document(text, path.name, task.check)) as task,
-        ):
-            for done, total in task:
-                bar(done, total)
-        reuse, seconds = task.result, bar.seconds
+        print(f"reading {path.name}...", flush=True)
+        started = time.perf_counter()
+        with Task(lambda task: self.chat.add_document(text, path.name, task.check)) as task:
+            self._reading(iter(task), 0)
+        reuse, seconds = task.result, time.perf_counter() - started
         print(
             f"read {path.name}: {len(text):,} characters, {reuse.fed:,} tokens in {seconds:.1f} s "
             f"({reuse.fed / max(seconds, 1e-9):,.0f} tokens/s). Ask about it."

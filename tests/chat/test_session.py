@@ -1,0 +1,285 @@
+"""A conversation answers as if every prompt were read afresh, and reads only what is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from inf_llm.chat.memory import ReadingMemory, common_length
+from inf_llm.chat.session import ChatSession
+from inf_llm.chat.turns import ASSISTANT, USER, Document, Transcript, Turn
+from inf_llm.errors import CropError, SettingsError, TextError
+from inf_llm.generation import Session, encode
+from tests.checkpoints import SETTINGS
+
+BOOK = "The quick brown fox jumps over the lazy dog, again and again. " * 10
+NEW = 6
+BLOCK = SETTINGS["inf-llm"]["exc_block_size"]
+
+
+def _afresh(chat: ChatSession, model: Any, tokenizer: Any, said: Transcript, text: str) -> str:
+    """What the model answers to a whole conversation that it has never seen."""
+    turns = (*said.turns, Turn(USER, text, said.documents))
+    prompt = chat.layout.prompt([turn.message() for turn in turns])
+    ids = encode(tokenizer, prompt, chat.layout.adds_special)
+    return Session(model, tokenizer).ask(ids, max_new_tokens=NEW).text.strip()
+
+
+def _check(chat: ChatSession, model: Any, tokenizer: Any, text: str) -> Any:
+    expected = _afresh(chat, model, tokenizer, chat.transcript, text)
+    reply = chat.ask(text, max_new_tokens=NEW)
+    assert reply.text == expected
+    return reply.reuse
+
+
+@pytest.fixture
+def chat(memory_model: Any, tokenizer: Any) -> ChatSession:
+    return ChatSession(memory_model, tokenizer)
+
+
+def test_every_turn_equals_a_fresh_read(model: Any, tokenizer: Any) -> None:
+    chat = ChatSession(model, tokenizer, chunk_size=128)
+    added = chat.add_document(BOOK, "book")
+    assert added.how == "fresh"
+    for text in ("Who?", "And why did the fox do that?", "Where, then?"):
+        reuse = _check(chat, model, tokenizer, text)
+        assert reuse.how == "continued"
+        assert reuse.fed < 2 * BLOCK + NEW + len(text) + len("<user></s><assistant></s>")
+    assert len(chat.turns) == 6
+
+
+def test_a_memory_of_other_tokens_would_answer_otherwise(chat: ChatSession) -> None:
+    """The control: the comparisons above can fail."""
+    other = chat.fork()
+    chat.add_document(BOOK)
+    other.add_document(BOOK.replace("fox", "cat"))
+    answers = [each.ask("Who?", max_new_tokens=40).text for each in (chat, other)]
+    assert answers[0] != answers[1]
+
+
+def test_an_edited_turn_goes_back(memory_model: Any, tokenizer: Any, chat: ChatSession) -> None:
+    chat.add_document(BOOK)
+    chat.ask("Who?", max_new_tokens=NEW)
+    chat.ask("Why? " * 30, max_new_tokens=NEW)
+    chat.edit(0, "Which animal?")
+    reuse = _check(chat, memory_model, tokenizer, "And?")
+    assert reuse.how == "went back"
+    assert reuse.changed_at is not None
+    assert len(BOOK) // BLOCK * BLOCK <= reuse.reused <= reuse.changed_at
+    assert reuse.changed_at < len(BOOK) + 20
+
+
+def test_a_changed_beginning_is_rebuilt(
+    memory_model: Any, tokenizer: Any, chat: ChatSession
+) -> None:
+    chat.ask("Once upon a time. " + BOOK, max_new_tokens=NEW)
+    chat.edit(0, "Twice upon a time. " + BOOK)
+    reuse = _check(chat, memory_model, tokenizer, "And?")
+    assert (reuse.how, reuse.reused) == ("rebuilt", 0)
+    assert "rebuilt" in str(reuse)
+
+
+def test_thinking_that_the_template_strips(model: Any, tokenizer: Any) -> None:
+    chat = ChatSession(model, tokenizer)
+    chat.add_document(BOOK)
+    chat.ask("Who?", max_new_tokens=NEW)
+    chat.edit(1, "Let me see. THOUGHT A fox.")
+    reuse = _check(chat, model, tokenizer, "And?")
+    assert reuse.reused >= len(BOOK) // BLOCK * BLOCK
+    assert "THOUGHT" not in chat.layout.prompt([turn.message() for turn in chat.turns])
+
+
+def test_forks_share_a_document(memory_model: Any, tokenizer: Any, chat: ChatSession) -> None:
+    chat.add_document(BOOK)
+    alone = chat.held().bytes
+    branches = [chat.fork() for _ in range(3)]
+    for branch, text in zip(branches, ("Who?", "Where?", "When?"), strict=True):
+        reuse = _check(branch, memory_model, tokenizer, text)
+        assert reuse.fed < 2 * BLOCK
+    assert chat.turns == ()
+    assert chat.held().bytes < 1.5 * alone  # blocks of the branches beside the common ones
+    shared = {id(point) for point in chat._memory._points}
+    assert all(shared & {id(point) for point in branch._memory._points} for branch in branches)
+
+
+def test_regenerate_reads_next_to_nothing(chat: ChatSession) -> None:
+    chat.add_document(BOOK)
+    first = chat.ask("Who?", max_new_tokens=NEW)
+    again = chat.regenerate(max_new_tokens=NEW)
+    assert again.text == first.text
+    assert again.reuse.fed <= BLOCK
+    assert len(chat.turns) == 2
+    chat.add_document("More.", "more")
+    chat.regenerate(max_new_tokens=NEW)
+    assert [document.name for document in chat.documents] == ["more"]
+
+
+def test_remove_last_takes_back_one_step(chat: ChatSession) -> None:
+    chat.add_document(BOOK, "book")
+    chat.ask("Who?", max_new_tokens=NEW)
+    chat.ask("Why?", max_new_tokens=NEW)
+    chat.remove_last()
+    assert chat.turns[0].content == "Who?"
+    assert len(chat.turns) == 2
+    chat.remove_last()
+    assert chat.turns == ()
+    assert [document.name for document in chat.documents] == ["book"]
+    assert chat.ask("Where?", max_new_tokens=NEW).reuse.reused >= len(BOOK) // BLOCK * BLOCK
+    chat.remove_last()
+    chat.remove_last()
+    assert chat.documents == ()
+    with pytest.raises(TextError, match="nothing to remove"):
+        chat.remove_last()
+    with pytest.raises(TextError, match="no answer"):
+        chat.regenerate()
+
+
+def test_reset_forgets(chat: ChatSession) -> None:
+    chat.add_document(BOOK)
+    chat.ask("Who?", max_new_tokens=NEW)
+    assert chat.held().stats.blocks
+    chat.reset()
+    assert chat.turns == chat.documents == ()
+    assert chat.held().points == ()
+    assert chat.held().bytes == 0
+
+
+def test_held_says_what_is_kept(chat: ChatSession) -> None:
+    chat.add_document(BOOK)
+    chat.ask("Who?", max_new_tokens=NEW)
+    held = chat.held()
+    assert held.tokens > len(BOOK)
+    assert all(point % BLOCK == 0 for point in held.points)
+    assert held.stats.hits + held.stats.misses > 0
+    assert held.bytes > held.stats.device_bytes
+
+
+def _interrupt_after(calls: int) -> Callable[..., None]:
+    left = [calls]
+
+    def raise_in_time(*args: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+
+    return raise_in_time
+
+
+def test_an_interrupted_answer_leaves_no_trace(model: Any, tokenizer: Any) -> None:
+    chat = ChatSession(model, tokenizer)
+    chat.add_document(BOOK)
+    before = chat.transcript
+    with pytest.raises(KeyboardInterrupt):
+        chat.ask("Tell me all!", max_new_tokens=60, on_text=_interrupt_after(3))
+    assert chat.transcript == before
+    _check(chat, model, tokenizer, "Who?")
+
+
+def test_an_interrupted_reading_is_continued(memory_model: Any, tokenizer: Any) -> None:
+    chat = ChatSession(memory_model, tokenizer, chunk_size=128)
+    with pytest.raises(KeyboardInterrupt):
+        chat.add_document(BOOK, on_progress=_interrupt_after(2))
+    assert chat.documents == ()
+    assert chat.add_document(BOOK).reused == 3 * 128
+    _check(chat, memory_model, tokenizer, "Who?")
+
+
+def test_a_feed_that_breaks_off_is_read_again(
+    memory_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the layers have seen a chunk when the interrupt comes."""
+    chat = ChatSession(memory_model, tokenizer, chunk_size=128)
+    chat.add_document(BOOK)
+    last = memory_model.model.layers[-1].mlp
+    with monkeypatch.context() as patching:
+        patching.setattr(last, "forward", _interrupt_after(0))
+        with pytest.raises(KeyboardInterrupt):
+            chat.add_document(BOOK, "again")
+    assert len(chat.documents) == 1
+    chat.add_document(BOOK, "again")
+    _check(chat, memory_model, tokenizer, "Who?")
+
+
+def test_should_stop_keeps_what_was_said(chat: ChatSession) -> None:
+    pieces: list[str] = []
+    reply = chat.ask(
+        "Tell!", max_new_tokens=60, on_text=pieces.append, should_stop=lambda: len(pieces) > 4
+    )
+    assert reply.stopped
+    assert 4 < reply.new_tokens < 60
+    assert reply.text == "".join(pieces).strip() == chat.turns[-1].content
+
+
+def test_save_and_load(chat: ChatSession, memory_model: Any, tokenizer: Any, tmp_path: Any) -> None:
+    chat.add_document(BOOK, "book")
+    chat.ask("Who? \N{SNOWMAN}", max_new_tokens=NEW)
+    chat.add_document("More.", "more")
+    chat.save(tmp_path / "c.json")
+    assert [file.name for file in tmp_path.iterdir()] == ["c.json"]
+    other = ChatSession(memory_model, tokenizer)
+    other.load(tmp_path / "c.json")
+    assert other.transcript == chat.transcript
+    assert _check(other, memory_model, tokenizer, "And?").how == "fresh"
+    chat.load(tmp_path / "c.json")
+    assert _check(chat, memory_model, tokenizer, "And?").how == "continued"
+
+
+def test_longest_prompt(memory_model: Any, tokenizer: Any) -> None:
+    chat = ChatSession(memory_model, tokenizer, max_len=200)
+    with pytest.raises(TextError, match="max_len leaves room for 199"):
+        chat.add_document(BOOK)
+    with pytest.raises(TextError, match="max_len leaves room for 194"):
+        chat.ask(BOOK, max_new_tokens=NEW)
+    assert chat.transcript == Transcript()
+    cut = ChatSession(memory_model, tokenizer, max_len=200, truncation="middle")
+    cut.add_document(BOOK)
+    assert cut.ask("Who?", max_new_tokens=NEW).reuse.prompt == 194
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "half \ud800"])
+def test_what_is_no_question(chat: ChatSession, text: str) -> None:
+    with pytest.raises(TextError):
+        chat.ask(text)
+    with pytest.raises(TextError):
+        chat.add_document(text, "this one")
+    assert chat.transcript == Transcript()
+
+
+def test_what_cannot_be_edited(chat: ChatSession) -> None:
+    with pytest.raises(TextError, match="no turn 0: the conversation has 0"):
+        chat.edit(0, "x")
+
+
+def test_points_are_few_and_the_costly_ones_stay(memory_model: Any, tokenizer: Any) -> None:
+    memory = ReadingMemory(memory_model, tokenizer, points=3)
+    ids = encode(tokenizer, BOOK * 2)
+    for length in (640, 640 + 40, 640 + 80, 640 + 120, 640 + 600):
+        memory.read(ids[:length])
+    lengths = memory.lengths
+    assert len(lengths) == 3
+    assert lengths[0] <= 640
+    assert lengths[-1] == (640 + 600 - 1) // BLOCK * BLOCK
+    with pytest.raises(SettingsError, match="points = 0"):
+        ReadingMemory(memory_model, tokenizer, points=0)
+
+
+def test_a_cut_memory_is_refused(memory_model: Any, bare: Any, tokenizer: Any) -> None:
+    session = Session(memory_model, tokenizer)
+    session.read(BOOK)
+    with pytest.raises(CropError, match="go on from a fork"):
+        session.cut(10)
+
+
+def test_common_length() -> None:
+    assert common_length([], [1]) == 0
+    assert common_length([1, 2, 3], [1, 2, 3, 4]) == 3
+    assert common_length([1, 2, 9, 4], [1, 2, 3, 4]) == 2
+    assert common_length([7], [8]) == 0
+
+
+def test_turns_alternate() -> None:
+    with pytest.raises(TextError, match="turn 1 is of role 'assistant'"):
+        Transcript((Turn(ASSISTANT, "Hello"),))
+    assert Turn(USER, "Who?", (Document("d", "A text."),)).message()["content"] == "A text.\n\nWho?"
