@@ -34,14 +34,26 @@ def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
         triton = _triton(scoring, *inputs)
         if triton is not None:
             return triton
-    elif x.device.type == "cpu" and fused_cpu.available() and scoring.softcap is None:
-        return fused_cpu
+    elif x.device.type == "cpu" and fused_cpu.available():
+        if scoring.softcap is None:
+            return fused_cpu
+        if asked == "fused":  # all it can do; soft-capped scores it leaves to the reference
+            return reference
     if asked == "auto":
         return reference
-    what = "soft-capped scores" if scoring.softcap is not None else f"a {x.device.type} device"
-    name = "fattn = true" if asked == "flash" else f"kernel = {asked!r}"
-    instead = "set fattn to false" if asked == "flash" else "use 'auto' or 'reference'"
-    raise SettingsError(f"{name}: no such kernel is there for {what}: {instead}", "kernel")
+    if asked == "flash":
+        raise SettingsError(
+            f"fattn = true: no fused kernel is there for {_what(scoring, x)}: set fattn to false",
+            "fattn",
+        )
+    raise SettingsError(
+        f"kernel = {asked!r} does not run on {_what(scoring, x)}: use 'auto' or 'reference'",
+        "kernel",
+    )
+
+
+def _what(scoring: Scoring, x: Tensor) -> str:
+    return f"{x.device.type}" + (" with soft-capped scores" if scoring.softcap is not None else "")
 
 
 def _triton(scoring: Scoring, *inputs: Tensor) -> ModuleType | None:
