@@ -209,3 +209,26 @@ def draw_needles(rng: random.Random, words: Sequence[str], count: int) -> list[N
         needle = (one or draw_family(rng))(rng, words)
         needles.setdefault(needle.lead, needle)
     return list(needles.values())
+
+
+def draw_hard(rng: random.Random, words: Sequence[str], most: int) -> tuple[list[Needle], bool]:
+    """Needles that take more than a look at the neighbours, and whether they fill a whole text.
+
+    A number with runs, which must be copied by place; or up to `most` pairs of identifiers or
+    register lines, whose values are told apart only by a name some way before them.
+    """
+    kind = rng.random()
+    if kind < 0.35:
+        return [_announced("number", LONG_TITLES[0], _with_runs(rng, 10))], False
+    family = _identifier_pair if kind < 0.7 else record_line
+    needles = [family(rng, words) for _ in range(rng.randint(2, most))]
+    return list({needle.lead: needle for needle in needles}.values()), True
+
+
+def _identifier_pair(rng: random.Random, words: Sequence[str]) -> Needle:
+    """A pair of UUIDs."""
+    key, value = (str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(2))
+    question = f'Which value does the key "{key}" have?'
+    return Needle(
+        "kv", True, f'"{key}": "{value}",', question, f'The value of "{key}" is "', value, '".'
+    )

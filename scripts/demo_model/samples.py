@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from demo_model.needles import Needle, draw_needles
+from demo_model.needles import Needle, draw_hard, draw_needles
 from demo_model.text import ASSISTANT, BOS, END, EOS, USER
 
 PROSE, SHARED_FACT, OWN_FACT, TAIL = range(4)
@@ -75,10 +75,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of the kinds of rows; what is left of 1 holds facts."""
+    """Shares of the kinds of rows; what is left of 1 holds facts.
+
+    Attributes:
+        prose: nothing but text.
+        copies: spans said again.
+        hard: share, of the rows with facts, of those that `draw_hard` makes.
+    """
 
     prose: float
     copies: float
+    hard: float = 0.0
 
 
 class Sampler:
@@ -124,7 +131,7 @@ class Sampler:
             return row
         if kind < mix.prose + mix.copies:
             return self._copies(rng, size)
-        return self._facts(rng, size)
+        return self._facts(rng, size, mix.hard)
 
     def _prose(self, rng: random.Random, size: int) -> list[int]:
         start = rng.randrange(len(self._ids) - size)
@@ -151,11 +158,10 @@ class Sampler:
             row.add(span[: size - len(row)], 1.0)
         return row
 
-    def _facts(self, rng: random.Random, size: int) -> Row:
+    def _facts(self, rng: random.Random, size: int, hard: float) -> Row:
         """A document with facts in it, and questions about some of them behind it."""
         chat = rng.random() < 0.25
-        crowded = rng.random() < 0.2
-        needles = draw_needles(rng, self._words, 12 if crowded else rng.choice((1, 1, 1, 2, 3, 5)))
+        needles, packed = self._needles(rng, hard)
         asked = rng.sample(needles, min(len(needles), rng.choice((1, 1, 2, 3))))
         tail = self._tail(rng, asked, chat)
         head = Row()
@@ -166,12 +172,20 @@ class Sampler:
         room = size - len(head) - len(tail)
         facts = self._fitting(rng, asked, others, room)
         if facts is None:
-            return self._facts(rng, size)
-        self._document(rng, head, facts, room)
+            return self._facts(rng, size, hard)
+        self._document(rng, head, facts, room, packed)
         head.add(tail.ids, 0.0, TAIL)
         head.weight[-len(tail) :] = tail.weight
         head.answer[-len(tail) :] = tail.answer
         return head
+
+    def _needles(self, rng: random.Random, hard: float) -> tuple[list[Needle], bool]:
+        """Facts for one row, and whether they stand close together, without prose between them."""
+        if hard and rng.random() < hard:
+            return draw_hard(rng, self._words, 30)
+        crowded = rng.random() < 0.2
+        count = 12 if crowded else rng.choice((1, 1, 1, 2, 3, 5))
+        return draw_needles(rng, self._words, count), False
 
     def _fitting(
         self, rng: random.Random, asked: list[Needle], others: list[Needle], room: int
@@ -196,14 +210,16 @@ class Sampler:
         row.add(self._encode(before + needle.statement + after), self._weights.fact, kind)
         return row
 
-    def _document(self, rng: random.Random, row: Row, facts: list[Row], room: int) -> None:
+    def _document(
+        self, rng: random.Random, row: Row, facts: list[Row], room: int, packed: bool
+    ) -> None:
         """Fill `room` tokens of `row` with prose and, at random places, the facts."""
         free = room - sum(map(len, facts))
         if rng.random() < 0.12:
             text = (self._filler * (free // len(self._filler) + 1))[:free]
         else:
             text = self._prose(rng, free) if free else []
-        if rng.random() < 0.15:
+        if packed or rng.random() < 0.15:
             cuts = [free] * len(facts)
         else:
             cuts = sorted(rng.randint(0, free) for _ in facts)

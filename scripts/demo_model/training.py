@@ -34,6 +34,7 @@ class Phase:
         mix: what the rows hold.
         memory: share of the steps that see far tokens as a memory shows them.
         crowd: share of those that see other rows besides.
+        windows: from what distance on tokens are far in such a step; one is drawn.
     """
 
     steps: int
@@ -42,20 +43,22 @@ class Phase:
     mix: Mix
     memory: float = 0.0
     crowd: float = 0.0
+    windows: tuple[int, ...] = WINDOWS
 
 
 def plan(tokens: int, context: int) -> list[Phase]:
     """Phases of about `tokens` tokens in all: short rows until looking up works, then full ones.
 
-    The first two phases are what looking up needs; below 10 million tokens they shrink too.
+    The first two phases are what looking up needs; below 16 million tokens they shrink too.
     """
-    share = min(1.0, tokens / 10_000_000)
+    share = min(1.0, tokens / 16_000_000)
     short = Phase(max(1, round(600 * share)), 64, 96, Mix(prose=0.2, copies=0.5))
-    half_mix, full_mix = Mix(prose=0.3, copies=0.15), Mix(prose=0.4, copies=0.03)
+    half_mix, full_mix = Mix(prose=0.3, copies=0.15), Mix(prose=0.35, copies=0.02, hard=0.5)
     half = Phase(max(1, round(200 * share)), 32, context // 2, half_mix, memory=0.3, crowd=0.5)
     used = sum(phase.steps * phase.rows * phase.length for phase in (short, half))
-    steps = max(1, (tokens - used) // (16 * context))
-    return [short, half, Phase(steps, 16, context, full_mix, memory=0.4, crowd=0.5)]
+    rest = max(1, (tokens - used) // (16 * context))
+    windows = (96, 128, 128, 192)
+    return [short, half, Phase(rest, 16, context, full_mix, 0.5, 0.6, windows)]
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class Trainer:
         rng = random.Random(f"view/{self.options.seed}/{self.step}")
         if rng.random() >= phase.memory:
             return None
-        window = rng.choice([size for size in WINDOWS if size <= phase.length // 2])
+        window = rng.choice([size for size in phase.windows if size <= phase.length // 2])
         generator = torch.Generator().manual_seed(rng.getrandbits(60))
         return draw_view(batch.kind, batch.asks, window, rng.random() < phase.crowd, generator)
 

@@ -111,13 +111,20 @@ def test_rows_have_one_length_and_answers_that_stand_in_the_text(sampler, tokeni
         assert found[:2] in document
 
 
-def test_first_layer_looks_back():
-    model = _model()
+def test_hard_rows_fill_the_text_with_facts(sampler):
+    batch = sampler.batch(1, 32, 256, samples.Mix(0.0, 0.0, hard=1.0))
+    facts = (batch.kind == samples.SHARED_FACT).float().mean(1)
+    assert (facts > 0.3).any()
+    assert (batch.kind == samples.OWN_FACT).any()
+
+
+def test_first_layers_look_back():
+    model = network.build(network.Shape(vocab=300), seed=0).eval()
     model.set_attn_implementation("eager")
-    ids = torch.randint(7, 300, (1, 40))
-    shares = model(ids, output_attentions=True).attentions[0][0]  # (H, T, T)
-    for head, back in ((0, 1), (1, 2)):
-        assert shares[head, 30].argmax() == 30 - back
+    ids = torch.randint(7, 300, (1, 60))
+    shares = model(ids, output_attentions=True).attentions  # of each layer (1, H, T, T)
+    for layer, head, back in ((0, 0, 1), (0, 1, 2), (0, 2, 3), (0, 3, 4), (1, 0, 4)):
+        assert shares[layer][0, head, 50, 50 - back] > 0.5
 
 
 def test_plain_forward_is_the_models_own():
@@ -179,13 +186,12 @@ def test_answering_tokens_always_see_facts():
 
 def _trainer(sampler, folder: Path, compiled: bool = False) -> training.Trainer:
     mix = samples.Mix(0.3, 0.2)
-    phases = [training.Phase(3, 4, 48, mix), training.Phase(3, 4, 64, mix, memory=1.0, crowd=1.0)]
+    phases = [training.Phase(3, 4, 48, mix), training.Phase(3, 4, 64, mix, 1.0, 1.0, windows=(16,))]
     options = training.Options(save_every=2, log_every=2, compile=compiled)
     return training.Trainer(network.build(TINY, 0), sampler, phases, options, folder)
 
 
-def test_a_stopped_run_goes_on_as_if_nothing_had_happened(sampler, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "WINDOWS", (16,))
+def test_a_stopped_run_goes_on_as_if_nothing_had_happened(sampler, tmp_path):
     whole_folder, parts_folder = tmp_path / "whole", tmp_path / "parts"
     whole_folder.mkdir()
     parts_folder.mkdir()
