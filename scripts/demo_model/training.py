@@ -49,16 +49,24 @@ class Phase:
 def plan(tokens: int, context: int) -> list[Phase]:
     """Phases of about `tokens` tokens in all: short rows until looking up works, then full ones.
 
-    The first two phases are what looking up needs; below 16 million tokens they shrink too.
+    The first three phases teach looking up, in short rows, then long ones; below 16 million tokens
+    they shrink too. The last one adds facts that are hard to tell apart.
     """
     share = min(1.0, tokens / 16_000_000)
-    short = Phase(max(1, round(600 * share)), 64, 96, Mix(prose=0.2, copies=0.5))
-    half_mix, full_mix = Mix(prose=0.3, copies=0.15), Mix(prose=0.35, copies=0.02, hard=0.5)
-    half = Phase(max(1, round(200 * share)), 32, context // 2, half_mix, memory=0.3, crowd=0.5)
-    used = sum(phase.steps * phase.rows * phase.length for phase in (short, half))
+
+    def steps(full: int) -> int:
+        return max(1, round(full * share))
+
+    easy, hard = Mix(prose=0.4, copies=0.03), Mix(prose=0.3, copies=0.02, hard=0.6)
+    half = Mix(prose=0.3, copies=0.15)
+    first = [
+        Phase(steps(600), 64, 96, Mix(prose=0.2, copies=0.5)),
+        Phase(steps(200), 32, context // 2, half, memory=0.3, crowd=0.5),
+        Phase(steps(700), 16, context, easy, memory=0.4, crowd=0.5),
+    ]
+    used = sum(phase.steps * phase.rows * phase.length for phase in first)
     rest = max(1, (tokens - used) // (16 * context))
-    windows = (96, 128, 128, 192)
-    return [short, half, Phase(rest, 16, context, full_mix, 0.5, 0.6, windows)]
+    return [*first, Phase(rest, 16, context, hard, 0.4, 0.6, windows=(96, 128, 128, 192))]
 
 
 @dataclass(frozen=True)

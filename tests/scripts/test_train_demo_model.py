@@ -118,13 +118,13 @@ def test_hard_rows_fill_the_text_with_facts(sampler):
     assert (batch.kind == samples.OWN_FACT).any()
 
 
-def test_first_layers_look_back():
-    model = network.build(network.Shape(vocab=300), seed=0).eval()
+def test_first_layer_looks_back():
+    model = _model()
     model.set_attn_implementation("eager")
-    ids = torch.randint(7, 300, (1, 60))
-    shares = model(ids, output_attentions=True).attentions  # of each layer (1, H, T, T)
-    for layer, head, back in ((0, 0, 1), (0, 1, 2), (0, 2, 3), (0, 3, 4), (1, 0, 4)):
-        assert shares[layer][0, head, 50, 50 - back] > 0.5
+    ids = torch.randint(7, 300, (1, 40))
+    shares = model(ids, output_attentions=True).attentions[0][0]  # (H, T, T)
+    for head, back in ((0, 1), (1, 2)):
+        assert shares[head, 30].argmax() == 30 - back
 
 
 def test_plain_forward_is_the_models_own():
