@@ -46,16 +46,10 @@ class Shape:
 
 
 def build(shape: Shape, seed: int) -> LlamaForCausalLM:
-    """A fresh model whose tokens already know what stood just before them.
-
-    The heads of the first layer look one token back, two, and so on; one head of the second looks
-    as far back as all of those together, and so doubles the reach. Four heads give eight tokens:
-    enough to tell the digits of a number with runs apart, or the values of similar keys.
-    """
+    """A fresh model whose first layer already looks at the tokens just before."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM(shape.config())
-    look_back(model, 0, {head: head + 1 for head in range(shape.heads)})
-    look_back(model, 1, {0: shape.heads})
+    look_back(model, {head: head + 1 for head in range(min(3, shape.heads))})
     return model
 
 
@@ -64,10 +58,8 @@ def frequencies(head_dim: int, base: float = ROPE_BASE) -> Tensor:
     return base ** (-torch.arange(head_dim // 2).double() / (head_dim // 2))
 
 
-def look_back(
-    model: LlamaForCausalLM, layer: int, steps: dict[int, int], strength: float = 6.0
-) -> None:
-    """Make heads of a layer attend a fixed number of tokens back, through biases alone.
+def look_back(model: LlamaForCausalLM, steps: dict[int, int], strength: float = 6.0) -> None:
+    """Make heads of the first layer attend a fixed number of tokens back, through biases alone.
 
     Looking something up by what precedes it takes two layers, of which the first must tell every
     token what stood before it. Nothing rewards either half without the other, so plain training
@@ -79,12 +71,11 @@ def look_back(
 
     Args:
         model: changed in place.
-        layer: which layer.
-        steps: how far back its query heads look, by head.
+        steps: how far back each query head of layer 0 looks.
         strength: size of the biases; the attention starts nearly one-hot at 6.
     """
     config: Any = model.config
-    attention = model.model.layers[layer].self_attn
+    attention = model.model.layers[0].self_attn
     size, half = config.head_dim, config.head_dim // 2
     group = config.num_attention_heads // config.num_key_value_heads
     on = (torch.arange(half) < half // 3).float() * strength
