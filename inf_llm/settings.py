@@ -184,6 +184,8 @@ class InfLLMSettings(WindowSettings):
         score_decay: factor that "lru-s" puts on every block's score, once per execution block.
         perhead: let every query head choose its own blocks.
         faiss: retrieve through a faiss index instead of a matrix product.
+        faiss_ivf_from: blocks from which on faiss searches an inverted file, which reads less and
+            may miss some of the best; None for always exact.
         chunk_topk_calc: representatives scored at a time, to bound the memory of scoring.
         async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
         pin_memory: on CUDA, keep sealed blocks in pinned host memory.
@@ -203,6 +205,7 @@ class InfLLMSettings(WindowSettings):
     score_decay: float = 0.1
     perhead: bool = False
     faiss: bool = False
+    faiss_ivf_from: int | None = None
     chunk_topk_calc: int | None = None
     async_global_stream: bool = False
     pin_memory: bool = True
@@ -215,6 +218,14 @@ class InfLLMSettings(WindowSettings):
         at_least(self, 1, "reselect_every")
         if self.chunk_topk_calc is not None:
             at_least(self, 1, "chunk_topk_calc")
+        if self.faiss_ivf_from is not None:
+            at_least(self, 64, "faiss_ivf_from")
+            require(
+                self.faiss,
+                "faiss_ivf_from",
+                f"faiss_ivf_from = {self.faiss_ivf_from} has no effect with faiss = false: "
+                "leave it out, or set faiss to true",
+            )
         one_of(self, "cache_strategy", EVICTION_POLICIES)
         require(
             0 <= self.score_decay <= 1,

@@ -46,11 +46,11 @@ class Archive:
         self._device = device
         pinned = settings.pin_memory and device.type == "cuda"
         self.home = Home(shape, _HOST, pinned)
-        index: Index = INDEXES.get("faiss" if settings.faiss else "torch")(settings.chunk_topk_calc)
-        self.index = index
+        self.index = _make_index(settings)
         self._settings = settings
         self._together = 1 if settings.perhead else shape.heads
         self._copies = slots if slots is not None else device.type != "cpu"
+        self._shared = 1  # query heads that share a representative
         self._rows = 0
         self.make_room(rows)
 
@@ -79,7 +79,7 @@ class Archive:
         Args:
             k: keys (B, G, n, tokens, D), unrotated.
             v: values (B, G, n, tokens, Dv).
-            representatives: (B, H, n, D).
+            representatives: (B, H, n, D), or (B, G, n, D) where query heads share them.
 
         Returns:
             Their physical numbers (B, n), on the host.
@@ -87,13 +87,18 @@ class Archive:
         B, _, n = k.shape[:3]
         numbers = self.home.allocate(B * n)
         self.home.write(numbers, k.transpose(1, 2).flatten(0, 1), v.transpose(1, 2).flatten(0, 1))
-        vectors = representatives.permute(0, 2, 1, 3).reshape(B * n, self.groups, -1)
+        self._shared = self._heads // representatives.shape[1]
+        groups = representatives.shape[1] if self._perhead else 1
+        vectors = representatives.permute(0, 2, 1, 3).reshape(B * n, groups, -1)
         self.index.put(numbers, vectors.transpose(0, 1))
         return numbers.view(B, n)
 
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
         """Numbers and scores (B, X, topk) of the blocks nearest to query (B, H, D)."""
-        return self.index.search(query.reshape(query.shape[0], self.groups, -1), topk, total, table)
+        if not self._perhead:  # queries that meet the same vector add up before they meet it
+            summed = query.unflatten(1, (-1, self._shared)).sum(2, dtype=torch.float32)
+            query = summed.to(query.dtype).flatten(1)[:, None]
+        return self.index.search(query, topk, total, table)
 
     def admit(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
         """Give physical blocks (B, X, k) their slots on the device.
@@ -168,3 +173,13 @@ class Archive:
     def slot_bytes(self) -> int:
         """Bytes of the slots on the device."""
         return 0 if self._slots is None else self._slots.nbytes
+
+
+def _make_index(settings: InfLLMSettings) -> Index:
+    """The index that the settings ask for."""
+    chunk, start = settings.chunk_topk_calc, settings.faiss_ivf_from
+    if start is not None:
+        inverted: Index = INDEXES.get("ivf")(chunk, start)
+        return inverted
+    exact: Index = INDEXES.get("faiss" if settings.faiss else "torch")(chunk)
+    return exact

@@ -1,8 +1,9 @@
 """Which blocks match a query best: exact inner products over all representatives.
 
-An index holds one vector per block and *unit group*: one group for a whole row (the heads side by
-side), or one per query head. Blocks have physical numbers, shared by all rows and branches that
-hold them; a row's table says which physical block each of its own blocks is.
+An index holds V vectors per block: one for a whole row (the heads side by side), or one per head.
+Where query heads that share a key head share its vector too, there are more queries than vectors,
+X of them, and query x meets vector x // (X / V). Blocks have physical numbers, shared by all rows
+and branches that hold them; a row's table says which physical block each of its own blocks is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from inf_llm.errors import MissingExtraError
 from inf_llm.memory.sketch import Sketch
 from inf_llm.registry import Registry
 
@@ -20,7 +20,8 @@ INDEXES = Registry(
     "retrieval index",
     {
         "torch": "inf_llm.memory.index:TorchIndex",
-        "faiss": "inf_llm.memory.index:FaissIndex",
+        "faiss": "inf_llm.memory.faiss_index:FaissIndex",
+        "ivf": "inf_llm.memory.faiss_index:InvertedIndex",
     },
 )
 
@@ -31,18 +32,18 @@ Found = tuple[Tensor, Tensor]
 
 
 class Index(ABC):
-    """Representatives of blocks, X vectors of width W each."""
+    """Representatives of blocks, V vectors of width W each."""
 
     @abstractmethod
     def put(self, blocks: Tensor, representatives: Tensor) -> None:
-        """Set the vectors (X, n, W) of physical blocks (n,)."""
+        """Set the vectors (V, n, W) of physical blocks (n,)."""
 
     @abstractmethod
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
         """The best `topk` of each row's blocks.
 
         Args:
-            query: (B, X, W).
+            query: (B, X, W), X a multiple of V.
             topk: how many, at most `total`.
             total: blocks of every row, N.
             table: physical number of every block of every row (B, N), on the host; None where
@@ -66,7 +67,7 @@ class TorchIndex(Index):
 
     def __init__(self, chunk: int | None = None) -> None:
         self._chunk = chunk
-        self._vectors: Tensor | None = None  # (X, room, W)
+        self._vectors: Tensor | None = None  # (V, room, W)
         self._sketch: Sketch | None = None
         self._count = 0
 
@@ -96,7 +97,7 @@ class TorchIndex(Index):
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Index.search`."""
         if self._can_sketch(query, total, table):
-            return self._search_sketched(query[0, 0], topk, total)
+            return self._search_sketched(query[0], topk, total)
         own = None if table is None else table.to(query.device)
         step = self._chunk or total
         best: Found | None = None
@@ -117,100 +118,66 @@ class TorchIndex(Index):
         return ascending(*best)
 
     def _can_sketch(self, query: Tensor, total: int, table: Tensor | None) -> bool:
-        alone = table is None and query.shape[:2] == (1, 1)
+        alone = table is None and query.shape[0] == 1
         return alone and total >= _SKETCH_FROM and Sketch.available(query.device)
 
     def _search_sketched(self, query: Tensor, topk: int, total: int) -> Found:
-        """True scores only for the blocks that can be among the best."""
+        """True scores only for the blocks that can be among the best; query (X, W)."""
         assert self._vectors is not None
-        vectors = self._vectors[0]
+        groups, room, width = self._vectors.shape
         if self._sketch is None:
-            self._sketch = Sketch(vectors.shape[1])
+            self._sketch = Sketch(groups, width)
         known = self._sketch.count
         if known < total:
-            self._sketch.put(known, vectors[known:total], room=len(vectors))
-        likely = self._sketch.candidates(query, total, topk)
-        scores = torch.mv(vectors[likely], query).float()
+            self._sketch.put(known, self._vectors[:, known:total], room)
+        likely = self._sketch.candidates(query, total, topk)  # (X, total)
+        asks, blocks = likely.nonzero().unbind(1)
+        numbers, ahead = _side_by_side(asks, blocks, len(query))
+        vectors = self._vectors[asks // (len(query) // groups), blocks].float()
+        scores = vectors.new_full(numbers.shape, -torch.inf)
+        scores[asks, ahead] = (vectors * query.float()[asks]).sum(-1)
         best = scores.topk(topk, sorted=False)
-        return ascending(likely[best.indices].view(1, 1, -1), best.values.view(1, 1, -1))
+        return ascending(numbers.gather(1, best.indices)[None], best.values[None])
 
     def _scores(self, query: Tensor, first: int, last: int, own: Tensor | None) -> Tensor:
         """Scores (B, X, last - first) of the rows' blocks `first` to `last - 1`."""
         assert self._vectors is not None
-        if own is None:
-            vectors = self._vectors[:, first:last]  # (X, n, W)
-            return torch.matmul(vectors, query.permute(1, 2, 0)).permute(2, 0, 1).float()
-        wanted = own[:, first:last]
-        vectors = self._vectors[:, : self._count]
-        scores = torch.matmul(vectors, query.permute(1, 2, 0)).permute(2, 0, 1)  # (B, X, P)
-        return scores.gather(2, wanted.unsqueeze(1).expand(-1, scores.shape[1], -1)).float()
+        B, X, W = query.shape
+        groups = self._vectors.shape[0]
+        some = slice(first, last) if own is None else slice(0, self._count)
+        queries = query.view(B, groups, X // groups, W).permute(1, 3, 0, 2).flatten(2)
+        scores = torch.matmul(self._vectors[:, some], queries)  # (V, blocks, B * X / V)
+        scores = scores.unflatten(2, (B, -1)).permute(2, 0, 3, 1).flatten(1, 2)  # (B, X, blocks)
+        if own is not None:
+            scores = scores.gather(2, own[:, None, first:last].expand(-1, X, -1))
+        return scores.float()
 
     @property
     def nbytes(self) -> int:
         """See `Index.nbytes`; the room that is not used yet is not counted."""
         if self._vectors is None:
             return 0
-        sketched = 0 if self._sketch is None else self._sketch.count * self._sketch.bytes_per_vector
+        sketched = 0 if self._sketch is None else self._sketch.count * self._sketch.bytes_per_block
         return self._vectors[:, 0].nbytes * self._count + sketched
 
 
-class FaissIndex(Index):
-    """The same search through faiss, on the host, one flat inner-product index per group."""
+def _side_by_side(asks: Tensor, blocks: Tensor, queries: int) -> tuple[Tensor, Tensor]:
+    """Lists of different lengths as a table: each query's blocks, in a row of its own.
 
-    def __init__(self, chunk: int | None = None) -> None:
-        try:
-            import faiss
-        except ImportError as error:
-            raise MissingExtraError(
-                "faiss = true needs the faiss package: pip install 'inf-llm[faiss]'"
-            ) from error
-        self._faiss = faiss
-        self._chunk = chunk
-        self._indexes: list = []
-        self._known: set[int] = set()
+    Args:
+        asks: which query each block is listed for (m,), ascending.
+        blocks: the listed blocks (m,).
+        queries: how many queries there are.
 
-    def put(self, blocks: Tensor, representatives: Tensor) -> None:
-        """See `Index.put`."""
-        if not self._indexes:
-            width = representatives.shape[2]
-            flat = self._faiss.IndexFlatIP
-            self._indexes = [
-                self._faiss.IndexIDMap(flat(width)) for _ in range(representatives.shape[0])
-            ]
-        numbers = blocks.numpy()
-        replaced = self._known.intersection(numbers.tolist())
-        for index, vectors in zip(self._indexes, representatives, strict=True):
-            if replaced:
-                index.remove_ids(numbers)
-            index.add_with_ids(vectors.float().cpu().contiguous().numpy(), numbers)
-        self._known.update(numbers.tolist())
-
-    def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
-        """See `Index.search`."""
-        host = query.float().cpu()
-        own = torch.arange(total).expand(len(host), -1) if table is None else table
-        rows = [self._search_row(host[b], own[b], topk) for b in range(len(host))]
-        numbers = torch.stack([row[0] for row in rows]).to(query.device)
-        values = torch.stack([row[1] for row in rows]).to(query.device)
-        return ascending(numbers, values)
-
-    def _search_row(self, query: Tensor, own: Tensor, topk: int) -> Found:
-        """Numbers and scores (X, topk) among one row's own blocks."""
-        selector = self._faiss.IDSelectorBatch(own.numpy())
-        chosen = self._faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
-        numbers, values = [], []
-        for group, index in enumerate(self._indexes):
-            score, physical = index.search(query[group : group + 1].numpy(), topk, params=chosen)
-            order = own.argsort()
-            at = torch.searchsorted(own[order], torch.from_numpy(physical[0]))
-            numbers.append(order[at])
-            values.append(torch.from_numpy(score[0]))
-        return torch.stack(numbers), torch.stack(values)
-
-    @property
-    def nbytes(self) -> int:
-        """See `Index.nbytes`."""
-        return sum(index.ntotal * index.d * 4 for index in self._indexes)
+    Returns:
+        Blocks (queries, longest list), padded with 0, and the column of each listed one (m,).
+    """
+    sizes = torch.bincount(asks, minlength=queries)
+    starts = sizes.cumsum(0) - sizes
+    columns = torch.arange(len(asks), device=asks.device) - starts[asks]
+    table = blocks.new_zeros(queries, int(sizes.max()))
+    table[asks, columns] = blocks
+    return table, columns
 
 
 def ascending(numbers: Tensor, values: Tensor) -> Found:

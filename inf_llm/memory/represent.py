@@ -8,7 +8,8 @@ from torch import Tensor
 def most_attended_mean(k: Tensor, mass: Tensor, tokens: int) -> Tensor:
     """Mean unrotated key of the tokens of each block that received the most attention.
 
-    The rule of InfLLM (Xiao et al., 2024), section 3.2, applied per query head.
+    The rule of InfLLM (Xiao et al., 2024), section 3.2, applied per query head. Where all tokens
+    represent their block, query heads do not differ, and those of a key head share one mean.
 
     Args:
         k: keys of n blocks (B, G, n, block, D), unrotated.
@@ -16,12 +17,12 @@ def most_attended_mean(k: Tensor, mass: Tensor, tokens: int) -> Tensor:
         tokens: how many tokens represent a block.
 
     Returns:
-        Representatives (B, H, n, D) in k's dtype.
+        Representatives (B, H, n, D), or (B, G, n, D) where they are shared, in k's dtype.
     """
     B, G, n, block, D = k.shape
     H = mass.shape[1]
     if tokens == block:
-        return k.float().mean(3).to(k.dtype).repeat_interleave(H // G, 1)
+        return k.float().mean(3).to(k.dtype)
     best = mass.topk(tokens, dim=-1, sorted=False).indices  # (B, H, n, tokens)
     best = best.view(B, G, H // G, n, tokens, 1).expand(-1, -1, -1, -1, -1, D)
     keys = k.unsqueeze(2).expand(B, G, H // G, n, block, D).gather(4, best)

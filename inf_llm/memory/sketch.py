@@ -15,17 +15,22 @@ _STEPS = 127
 
 
 class Sketch:
-    """int8 copies of vectors (n, W), one scale each. CPU only.
+    """int8 copies of V vectors of width W for every block, one scale each. CPU only.
+
+    Args:
+        vectors: V, vectors of a block.
+        width: W.
 
     Attributes:
-        count: how many vectors are sketched, counted from the first; lower it to have later ones
+        count: how many blocks are sketched, counted from the first; lower it to have later ones
             set again.
     """
 
-    def __init__(self, width: int) -> None:
-        self._codes = torch.empty(0, width, dtype=torch.int8)
+    def __init__(self, vectors: int, width: int) -> None:
+        self._codes = torch.empty(0, vectors, width, dtype=torch.int8)
+        self._scales = torch.empty(0, vectors)
+        self._sums = torch.empty(0, vectors)  # of the absolute sketched values
         self.count = 0
-        self._weights = torch.empty(0, 2)  # scale, and the sum of the absolute sketched values
 
     @staticmethod
     def available(device: torch.device) -> bool:
@@ -33,50 +38,68 @@ class Sketch:
         return device.type == "cpu" and hasattr(torch, "_int_mm")
 
     def put(self, first: int, vectors: Tensor, room: int) -> None:
-        """Set vectors (n, W) from number `first` on, in a table with space for `room`."""
+        """Set the vectors (V, n, W) of blocks from `first` on, in a table with space for `room`."""
         if room > len(self._codes):
             self._codes = _longer(self._codes, room)
-            self._weights = _longer(self._weights, room)
-        rows = slice(first, first + len(vectors))
+            self._scales = _longer(self._scales, room)
+            self._sums = _longer(self._sums, room)
+        rows = slice(first, first + vectors.shape[1])
         codes, scale = _quantised(vectors.float())
-        self._codes[rows] = codes
-        self._weights[rows, 0] = scale
-        self._weights[rows, 1] = scale * codes.abs().sum(1, dtype=torch.int32)
+        self._codes[rows] = codes.transpose(0, 1)
+        self._scales[rows] = scale.t()
+        self._sums[rows] = (scale * codes.abs().sum(2, dtype=torch.int32)).t()
         self.count = rows.stop
 
     def bounds(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Scores of the first `count` vectors for query (W,), each at most its error off.
+        """Scores of the first `count` blocks for queries (X, W), each at most its error off.
+
+        Query x is meant for vector x // (X / V) of every block.
 
         Returns:
-            Scores (count,) and errors (count,).
+            Scores (count, X) and errors (count, X).
         """
         query = query.float()
-        high, step = _quantised(query[None])
-        rest, fine = _quantised(query[None] - high * step[:, None])
-        both = torch.cat((high, rest)).t().contiguous()  # (W, 2): the query to 15 bits
-        products = torch._int_mm(self._codes[:count], both).float()
-        weights = self._weights[:count]
-        scores = torch.mv(products, torch.cat((step, fine))) * weights[:, 0]
+        high, step = _quantised(query)
+        rest, fine = _quantised(query - high * step[:, None])
+        codes = self._codes[:count].flatten(1)
+        products = torch._int_mm(codes, self._spread(torch.stack((high, rest)))).float()
+        coarse, finer = products.view(count, 2, -1).unbind(1)  # the query to 15 bits
+        shared = query.shape[0] // self._codes.shape[1]
+        scales, sums = (x[:count].repeat_interleave(shared, 1) for x in (self._scales, self._sums))
+        scores = (coarse * step + finer * fine) * scales
         # What rounding a vector, and then the query, can change; a little more for float32 sums.
-        change = torch.cat((query.abs().sum().view(1), fine)) * (0.5 * 1.001)
-        return scores, torch.mv(weights, change) + scores.abs() * 1e-6
+        errors = (scales * query.abs().sum(1) + sums * fine) * (0.5 * 1.001)
+        return scores, errors + scores.abs() * 1e-6
+
+    def _spread(self, codes: Tensor) -> Tensor:
+        """Query codes (2, X, W) as (V * W, 2 * X), each opposite to its own vector, zero elsewhere.
+
+        One product with it reads every code once. The zeros cost little: a matrix unit is wider
+        than the few columns of one vector's queries.
+        """
+        parts, queries, width = codes.shape
+        vectors = self._codes.shape[1]
+        wide = codes.new_zeros(vectors, width, parts, vectors, queries // vectors)
+        own = codes.view(parts, vectors, -1, width).permute(3, 0, 2, 1)  # (W, 2, X / V, V)
+        wide.diagonal(dim1=0, dim2=3).copy_(own)
+        return wide.view(vectors * width, parts * queries)
 
     def candidates(self, query: Tensor, count: int, topk: int) -> Tensor:
-        """Numbers, ascending, of all vectors that can be among the `topk` best."""
-        scores, errors = self.bounds(query, count)
-        threshold = (scores - errors).topk(topk, sorted=False).values.min()
-        return (scores + errors >= threshold).nonzero()[:, 0]
+        """Which blocks can be among the `topk` best of each query (X, W): a mask (X, count)."""
+        scores, errors = (x.t().contiguous() for x in self.bounds(query, count))
+        threshold = (scores - errors).topk(topk, sorted=False).values.amin(1, keepdim=True)
+        return scores + errors >= threshold
 
     @property
-    def bytes_per_vector(self) -> int:
-        """Bytes a vector takes."""
-        return self._codes.shape[1] + 2 * self._weights.itemsize
+    def bytes_per_block(self) -> int:
+        """Bytes that all vectors of a block take."""
+        return self._codes[:1].nbytes + self._scales[:1].nbytes + self._sums[:1].nbytes
 
 
 def _quantised(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 codes (n, W) and scales (n,) with ``vector = scale * code`` to half a scale."""
-    scale = vectors.abs().amax(1).clamp_(min=1e-30) / _STEPS
-    return torch.round(vectors / scale[:, None]).to(torch.int8), scale
+    """int8 codes (..., W) and scales (...) with ``vector = scale * code`` to half a scale."""
+    scale = vectors.abs().amax(-1).clamp_(min=1e-30) / _STEPS
+    return torch.round(vectors / scale[..., None]).to(torch.int8), scale
 
 
 def _longer(old: Tensor, room: int) -> Tensor:

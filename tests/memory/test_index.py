@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inf_llm.errors import MissingExtraError, SettingsError
-from inf_llm.memory.index import INDEXES, FaissIndex, Index, TorchIndex
+from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
+from inf_llm.memory.index import INDEXES, Index, TorchIndex
 from tests.attention.draws import examples
 
 WIDTH = 12
@@ -21,12 +22,16 @@ every_index = pytest.mark.parametrize("name", list(INDEXES))
 def one_by_one(
     vectors: dict[int, Tensor], query: Tensor, topk: int, table: list[list[int]]
 ) -> tuple[list[list[list[int]]], list[list[list[float]]]]:
-    """Numbers and scores (B, X, topk), for vectors (X, W) of every physical block."""
+    """Numbers and scores (B, X, topk), for vectors (V, W) of every physical block."""
     numbers, values = [], []
+    own = {
+        block: each.repeat_interleave(query.shape[1] // len(each), 0)
+        for block, each in vectors.items()
+    }
     for b, row in enumerate(table):
         groups = []
         for x in range(query.shape[1]):
-            scores = [float(query[b, x] @ vectors[block][x]) for block in row]
+            scores = [float(query[b, x] @ own[block][x]) for block in row]
             best = sorted(sorted(range(len(row)), key=lambda i: -scores[i])[:topk])
             groups.append((best, [scores[i] for i in best]))
         numbers.append([best for best, _ in groups])
@@ -54,13 +59,15 @@ PUTS = {
 
 @every_index
 @pytest.mark.parametrize("chunk", [None, 1, 4, 1000])
-@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(("groups", "queries"), [(1, 1), (3, 3), (2, 6)])
 @pytest.mark.parametrize("puts", PUTS.values(), ids=PUTS)
-def test_search(name: str, puts: list[list[int]], groups: int, chunk: int | None) -> None:
+def test_search(
+    name: str, puts: list[list[int]], groups: int, queries: int, chunk: int | None
+) -> None:
     index = INDEXES.get(name)(chunk)
     vectors = filled(index, puts, groups)
     total = len(vectors)
-    query = torch.randn(2, groups, WIDTH)
+    query = torch.randn(2, queries, WIDTH)
     for topk in (1, 3, total):
         numbers, values = index.search(query, topk, total, None)
         want, scores = one_by_one(vectors, query, topk, [list(range(total))] * 2)
@@ -71,13 +78,15 @@ def test_search(name: str, puts: list[list[int]], groups: int, chunk: int | None
 
 @every_index
 @pytest.mark.parametrize("chunk", [None, 1, 3])
-@pytest.mark.parametrize("groups", [1, 3])
-def test_every_row_has_blocks_of_its_own(name: str, groups: int, chunk: int | None) -> None:
+@pytest.mark.parametrize(("groups", "queries"), [(1, 1), (3, 3), (2, 6)])
+def test_every_row_has_blocks_of_its_own(
+    name: str, groups: int, queries: int, chunk: int | None
+) -> None:
     """Numbers that come back count a row's own blocks, whatever their physical numbers."""
     index = INDEXES.get(name)(chunk)
     vectors = filled(index, [list(range(12))], groups)
     table = [[5, 0, 11, 3, 7], [1, 2, 3, 4, 5], [5, 0, 11, 3, 8]]
-    query = torch.randn(3, groups, WIDTH)
+    query = torch.randn(3, queries, WIDTH)
     for topk in (1, 3, 5):
         numbers, values = index.search(query, topk, 5, torch.tensor(table))
         want, scores = one_by_one(vectors, query, topk, table)
@@ -93,22 +102,24 @@ def test_a_sketch_changes_nothing(data: st.DataObject) -> None:
         patch.setattr("inf_llm.memory.index._SKETCH_FROM", 1)
         torch.manual_seed(data.draw(st.integers(0, 99)))
         size = data.draw(st.sampled_from([1e-6, 1.0, 1e4]))
-        index, vectors = TorchIndex(), torch.empty(1, 0, WIDTH)
+        V, X = data.draw(st.sampled_from([(1, 1), (2, 2), (2, 4)]))
+        index, vectors = TorchIndex(), torch.empty(V, 0, WIDTH)
         for _ in range(data.draw(st.integers(1, 6))):
             first = data.draw(st.integers(0, vectors.shape[1]))
-            new = size * torch.randn(1, data.draw(st.integers(1, 90)), WIDTH)
+            new = size * torch.randn(V, data.draw(st.integers(1, 90)), WIDTH)
             index.put(torch.arange(first, first + new.shape[1]), new)
             rest = vectors[:, first + new.shape[1] :]
             vectors = torch.cat((vectors[:, :first], new, rest), 1)
             total = data.draw(st.integers(1, vectors.shape[1]))
             topk = data.draw(st.integers(1, total))
-            query = torch.randn(1, 1, WIDTH) * torch.logspace(0, 4, WIDTH)
-            scores = torch.mv(vectors[0, :total].double(), query[0, 0].double())
+            query = torch.randn(1, X, WIDTH) * torch.logspace(0, 4, WIDTH)
+            own = vectors[:, :total].double().repeat_interleave(X // V, 0)
+            scores = torch.einsum("xnd,xd->xn", own, query[0].double())
             numbers, values = index.search(query, topk, total, None)
-            assert numbers.flatten().tolist() == scores.topk(topk).indices.sort().values.tolist()
-            want = scores[numbers.flatten()].float()
+            assert torch.equal(numbers[0], scores.topk(topk).indices.sort().values)
+            want = scores.gather(1, numbers[0]).float()
             near = float(want.abs().max()) * 1e-5
-            torch.testing.assert_close(values.flatten(), want, atol=near, rtol=1e-5)
+            torch.testing.assert_close(values[0], want, atol=near, rtol=1e-5)
 
 
 @every_index
@@ -165,3 +176,44 @@ def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_unknown_index() -> None:
     with pytest.raises(SettingsError, match="did you mean 'faiss'"):
         INDEXES.get("fais")
+
+
+def clustered(count: int, width: int = 32) -> Tensor:
+    """Vectors (1, count, width) in 50 groups, as keys of a text come."""
+    centres = torch.randn(50, width)
+    return (centres[torch.randint(50, (count,))] + 0.3 * torch.randn(count, width))[None]
+
+
+def test_inverted_file_finds_most() -> None:
+    vectors, index, exact = clustered(6000), InvertedIndex(start=1000), TorchIndex()
+    for first in range(0, 6000, 500):  # filed at 1,000 blocks, and anew at 4,000
+        for each in (index, exact):
+            each.put(torch.arange(first, first + 500), vectors[:, first : first + 500])
+    assert index._indexes[0].ntotal == 6000
+    assert index._indexes[0].nlist > 50
+    query = torch.randn(20, 1, 32)
+    mine, best = (each.search(query, 16, 6000, None)[0] for each in (index, exact))
+    shared = sum(torch.isin(a, b).sum() for a, b in zip(mine, best, strict=True))
+    assert shared / (20 * 16) > 0.8
+    assert torch.equal(mine, mine.sort(-1).values)
+
+
+def test_inverted_file_gives_as_many_as_asked_for() -> None:
+    """A row's few blocks may all be in lists that are not read."""
+    vectors, index = clustered(2000), InvertedIndex(start=1000)
+    index.put(torch.arange(2000), vectors)
+    table = torch.tensor([[3, 500, 1700, 12]])
+    query = torch.randn(1, 1, 32)
+    numbers, scores = index.search(query, 4, 4, table)
+    assert numbers.tolist() == [[[0, 1, 2, 3]]]
+    torch.testing.assert_close(scores[0, 0], vectors[0, table[0]] @ query[0, 0])
+
+
+def test_inverted_file_forgets_what_is_written_anew() -> None:
+    vectors, index = clustered(2000), InvertedIndex(start=1000)
+    index.put(torch.arange(2000), vectors)
+    fresh = 100 * torch.ones(1, 1, 32)
+    index.put(torch.tensor([77]), fresh)
+    numbers, _ = index.search(torch.ones(1, 1, 32), 1, 2000, None)
+    assert numbers.tolist() == [[[77]]]
+    assert index._indexes[0].ntotal == 2000

@@ -1,0 +1,150 @@
+"""Retrieval through faiss: exact, or past a size through an inverted file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import MissingExtraError
+from inf_llm.memory.index import Found, Index, ascending
+
+_LISTS_READ = 1 / 16  # share of an inverted file's lists that a search reads
+
+
+class FaissIndex(Index):
+    """The same search through faiss, on the host, one flat inner-product index per vector."""
+
+    def __init__(self, chunk: int | None = None) -> None:
+        try:
+            import faiss
+        except ImportError as error:
+            raise MissingExtraError(
+                "faiss = true needs the faiss package: pip install 'inf-llm[faiss]'"
+            ) from error
+        self._faiss = faiss
+        self._chunk = chunk
+        self._indexes: list = []
+        self._known: set[int] = set()
+
+    def put(self, blocks: Tensor, representatives: Tensor) -> None:
+        """See `Index.put`."""
+        if not self._indexes:
+            width = representatives.shape[2]
+            flat = self._faiss.IndexFlatIP
+            self._indexes = [
+                self._faiss.IndexIDMap(flat(width)) for _ in range(representatives.shape[0])
+            ]
+        numbers = blocks.numpy()
+        replaced = self._known.intersection(numbers.tolist())
+        for index, vectors in zip(self._indexes, representatives, strict=True):
+            if replaced:
+                index.remove_ids(numbers)
+            index.add_with_ids(vectors.float().cpu().contiguous().numpy(), numbers)
+        self._known.update(numbers.tolist())
+
+    def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
+        """See `Index.search`."""
+        host = query.float().cpu()
+        if table is None and total < len(self._known):  # later blocks are somebody else's
+            table = torch.arange(total).expand(len(host), -1)
+        owns = [None] * len(host) if table is None else table
+        rows = [self._search_row(asks, own, topk) for asks, own in zip(host, owns, strict=True)]
+        numbers = torch.stack([row[0] for row in rows]).to(query.device)
+        values = torch.stack([row[1] for row in rows]).to(query.device)
+        return ascending(numbers, values)
+
+    def _search_row(self, query: Tensor, own: Tensor | None, topk: int) -> Found:
+        """Numbers and scores (X, topk) among one row's own blocks; None are all, as numbered."""
+        selector = None if own is None else self._faiss.IDSelectorBatch(own.numpy())
+        numbers, values = [], []
+        order = None if own is None else own.argsort()
+        for index, asks in zip(self._indexes, query.chunk(len(self._indexes)), strict=True):
+            score, physical = self._best(index, asks, topk, selector)
+            if own is not None and order is not None:
+                physical = order[torch.searchsorted(own[order], physical)]
+            numbers.append(physical)
+            values.append(score)
+        return torch.cat(numbers), torch.cat(values)
+
+    def _best(self, index: Any, asks: Tensor, topk: int, selector: Any) -> tuple[Tensor, Tensor]:
+        """Scores and physical numbers (n, topk) for queries (n, W), among the selected blocks."""
+        chosen = self._faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+        scores, physical = index.search(asks.numpy(), topk, params=chosen)
+        return torch.from_numpy(scores), torch.from_numpy(physical)
+
+    @property
+    def nbytes(self) -> int:
+        """See `Index.nbytes`."""
+        return sum(index.ntotal * index.d * 4 for index in self._indexes)
+
+
+class InvertedIndex(FaissIndex):
+    """Exact up to `start` blocks; past them faiss's inverted file (IVF), which is approximate.
+
+    Vectors are filed in lists by their nearest centre, and a search reads only a sixteenth of the
+    lists, those whose centres match best. The lists are made anew, and more of them, whenever the
+    number of blocks has grown fourfold.
+
+    Args:
+        chunk: not used; faiss bounds its own memory.
+        start: blocks from which on the inverted file is used.
+    """
+
+    def __init__(self, chunk: int | None = None, start: int = 1 << 17) -> None:
+        super().__init__(chunk)
+        self._refile_at = max(start, 64)
+
+    def put(self, blocks: Tensor, representatives: Tensor) -> None:
+        """See `Index.put`."""
+        super().put(blocks, representatives)
+        if len(self._known) >= self._refile_at:
+            self._indexes = [self._filed(index) for index in self._indexes]
+            self._refile_at = 4 * len(self._known)
+
+    def _filed(self, index: Any) -> Any:
+        """The same vectors under the same numbers, in lists."""
+        faiss = self._faiss
+        numbers, vectors = self._contents(index)
+        lists = max(1, round(len(numbers) ** 0.5))
+        centres = faiss.IndexFlatIP(index.d)
+        filed = faiss.IndexIVFFlat(centres, index.d, lists, faiss.METRIC_INNER_PRODUCT)
+        filed.nprobe = max(1, round(lists * _LISTS_READ))
+        filed.own_fields = True
+        centres.this.disown()
+        step = max(1, len(vectors) // (64 * lists))
+        filed.train(vectors[::step])
+        filed.add_with_ids(vectors, numbers)
+        return filed
+
+    def _contents(self, index: Any) -> tuple[Any, Any]:
+        """Numbers (n,) and vectors (n, W) as arrays."""
+        faiss = self._faiss
+        if isinstance(index, faiss.IndexIDMap):
+            flat = faiss.downcast_index(index.index)
+            return faiss.vector_to_array(index.id_map), flat.reconstruct_n(0, flat.ntotal)
+        parts = [self._list(index, at) for at in range(index.nlist)]
+        numbers = torch.cat([numbers for numbers, _ in parts]).numpy()
+        return numbers, torch.cat([vectors for _, vectors in parts]).numpy()
+
+    def _list(self, index: Any, at: int) -> tuple[Tensor, Tensor]:
+        """What one list of an inverted file holds."""
+        faiss, lists = self._faiss, index.invlists
+        size = lists.list_size(at)
+        if not size:
+            return torch.empty(0, dtype=torch.int64), torch.empty(0, index.d)
+        numbers = faiss.rev_swig_ptr(lists.get_ids(at), size).copy()
+        codes = faiss.rev_swig_ptr(lists.get_codes(at), size * index.d * 4).copy()
+        return torch.from_numpy(numbers), torch.from_numpy(codes.view("float32")).view(size, -1)
+
+    def _best(self, index: Any, asks: Tensor, topk: int, selector: Any) -> tuple[Tensor, Tensor]:
+        """See `FaissIndex._best`; where the lists read hold too few blocks, all are read."""
+        if not isinstance(index, self._faiss.IndexIVFFlat):
+            return super()._best(index, asks, topk, selector)
+        for read in (index.nprobe, index.nlist):
+            chosen = self._faiss.SearchParametersIVF(sel=selector, nprobe=read)
+            scores, physical = index.search(asks.numpy(), topk, params=chosen)
+            if (physical >= 0).all():
+                break
+        return torch.from_numpy(scores), torch.from_numpy(physical)
