@@ -1,0 +1,157 @@
+"""Times the retrieval indexes on a real model's keys, and counts what the inverted file misses.
+
+    python benchmark/index.py --tokens 400k
+
+The embedded model reads the embedded prose; its block representatives and its queries are searched
+by every index in turn. `recall` is the share of the exact best blocks that an index gives back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import torch
+from torch import Tensor
+
+from inf_llm.config import SHIPPED_CONFIGS, load_config
+from inf_llm.demo.trial import haystack_text
+from inf_llm.errors import InfLLMError, SettingsError
+from inf_llm.generation.session import empty_cache
+from inf_llm.hf.load import load
+from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
+from inf_llm.memory.index import Index, TorchIndex
+
+QUERIES = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one index did.
+
+    Attributes:
+        index: its name.
+        blocks: how many blocks it held.
+        milliseconds: median time of a search by all query heads of a layer, one query each.
+        recall: share of the exact best blocks found.
+        mebibytes: of the vectors and what is kept beside them.
+    """
+
+    index: str
+    blocks: int
+    milliseconds: float
+    recall: float
+    mebibytes: float
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    args = _parser().parse_args(arguments)
+    try:
+        rows = measure(_count(args.tokens), args.layer, args.topk)
+    except InfLLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if args.json is not None:
+        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="index.py", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--tokens", default="256k", help="how much is read (default: 256k)")
+    parser.add_argument("--layer", type=int, default=-1, help="whose keys (default: the last)")
+    parser.add_argument("--topk", type=int, default=64, help="blocks wanted (default: 64)")
+    parser.add_argument("--json", type=Path, help="write the rows to this file")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = text.lower().removesuffix("k")
+    if not number.isdigit() or int(number) < 16:
+        raise SettingsError(f"--tokens {text!r} is not a number of tokens: write 16k or more")
+    return int(number) * (1024 if number != text.lower() else 1)
+
+
+def measure(tokens: int, layer: int, topk: int) -> list[Row]:
+    """Every index at a quarter, a half and all of the blocks; prints a line for each."""
+    vectors, queries = harvest(tokens, layer)
+    rows = []
+    for share in (4, 2, 1):
+        rows += _compare(vectors[:, : vectors.shape[1] // share], queries, topk)
+    return rows
+
+
+@torch.no_grad()
+def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
+    """Representatives (V, N, D) of one layer of the embedded model, and queries (n, X, D)."""
+    model, tokenizer = load(load_config(SHIPPED_CONFIGS / "demo-inf-llm.yaml"))
+    ids = tokenizer(haystack_text(), return_tensors="pt").input_ids
+    ids = ids.repeat(1, -(-tokens // ids.shape[1]))[:, :tokens]
+    asked: list[tuple[Index, Tensor]] = []
+    cache = empty_cache(model)
+    search = TorchIndex.search
+
+    def listening(index: TorchIndex, query: Tensor, *rest: Any) -> Any:
+        asked.append((index, query[0]))
+        return search(index, query, *rest)
+
+    TorchIndex.search = listening  # type: ignore[assignment, method-assign]
+    try:
+        for part in ids.split(2048, 1):
+            model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    finally:
+        TorchIndex.search = search  # type: ignore[method-assign]
+    archive = cache.memories[layer].rows.members[0].memory.archive
+    own = [query for asker, query in asked if asker is archive.index]
+    return archive.index._vectors[:, : archive.home.count].float(), torch.stack(
+        own[-QUERIES:]
+    ).float()
+
+
+def _compare(vectors: Tensor, queries: Tensor, topk: int) -> list[Row]:
+    total = vectors.shape[1]
+    indexes: dict[str, Index] = {
+        "torch": TorchIndex(),
+        "faiss": FaissIndex(),
+        "faiss, inverted": InvertedIndex(start=64),
+    }
+    best, rows = None, []
+    for name, index in indexes.items():
+        index.put(torch.arange(total), vectors)
+        index.search(queries[:1], topk, total, None)  # makes what is made at the first search
+        found, times = [], []
+        for query in queries:
+            started = time.perf_counter()
+            found.append(index.search(query[None], topk, total, None)[0][0])
+            times.append(1e3 * (time.perf_counter() - started))
+        best = best or found
+        same = [
+            torch.isin(a, b).float().mean()
+            for pair in zip(best, found, strict=True)
+            for a, b in zip(*pair, strict=True)
+        ]
+        recall = float(torch.stack(same).mean())
+        rows.append(
+            Row(name, total, round(statistics.median(times), 3), recall, index.nbytes / 2**20)
+        )
+        print(
+            f"{name:16} {total:9,} blocks  {rows[-1].milliseconds:8.3f} ms"
+            f"  recall {recall:.4f}  {rows[-1].mebibytes:7.1f} MiB",
+            flush=True,
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
