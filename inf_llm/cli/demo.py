@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Debug
+from inf_llm.cli.options import Debug, Overrides
 from inf_llm.config import SHIPPED_CONFIGS, RunConfig, load_config
 from inf_llm.errors import SettingsError
 from inf_llm.settings import SETTINGS, settings_class
@@ -55,17 +55,18 @@ def demo(
         Optional[Path],  # noqa: UP045
         typer.Option("--plot", help="Draw the heat maps as a PNG, SVG or PDF."),
     ] = None,
+    overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
     """Hide needles in real prose, let each attention type read it, and count what it finds.
 
     The model comes with the package and was trained on 512 tokens. Full attention is run only
-    to 8k tokens, and shown as it is.
+    to 8k tokens, and shown as it is. Settings given as KEY=VALUE go to every type that is run.
     """
     for path in (json_file, plot):
         _writable(path)  # asked now, so that no result is lost for want of a folder
     sizes = _lengths(lengths)
-    configs = {name: _config(name, config_dir) for name in _names(types)}
+    configs = {name: _config(name, config_dir, overrides or []) for name in _names(types)}
     families = _families(tasks)
     from inf_llm.demo.report import heat_maps, table
 
@@ -151,10 +152,10 @@ def _families(text: str) -> list[str]:
     return names
 
 
-def _config(name: str, folder: Path | None) -> RunConfig:
+def _config(name: str, folder: Path | None, overrides: list[str]) -> RunConfig:
     """The shipped configuration of the embedded model for one type, or one from a folder."""
     spelling = "stream-llm" if name == "stream-lm" else name  # as the published files are called
-    return load_config((folder or SHIPPED_CONFIGS) / f"demo-{spelling}.yaml")
+    return load_config((folder or SHIPPED_CONFIGS) / f"demo-{spelling}.yaml", overrides)
 
 
 def _write(trials: list[Trial], json_file: Path | None, picture: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""What several sessions hold together, counting what they share once."""
+"""What sessions hold, and what one will: bytes on host and device."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 from inf_llm.generation.session import Session
 from inf_llm.hf.cache import MemoryCache
+from inf_llm.settings import InfLLMSettings
 
 _ID_BYTES = 8  # of one entry in a list of token ids
+_NUMBER_BYTES = 20  # of a block's entries: in a row's table, its holders, its slot
 
 
 def footprint(sessions: Iterable[Session]) -> int:
@@ -35,3 +37,28 @@ def footprint(sessions: Iterable[Session]) -> int:
         archive.home.nbytes + archive.index.nbytes + archive.slot_bytes
         for archive in shared.values()
     )
+
+
+def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, tokens: int) -> int:
+    """Bytes on the host that one row of `tokens` tokens will take with InfLLM in every layer.
+
+    The sealed blocks and what finds them: keys and values; a representative for every query head,
+    or for every key head where all tokens of a block represent it; its int8 sketch, on a CPU; and
+    the numbers that say where a block is. A formula, not a measurement: `stats` tells what is held.
+
+    Args:
+        config: the model's text configuration.
+        settings: of the attention.
+        itemsize: bytes of one number of a key.
+        tokens: length of the row.
+    """
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    blocks = max(0, tokens - settings.n_init - settings.n_local) // settings.block_size
+    shared = settings.repr_topk == settings.block_size
+    vectors = groups if shared else heads
+    scales = 8 * (vectors if settings.perhead else 1)
+    pages = 2 * groups * settings.block_size * width * itemsize
+    found_by = vectors * width * (itemsize + 1) + scales
+    per_block = pages + found_by + _NUMBER_BYTES * (groups if settings.perhead else 1)
+    return int(config.num_hidden_layers * blocks * per_block)

@@ -8,10 +8,31 @@ bound reaches the k-th best lower bound need their true score, so the result is 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 _STEPS = 127
+_HALF = 0.5 * 1.001  # of a step, what rounding can change, with room for float32 sums
+_AT_ONCE = 1 << 14
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Queries as they meet the codes.
+
+    Attributes:
+        codes: as `Sketch._spread` lays them out.
+        step: scale of the coarse codes (X,).
+        fine: scale of the codes of what those leave over (X,).
+        size: sum of the absolute values of each query (X,).
+    """
+
+    codes: Tensor
+    step: Tensor
+    fine: Tensor
+    size: Tensor
 
 
 class Sketch:
@@ -50,6 +71,23 @@ class Sketch:
         self._sums[rows] = (scale * codes.abs().sum(2, dtype=torch.int32)).t()
         self.count = rows.stop
 
+    def candidates(self, query: Tensor, count: int, topk: int) -> Tensor:
+        """Which blocks can be among the `topk` best of each query (X, W): a mask (X, count).
+
+        Bounds are made for a few thousand blocks at a time, which stay in the processor's cache.
+        """
+        asked = self._prepared(query)
+        upper = torch.empty(len(query), count)
+        best = []  # lower bounds; the k-th best of all is the k-th best of every part's k best
+        for first in range(0, count, _AT_ONCE):
+            last = min(first + _AT_ONCE, count)
+            scores, errors = self._bounds(asked, first, last)
+            torch.add(scores.t(), errors.t(), out=upper[:, first:last])
+            lower = (scores - errors).t().contiguous()
+            best.append(lower.topk(min(topk, last - first), sorted=False).values)
+        threshold = torch.cat(best, 1).topk(topk, sorted=False).values.amin(1, keepdim=True)
+        return upper >= threshold
+
     def bounds(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Scores of the first `count` blocks for queries (X, W), each at most its error off.
 
@@ -58,18 +96,27 @@ class Sketch:
         Returns:
             Scores (count, X) and errors (count, X).
         """
+        return self._bounds(self._prepared(query), 0, count)
+
+    def _prepared(self, query: Tensor) -> _Asked:
         query = query.float()
         high, step = _quantised(query)
         rest, fine = _quantised(query - high * step[:, None])
-        codes = self._codes[:count].flatten(1)
-        products = torch._int_mm(codes, self._spread(torch.stack((high, rest)))).float()
-        coarse, finer = products.view(count, 2, -1).unbind(1)  # the query to 15 bits
-        shared = query.shape[0] // self._codes.shape[1]
-        scales, sums = (x[:count].repeat_interleave(shared, 1) for x in (self._scales, self._sums))
-        scores = (coarse * step + finer * fine) * scales
+        codes = self._spread(torch.stack((high, rest)))  # the query to 15 bits
+        return _Asked(codes, step, fine, query.abs().sum(1))
+
+    def _bounds(self, asked: _Asked, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Scores and errors (n, X) of blocks `first` to `last - 1`."""
+        shared = len(asked.step) // self._codes.shape[1]
+        scales, sums = self._scales[first:last], self._sums[first:last]
+        if shared > 1:
+            scales, sums = (x.repeat_interleave(shared, 1) for x in (scales, sums))
+        products = torch._int_mm(self._codes[first:last].flatten(1), asked.codes).float()
+        coarse, finer = products.view(last - first, 2, -1).unbind(1)
+        scores = torch.addcmul(coarse * asked.step, finer, asked.fine).mul_(scales)
         # What rounding a vector, and then the query, can change; a little more for float32 sums.
-        errors = (scales * query.abs().sum(1) + sums * fine) * (0.5 * 1.001)
-        return scores, errors + scores.abs() * 1e-6
+        errors = (scales * (asked.size * _HALF)).addcmul_(sums, asked.fine * _HALF)
+        return scores, errors.add_(scores.abs(), alpha=1e-6)
 
     def _spread(self, codes: Tensor) -> Tensor:
         """Query codes (2, X, W) as (V * W, 2 * X), each opposite to its own vector, zero elsewhere.
@@ -83,12 +130,6 @@ class Sketch:
         own = codes.view(parts, vectors, -1, width).permute(3, 0, 2, 1)  # (W, 2, X / V, V)
         wide.diagonal(dim1=0, dim2=3).copy_(own)
         return wide.view(vectors * width, parts * queries)
-
-    def candidates(self, query: Tensor, count: int, topk: int) -> Tensor:
-        """Which blocks can be among the `topk` best of each query (X, W): a mask (X, count)."""
-        scores, errors = (x.t().contiguous() for x in self.bounds(query, count))
-        threshold = (scores - errors).topk(topk, sorted=False).values.amin(1, keepdim=True)
-        return scores + errors >= threshold
 
     @property
     def bytes_per_block(self) -> int:

@@ -29,6 +29,16 @@ def test_rows_are_the_same_for_the_same_seed(invoke: Invoke, tmp_path: Path) -> 
     ]
 
 
+def test_settings_can_be_overruled(invoke: Invoke, tmp_path: Path) -> None:
+    bytes_ = []
+    for n_local in (128, 64):
+        words = ("--json", tmp_path / "rows.json", f"model.n_local={n_local}")
+        done = invoke("demo", "--lengths", "400", "--types", "stream-lm", "-n", 1, *words)
+        assert done.exit_code == 0, done.stderr
+        bytes_.append(json.loads((tmp_path / "rows.json").read_text())[0]["device_kv_bytes"])
+    assert bytes_[1] < bytes_[0]
+
+
 def test_origin_is_left_out_where_it_would_take_too_long(invoke: Invoke) -> None:
     done = invoke("demo", "--lengths", "9k", "--types", "origin", "--samples", 1)
     assert done.exit_code == 0
@@ -45,8 +55,9 @@ def test_origin_is_left_out_where_it_would_take_too_long(invoke: Invoke) -> None
         (("--tasks", "paskey"), "did you mean 'passkey'"),
         (("--lengths", "300", "--json", "/nowhere/rows.json"), "does not exist"),
         (("--config-dir", "/nowhere"), "/nowhere"),
+        (("model.topk=8",), "topk has no effect with type 'stream-lm'"),
     ],
-    ids=["unit", "zero", "short", "type", "task", "folder", "configs"],
+    ids=["unit", "zero", "short", "type", "task", "folder", "configs", "setting"],
 )
 def test_refusals(invoke: Invoke, words: tuple[str, ...], message: str) -> None:
     done = invoke("demo", "--samples", 1, "--types", "stream-lm", *words)

@@ -1,0 +1,146 @@
+"""Reads millions of tokens on a CPU, and holds the host memory against what was predicted.
+
+    python benchmark/scale.py --tokens 10m
+
+A small random model (4 layers, 64 wide) reads random tokens with InfLLM. Memory is what the process
+holds more than before the first token; the prediction is `predicted_host_bytes`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmark.speed import parse_lengths
+from inf_llm.errors import InfLLMError, SettingsError
+from inf_llm.generation.footprint import predicted_host_bytes
+from inf_llm.hf.patch import new_cache, patch
+from inf_llm.settings import InfLLMSettings
+
+PARTS = 20
+MEMORY = InfLLMSettings(
+    n_init=64, n_local=512, block_size=64, topk=8, repr_topk=4, exc_block_size=512
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    args = _parser().parse_args(arguments)
+    try:
+        tokens = max(parse_lengths(args.tokens))
+        if args.json is not None and not args.json.resolve().parent.is_dir():
+            raise SettingsError(f"--json {args.json}: its folder does not exist: make it first")
+        if args.threads is not None:
+            torch.set_num_threads(args.threads)
+        facts = measure(tokens, args.seed)
+    except InfLLMError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    held, foreseen = facts["host_bytes"] / 1e6, facts["predicted_host_bytes"] / 1e6
+    print(
+        f"{tokens:,} tokens in {facts['seconds']:.0f} s; host memory {held:,.0f} MB, predicted "
+        f"{foreseen:,.0f} MB, ratio {facts['ratio']:.3f}; time of the last part over the second: "
+        f"{facts['last_over_second']:.2f}"
+    )
+    if args.json is not None:
+        args.json.write_text(json.dumps(facts, indent=1) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scale.py", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--tokens", default="10m", help="how many are read (default: 10m)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and tokens")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser
+
+
+def small_model(seed: int) -> LlamaForCausalLM:
+    """Random weights, in float32."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=256,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=1 << 24,
+    )
+    return LlamaForCausalLM(config).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
+    """Read the tokens; a progress line after every twentieth part."""
+    model = patch(small_model(seed), MEMORY)
+    cache = new_cache(model)
+    generator = torch.Generator().manual_seed(seed)
+    before, started = resident_bytes(), time.perf_counter()
+    parts: list[dict[str, float]] = []
+    done, mark, edge = 0, started, 1
+    while done < tokens:
+        size = min(chunk, tokens - done)
+        ids = torch.randint(256, (1, size), generator=generator)
+        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        done += size
+        if done * PARTS >= edge * tokens:
+            now, total = time.perf_counter(), cache.stats().total
+            parts.append(
+                {
+                    "tokens": done,
+                    "seconds": now - mark,
+                    "host_bytes": resident_bytes() - before,
+                    "device_kv_bytes": total.device_bytes,
+                }
+            )
+            mark, edge = now, edge + 1
+            print(
+                f"{done:11,} tokens  {now - started:6.0f} s  host "
+                f"{parts[-1]['host_bytes'] / 1e6:8,.0f} MB  device {total.device_bytes:,} bytes",
+                file=sys.stderr,
+                flush=True,
+            )
+    predicted = predicted_host_bytes(model.config, MEMORY, 4, tokens)
+    return {
+        "tokens": tokens,
+        "seconds": time.perf_counter() - started,
+        "host_bytes": parts[-1]["host_bytes"],
+        "counted_host_bytes": total.host_bytes + total.index_bytes,
+        "predicted_host_bytes": predicted,
+        "ratio": parts[-1]["host_bytes"] / max(1, predicted),
+        "last_over_second": parts[-1]["seconds"] / parts[min(1, len(parts) - 1)]["seconds"],
+        "parts": parts,
+    }
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is really there.
+
+    Raises:
+        InfLLMError: this system does not tell.
+    """
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError as error:
+        raise InfLLMError("memory is measured through /proc, which this system lacks") from error
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
