@@ -12,7 +12,7 @@ import argparse
 import hashlib
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +27,7 @@ sys.path[:0] = [str(_HERE), str(_HERE.parent)]
 from demo_model.card import Figures, write_card  # noqa: E402
 from demo_model.export import export, write_haystack  # noqa: E402
 from demo_model.measure import baselines, chat_passkey, loss_by_position, retrieval  # noqa: E402
-from demo_model.network import Shape, build  # noqa: E402
+from demo_model.network import Shape, build, grow  # noqa: E402
 from demo_model.samples import Sampler  # noqa: E402
 from demo_model.text import (  # noqa: E402
     TextError,
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--work", type=Path, help="folder for checkpoints (default: OUT/work)")
     made.add_argument("--held-out", type=Path, help="text to measure on; not trained on")
     made.add_argument("--tokens", type=_positive, default=50_000_000, help="tokens to train on")
+    made.add_argument("--grow", type=Path, help="finished model to go on from, with a layer more")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--vocab", type=_positive, default=1024, help="size of the tokenizer")
     made.add_argument("--width", type=_positive, default=256, help="hidden size, a multiple of 64")
@@ -111,14 +112,38 @@ def make_trainer(
     """Model, batches and plan, brought together; goes on from a checkpoint in `work`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compiled = args.compile == "on" or (args.compile == "auto" and can_compile())
-    model: Any = build(shape_of(args), args.seed)
+    model: Any = build(shape_of(args), args.seed) if args.grow is None else grown(args)
     model.to(device)
-    sampler = Sampler(tokenizer, ids, common_words(text), args.seed)
+    seed = args.seed + (args.grow is not None)  # other rows than the first run's
+    sampler = Sampler(tokenizer, ids, common_words(text), seed)
     options = Options(seed=args.seed, compile=compiled)
-    trainer = Trainer(model, sampler, plan(args.tokens, CONTEXT), options, work)
+    if args.grow is not None:
+        options = replace(options, seed=seed, rate=options.rate / 2, cooldown=0.5)
+    phases = plan(args.tokens, CONTEXT, grown=args.grow is not None)
+    trainer = Trainer(model, sampler, phases, options, work)
     if trainer.resume():
         print(f"going on from step {trainer.step}", file=sys.stderr)
     return trainer
+
+
+def grown(args: argparse.Namespace) -> LlamaForCausalLM:
+    """The finished model of `--grow` with one more layer."""
+    if not (args.grow / "config.json").is_file():
+        fail(f"--grow {args.grow} is not the folder of a finished model: it has no config.json")
+    model = LlamaForCausalLM.from_pretrained(args.grow, dtype=torch.float32)
+    if model.config.hidden_size != args.width or model.config.num_hidden_layers != args.layers - 1:
+        fail(
+            f"--grow {args.grow} has {model.config.num_hidden_layers} layers of width "
+            f"{model.config.hidden_size}: with --layers {args.layers} and --width {args.width}, "
+            f"{args.layers - 1} layers of that width are needed"
+        )
+    return grow(model, args.seed)
+
+
+def log_of(folder: Path) -> dict[str, Any]:
+    """The training log of a finished model."""
+    log: dict[str, Any] = json.loads((folder / "training_log.json").read_text())
+    return log
 
 
 def train(args: argparse.Namespace) -> None:
@@ -141,6 +166,7 @@ def train(args: argparse.Namespace) -> None:
         "phases": [asdict(phase) for phase in trainer.phases],
         "text_tokens": len(ids),
         "steps": trainer.log,
+        "grown_from": None if args.grow is None else log_of(args.grow),
     }
     export(trainer.model.cpu(), tokenizer, args.out, log)
     if held_out is not None:
@@ -160,25 +186,42 @@ def finish(
     found["passkey, chat"] = chat_passkey(model, tokenizer, rest, count=args.count)
     positions = loss_by_position(model, held_ids)
     figures = Figures(positions, baselines(ids, held_ids, args.vocab), found, 1024, args.count)
-    last = trainer.log[-1]
-    write_card(args.out, shape, run_facts(args, model, last, len(ids)), figures)
+    write_card(args.out, shape, run_facts(args, model, trainer.log, len(ids)), figures)
     print(json.dumps({"found": found, "baselines": figures.baselines}), file=sys.stderr)
 
 
 def run_facts(
-    args: argparse.Namespace, model: LlamaForCausalLM, last: dict[str, Any], text_tokens: int
+    args: argparse.Namespace,
+    model: LlamaForCausalLM,
+    lines: list[dict[str, Any]],
+    text_tokens: int,
 ) -> dict[str, Any]:
     """What the card says about the run; file names in the command are stand-ins."""
     command = (
         "python scripts/train_demo_model.py --text BOOKS --held-out OTHER_BOOKS --out MODEL"
-        f" --tokens {args.tokens} --seed {args.seed}"
+        f" --layers {args.layers} --tokens {args.tokens} --seed {args.seed}"
+    )
+    runs = [lines[-1]]
+    if args.grow is not None:
+        first = log_of(args.grow)
+        runs.append(first["steps"][-1])
+        command = (
+            command.replace("--out MODEL", "--out FIRST")
+            .replace(f"--layers {args.layers}", f"--layers {first['shape']['layers']}")
+            .replace(f"--tokens {args.tokens}", f"--tokens {round(runs[1]['tokens'], -6)}")
+            + "\n"
+            + command
+            + " --grow FIRST"
+        )
+    tokens, steps, seconds = (
+        sum(run[key] for run in runs) for key in ("tokens", "step", "seconds")
     )
     device = "a GPU" if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU cores"
     return {
         "parameters": sum(p.numel() for p in model.parameters()) / 1e6,
-        "tokens": last["tokens"],
-        "steps": last["step"],
-        "minutes": last["seconds"] / 60,
+        "tokens": tokens,
+        "steps": steps,
+        "minutes": seconds / 60,
         "device": device,
         "seed": args.seed,
         "megabytes": (args.out / "model.safetensors").stat().st_size / 1e6,

@@ -60,7 +60,7 @@ class KeyValue(Family):
         pairs = [(words.random_uuid(rng), words.random_uuid(rng)) for _ in range(units - 1)]
         pairs.insert(round(depth * len(pairs)), (key, value))
         body = ", ".join(f'"{k}": "{v}"' for k, v in pairs)
-        question = f'\nWhich value does the key "{key}" have? The value of "{key}" is "'
+        question = f'\nWhich value does the key "{key}" have? "{key}": "'
         return Draft(f"{{{body}}}", question, (value,))
 
 
@@ -84,7 +84,7 @@ class Lines(Family):
         )
         question = (
             f"Which REGISTER_CONTENT does line {keys[asked]} have? "
-            f"In line {keys[asked]} the REGISTER_CONTENT is <"
+            f"line {keys[asked]}: REGISTER_CONTENT is <"
         )
         return Draft(body, question, (contents[asked],))
 

@@ -48,7 +48,9 @@ it (`scripts/demo_model/geometry.py`). The weights are an ordinary Llama's all t
 {command}
 ```
 
-`training_log.json` has the settings, the plan and a line for every 50 steps.
+A command with `--grow` goes on from a finished model, with one more layer that looks farther back
+(`scripts/demo_model/network.py`). `training_log.json` has the settings, the plan and a line for
+every 50 steps.
 
 ## Measured
 

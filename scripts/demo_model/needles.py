@@ -169,14 +169,14 @@ def record_line(rng: random.Random, words: Sequence[str]) -> Needle:
     key, value = f"{rng.choice(words)}-{rng.choice(words)}", digits(rng, 2, 5)
     statement = f"line {key}: REGISTER_CONTENT is <{value}>"
     form = rng.random()
-    if form < 0.4:
+    if form < 0.2:
         question = f"Which REGISTER_CONTENT does line {key} have?"
         lead = f"In line {key} the REGISTER_CONTENT is <"
-    elif form < 0.6:
+    elif form < 0.4:
         question = f"Tell me what is the <REGISTER_CONTENT> in line {key}? I need the number."
         lead = f"The <REGISTER_CONTENT> in line {key} is <"
     else:
-        question = f"What is in line {key}?"
+        question = f"Which REGISTER_CONTENT does line {key} have?"
         lead = f"line {key}: REGISTER_CONTENT is <"
     return Needle("line", True, statement, question, lead, value, ">.")
 
@@ -226,9 +226,8 @@ def draw_hard(rng: random.Random, words: Sequence[str], most: int) -> tuple[list
 
 
 def _identifier_pair(rng: random.Random, words: Sequence[str]) -> Needle:
-    """A pair of UUIDs."""
+    """A pair of UUIDs, mostly asked for in the form it is stated in."""
     key, value = (str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(2))
     question = f'Which value does the key "{key}" have?'
-    return Needle(
-        "kv", True, f'"{key}": "{value}",', question, f'The value of "{key}" is "', value, '".'
-    )
+    lead = f'"{key}": "' if rng.random() < 0.7 else f'The value of "{key}" is "'
+    return Needle("kv", True, f'"{key}": "{value}",', question, lead, value, '".')

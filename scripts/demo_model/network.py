@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,43 @@ def frequencies(head_dim: int, base: float = ROPE_BASE) -> Tensor:
     return base ** (-torch.arange(head_dim // 2).double() / (head_dim // 2))
 
 
-def look_back(model: LlamaForCausalLM, steps: dict[int, int], strength: float = 6.0) -> None:
-    """Make heads of the first layer attend a fixed number of tokens back, through biases alone.
+def grow(model: LlamaForCausalLM, seed: int) -> LlamaForCausalLM:
+    """The same model with one more layer behind the first, which looks farther back.
+
+    Of its heads one looks three tokens back and one six; what the first layer has told those
+    tokens about their own neighbours makes it a reach of nine. Three tokens do not tell the values
+    of many similar keys apart, nor the digits of a number with runs. A model with both layers from
+    its start learns to look things up late or never; here the new layer adds nothing at first, and
+    what was learnt before stays.
+    """
+    torch.manual_seed(seed)
+    config = copy.deepcopy(model.config)
+    config.num_hidden_layers += 1
+    config.layer_types = None
+    grown = LlamaForCausalLM(LlamaConfig(**config.to_dict()))
+    state = model.state_dict()
+    for name in list(state):
+        prefix, _, rest = name.partition("layers.")
+        index, _, part = rest.partition(".")
+        if rest and int(index) > 0:
+            state[f"{prefix}layers.{int(index) + 1}.{part}.moved"] = state.pop(name)
+    state = {name.removesuffix(".moved"): value for name, value in state.items()}
+    grown.load_state_dict(state, strict=False)
+    layer = grown.model.layers[1]
+    reach, size = {0: 3, 1: 6}, int(config.head_dim)
+    with torch.no_grad():
+        layer.self_attn.v_proj.weight[:size].normal_(std=1 / 16)
+        layer.self_attn.o_proj.weight.zero_()
+        layer.self_attn.o_proj.weight[:, : len(reach) * size].normal_(std=1 / 16)
+        layer.mlp.down_proj.weight.zero_()
+    look_back(grown, reach, layer=1, strength=10.0)
+    return grown
+
+
+def look_back(
+    model: LlamaForCausalLM, steps: dict[int, int], layer: int = 0, strength: float = 6.0
+) -> None:
+    """Make heads of a layer attend a fixed number of tokens back, through biases alone.
 
     Looking something up by what precedes it takes two layers, of which the first must tell every
     token what stood before it. Nothing rewards either half without the other, so plain training
@@ -71,11 +107,12 @@ def look_back(model: LlamaForCausalLM, steps: dict[int, int], strength: float = 
 
     Args:
         model: changed in place.
-        steps: how far back each query head of layer 0 looks.
+        steps: how far back which query heads look.
+        layer: which layer they are in.
         strength: size of the biases; the attention starts nearly one-hot at 6.
     """
     config: Any = model.config
-    attention = model.model.layers[0].self_attn
+    attention = model.model.layers[layer].self_attn
     size, half = config.head_dim, config.head_dim // 2
     group = config.num_attention_heads // config.num_key_value_heads
     on = (torch.arange(half) < half // 3).float() * strength

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,11 +81,14 @@ class Mix:
         prose: nothing but text.
         copies: spans said again.
         hard: share, of the rows with facts, of those that `draw_hard` makes.
+        alike: share, of the copies, of spans of a few symbols. There most of what stands before a
+            token stands elsewhere too, and only a longer look back tells the places apart.
     """
 
     prose: float
     copies: float
     hard: float = 0.0
+    alike: float = 0.0
 
 
 class Sampler:
@@ -130,7 +133,7 @@ class Sampler:
             row.add(self._prose(rng, size - len(row)), self._weights.prose)
             return row
         if kind < mix.prose + mix.copies:
-            return self._copies(rng, size)
+            return self._copies(rng, size, mix.alike)
         return self._facts(rng, size, mix.hard)
 
     def _prose(self, rng: random.Random, size: int) -> list[int]:
@@ -138,13 +141,16 @@ class Sampler:
         ids: list[int] = self._ids[start : start + size].tolist()
         return ids
 
-    def _copies(self, rng: random.Random, size: int) -> Row:
+    def _copies(self, rng: random.Random, size: int, alike: float) -> Row:
         """A span said again and again; only what can be copied counts."""
         row = Row()
         row.add([self._special[BOS]], 0.0)
         span_size = rng.randint(8, size // 2 - 2)
         kind = rng.random()
-        if kind < 0.5:
+        if alike and rng.random() < alike:
+            symbols = rng.sample("0123456789abcdef", rng.choice((3, 4, 6, 10, 16)))
+            span = self._symbols(rng.choice(symbols) for _ in range(span_size))
+        elif kind < 0.5:
             first = max(self._special.values()) + 1
             span = [
                 rng.randrange(first, self._tokenizer.get_vocab_size()) for _ in range(span_size)
@@ -157,6 +163,10 @@ class Sampler:
         while len(row) < size:
             row.add(span[: size - len(row)], 1.0)
         return row
+
+    def _symbols(self, drawn: Iterable[str]) -> list[int]:
+        """A token for every character."""
+        return [self._encode(symbol)[0] for symbol in drawn]
 
     def _facts(self, rng: random.Random, size: int, hard: float) -> Row:
         """A document with facts in it, and questions about some of them behind it."""

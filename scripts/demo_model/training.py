@@ -46,11 +46,12 @@ class Phase:
     windows: tuple[int, ...] = WINDOWS
 
 
-def plan(tokens: int, context: int) -> list[Phase]:
+def plan(tokens: int, context: int, grown: bool = False) -> list[Phase]:
     """Phases of about `tokens` tokens in all: short rows until looking up works, then full ones.
 
     The first three phases teach looking up, in short rows, then long ones; below 16 million tokens
-    they shrink too. The last one adds facts that are hard to tell apart.
+    they shrink too. The last one adds facts that are hard to tell apart; it is all that a grown
+    model needs.
     """
     share = min(1.0, tokens / 16_000_000)
 
@@ -59,6 +60,10 @@ def plan(tokens: int, context: int) -> list[Phase]:
 
     easy, hard = Mix(prose=0.4, copies=0.03), Mix(prose=0.3, copies=0.02, hard=0.6)
     half = Mix(prose=0.3, copies=0.15)
+    windows = (96, 128, 128, 192)
+    if grown:
+        far = Mix(prose=0.25, copies=0.25, hard=0.6, alike=1.0)
+        return [Phase(max(1, tokens // (16 * context)), 16, context, far, 0.4, 0.6, windows)]
     first = [
         Phase(steps(600), 64, 96, Mix(prose=0.2, copies=0.5)),
         Phase(steps(200), 32, context // 2, half, memory=0.3, crowd=0.5),
@@ -66,7 +71,7 @@ def plan(tokens: int, context: int) -> list[Phase]:
     ]
     used = sum(phase.steps * phase.rows * phase.length for phase in first)
     rest = max(1, (tokens - used) // (16 * context))
-    return [*first, Phase(rest, 16, context, hard, 0.4, 0.6, windows=(96, 128, 128, 192))]
+    return [*first, Phase(rest, 16, context, hard, 0.4, 0.6, windows)]
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,19 @@ def test_first_layer_looks_back():
         assert shares[head, 30].argmax() == 30 - back
 
 
+def test_a_grown_model_is_the_same_at_first_and_looks_farther_back():
+    model = _model()
+    grown = network.grow(model, seed=0).eval()
+    ids = torch.randint(7, 300, (2, 40))
+    assert grown.config.num_hidden_layers == model.config.num_hidden_layers + 1
+    assert torch.equal(grown(ids).logits, model(ids).logits)
+
+    grown.set_attn_implementation("eager")
+    shares = grown(ids, output_attentions=True).attentions[1][0]  # (H, T, T)
+    for head, back in ((0, 3), (1, 6)):
+        assert shares[head, 30].argmax() == 30 - back
+
+
 def test_plain_forward_is_the_models_own():
     model, ids = _model(), torch.randint(7, 300, (2, 50))
     ours = geometry.forward(model, _rotary(), ids, None)
