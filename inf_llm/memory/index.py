@@ -130,8 +130,7 @@ class TorchIndex(Index):
         known = self._sketch.count
         if known < total:
             self._sketch.put(known, self._vectors[:, known:total], room)
-        likely = self._sketch.candidates(query, total, topk)  # (X, total)
-        asks, blocks = likely.nonzero().unbind(1)
+        asks, blocks = self._sketch.candidates(query, total, topk)
         numbers, ahead = _side_by_side(asks, blocks, len(query))
         vectors = self._vectors[asks // (len(query) // groups), blocks].float()
         scores = vectors.new_full(numbers.shape, -torch.inf)

@@ -34,11 +34,19 @@ def test_true_scores_are_within_the_bounds(seed, scale, spread, heads):
 
     scores, errors = sketch.bounds(query, 300)
     own = vectors.double().repeat_interleave(X // V, 0)
-    truth = torch.einsum("xnd,xd->nx", own, query.double())
+    truth = torch.einsum("xnd,xd->xn", own, query.double())
+    common = truth - torch.einsum(
+        "xnd,xd->xn", own - sketch._centre.repeat_interleave(X // V, 0), query.double()
+    )
 
-    assert ((truth - scores).abs() <= errors).all()
-    likely = sketch.candidates(query, 300, 7)
-    assert likely.gather(1, truth.t().topk(7).indices).all()
+    assert ((truth - common - scores).abs() <= errors).all()
+    for topk in (1, 7, 300):
+        asks, blocks = sketch.candidates(query, 300, topk)
+        likely = torch.zeros(X, 300, dtype=torch.bool)
+        likely[asks, blocks] = True
+        assert len(asks) == likely.sum()
+        assert torch.equal(asks, asks.sort().values)
+        assert likely.gather(1, truth.topk(topk).indices).all()
 
 
 def test_bounds_are_tight_enough_to_be_of_use():
@@ -46,7 +54,18 @@ def test_bounds_are_tight_enough_to_be_of_use():
     vectors = torch.randn(1, 8192, 512, generator=generator)
     sketch = Sketch(1, 512)
     sketch.put(0, vectors, room=8192)
-    assert sketch.candidates(torch.randn(1, 512, generator=generator), 8192, 8).sum() < 200
+    asks, _ = sketch.candidates(torch.randn(1, 512, generator=generator), 8192, 8)
+    assert len(asks) < 200
+
+
+def test_what_vectors_have_in_common_does_not_matter():
+    """Keys of a model with biases are mostly one constant."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(1, 8192, 64, generator=generator) + 100
+    sketch = Sketch(1, 64)
+    sketch.put(0, vectors, room=8192)
+    asks, _ = sketch.candidates(torch.randn(1, 64, generator=generator), 8192, 8)
+    assert len(asks) < 200
 
 
 def test_search_through_the_sketch_is_exact(monkeypatch):
