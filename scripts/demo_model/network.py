@@ -65,8 +65,9 @@ def grow(model: LlamaForCausalLM, seed: int) -> LlamaForCausalLM:
     Of its heads one looks three tokens back and one six; what the first layer has told those
     tokens about their own neighbours makes it a reach of nine. Three tokens do not tell the values
     of many similar keys apart, nor the digits of a number with runs. A model with both layers from
-    its start learns to look things up late or never; here the new layer adds nothing at first, and
-    what was learnt before stays.
+    its start learns to look things up late or never, so the second comes when the first is in use.
+    At first it writes what it sees at random, loud enough for the other layers to learn to read;
+    written at zero it stays unread for long.
     """
     torch.manual_seed(seed)
     config = copy.deepcopy(model.config)

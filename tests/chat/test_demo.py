@@ -24,11 +24,6 @@ def test_short_text(demo: Any) -> None:
     assert KEY in chat.ask("What is the pass key?", max_new_tokens=16).text
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="the embedded weights are of an unfinished run: 1 of 3 keys in 1,505 tokens, "
-    "0 of 6 in 4,371 and 14,273 (greedy, this question)",
-)
 def test_haystack(demo: Any) -> None:
     hay = "The grass is green. The sky is blue. The sun is yellow. Here we go. " * 60
     middle = hay.index(". ", len(hay) // 2) + 2

@@ -127,17 +127,25 @@ def test_first_layer_looks_back():
         assert shares[head, 30].argmax() == 30 - back
 
 
-def test_a_grown_model_is_the_same_at_first_and_looks_farther_back():
+def test_a_grown_model_is_the_same_but_for_a_layer_that_looks_farther_back():
     model = _model()
     grown = network.grow(model, seed=0).eval()
     ids = torch.randint(7, 300, (2, 40))
     assert grown.config.num_hidden_layers == model.config.num_hidden_layers + 1
-    assert torch.equal(grown(ids).logits, model(ids).logits)
-
     grown.set_attn_implementation("eager")
     shares = grown(ids, output_attentions=True).attentions[1][0]  # (H, T, T)
     for head, back in ((0, 3), (1, 6)):
         assert shares[head, 30].argmax() == 30 - back
+
+    torch.nn.init.zeros_(grown.model.layers[1].self_attn.o_proj.weight)
+    torch.testing.assert_close(grown(ids).logits, model(ids).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_copies_of_a_few_symbols(sampler, tokenizer):
+    batch = sampler.batch(2, 8, 200, samples.Mix(0.0, 1.0, alike=1.0))
+    for ids in batch.ids:
+        assert 2 <= len(set(ids[1:].tolist())) <= 16
+        assert set(tokenizer.decode(ids[1:].tolist())) <= set("0123456789abcdef")
 
 
 def test_plain_forward_is_the_models_own():
