@@ -21,15 +21,16 @@ pytestmark = pytest.mark.skipif(
     scale=st.floats(1e-4, 1e4),
     spread=st.floats(0.0, 3.0),
     heads=st.sampled_from([(1, 1), (1, 3), (2, 2), (2, 6)]),
+    width=st.sampled_from([48, 300]),
 )
 @settings(max_examples=40, deadline=None)
-def test_true_scores_are_within_the_bounds(seed, scale, spread, heads):
+def test_true_scores_are_within_the_bounds(seed, scale, spread, heads, width):
     generator = torch.Generator().manual_seed(seed)
     V, X = heads
     sizes = torch.exp(spread * torch.randn(V, 300, 1, generator=generator))
-    vectors = torch.randn(V, 300, 48, generator=generator) * sizes
-    query = torch.randn(X, 48, generator=generator) * scale
-    sketch = Sketch(V, 48)
+    vectors = torch.randn(V, 300, width, generator=generator) * sizes
+    query = torch.randn(X, width, generator=generator) * scale
+    sketch = Sketch(V, width)
     sketch.put(0, vectors, room=512)
 
     scores, errors = sketch.bounds(query, 300)
