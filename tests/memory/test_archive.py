@@ -74,6 +74,21 @@ def test_heads_fetch_pages_of_their_own(slots: bool, policy: str) -> None:
 
 
 @pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
+def test_heads_may_share_representatives(perhead: bool) -> None:
+    """One vector a key head finds the same as copies of it for every query head."""
+    shared, copied = (make(False, rows=1, perhead=perhead) for _ in range(2))
+    k, v = (torch.randn(1, G, 9, TOKENS, width) for width in (D, DV))
+    vectors = torch.randn(1, G, 9, D)
+    shared.add(k, v, vectors)
+    copied.add(k, v, vectors.repeat_interleave(H // G, 1))
+    query = torch.randn(1, H, D)
+    mine, theirs = (archive.search(query, 2, 9, None) for archive in (shared, copied))
+    assert torch.equal(mine[0], theirs[0])
+    torch.testing.assert_close(mine[1], theirs[1])
+    assert shared.index.nbytes * (H // G) == copied.index.nbytes
+
+
+@pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
 def test_search_adds_up_the_heads_of_a_unit(perhead: bool) -> None:
     archive = make(False, rows=1, perhead=perhead)
     _, _, _, vectors = sealed(archive, 9, rows=1)
