@@ -57,19 +57,34 @@ class Screen:
         end = "" if line[-1:] in ("\x03", "\x04") else "\n"
         os.write(self._terminal, (line + end).encode())
 
+    def interrupt(self, until: str) -> str:
+        """Press Ctrl-C at a prompt until a text appears; gives all up to its end.
+
+        One press may be lost: Python notices a signal that comes after it has shown a prompt and
+        before it waits for the answer only at the next key.
+        """
+        for _ in range(10):
+            self.type("\x03")
+            if self._shows(until, 10):
+                break
+        return self.see(until, 0)
+
     def see(self, text: str, seconds: float = 120) -> str:
         """Wait until a text appears after what was seen before; gives all up to its end."""
+        shown = self._shows(text, seconds)
+        assert shown, f"{text!r} did not appear in {seconds} s, but: {self.shown[-2000:]}"
+        before, self._from = self._from, self.shown.index(text, self._from) + len(text)
+        return self.shown[before : self._from]
+
+    def _shows(self, text: str, seconds: float) -> bool:
+        """Whether a text appears in that time after what was seen before."""
         end = time.monotonic() + seconds
-        while True:
-            at = self.shown.find(text, self._from)
-            if at >= 0:
-                seen = self.shown[self._from : at + len(text)]
-                self._from = at + len(text)
-                return seen
+        while text not in self.shown[self._from :]:
             left = end - time.monotonic()
-            assert left > 0, f"{text!r} did not appear in {seconds} s, but: {self.shown[-2000:]}"
-            if not self._more(min(left, 1.0)):
-                raise AssertionError(f"ended without {text!r}: {self.shown[-2000:]}")
+            if left <= 0:
+                return False
+            assert self._more(min(left, 1.0)), f"ended without {text!r}: {self.shown[-2000:]}"
+        return True
 
     def ends(self, seconds: float = 60) -> int:
         """Wait for the end; the exit code."""
