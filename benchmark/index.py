@@ -9,7 +9,6 @@ by every index in turn. `recall` is the share of the exact best blocks that an i
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -24,15 +23,18 @@ if __package__ in (None, ""):  # run as a file, from any folder
 import torch
 from torch import Tensor
 
+from benchmark.timing.arguments import check_folder, parse_length, write_json
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo.trial import haystack_text
-from inf_llm.errors import InfLLMError, SettingsError
+from inf_llm.errors import InfLLMError
 from inf_llm.generation.session import empty_cache
 from inf_llm.hf.load import load
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import Index, TorchIndex
 
 QUERIES = 64
+LEAST = 8192
+"""Tokens from which on the exact best of the smallest comparison are few among many."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
     try:
-        rows = measure(_count(args.tokens), args.layer, args.topk)
+        check_folder(args.json)
+        rows = measure(_tokens(args.tokens), args.layer, args.topk)
+        write_json(args.json, [asdict(row) for row in rows])
     except InfLLMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if args.json is not None:
-        args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     return 0
 
 
@@ -76,19 +78,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _count(text: str) -> int:
-    number = text.lower().removesuffix("k")
-    if not number.isdigit() or int(number) < 16:
-        raise SettingsError(f"--tokens {text!r} is not a number of tokens: write 16k or more")
-    return int(number) * (1024 if number != text.lower() else 1)
+def _tokens(text: str) -> int:
+    number = parse_length(text, "--tokens")
+    if number < LEAST:
+        raise InfLLMError(f"--tokens {text} are too few: at least {LEAST} are needed")
+    return number
 
 
 def measure(tokens: int, layer: int, topk: int) -> list[Row]:
-    """Every index at a quarter, a half and all of the blocks; prints a line for each."""
+    """Every index at a quarter, a half and all of the blocks."""
     vectors, queries = harvest(tokens, layer)
     rows = []
     for share in (4, 2, 1):
-        rows += _compare(vectors[:, : vectors.shape[1] // share], queries, topk)
+        rows += compare(vectors[:, : vectors.shape[1] // share], queries, topk)
     return rows
 
 
@@ -119,7 +121,8 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
     ).float()
 
 
-def _compare(vectors: Tensor, queries: Tensor, topk: int) -> list[Row]:
+def compare(vectors: Tensor, queries: Tensor, topk: int) -> list[Row]:
+    """Every index over vectors (V, N, D) with queries (n, X, D); prints a line for each."""
     total = vectors.shape[1]
     indexes: dict[str, Index] = {
         "torch": TorchIndex(),

@@ -2,14 +2,14 @@
 
     python benchmark/scale.py --tokens 10m
 
-A small random model (4 layers, 64 wide) reads random tokens with InfLLM. Memory is what the process
-holds more than before the first token; the prediction is `predicted_host_bytes`.
+The random model of speed.py's preset `tiny` (2 layers, 64 wide) reads random tokens with InfLLM.
+Memory is what the process holds more than before the first token; the prediction is
+`predicted_host_bytes`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -22,10 +22,10 @@ if __package__ in (None, ""):  # run as a file, from any folder
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from benchmark.speed import parse_lengths
-from inf_llm.errors import InfLLMError, SettingsError
+from benchmark.timing.arguments import check_folder, parse_length, write_json
+from benchmark.timing.presets import build_model, preset
+from inf_llm.errors import InfLLMError
 from inf_llm.generation.footprint import predicted_host_bytes
 from inf_llm.hf.patch import new_cache, patch
 from inf_llm.settings import InfLLMSettings
@@ -40,12 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
     try:
-        tokens = max(parse_lengths(args.tokens))
-        if args.json is not None and not args.json.resolve().parent.is_dir():
-            raise SettingsError(f"--json {args.json}: its folder does not exist: make it first")
+        tokens = parse_length(args.tokens, "--tokens")
+        check_folder(args.json)
         if args.threads is not None:
             torch.set_num_threads(args.threads)
         facts = measure(tokens, args.seed)
+        write_json(args.json, facts)
     except InfLLMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -55,8 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{foreseen:,.0f} MB, ratio {facts['ratio']:.3f}; time of the last part over the second: "
         f"{facts['last_over_second']:.2f}"
     )
-    if args.json is not None:
-        args.json.write_text(json.dumps(facts, indent=1) + "\n")
     return 0
 
 
@@ -69,26 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def small_model(seed: int) -> LlamaForCausalLM:
-    """Random weights, in float32."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=256,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=1 << 24,
-    )
-    return LlamaForCausalLM(config).eval().requires_grad_(False)
-
-
 @torch.no_grad()
 def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
     """Read the tokens; a progress line after every twentieth part."""
-    model = patch(small_model(seed), MEMORY)
+    model = patch(build_model(preset("tiny"), seed), MEMORY)
     cache = new_cache(model)
     generator = torch.Generator().manual_seed(seed)
     before, started = resident_bytes(), time.perf_counter()

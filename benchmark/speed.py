@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -25,6 +23,7 @@ if __package__ in (None, ""):  # run as a file, from any folder
 import torch
 
 from benchmark.timing import draw, profiling, report
+from benchmark.timing.arguments import check_folder, parse_lengths, write_json
 from benchmark.timing.presets import PRESETS, Preset, build_model, preset
 from benchmark.timing.ratios import ratios
 from benchmark.timing.subjects import make_subject, settings_of
@@ -80,8 +79,7 @@ def _run(args: argparse.Namespace) -> None:
     for name in names:
         settings_of(name, chosen)  # refuse a wrong name before the model is made
     for path in (args.json, args.plot, args.profile):
-        if path is not None and not Path(path).resolve().parent.is_dir():
-            raise InfLLMError(f"{path} cannot be written: its folder does not exist")
+        check_folder(path)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     model = build_model(chosen, plan.seed)
@@ -103,7 +101,7 @@ def _run(args: argparse.Namespace) -> None:
             "rows": rows,
             "ratios": [{**dataclasses.asdict(r), "met": r.met} for r in found],
         }
-        _write(Path(args.json), facts)
+        write_json(args.json, facts)
     if args.plot:
         draw.draw(rows, Path(args.plot))
 
@@ -116,32 +114,6 @@ def _plan(args: argparse.Namespace, chosen: Preset) -> Plan:
         if value is not None and value < 1:
             raise InfLLMError(f"--{name} {value} is out of range: it must be at least 1")
     return Plan(lengths, chunk, args.steps, min(8, args.steps), args.repeat, args.seed, args.clock)
-
-
-def parse_lengths(text: str) -> tuple[int, ...]:
-    """`32k,1M` as ascending numbers of tokens.
-
-    Raises:
-        InfLLMError: an entry is no positive number.
-    """
-    lengths = set()
-    for entry in text.split(","):
-        digits = entry.strip().lower()
-        factor = {"k": 1 << 10, "m": 1 << 20}.get(digits[-1:], 1)
-        digits = digits if factor == 1 else digits[:-1]
-        if not digits.isdecimal() or int(digits) < 1:
-            raise InfLLMError(
-                f"--lengths: {entry.strip()!r} is not a number of tokens: write 4096, 32k or 1M"
-            )
-        lengths.add(int(digits) * factor)
-    return tuple(sorted(lengths))
-
-
-def _write(path: Path, facts: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise InfLLMError(f"--json {path} cannot be written: {error}") from error
 
 
 if __name__ == "__main__":

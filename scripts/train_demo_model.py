@@ -1,9 +1,12 @@
 """Train the small Llama that ships with the package, from a folder or file of text.
 
-    python scripts/train_demo_model.py --text books/ --held-out other_books.txt --out model/
+    python scripts/train_demo_model.py --text books/ --held-out other_books.txt --out first/
+    python scripts/train_demo_model.py --text books/ --held-out other_books.txt --out model/ \
+        --grow first/ --layers 5 --tokens 12_000_000
 
-Takes under two hours on two CPU cores and minutes on a GPU. Stop it at any time; the same command
-goes on from the last checkpoint in `--work`.
+The second command goes on from the first one's model, with one layer more. Both together take under
+two hours on two CPU cores. Stop either at any time; the same command goes on from the last
+checkpoint in `--work`.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, required=True, help="folder for the finished model")
     made.add_argument("--work", type=Path, help="folder for checkpoints (default: OUT/work)")
     made.add_argument("--held-out", type=Path, help="text to measure on; not trained on")
-    made.add_argument("--tokens", type=_positive, default=50_000_000, help="tokens to train on")
+    made.add_argument("--tokens", type=_positive, default=26_000_000, help="tokens to train on")
     made.add_argument("--grow", type=Path, help="finished model to go on from, with a layer more")
     made.add_argument("--seed", type=int, default=0)
     made.add_argument("--vocab", type=_positive, default=1024, help="size of the tokenizer")
@@ -84,6 +87,8 @@ def shape_of(args: argparse.Namespace) -> Shape:
         fail(f"--vocab {args.vocab} is too small: 256 bytes and the special tokens need 300")
     heads = args.width // 64
     kv_heads = heads // 2 if heads % 2 == 0 else heads
+    if args.grow is not None:
+        check_grown(args)
     return Shape(
         vocab=args.vocab,
         width=args.width,
@@ -112,32 +117,39 @@ def make_trainer(
     """Model, batches and plan, brought together; goes on from a checkpoint in `work`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compiled = args.compile == "on" or (args.compile == "auto" and can_compile())
-    model: Any = build(shape_of(args), args.seed) if args.grow is None else grown(args)
-    model.to(device)
-    seed = args.seed + (args.grow is not None)  # other rows than the first run's
-    sampler = Sampler(tokenizer, ids, common_words(text), seed)
     options = Options(seed=args.seed, compile=compiled)
-    if args.grow is not None:
-        options = replace(options, seed=seed, rate=options.rate / 2, cooldown=0.5)
+    model: Any
+    if args.grow is None:
+        model = build(shape_of(args), args.seed)
+    else:
+        first = LlamaForCausalLM.from_pretrained(args.grow, dtype=torch.float32)
+        model = grow(first, args.seed)
+        # A seed of its own: other rows than those the first run has seen.
+        options = replace(options, seed=args.seed + 1, rate=options.rate / 2, cooldown=0.5)
+    sampler = Sampler(tokenizer, ids, common_words(text), options.seed)
     phases = plan(args.tokens, CONTEXT, grown=args.grow is not None)
-    trainer = Trainer(model, sampler, phases, options, work)
+    trainer = Trainer(model.to(device), sampler, phases, options, work)
     if trainer.resume():
         print(f"going on from step {trainer.step}", file=sys.stderr)
     return trainer
 
 
-def grown(args: argparse.Namespace) -> LlamaForCausalLM:
-    """The finished model of `--grow` with one more layer."""
-    if not (args.grow / "config.json").is_file():
-        fail(f"--grow {args.grow} is not the folder of a finished model: it has no config.json")
-    model = LlamaForCausalLM.from_pretrained(args.grow, dtype=torch.float32)
-    if model.config.hidden_size != args.width or model.config.num_hidden_layers != args.layers - 1:
+def check_grown(args: argparse.Namespace) -> None:
+    """See that the folder of `--grow` has a finished model with one layer less, and its log."""
+    facts = {}
+    for name in ("config.json", "training_log.json"):
+        try:
+            facts[name] = json.loads((args.grow / name).read_text())
+        except (OSError, ValueError) as error:
+            fail(f"--grow {args.grow} is not the folder of a finished model: {name}: {error}")
+    config = facts["config.json"]
+    width, layers = config.get("hidden_size"), config.get("num_hidden_layers")
+    if (width, layers) != (args.width, args.layers - 1):
         fail(
-            f"--grow {args.grow} has {model.config.num_hidden_layers} layers of width "
-            f"{model.config.hidden_size}: with --layers {args.layers} and --width {args.width}, "
-            f"{args.layers - 1} layers of that width are needed"
+            f"--grow {args.grow} has {layers} layers of width {width}: with --layers "
+            f"{args.layers} and --width {args.width}, {args.layers - 1} layers of that width are "
+            "needed"
         )
-    return grow(model, args.seed)
 
 
 def log_of(folder: Path) -> dict[str, Any]:
@@ -196,23 +208,13 @@ def run_facts(
     lines: list[dict[str, Any]],
     text_tokens: int,
 ) -> dict[str, Any]:
-    """What the card says about the run; file names in the command are stand-ins."""
-    command = (
-        "python scripts/train_demo_model.py --text BOOKS --held-out OTHER_BOOKS --out MODEL"
-        f" --layers {args.layers} --tokens {args.tokens} --seed {args.seed}"
-    )
-    runs = [lines[-1]]
+    """What the card says about the run, and about the one that it went on from."""
+    runs, commands = [lines[-1]], [command("MODEL", args.layers, args.tokens, args.seed)]
     if args.grow is not None:
         first = log_of(args.grow)
-        runs.append(first["steps"][-1])
-        command = (
-            command.replace("--out MODEL", "--out FIRST")
-            .replace(f"--layers {args.layers}", f"--layers {first['shape']['layers']}")
-            .replace(f"--tokens {args.tokens}", f"--tokens {round(runs[1]['tokens'], -6)}")
-            + "\n"
-            + command
-            + " --grow FIRST"
-        )
+        runs.insert(0, first["steps"][-1])
+        layers, about = first["shape"]["layers"], round(runs[0]["tokens"], -6)
+        commands = [command("FIRST", layers, about, args.seed), f"{commands[0]} --grow FIRST"]
     tokens, steps, seconds = (
         sum(run[key] for run in runs) for key in ("tokens", "step", "seconds")
     )
@@ -226,8 +228,16 @@ def run_facts(
         "seed": args.seed,
         "megabytes": (args.out / "model.safetensors").stat().st_size / 1e6,
         "text_tokens": text_tokens,
-        "command": command,
+        "command": "\n".join(commands),
     }
+
+
+def command(out: str, layers: int, tokens: int, seed: int) -> str:
+    """How a run is started; the names of files are stand-ins."""
+    return (
+        f"python scripts/train_demo_model.py --text BOOKS --held-out OTHER_BOOKS --out {out}"
+        f" --layers {layers} --tokens {tokens} --seed {seed}"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

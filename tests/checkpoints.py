@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import pytest
+
+import inf_llm
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "make_tiny_checkpoint.py"
 
@@ -43,3 +48,17 @@ def write_config(file: Path, kind: str, path: str, **top: Any) -> Path:
     lines += [f"{key}: {value}" for key, value in ({"chunk_size": 128} | top).items()]
     file.write_text("\n".join(lines) + "\n")
     return file
+
+
+@pytest.fixture(params=SETTINGS)
+def model(request: pytest.FixtureRequest, bare: Any) -> Iterator[Any]:
+    """The model `bare` with each type in turn."""
+    yield inf_llm.patch(bare, type=request.param, **SETTINGS[request.param])
+    inf_llm.unpatch(bare)
+
+
+@pytest.fixture
+def memory_model(bare: Any) -> Iterator[Any]:
+    """The model `bare` with an inf-llm memory."""
+    yield inf_llm.patch(bare, type="inf-llm", **SETTINGS["inf-llm"])
+    inf_llm.unpatch(bare)

@@ -27,7 +27,7 @@ Progress = Callable[[int], None]
 """Called with the tokens read since the last call, all rows together."""
 
 _HAYSTACK = Path(__file__).parent.parent / "assets" / "demo" / "haystack.txt.xz"
-_BATCH_TOKENS = 1 << 16  # of all haystacks read together; more only costs memory
+_BATCH_TOKENS = 1 << 16  # of all haystacks read together, which bounds the memory they take
 
 
 @dataclass(frozen=True)

@@ -58,15 +58,13 @@ class FaissIndex(Index):
     def _search_row(self, query: Tensor, own: Tensor | None, topk: int) -> Found:
         """Numbers and scores (X, topk) among one row's own blocks; None are all, as numbered."""
         selector = None if own is None else self._faiss.IDSelectorBatch(own.numpy())
-        numbers, values = [], []
-        order = None if own is None else own.argsort()
-        for index, asks in zip(self._indexes, query.chunk(len(self._indexes)), strict=True):
-            score, physical = self._best(index, asks, topk, selector)
-            if own is not None and order is not None:
-                physical = order[torch.searchsorted(own[order], physical)]
-            numbers.append(physical)
-            values.append(score)
-        return torch.cat(numbers), torch.cat(values)
+        asked = zip(self._indexes, query.chunk(len(self._indexes)), strict=True)
+        found = [self._best(index, asks, topk, selector) for index, asks in asked]
+        values, physical = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if own is None:
+            return physical, values
+        sorted_own, order = own.sort()
+        return order[torch.searchsorted(sorted_own, physical)], values
 
     def _best(self, index: Any, asks: Tensor, topk: int, selector: Any) -> tuple[Tensor, Tensor]:
         """Scores and physical numbers (n, topk) for queries (n, W), among the selected blocks."""

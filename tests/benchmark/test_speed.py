@@ -11,6 +11,7 @@ import torch
 
 from benchmark import speed
 from benchmark.timing import report
+from benchmark.timing.arguments import parse_lengths
 from benchmark.timing.presets import PRESETS, build_model
 from benchmark.timing.ratios import ratios
 from benchmark.timing.subjects import make_subject, settings_of
@@ -148,7 +149,7 @@ def test_ratios_against_what_is_wanted() -> None:
 
 
 def test_lengths() -> None:
-    assert speed.parse_lengths("1M,32k,100") == (100, 32 << 10, 1 << 20)
+    assert parse_lengths("1M,32k,100") == (100, 32 << 10, 1 << 20)
     assert list(Plan((100, 130), 64).chunks()) == [(0, 64), (64, 100), (100, 130)]
     assert report.short(32 << 10) == "32k"
     assert report.short(1 << 20) == "1M"

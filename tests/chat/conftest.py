@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import inf_llm
-from tests.checkpoints import SETTINGS, script, write_config
+from tests.checkpoints import memory_model, model, script, write_config  # noqa: F401
 
 TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>"
@@ -35,20 +33,6 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def bare(tokenizer: Any) -> Any:
     return script().make_model(len(tokenizer))
-
-
-@pytest.fixture(params=SETTINGS)
-def model(request: pytest.FixtureRequest, bare: Any) -> Iterator[Any]:
-    """The model with each type in turn."""
-    yield inf_llm.patch(bare, type=request.param, **SETTINGS[request.param])
-    inf_llm.unpatch(bare)
-
-
-@pytest.fixture
-def memory_model(bare: Any) -> Iterator[Any]:
-    """The model with an inf-llm memory."""
-    yield inf_llm.patch(bare, type="inf-llm", **SETTINGS["inf-llm"])
-    inf_llm.unpatch(bare)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.scale import measure, small_model
+from benchmark.scale import measure
+from benchmark.timing.presets import build_model, preset
 from inf_llm import patch
 from inf_llm.generation.footprint import predicted_host_bytes
 from inf_llm.hf.patch import new_cache
@@ -25,7 +26,7 @@ def test_blocks_and_index_are_as_predicted(perhead: bool, repr_topk: int) -> Non
         exc_block_size=16,
         perhead=perhead,
     )
-    model = patch(small_model(0), settings)
+    model = patch(build_model(preset("tiny"), 0), settings)
     cache = new_cache(model)
     for part in torch.randint(256, (1, 16_000)).split(2000, 1):
         model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -37,7 +38,8 @@ def test_blocks_and_index_are_as_predicted(perhead: bool, repr_topk: int) -> Non
 
 
 def test_nothing_is_predicted_for_what_fits_the_window() -> None:
-    assert predicted_host_bytes(small_model(0).config, InfLLMSettings(), 4, 4000) == 0
+    config = build_model(preset("tiny"), 0).config
+    assert predicted_host_bytes(config, InfLLMSettings(), 4, 4000) == 0
 
 
 def test_a_scale_run_tells_what_it_held() -> None:

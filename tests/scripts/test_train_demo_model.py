@@ -249,11 +249,21 @@ def test_rate_rises_stays_and_falls():
         (["--text", "{short}", "--layers", "1"], "looking things up takes two"),
         (["--text", "{short}", "--tokens", "0"], "at least 1 is needed"),
         (["--text", "{short}", "--tokens", "many"], "many"),
+        (
+            ["--text", "{short}", "--grow", "{empty}"],
+            "not the folder of a finished model",
+        ),
+        (["--text", "{short}", "--grow", "{model}"], "has 5 layers of width 256: with --layers 4"),
+        (
+            ["--text", "{short}", "--grow", "{model}", "--layers", "6", "--width", "64"],
+            "of width 256",
+        ),
         ([], "--text"),
     ],
 )
 def test_wrong_arguments_are_one_message_and_status_2(tmp_path, capsys, arguments, message):
     files = {"empty": tmp_path / "empty", "short": tmp_path / "a.txt", "damaged": tmp_path / "b.xz"}
+    files["model"] = ASSETS
     files["empty"].mkdir()
     files["short"].write_text(PROSE)
     files["damaged"].write_bytes(b"not xz")
