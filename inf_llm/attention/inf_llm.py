@@ -34,6 +34,15 @@ class InfLLMAttention(LayerAttention):
         self.recalled: Recalled | None = None
         self._steps = -1  # decode steps since the last prompt token, for `reselect_every`
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
+        """See `LayerAttention.attend`; the memory hears beforehand what it will be asked."""
+        blocks = list(self._execution_blocks(q.shape[2]))
+        if len(blocks) > 1 and self.memory.foresees():
+            far_q = self.rope.rotate_far(q, self.settings.n_local - 1)
+            queries = [_common(far_q[:, :, first:last]) for first, last in blocks]
+            self.memory.foresee(torch.stack(queries))
+        return super().attend(q, k, v, rule)
+
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         n_local = self.settings.n_local
         self.memory.append(k, v, q.shape[1], near_k=self.rope.rotate(k, self.seen))
@@ -52,8 +61,7 @@ class InfLLMAttention(LayerAttention):
         self._steps = self._steps + 1 if decoding else -1
         if decoding and self.recalled is not None and self._steps % self.settings.reselect_every:
             return self.recalled
-        # float32 means: the average of many queries is small next to each of them
-        return self.memory.recall(far_q.float().mean(2).to(far_q.dtype))
+        return self.memory.recall(_common(far_q))
 
     def _in_window(self, queries: int) -> tuple[int, Band | None]:
         """How many of the newest tokens some query has in its window, and the rule among them."""
@@ -134,3 +142,9 @@ class InfLLMAttention(LayerAttention):
     def stats(self) -> MemoryStats:
         """See `LayerAttention.stats`."""
         return self.memory.stats()
+
+
+def _common(queries: Tensor) -> Tensor:
+    """What an execution block (B, H, Q, D) asks for as a whole (B, H, D)."""
+    # float32 means: the average of many queries is small next to each of them
+    return queries.float().mean(2).to(queries.dtype)

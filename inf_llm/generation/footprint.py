@@ -7,6 +7,7 @@ from typing import Any
 
 from inf_llm.generation.session import Session
 from inf_llm.hf.cache import MemoryCache
+from inf_llm.memory.sketch import GROUP
 from inf_llm.settings import InfLLMSettings
 
 _ID_BYTES = 8  # of one entry in a list of token ids
@@ -57,7 +58,7 @@ def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, t
     blocks = max(0, tokens - settings.n_init - settings.n_local) // settings.block_size
     shared = settings.repr_topk == settings.block_size
     vectors = groups if shared else heads
-    scales = 8 * (vectors if settings.perhead else 1)
+    scales = 8 * (vectors if settings.perhead else 1) / GROUP
     pages = 2 * groups * settings.block_size * width * itemsize
     found_by = vectors * width * (itemsize + 1) + scales
     per_block = pages + found_by + _NUMBER_BYTES * (groups if settings.perhead else 1)

@@ -93,12 +93,25 @@ class Archive:
         self.index.put(numbers, vectors.transpose(0, 1))
         return numbers.view(B, n)
 
+    def foresees(self) -> bool:
+        """Whether it helps to tell beforehand what will be searched."""
+        return self._rows == 1 and self.index.foresees()
+
+    def foresee(self, queries: Tensor) -> None:
+        """What the next searches will ask, in turn: (n, 1, H, D), of one row."""
+        self.index.foresee(torch.cat([self._asking(query) for query in queries]))
+
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
         """Numbers and scores (B, X, topk) of the blocks nearest to query (B, H, D)."""
-        if not self._perhead:  # queries that meet the same vector add up before they meet it
-            summed = query.unflatten(1, (-1, self._shared)).sum(2, dtype=torch.float32)
-            query = summed.to(query.dtype).flatten(1)[:, None]
-        return self.index.search(query, topk, total, table)
+        return self.index.search(self._asking(query), topk, total, table)
+
+    def _asking(self, query: Tensor) -> Tensor:
+        """Queries (B, H, D) as the index takes them, (B, X, W)."""
+        if self._perhead:
+            return query
+        # Queries that meet the same vector add up before they meet it.
+        summed = query.unflatten(1, (-1, self._shared)).sum(2, dtype=torch.float32)
+        return summed.to(query.dtype).flatten(1)[:, None]
 
     def admit(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
         """Give physical blocks (B, X, k) their slots on the device.

@@ -92,6 +92,15 @@ class BlockMemory:
         if self.sinks is None:
             self.sinks = k[:, :, :0], v[:, :, :0]
 
+    def foresees(self) -> bool:
+        """Whether recalling becomes faster when all queries are told beforehand."""
+        return self._archive is not None and self._archive.foresees()
+
+    def foresee(self, queries: Tensor) -> None:
+        """A hint: the queries (n, B, H, D) that `recall` will get next, in turn."""
+        if self._archive is not None:
+            self._archive.foresee(queries)
+
     def recall(self, query: Tensor) -> Recalled | None:
         """The blocks that match query (B, H, D) best; None while nothing is sealed."""
         if self._archive is None or not self.blocks:

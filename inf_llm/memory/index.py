@@ -9,11 +9,12 @@ and branches that hold them; a row's table says which physical block each of its
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 
 import torch
 from torch import Tensor
 
-from inf_llm.memory.sketch import Sketch
+from inf_llm.memory.sketch import Asked, Sketch
 from inf_llm.registry import Registry
 
 INDEXES = Registry(
@@ -26,6 +27,9 @@ INDEXES = Registry(
 )
 
 _SKETCH_FROM = 2048  # blocks; below, reading the vectors themselves costs no more
+_FORESEE_FROM = 8192  # blocks; below, asking several questions at once saves too little
+_TOGETHER = 8  # questions asked at once
+_PRODUCTS = 1 << 24  # integers held for questions asked at once
 
 Found = tuple[Tensor, Tensor]
 """Block numbers (B, X, k) int64 ascending, and their scores in the same order, float32."""
@@ -50,6 +54,14 @@ class Index(ABC):
                 each row's blocks are simply 0 to N - 1.
         """
 
+    def foresees(self) -> bool:
+        """Whether searches of one row become faster when their queries are told beforehand."""
+        return False
+
+    def foresee(self, queries: Tensor) -> None:
+        """A hint: the queries (n, X, W) of the next searches of one row, in turn."""
+        del queries  # of no use to an index that does not foresee
+
     @property
     @abstractmethod
     def nbytes(self) -> int:
@@ -69,6 +81,7 @@ class TorchIndex(Index):
         self._chunk = chunk
         self._vectors: Tensor | None = None  # (V, room, W)
         self._sketch: Sketch | None = None
+        self._ahead = Foreseen()
         self._count = 0
 
     def put(self, blocks: Tensor, representatives: Tensor) -> None:
@@ -77,8 +90,7 @@ class TorchIndex(Index):
         self._make_room(needed, representatives)
         assert self._vectors is not None
         first, count = int(blocks[0]), len(blocks)
-        if self._sketch is not None:  # numbers are used again once nobody holds their blocks
-            self._sketch.count = min(self._sketch.count, int(blocks.min()))
+        self._forget_from(int(blocks.min()))  # numbers are used again once nobody holds them
         if int(blocks[-1]) - first + 1 == count:
             self._vectors[:, first : first + count] = representatives
         else:
@@ -89,7 +101,7 @@ class TorchIndex(Index):
         room = 0 if self._vectors is None else self._vectors.shape[1]
         if needed <= room:
             return
-        fresh = like.new_zeros(like.shape[0], max(64, 2 * room, needed), like.shape[2])
+        fresh = like.new_empty(like.shape[0], max(64, 2 * room, needed), like.shape[2])
         if self._vectors is not None:
             fresh[:, : self._count] = self._vectors[:, : self._count]
         self._vectors = fresh
@@ -121,6 +133,20 @@ class TorchIndex(Index):
         alone = table is None and query.shape[0] == 1
         return alone and total >= _SKETCH_FROM and Sketch.available(query.device)
 
+    def _forget_from(self, block: int) -> None:
+        """Vectors of blocks from this one on are set again."""
+        if self._sketch is not None and block < self._sketch.count:
+            self._sketch.forget(block)
+            self._ahead = Foreseen()
+
+    def foresees(self) -> bool:
+        """See `Index.foresees`."""
+        return self._sketch is not None and self._sketch.count >= _FORESEE_FROM
+
+    def foresee(self, queries: Tensor) -> None:
+        """See `Index.foresee`."""
+        self._ahead = Foreseen(queries)
+
     def _search_sketched(self, query: Tensor, topk: int, total: int) -> Found:
         """True scores only for the blocks that can be among the best; query (X, W)."""
         assert self._vectors is not None
@@ -129,8 +155,11 @@ class TorchIndex(Index):
             self._sketch = Sketch(groups, width)
         known = self._sketch.count
         if known < total:
-            self._sketch.put(known, self._vectors[:, known:total], room)
-        asks, blocks = self._sketch.candidates(query, total, topk)
+            self._sketch.put(self._vectors[:, known:total], room)
+        asked = self._ahead.take(query, self._sketch, total)
+        if asked is None:
+            (asked,) = self._sketch.ask(query[None], total)
+        asks, blocks = self._sketch.candidates(asked, total, topk)
         numbers, ahead = _side_by_side(asks, blocks, len(query))
         vectors = self._vectors[asks // (len(query) // groups), blocks].float()
         scores = vectors.new_full(numbers.shape, -torch.inf)
@@ -156,8 +185,35 @@ class TorchIndex(Index):
         """See `Index.nbytes`; the room that is not used yet is not counted."""
         if self._vectors is None:
             return 0
-        sketched = 0 if self._sketch is None else self._sketch.count * self._sketch.bytes_per_block
+        sketched = 0 if self._sketch is None else self._sketch.nbytes
         return self._vectors[:, 0].nbytes * self._count + sketched
+
+
+class Foreseen:
+    """Questions that will be asked in turn, put to a sketch several at a time.
+
+    What they find is the same as if they were asked alone: blocks that are sealed in between are
+    behind the groups that the sketch knew, so they are candidates.
+
+    Args:
+        queries: (n, X, W); none by default.
+    """
+
+    def __init__(self, queries: Tensor | None = None) -> None:
+        self._queries = torch.empty(0) if queries is None else queries
+        self._next = 0
+        self._answers: deque[Asked] = deque()
+
+    def take(self, query: Tensor, sketch: Sketch, total: int) -> Asked | None:
+        """What the sketch says of `total` blocks to this query (X, W); None if it is not next."""
+        if self._next >= len(self._queries) or not torch.equal(self._queries[self._next], query):
+            return None
+        if not self._answers:
+            at_once = max(1, min(_TOGETHER, _PRODUCTS // (total * len(query))))
+            some = self._queries[self._next : self._next + at_once]
+            self._answers.extend(sketch.ask(some, total))
+        self._next += 1
+        return self._answers.popleft()
 
 
 def _side_by_side(asks: Tensor, blocks: Tensor, queries: int) -> tuple[Tensor, Tensor]:

@@ -16,44 +16,49 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+GROUP = 64
+"""Blocks that share a scale and an error, and are sketched together."""
+
 _STEPS = 127
 _SURE = 0.5 * 1.001  # of a step: what rounding can change, with room for float32 sums
-_AT_ONCE = 1 << 14  # blocks bounded at a time, which then stay in the processor's cache
-_GROUP = 64  # blocks whose best bound is looked at before their own; divides _AT_ONCE
+_AT_ONCE = 1 << 8  # groups scored at a time, which then stay in the processor's cache
 _NARROW = 256  # widths up to this do with a query of 8 bits; wider sums need 15
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """Queries as they meet the codes.
+class Asked:
+    """What the sketch says to X queries; a score is a product times its group's scale.
 
     Attributes:
-        codes: int8, as `Sketch._spread` lays them out.
-        steps: scales of the coarse codes, and of those of what they leave over, (P, X, 1).
-        size: sum of the absolute values of each query (X, 1).
+        products: of the codes (groups, GROUP, X).
+        best: greatest product of each group (groups, X).
+        scales: what makes products scores, less that of the centre (groups, X).
+        errors: how far the scores of a group can be off (groups, X).
     """
 
-    codes: Tensor
-    steps: Tensor
-    size: Tensor
+    products: Tensor
+    best: Tensor
+    scales: Tensor
+    errors: Tensor
 
 
 class Sketch:
-    """int8 copies of V vectors of width W for every block, one scale each. CPU only.
+    """int8 copies of V vectors of width W for every block, in groups. CPU only.
+
+    Blocks behind the last full group are not sketched; they are candidates always.
 
     Args:
         vectors: V, vectors of a block.
         width: W.
 
     Attributes:
-        count: how many blocks are sketched, counted from the first; lower it to have later ones
-            set again.
+        count: how many blocks are sketched, counted from the first.
     """
 
     def __init__(self, vectors: int, width: int) -> None:
         self._codes = torch.empty(0, vectors, width, dtype=torch.int8)
-        self._scales = torch.empty(vectors, 0)
-        self._sums = torch.empty(vectors, 0)  # of the absolute sketched values
+        self._scales = torch.empty(0, vectors)  # of each group
+        self._sums = torch.empty(0, vectors)  # greatest sum of absolute sketched values in a group
         self._centre: Tensor | None = None  # (V, 1, W)
         self.count = 0
 
@@ -62,126 +67,159 @@ class Sketch:
         """Whether integer products run here."""
         return device.type == "cpu" and hasattr(torch, "_int_mm")
 
-    def put(self, first: int, vectors: Tensor, room: int) -> None:
-        """Set the vectors (V, n, W) of blocks from `first` on, in a table with space for `room`."""
+    def forget(self, block: int) -> None:
+        """The vectors of blocks from this one on are no longer what was sketched."""
+        self.count = min(self.count, block // GROUP * GROUP)
+
+    def put(self, vectors: Tensor, room: int) -> None:
+        """Sketch the blocks (V, n, W) that follow the first `count`, as far as they fill groups.
+
+        Args:
+            vectors: of all blocks that are not sketched yet.
+            room: blocks to have space for.
+        """
+        V, blocks, W = vectors.shape
+        groups, first = blocks // GROUP, self.count // GROUP
+        if not groups:
+            return
         if room > len(self._codes):
-            self._codes = _longer(self._codes, room, 0)
-            self._scales = _longer(self._scales, room, 1)
-            self._sums = _longer(self._sums, room, 1)
-        vectors = vectors.float()
+            self._codes = _longer(self._codes, room)
+            self._scales = _longer(self._scales, room // GROUP)
+            self._sums = _longer(self._sums, room // GROUP)
+        fresh = vectors[:, : groups * GROUP].float()
         if self._centre is None:
-            self._centre = vectors.mean(1, keepdim=True)
-        codes, scale = _quantised(vectors - self._centre)
-        self.count = first + vectors.shape[1]
-        self._codes[first : self.count] = codes.transpose(0, 1)
-        self._scales[:, first : self.count] = scale
-        self._sums[:, first : self.count] = scale * codes.abs().sum(2, dtype=torch.int32)
+            self._centre = fresh.mean(1, keepdim=True)
+        parts = (fresh - self._centre).view(V, groups, GROUP, W)
+        scales = _scale(parts.flatten(2))  # (V, groups)
+        codes = _rounded(parts.flatten(2), scales).view(V, -1, W)
+        sums = codes.abs().sum(2, dtype=torch.int32).view(V, groups, GROUP).amax(2)
+        self._codes[self.count : self.count + groups * GROUP] = codes.transpose(0, 1)
+        self._scales[first : first + groups] = scales.t()
+        self._sums[first : first + groups] = (scales * sums).t()
+        self.count += groups * GROUP
 
-    def candidates(self, query: Tensor, count: int, topk: int) -> tuple[Tensor, Tensor]:
-        """All blocks that can be among the `topk` best of the first `count`, for queries (X, W).
+    def ask(self, queries: Tensor, count: int) -> list[Asked]:
+        """What is known of the blocks in full groups among the first `count`.
 
-        A block is out when its upper bound is below the k-th best of lower bounds; that may be
-        taken over the best of every few blocks, and most upper bounds are seen in passing only.
+        Args:
+            queries: (n, X, W), n questions of X queries; query x of each is meant for vector
+                x // (X / V) of every block. They are answered in one reading of the codes.
+            count: blocks.
+
+        Returns:
+            An answer to each question.
+        """
+        queries = queries.float()
+        shared = queries.shape[1] // self._codes.shape[1]
+        groups = min(self.count, count) // GROUP
+        codes, steps = _coded(queries)
+        products, best = self._multiply(codes, steps, groups)
+        scales, sums = (
+            part[:groups].repeat_interleave(shared, 1) for part in (self._scales, self._sums)
+        )
+        sizes = queries.abs().sum(2)  # (n, X)
+        return [
+            Asked(
+                products[:, :, n],
+                best[:, n],
+                scales * steps[-1, n],
+                # What rounding a vector, and then the query, can change.
+                (scales * (sizes[n] * _SURE)).addcmul_(sums, steps[-1, n] * _SURE),
+            )
+            for n in range(len(queries))
+        ]
+
+    def _multiply(self, codes: Tensor, steps: Tensor, groups: int) -> tuple[Tensor, Tensor]:
+        """Products (groups, GROUP, n, X) in units of the last steps, and the best of each group."""
+        parts, *shape, _ = codes.shape
+        spread = self._spread(codes)
+        products = torch.empty(groups * GROUP, spread.shape[1] // parts, dtype=torch.int32)
+        best = torch.empty(groups, products.shape[1])
+        if parts == 2:
+            products, ratio = products.float(), (steps[0] / steps[1]).flatten()
+        for first in range(0, groups, _AT_ONCE):
+            last = min(first + _AT_ONCE, groups)
+            some = slice(first * GROUP, last * GROUP)
+            made = torch._int_mm(self._codes[some].flatten(1), spread)
+            if parts == 2:
+                coarse, fine = made.chunk(2, 1)
+                made = coarse * ratio + fine
+            products[some] = made
+            best[first:last] = made.unflatten(0, (-1, GROUP)).amax(1)
+        return products.view(groups, GROUP, *shape), best.view(groups, *shape)
+
+    def _spread(self, codes: Tensor) -> Tensor:
+        """Query codes (P, n, X, W) as (V * W, P * n * X): each opposite to its own vector.
+
+        One product with it reads every code once. The zeros elsewhere cost little: a matrix unit is
+        wider than the few columns of one vector's queries.
+        """
+        vectors, width = self._codes.shape[1:]
+        own = codes.unflatten(2, (vectors, -1))  # (P, n, V, X / V, W)
+        wide = own.new_zeros(*own.shape[:4], vectors, width)
+        wide.diagonal(dim1=2, dim2=4).copy_(own.permute(0, 1, 3, 4, 2))
+        return wide.view(-1, vectors * width).t().contiguous()
+
+    def candidates(self, asked: Asked, count: int, topk: int) -> tuple[Tensor, Tensor]:
+        """All blocks that can be among the `topk` best of the first `count`.
+
+        A block is out when its upper bound is below the k-th best of lower bounds, which may be
+        taken over the best of every group; blocks are looked at only where the group's best is in.
 
         Returns:
             Which query, ascending, and which block (m,) each.
         """
-        asked, queries = self._prepared(query), len(query)
-        groups = -(-count // _GROUP)
-        upper = torch.full((queries, groups * _GROUP), -torch.inf)
-        lower = torch.full((queries, groups), -torch.inf)
-        highest = torch.empty(queries, groups)
-        for first in range(0, count, _AT_ONCE):
-            last = min(first + _AT_ONCE, count)
-            part = slice(first // _GROUP, -(-last // _GROUP))
-            scores, errors = self._bounds(asked, first, last)
-            torch.add(scores, errors, out=upper[:, first:last])
-            highest[:, part] = _best_of_groups(upper[:, part.start * _GROUP : part.stop * _GROUP])
-            if groups >= topk:
-                lower[:, part] = _best_of_groups(scores.sub_(errors))
+        groups, queries = asked.best.shape
+        best = asked.best * asked.scales
+        lower = best - asked.errors
         if groups < topk:
-            scores, errors = self._bounds(asked, 0, count)
-            lower = scores - errors
-        threshold = lower.topk(topk, sorted=False).values.amin(1, keepdim=True)
-        asks, group = (highest >= threshold).nonzero().unbind(1)
-        likely = upper.view(queries, groups, _GROUP)[asks, group] >= threshold[asks]
+            lower = (asked.products * asked.scales[:, None] - asked.errors[:, None]).flatten(0, 1)
+        threshold = torch.full((queries,), -torch.inf)
+        if len(lower) >= topk:
+            threshold = lower.topk(topk, 0, sorted=False).values.amin(0)
+        asks, group = (best + asked.errors >= threshold).t().nonzero().unbind(1)
+        scores = asked.products[group, :, asks] * asked.scales[group, asks, None]  # (m, GROUP)
+        likely = scores >= (threshold[asks] - asked.errors[group, asks])[:, None]
         listed, offset = likely.nonzero().unbind(1)
-        return asks[listed], group[listed] * _GROUP + offset
-
-    def bounds(self, query: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """Scores of the first `count` blocks, less that of the centre, each at most its error off.
-
-        Args:
-            query: (X, W); query x is meant for vector x // (X / V) of every block.
-            count: blocks.
-
-        Returns:
-            Scores and errors (X, count).
-        """
-        return self._bounds(self._prepared(query), 0, count)
-
-    def _prepared(self, query: Tensor) -> _Asked:
-        query = query.float()
-        codes, step = _quantised(query)
-        parts, steps = [codes], [step]
-        if query.shape[1] > _NARROW:
-            rest, fine = _quantised(query - codes * step[:, None])
-            parts, steps = [codes, rest], [step, fine]
-        size = query.abs().sum(1, keepdim=True)
-        return _Asked(self._spread(torch.stack(parts)), torch.stack(steps)[..., None], size)
-
-    def _spread(self, codes: Tensor) -> Tensor:
-        """Query codes (P, X, W) as (V * W, P * X): each opposite to its own vector, else zero.
-
-        One product with it reads every code once. The zeros cost little: a matrix unit is wider
-        than the few columns of one vector's queries.
-        """
-        parts, queries, width = codes.shape
-        vectors = self._codes.shape[1]
-        wide = codes.new_zeros(parts, vectors, queries // vectors, vectors, width)
-        own = codes.view(parts, vectors, -1, width).permute(0, 2, 3, 1)  # (P, X / V, W, V)
-        wide.diagonal(dim1=1, dim2=3).copy_(own)
-        return wide.view(parts * queries, vectors * width).t().contiguous()
-
-    def _bounds(self, asked: _Asked, first: int, last: int) -> tuple[Tensor, Tensor]:
-        """Scores and errors (X, n) of blocks `first` to `last - 1`."""
-        parts, queries = asked.steps.shape[:2]
-        shared = queries // self._codes.shape[1]
-        scales, sums = (
-            x[:, first:last].repeat_interleave(shared, 0) for x in (self._scales, self._sums)
-        )
-        products = torch._int_mm(self._codes[first:last].flatten(1), asked.codes)
-        products = products.t().contiguous().float().view(parts, queries, -1)
-        scores = products[0] * asked.steps[0]
-        if parts == 2:
-            scores.addcmul_(products[1], asked.steps[1])
-        # What rounding a vector, and then the query, can change.
-        errors = (scales * (asked.size * _SURE)).addcmul_(sums, asked.steps[-1] * _SURE)
-        return scores.mul_(scales), errors
+        rest = torch.arange(groups * GROUP, count)
+        asks = torch.cat((asks[listed], torch.arange(queries).repeat_interleave(len(rest))))
+        blocks = torch.cat((group[listed] * GROUP + offset, rest.repeat(queries)))
+        asks, order = asks.sort(stable=True)
+        return asks, blocks[order]
 
     @property
-    def bytes_per_block(self) -> int:
-        """Bytes that all vectors of a block take."""
-        return self._codes[:1].nbytes + self._scales[:, :1].nbytes + self._sums[:, :1].nbytes
+    def nbytes(self) -> int:
+        """Bytes of what is sketched; room that is not used yet is not counted."""
+        groups = self.count // GROUP
+        codes, scales = self._codes[: self.count], self._scales[:groups]
+        return codes.nbytes + 2 * scales.nbytes
 
 
-def _best_of_groups(values: Tensor) -> Tensor:
-    """The greatest of every `_GROUP` values (X, n), the last group perhaps smaller."""
-    rest = -values.shape[1] % _GROUP
-    if rest:
-        values = torch.nn.functional.pad(values, (0, rest), value=-torch.inf)
-    return values.unflatten(1, (-1, _GROUP)).amax(2)
+def _coded(query: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries (..., W) in int8: codes (P, ..., W), and the value of a step of each part (P, ...).
+
+    The second part, of wide queries, is what the first leaves over.
+    """
+    coarse = _scale(query)
+    codes = _rounded(query, coarse)
+    if query.shape[-1] <= _NARROW:
+        return codes[None], coarse[None]
+    left = query - codes * coarse[..., None]
+    fine = _scale(left)
+    return torch.stack((codes, _rounded(left, fine))), torch.stack((coarse, fine))
 
 
-def _quantised(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """int8 codes (..., W) and scales (...) with ``vector = scale * code`` to half a scale."""
-    scale = vectors.abs().amax(-1).clamp_(min=1e-30) / _STEPS
-    return torch.round(vectors / scale[..., None]).to(torch.int8), scale
+def _scale(values: Tensor) -> Tensor:
+    """The step (...) with which values (..., n) fit int8."""
+    return values.abs().amax(-1).clamp_(min=1e-30) / _STEPS
 
 
-def _longer(old: Tensor, room: int, dim: int) -> Tensor:
-    shape = list(old.shape)
-    shape[dim] = room
-    fresh = old.new_zeros(shape)
-    fresh.narrow(dim, 0, old.shape[dim]).copy_(old)
+def _rounded(values: Tensor, scale: Tensor) -> Tensor:
+    """int8 codes (..., n) with ``value = scale * code`` to half a step."""
+    return torch.round(values / scale[..., None]).to(torch.int8)
+
+
+def _longer(old: Tensor, room: int) -> Tensor:
+    fresh = old.new_empty(room, *old.shape[1:])
+    fresh[: len(old)] = old
     return fresh

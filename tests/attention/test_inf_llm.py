@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inf_llm.memory.block_memory import BlockMemory
 from inf_llm.testing import replay
 from tests.attention.draws import examples, memory_settings, traffic_settings
 from tests.layers import (
@@ -45,6 +46,29 @@ def test_feeds_of_whole_execution_blocks_may_be_cut_anywhere(data: st.DataObject
     in_pieces = replay(*qkv, feeds=feeds, kind="inf-llm", **settings)
     torch.testing.assert_close(in_pieces.o, at_once.o, **CLOSE)
     assert in_pieces.topk == at_once.topk
+
+
+@pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
+def test_telling_the_memory_what_it_will_be_asked_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, perhead: bool
+) -> None:
+    """Also with a feed whose last tokens are execution blocks of their own."""
+    for name in ("_SKETCH_FROM", "_FORESEE_FROM"):
+        monkeypatch.setattr(f"inf_llm.memory.index.{name}", 100)
+    qkv = random_qkv(1500)
+    settings = {**MEMORY, "block_size": 2, "repr_topk": 2, "perhead": perhead}
+    told = []
+    foresee = BlockMemory.foresee
+    monkeypatch.setattr(
+        BlockMemory, "foresee", lambda *args: (told.append(len(args[1])), foresee(*args))
+    )
+    first = replay(*qkv, feeds=[600, 800, 100], kind="inf-llm", **settings)
+    assert len(told) == 2
+    monkeypatch.setattr(BlockMemory, "foresees", lambda memory: False)
+    second = replay(*qkv, feeds=[600, 800, 100], kind="inf-llm", **settings)
+    assert len(told) == 2
+    assert first.topk == second.topk
+    assert torch.equal(first.o, second.o)
 
 
 def test_other_cuts_do_change_the_choice() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inf_llm.memory import index as index_module
 from inf_llm.memory.index import TorchIndex
-from inf_llm.memory.sketch import Sketch
+from inf_llm.memory.sketch import GROUP, Sketch
 
 pytestmark = pytest.mark.skipif(
     not Sketch.available(torch.device("cpu")), reason="this torch has no integer product"
@@ -26,47 +26,51 @@ pytestmark = pytest.mark.skipif(
 @settings(max_examples=40, deadline=None)
 def test_true_scores_are_within_the_bounds(seed, scale, spread, heads, width):
     generator = torch.Generator().manual_seed(seed)
-    V, X = heads
-    sizes = torch.exp(spread * torch.randn(V, 300, 1, generator=generator))
-    vectors = torch.randn(V, 300, width, generator=generator) * sizes
-    query = torch.randn(X, width, generator=generator) * scale
+    (V, X), count = heads, 400
+    sizes = torch.exp(spread * torch.randn(V, count, 1, generator=generator))
+    vectors = torch.randn(V, count, width, generator=generator) * sizes
+    queries = torch.randn(3, X, width, generator=generator) * scale
     sketch = Sketch(V, width)
-    sketch.put(0, vectors, room=512)
+    sketch.put(vectors, room=512)
+    whole = sketch.count
+    assert whole == count // GROUP * GROUP
 
-    scores, errors = sketch.bounds(query, 300)
     own = vectors.double().repeat_interleave(X // V, 0)
-    truth = torch.einsum("xnd,xd->xn", own, query.double())
-    common = truth - torch.einsum(
-        "xnd,xd->xn", own - sketch._centre.repeat_interleave(X // V, 0), query.double()
-    )
+    around = own - sketch._centre.repeat_interleave(X // V, 0)
+    for query, asked in zip(queries, sketch.ask(queries, count), strict=True):
+        truth, seen = (torch.einsum("xnd,xd->nx", x, query.double()) for x in (own, around))
+        scores = asked.products * asked.scales[:, None]
+        off = (seen[:whole].view_as(scores) - scores).abs()
+        assert (off <= asked.errors[:, None]).all()
+        assert torch.equal(asked.best, asked.products.amax(1).float())
+        for topk in (1, 7, count - 1, count):
+            asks, blocks = sketch.candidates(asked, count, topk)
+            likely = torch.zeros(X, count, dtype=torch.bool)
+            likely[asks, blocks] = True
+            assert len(asks) == likely.sum()
+            assert torch.equal(asks, asks.sort().values)
+            assert likely.gather(1, truth.t().topk(topk).indices).all()
 
-    assert ((truth - common - scores).abs() <= errors).all()
-    for topk in (1, 7, 300):
-        asks, blocks = sketch.candidates(query, 300, topk)
-        likely = torch.zeros(X, 300, dtype=torch.bool)
-        likely[asks, blocks] = True
-        assert len(asks) == likely.sum()
-        assert torch.equal(asks, asks.sort().values)
-        assert likely.gather(1, truth.topk(topk).indices).all()
+
+def listed(vectors: torch.Tensor, query: torch.Tensor, topk: int) -> int:
+    """How many candidates a sketch of the vectors names."""
+    sketch = Sketch(len(vectors), vectors.shape[2])
+    sketch.put(vectors, vectors.shape[1])
+    (asked,) = sketch.ask(query[None], vectors.shape[1])
+    return len(sketch.candidates(asked, vectors.shape[1], topk)[0])
 
 
 def test_bounds_are_tight_enough_to_be_of_use():
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(1, 8192, 512, generator=generator)
-    sketch = Sketch(1, 512)
-    sketch.put(0, vectors, room=8192)
-    asks, _ = sketch.candidates(torch.randn(1, 512, generator=generator), 8192, 8)
-    assert len(asks) < 200
+    assert listed(vectors, torch.randn(1, 512, generator=generator), 8) < 200
 
 
 def test_what_vectors_have_in_common_does_not_matter():
     """Keys of a model with biases are mostly one constant."""
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(1, 8192, 64, generator=generator) + 100
-    sketch = Sketch(1, 64)
-    sketch.put(0, vectors, room=8192)
-    asks, _ = sketch.candidates(torch.randn(1, 64, generator=generator), 8192, 8)
-    assert len(asks) < 200
+    assert listed(vectors, torch.randn(1, 64, generator=generator), 8) < 200
 
 
 def test_search_through_the_sketch_is_exact(monkeypatch):
@@ -94,3 +98,48 @@ def test_search_through_the_sketch_is_exact(monkeypatch):
     monkeypatch.undo()
     assert 320 in found.flatten().tolist()
     assert torch.equal(found, plain.search(query, 4, 400, None)[0])
+
+
+def test_what_is_foreseen_is_found_as_if_it_was_asked_alone(monkeypatch):
+    """While blocks are added and set again, and when other questions come in between."""
+    monkeypatch.setattr(index_module, "_SKETCH_FROM", 100)
+    monkeypatch.setattr(index_module, "_FORESEE_FROM", 100)
+    monkeypatch.setattr(index_module, "_PRODUCTS", 3 * 4 * 1000)  # three questions at a time
+    generator = torch.Generator().manual_seed(2)
+    vectors = torch.randn(2, 2000, 16, generator=generator)
+    told, alone = TorchIndex(), TorchIndex()
+    for each in (told, alone):
+        each.put(torch.arange(1000), vectors[:, :1000])
+        each.search(vectors[:, :2].reshape(1, 4, 16), 5, 1000, None)
+    assert told.foresees()
+    queries = torch.randn(8, 4, 16, generator=generator)
+    told.foresee(queries)
+    total = 1000
+    for n, query in enumerate(queries[[0, 1, 5, 2, 3, 3, 4, 5, 6, 7]]):
+        found, wanted = (each.search(query[None], 9, total, None) for each in (told, alone))
+        assert torch.equal(found[0], wanted[0])
+        assert torch.equal(found[1], wanted[1])
+        for each in (told, alone):
+            each.put(torch.arange(total, total + 90), vectors[:, total : total + 90])
+            if n == 6:
+                each.put(torch.arange(70), query[:2, None].expand(-1, 70, -1))
+        total += 90
+
+
+def test_several_questions_are_asked_at_once(monkeypatch):
+    monkeypatch.setattr(index_module, "_SKETCH_FROM", 100)
+    index = TorchIndex()
+    index.put(torch.arange(512), torch.randn(1, 512, 16))
+    index.search(torch.randn(1, 1, 16), 5, 512, None)
+    asked, ask = [], Sketch.ask
+
+    def counting(sketch, queries, count):
+        asked.append(len(queries))
+        return ask(sketch, queries, count)
+
+    monkeypatch.setattr(Sketch, "ask", counting)
+    queries = torch.randn(10, 1, 16)
+    index.foresee(queries)
+    for query in queries:
+        index.search(query[None], 5, 512, None)
+    assert asked == [8, 2]
