@@ -18,7 +18,7 @@ from inf_llm.registry import accepted
 EVICTION_POLICIES = ("lru", "fifo", "lru-s")
 NATIVE_WINDOW = ("keep", "override")
 SCALINGS = ("none", "linear", "ntk", "yarn")
-KERNELS = ("auto", "reference", "fused", "triton")
+KERNELS = ("auto", "reference", "fused", "triton", "varlen", "flash-attn", "flex")
 
 
 @dataclass(frozen=True)

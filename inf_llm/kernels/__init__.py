@@ -1,23 +1,37 @@
 """The one door to attention kernels: `attend`, `merge` and `received`.
 
-A kernel is a module with `attend` and `received` of the signatures below and a line in `_pick`. The
-reference is the statement all others are tested against.
+A kernel is a module with `attend` and `received` of the signatures below, a function `why_not` that
+says what it cannot do, and a line in `_MODULES`. The reference is the statement all others are
+tested against.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Sequence
+from dataclasses import replace
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from inf_llm.errors import SettingsError
-from inf_llm.kernels import fused_cpu, reference
+from inf_llm.kernels import reference
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
 
 __all__ = ["Band", "Scoring", "attend", "merge", "received", "with_learned_sink"]
+
+_MODULES = {
+    "fused": "fused_cpu",
+    "triton": "triton_impl",
+    "varlen": "varlen",
+    "flash-attn": "flash_attn",
+    "flex": "flex",
+}
+_FASTEST = ("fused", "triton", "varlen", "flash-attn")
+"""What is tried in turn where no kernel is named."""
 
 
 def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
@@ -26,46 +40,45 @@ def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
     Raises:
         SettingsError: the kernel asked for cannot do this; "flash" asks for any but the reference.
     """
-    x, asked = inputs[0], scoring.kernel
+    asked = scoring.kernel
     needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
     if asked == "reference" or needs_gradient:
         return reference
-    if asked == "triton" or (asked in ("auto", "flash") and x.is_cuda):
-        triton = _triton(scoring, *inputs)
-        if triton is not None:
-            return triton
-    elif x.device.type == "cpu" and fused_cpu.available():
-        if scoring.softcap is None:
-            return fused_cpu
-        if asked == "fused":  # all it can do; soft-capped scores it leaves to the reference
-            return reference
+    if asked in _MODULES:
+        return _named(scoring, *inputs)
+    for name in _FASTEST:
+        kernel = _load(name)
+        if kernel.why_not(scoring, *inputs) is None:
+            return kernel
     if asked == "auto":
         return reference
-    if asked == "flash":
-        raise SettingsError(
-            f"fattn = true: no fused kernel is there for {_what(scoring, x)}: set fattn to false",
-            "fattn",
-        )
+    what = inputs[0].device.type + ("" if scoring.softcap is None else " with soft-capped scores")
     raise SettingsError(
-        f"kernel = {asked!r} does not run on {_what(scoring, x)}: use 'auto' or 'reference'",
-        "kernel",
+        f"fattn = true: no fused kernel is there for {what}: set fattn to false", "fattn"
     )
 
 
-def _what(scoring: Scoring, x: Tensor) -> str:
-    return f"{x.device.type}" + (" with soft-capped scores" if scoring.softcap is not None else "")
+def _named(scoring: Scoring, *inputs: Tensor) -> ModuleType:
+    """The kernel asked for by name; what it cannot do with soft-capped scores, the reference does.
 
-
-def _triton(scoring: Scoring, *inputs: Tensor) -> ModuleType | None:
-    """The Triton kernel if it can do this; None, or an error where it was asked for by name."""
-    from inf_llm.kernels import triton_impl  # imports triton, where there is one
-
-    reason = triton_impl.why_not(*inputs)
+    Raises:
+        SettingsError: it cannot do this.
+    """
+    kernel = _load(scoring.kernel)
+    reason = kernel.why_not(scoring, *inputs)
     if reason is None:
-        return triton_impl
-    if scoring.kernel == "triton":
-        raise SettingsError(f"kernel = 'triton' {reason}: use 'auto' or 'reference'", "kernel")
-    return None
+        return kernel
+    if scoring.softcap and kernel.why_not(replace(scoring, softcap=None), *inputs) is None:
+        return reference
+    raise SettingsError(
+        f"kernel = {scoring.kernel!r} {reason}: use 'auto' or 'reference'", "kernel"
+    )
+
+
+@functools.cache
+def _load(name: str) -> ModuleType:
+    """A kernel's module; some import packages that are not always there."""
+    return importlib.import_module(f"inf_llm.kernels.{_MODULES[name]}")
 
 
 def attend(

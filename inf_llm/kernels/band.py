@@ -33,6 +33,11 @@ class Band:
             seen &= distance < self.far
         return seen
 
+    def turned(self, queries: int) -> Band:
+        """The same rule with the roles swapped: keys ask, and see `queries` queries."""
+        far = self.offset + queries if self.far is None else self.far  # farther than any key
+        return Band(-self.offset, 1 - far, 1 - self.near)
+
     def sees_nothing(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """Which queries (queries,) see no key at all, or None when each sees one.
 

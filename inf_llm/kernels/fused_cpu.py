@@ -13,15 +13,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inf_llm.kernels import swapped
 from inf_llm.kernels.band import Band, additive_mask
 from inf_llm.kernels.scoring import Scoring
-
-_FEW_QUERIES = 16  # below this the mass is cheaper as one matrix product
 
 
 def available() -> bool:
     """Whether this torch has the kernel."""
     return hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
+
+
+def why_not(scoring: Scoring, q: Tensor, *others: Tensor) -> str | None:
+    """Why this cannot be computed here, or None if it can."""
+    if q.device.type != "cpu":
+        return f"does not run on {q.device.type}"
+    if not available():
+        return "needs a torch that has fused attention for CPUs"
+    return "does not cap scores" if scoring.softcap is not None else None
 
 
 def _flash(
@@ -62,46 +70,5 @@ def attend(
 def received(
     q: Tensor, k: Tensor, lse: Tensor, scoring: Scoring, band: Band | None = None
 ) -> Tensor:
-    """Mass each key receives, by the same kernel with the roles swapped.
-
-    Keys ask and queries answer: if query i brings ``q_i * scale`` and ``-lse_i`` in two more
-    dimensions (high and low part, for half precision) and a key brings ones there, the log-sum-exp
-    over queries is the logarithm of the mass. No (queries x keys) matrix is made.
-    """
-    B, H, Q, D = q.shape
-    G, K = k.shape[1], k.shape[2]
-    if Q <= _FEW_QUERIES and band is None:
-        scores = torch.matmul(q.reshape(B, G, -1, D), k.transpose(-1, -2)).view(B, H, Q, K)
-        return torch.exp(scores.float() * scoring.scale - lse[..., None]).sum(2)
-    fill = -(D + 2) % 8
-    high = lse.to(q.dtype)
-    low = (lse - high.float()).to(q.dtype)
-    answers = torch.cat(
-        (q * scoring.scale, -high[..., None], -low[..., None], q.new_zeros(B, H, Q, fill)), -1
-    )
-    ones = k.new_ones(1, 1, 1, 1).expand(B, G, K, 2)
-    asks = torch.cat((k, ones, k.new_zeros(1, 1, 1, 1).expand(B, G, K, fill)), -1)
-    asks = asks.unsqueeze(2).expand(B, G, H // G, K, -1).reshape(B, H, K, -1)
-    mask = None
-    if band is not None:
-        mask = _transposed_mask(band, Q, K, q.dtype, q.device)
-    log_mass = _flash(asks, answers, answers, mask, 1.0)[1]
-    mass = log_mass.exp()
-    unseen = None if band is None else _seen_by_none(band, Q, K, q.device)
-    return mass if unseen is None else mass.masked_fill(unseen, 0.0)
-
-
-def _transposed_mask(
-    band: Band, queries: int, keys: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    return additive_mask(band, queries, keys, dtype, device).t().contiguous()
-
-
-def _seen_by_none(band: Band, queries: int, keys: int, device: torch.device) -> Tensor:
-    """Which keys (keys,) no query sees; the swapped kernel would report a mass of 1 for them."""
-    key = torch.arange(keys, device=device)
-    first, last = key + band.near - band.offset, queries - 1
-    unseen = first > last
-    if band.far is not None:
-        unseen |= key + band.far - band.offset <= 0
-    return unseen
+    """Mass each key receives, see `inf_llm.kernels.received`."""
+    return swapped.received(attend, q, k, lse, scoring, band)

@@ -32,8 +32,8 @@ _WIDEST = {torch.float32: 128, torch.float16: 256, torch.bfloat16: 256}  # heads
 _HOPPER = (132, 227 << 10)  # multiprocessors, bytes of shared memory of each
 
 
-def why_not(q: Tensor, *others: Tensor) -> str | None:
-    """Why these queries, keys and values cannot be computed here, or None if they can."""
+def why_not(scoring: Scoring, q: Tensor, *others: Tensor) -> str | None:
+    """Why this cannot be computed here, or None if it can; scores of any kind can."""
     if triton is None:
         return "needs the triton package, which is not installed"
     if not interpreted():
