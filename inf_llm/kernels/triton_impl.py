@@ -184,29 +184,6 @@ def received(
     return mass
 
 
-def load_pages(
-    slabs: Tensor, per_slab: int, target: Tensor, pages: Tensor, places: Tensor, missing: Tensor
-) -> None:
-    """Copy those pages that are missing, without the host having to know which.
-
-    On CUDA the slabs may be pinned host memory, which programs read over the bus; the launch is the
-    same whatever is missing, so it can be part of a CUDA graph. The caller keeps the slabs alive.
-
-    Args:
-        slabs: their addresses (`data_ptr`), int64, on the device of `target`.
-        per_slab: rows of a slab.
-        target: where pages go, (places, width), contiguous, in the slabs' dtype.
-        pages: rows counted through all slabs (n,) int64.
-        places: rows of `target` (n,) int64.
-        missing: which to copy (n,) bool.
-    """
-    width, block = target.shape[1], 1024
-    with _on(target):
-        code.load_kernel[(len(pages), triton.cdiv(width, block))](
-            slabs, target, pages, places, missing.view(torch.int8), per_slab, width, BLOCK=block
-        )
-
-
 def _limits(band: Band | None) -> tuple[int, int, int]:
     """Offset, near and far as numbers."""
     if band is None:

@@ -140,10 +140,10 @@ class Archive:
         if self._slots is None:
             k, v = self.home.read(self._pages(units).flatten())
         else:
-            each = (1, 1, -1)
-            new, to = units[missing].view(each), slots[missing].view(each)
-            self._slots.load(self._pages(new).flatten(), self._pages(to).flatten())
-            k, v = self._slots.read(self._pages(slots).flatten())
+            pages, places = self._pages(units), self._pages(slots)
+            missing = missing.expand_as(pages)
+            self._slots.load(pages.flatten(), places.flatten(), missing.flatten())
+            k, v = self._slots.read(places.flatten())
         rows, choices = blocks.shape[0], blocks.shape[2]
         heads, tokens = k.shape[0] // (rows * choices), choices * self.shape.tokens
         return k.view(rows, heads, tokens, -1), v.view(rows, heads, tokens, -1)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inf_llm.memory.load import can_load, load_pages
+
 _SLAB_BYTES = 64 << 20
 
 
@@ -45,9 +47,10 @@ class Home:
     def __init__(self, shape: PageShape, device: torch.device, pinned: bool) -> None:
         self.shape = shape
         self._device = device
-        self._pinned = pinned
+        self.pinned = pinned
         self._per_slab = max(1, _SLAB_BYTES // shape.block_bytes)
         self._slabs: list[tuple[Tensor, Tensor]] = []
+        self._addresses: tuple[Tensor, Tensor] | None = None
         self._held = torch.zeros(0, dtype=torch.int32)  # holders of every block
         self._free: list[int] = []
         self._lock = threading.Lock()
@@ -69,7 +72,7 @@ class Home:
         return numbers
 
     def _add_slab(self) -> None:
-        shape, rows = self.shape, self._per_slab * self.shape.heads
+        shape, rows = self.shape, self.rows_per_slab
         self._slabs.append(
             (
                 self._empty(rows, shape.tokens * shape.key_width),
@@ -79,9 +82,21 @@ class Home:
         room = len(self._slabs) * self._per_slab
         self._held = torch.cat((self._held, self._held.new_zeros(room - len(self._held))))
 
+    def addresses(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Where the slabs of keys and those of values lie, for programs on a device."""
+        if self._addresses is None or len(self._addresses[0]) != len(self._slabs):
+            k, v = ([slab[part].data_ptr() for slab in self._slabs] for part in (0, 1))
+            self._addresses = torch.tensor(k, device=device), torch.tensor(v, device=device)
+        return self._addresses
+
+    @property
+    def rows_per_slab(self) -> int:
+        """Pages in a slab."""
+        return self._per_slab * self.shape.heads
+
     def _empty(self, rows: int, width: int) -> Tensor:
         return torch.empty(
-            rows, width, dtype=self.shape.dtype, device=self._device, pin_memory=self._pinned
+            rows, width, dtype=self.shape.dtype, device=self._device, pin_memory=self.pinned
         )
 
     def hold(self, numbers: Tensor) -> None:
@@ -123,7 +138,7 @@ class Home:
         if len(self._slabs) == 1:
             k, v = self._slabs[0]
             return k.index_select(0, pages), v.index_select(0, pages)
-        rows = self._per_slab * self.shape.heads
+        rows = self.rows_per_slab
         slab_of = pages // rows
         k, v = (slab.new_empty(len(pages), slab.shape[1]) for slab in self._slabs[0])
         for slab in slab_of.unique().tolist():
@@ -158,10 +173,21 @@ class Slots:
         self._v = torch.empty(
             pages, shape.tokens * shape.value_width, dtype=shape.dtype, device=device
         )
+        self._direct = can_load(device, home.pinned)
         self._stream = torch.cuda.Stream(device) if overlap and device.type == "cuda" else None
 
-    def load(self, pages: Tensor, places: Tensor) -> None:
-        """Copy pages (n,) of the home to places (n,) here."""
+    def load(self, pages: Tensor, places: Tensor, missing: Tensor) -> None:
+        """Copy those pages (n,) of the home that are missing to places (n,) here."""
+        if self._stream is not None:  # what is read of the slots must have been read
+            self._stream.wait_stream(torch.cuda.current_stream(self._k.device))
+        if self._direct:
+            rows = self._home.rows_per_slab
+            slabs = self._home.addresses(self._k.device)
+            with torch.cuda.stream(self._stream):
+                for slab, target in zip(slabs, (self._k, self._v), strict=True):
+                    load_pages(slab, rows, target, pages, places, missing)
+            return
+        pages, places = pages[missing], places[missing]
         if not len(pages):
             return
         k, v = self._home.read(pages.to("cpu"))

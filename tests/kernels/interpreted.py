@@ -152,23 +152,6 @@ def test_no_page() -> None:
     assert not o.isnan().any()
 
 
-@every_dtype
-def test_loading_pages(dtype: torch.dtype) -> None:
-    """From three slabs, of host memory where the device is another; what is there stays."""
-    width, per_slab = 1500, 4
-    slabs = [torch.randn(per_slab, width).to(dtype) for _ in range(3)]
-    if DEVICE == "cuda":
-        slabs = [slab.pin_memory() for slab in slabs]
-    addresses = torch.tensor([slab.data_ptr() for slab in slabs], device=DEVICE)
-    target = torch.full((5, width), 7.0, dtype=dtype, device=DEVICE)
-    pages, places = (torch.tensor(x, device=DEVICE) for x in ([11, 2, 5, 4], [0, 3, 1, 4]))
-    missing = torch.tensor([True, True, False, True], device=DEVICE)
-    triton_impl.load_pages(addresses, per_slab, target, pages, places, missing)
-    want = torch.full((5, width), 7.0, dtype=dtype)
-    want[0], want[3], want[4] = slabs[2][3], slabs[0][2], slabs[1][0]
-    assert torch.equal(target.cpu(), want)
-
-
 @pytest.mark.parametrize("size", [30.0, 300.0])
 def test_large_scores(size: float) -> None:
     q, k, v = random_call(Shape(Q=40, K=40), device=DEVICE)

@@ -143,9 +143,14 @@ def test_slots(pinned: bool, overlap: bool, device: torch.device) -> None:
     home.write(numbers, *(x.to(device) for x in blocks_of(numbers)))
     slots = Slots(home, 6, device, overlap)
     keys = blocks_of(numbers)[0].view(30, 20)
-    slots.load(torch.tensor([3, 29, 14], device=device), torch.tensor([5, 0, 2], device=device))
-    slots.load(torch.tensor([7], device=device), torch.tensor([0], device=device))
-    slots.load(torch.tensor([], dtype=torch.int64, device=device), torch.tensor([], device=device))
+
+    def load(pages: list[int], places: list[int], missing: list[bool]) -> None:
+        numbers = (torch.tensor(x, dtype=torch.int64, device=device) for x in (pages, places))
+        slots.load(*numbers, torch.tensor(missing, dtype=torch.bool, device=device))
+
+    load([3, 29, 14], [5, 0, 2], [True, True, True])
+    load([7, 11], [0, 2], [True, False])
+    load([8], [5], [False])
     k, v = slots.read(torch.tensor([2, 5, 0, 2], device=device))
     assert k.device.type == device.type
     assert torch.equal(k.cpu(), keys[[14, 3, 7, 14]])

@@ -1,0 +1,58 @@
+"""Pages fetched by the device itself, without the host having to know which.
+
+On CUDA the slabs are pinned host memory, which a program reads over the bus. No value comes back to
+the host, so nothing waits for it. Run under Triton's interpreter; NOT YET RUN ON A GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+
+import torch
+from torch import Tensor
+
+_AT_ONCE = 1024  # numbers that one program copies
+
+
+@functools.cache
+def can_load(device: torch.device, pinned: bool) -> bool:
+    """Whether slabs can be read from this device."""
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return False
+    if os.environ.get("TRITON_INTERPRET") == "1":  # for tests; programs then run anywhere
+        return True
+    return device.type == "cuda" and torch.version.hip is None and pinned
+
+
+def load_pages(
+    slabs: Tensor, per_slab: int, target: Tensor, pages: Tensor, places: Tensor, missing: Tensor
+) -> None:
+    """Copy those pages that are missing. The caller keeps the slabs alive.
+
+    Args:
+        slabs: their addresses (`data_ptr`), int64, on the device of `target`.
+        per_slab: rows of a slab.
+        target: where pages go, (places, width), contiguous, in the slabs' dtype.
+        pages: rows counted through all slabs (n,) int64.
+        places: rows of `target` (n,) int64.
+        missing: which to copy (n,) bool.
+    """
+    from inf_llm.memory import load_code
+
+    width = target.shape[1]
+    device = torch.cuda.device(target.device) if target.is_cuda else contextlib.nullcontext()
+    with device:
+        load_code.load_kernel[(len(pages), -(-width // _AT_ONCE))](
+            slabs,
+            target,
+            pages,
+            places,
+            missing.view(torch.int8),
+            per_slab,
+            width,
+            BLOCK=_AT_ONCE,
+        )

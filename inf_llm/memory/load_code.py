@@ -1,0 +1,29 @@
+"""The Triton program behind `inf_llm.memory.load`. It runs on the device."""
+# mypy: disallow-untyped-defs=False
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load_kernel(
+    slabs,  # (slabs,) int64 addresses
+    target,  # (places, width) contiguous
+    pages,  # (n,) int64
+    places,  # (n,) int64
+    missing,  # (n,) int8
+    per_slab,
+    width,
+    BLOCK: tl.constexpr,
+):
+    """A part of one page comes from its slab to its place, if it is missing there."""
+    i = tl.program_id(0)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    if tl.load(missing + i) != 0:
+        page = tl.load(pages + i)
+        place = tl.load(places + i)
+        slab = tl.load(slabs + page // per_slab).to(tl.pointer_type(target.dtype.element_ty))
+        x = tl.load(slab + (page % per_slab) * width + at, mask=at < width)
+        tl.store(target + place * width + at, x, mask=at < width)
