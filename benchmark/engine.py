@@ -70,13 +70,9 @@ def read_config(path: str | Path, overrides: Sequence[str]) -> RunConfig:
 
 def load_tokenizer(config: RunConfig) -> Any:
     """The tokenizer alone, where a driver has no model of its own."""
-    from transformers import AutoTokenizer
+    from inf_llm.hf.load import load_tokenizer as load
 
-    from inf_llm.hf.load import resolve_path
-
-    return AutoTokenizer.from_pretrained(
-        resolve_path(config.model.tokenizer_path or config.model.path)
-    )
+    return load(config)
 
 
 def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:

@@ -14,22 +14,27 @@ if __package__ in (None, ""):  # run as a file, from any folder
 
 from benchmark import plot, report
 from benchmark.compare import compare
+from benchmark.guard import folder_name, guarded
 from benchmark.metrics.longbench import SIMILARITIES
 from benchmark.scores import RunScores, score_folder
 from benchmark.tasks.base import ScoreOptions
-from inf_llm.errors import InfLLMError
+from inf_llm.errors import SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
-    try:
-        runs = [_score(Path(folder), args) for folder in args.compare or [args.dir_path]]
-        _show(runs, args)
-    except InfLLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    option = "--compare" if args.compare else "--dir_path"
+    folders = [Path(folder_name(f, option)) for f in args.compare or [args.dir_path]]
+    if args.output_dir_path is not None:
+        folder_name(args.output_dir_path, "--output_dir_path")
+    if args.seed < 0:
+        raise SettingsError(f"--seed {args.seed} is too small: at least 0 is needed")
+    _show([_score(folder, args) for folder in folders], args)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,7 +69,7 @@ def _score(folder: Path, args: argparse.Namespace) -> RunScores:
 
 
 def _options(folder: Path, args: argparse.Namespace) -> ScoreOptions:
-    model = args.model_name or folder.resolve().name
+    model = args.model_name or folder.absolute().name
     skip = model.lower().replace("-", "").startswith("gpt4")
     return ScoreOptions(similarity=args.code_similarity, skip_first_number=skip)
 
@@ -94,7 +99,7 @@ def _record(folder: Path) -> dict[str, Any]:
     """What `pred.py` wrote about the run, if it made the folder."""
     try:
         found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -106,6 +111,8 @@ def _notes(run: RunScores, args: argparse.Namespace) -> list[str]:
     if "math_calc" in run.tasks:
         skips = _options(run.folder, args).skip_first_number
         notes.append(f"math_calc: first number {'dropped, as for gpt4' if skips else 'kept'}.")
+    if run.empty:
+        notes.append(f"Without any prediction yet, and not scored: {', '.join(run.empty)}.")
     if any(task.failures for task in run.tasks.values()):
         notes.append("Failed samples count 0.")
     return notes

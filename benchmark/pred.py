@@ -16,11 +16,12 @@ if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmark.engine import CORE, make_engine, read_config
+from benchmark.guard import folder_name, guarded
 from benchmark.progress import Progress
 from benchmark.prompts import CHAT_RULES, TRUNCATIONS
 from benchmark.runner import gpu_count, run, run_on_gpus
 from benchmark.settings import DEFAULT_DATA, RunOptions
-from inf_llm.errors import InfLLMError, SettingsError
+from inf_llm.errors import SettingsError
 
 
 def main(arguments: Sequence[str] | None = None, engine: str = CORE) -> int:
@@ -29,17 +30,13 @@ def main(arguments: Sequence[str] | None = None, engine: str = CORE) -> int:
     `engine` is the address of the function that makes the engine; tests give one without a model.
     """
     args = _parser().parse_intermixed_args(arguments)
-    try:
+
+    def work() -> None:
         options = _options(args, engine)
         with Progress(verbose=options.verbose) as progress:
             _start(options, args, progress)
-    except InfLLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; start again with the same arguments to go on", file=sys.stderr)
-        return 130
-    return 0
+
+    return guarded(work, "stopped; start again with the same arguments to go on")
 
 
 def _start(options: RunOptions, args: argparse.Namespace, progress: Progress) -> None:
@@ -65,7 +62,7 @@ def _start(options: RunOptions, args: argparse.Namespace, progress: Progress) ->
 def _options(args: argparse.Namespace, engine: str) -> RunOptions:
     return RunOptions(
         config=read_config(args.config_path, args.overrides),
-        output=Path(args.output_dir_path),
+        output=Path(folder_name(args.output_dir_path, "--output_dir_path")),
         tasks=tuple(name.strip() for name in args.datasets.split(",") if name.strip()),
         data=Path(args.data_dir),
         prompts=args.prompts,
@@ -76,7 +73,7 @@ def _options(args: argparse.Namespace, engine: str) -> RunOptions:
         seed=args.seed,
         haystack=None if args.haystack is None else Path(args.haystack),
         rank=args.rank or 0,
-        world_size=args.world_size or 1,
+        world_size=1 if args.world_size is None else args.world_size,
         retry_failed=args.retry_failed,
         verbose=args.verbose,
         engine=engine,

@@ -64,7 +64,7 @@ def claim(folder: Path, settings: Mapping[str, Any], tasks: Mapping[str, Any]) -
 def _read_record(path: Path) -> dict[str, Any]:
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} is not JSON ({error}): use another folder") from error
     if not isinstance(held, dict) or not isinstance(held.get("tasks"), dict):
         raise RunFolderError(f"{path} was not written by this harness: use another folder")
@@ -112,23 +112,14 @@ class RowFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: IO[bytes] = path.open("ab")
-        try:
-            _lock(self._file, wait=False)
-        except BlockingIOError as error:
-            self._file.close()
-            raise RunFolderError(
-                f"{path} is being written by another run: wait for it, or give each process "
-                "its own --rank"
-            ) from error
+        self._file = _open_alone(path)
         whole = sum(len(line) for _, line in complete_lines(path))
         self._file.truncate(whole)
         _sync_folder(path.parent)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Writes one row, and returns when it is on the disk."""
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-        self._file.write(line)
+        self._file.write(_line(row))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -137,6 +128,36 @@ class RowFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def _open_alone(path: Path) -> IO[bytes]:
+    """The file, opened for this process only.
+
+    Raises:
+        RunFolderError: another process is writing it.
+    """
+    while True:
+        file = path.open("ab")
+        try:
+            _lock(file, wait=False)
+        except BlockingIOError as error:
+            file.close()
+            raise RunFolderError(
+                f"{path} is being written by another run: wait for it, or give each process "
+                "its own --rank"
+            ) from error
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()  # it was put together while this one waited for nothing: take the new one
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    """A row as it is written; halves of characters, which UTF-8 does not have, are escaped."""
+    try:
+        text = json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        text = json.dumps(row).encode()
+    return text + b"\n"
 
 
 def task_path(folder: Path, task: str, rank: int = 0, world_size: int = 1) -> Path:
@@ -171,7 +192,7 @@ def _read_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
         row = json.loads(line)
         if not isinstance(row["id"], str) or not isinstance(row["index"], int):
             raise ValueError("id and index are needed")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunFolderError(
             f"{path}, line {number} is no row of this harness: remove that line and run again"
         ) from error
@@ -187,7 +208,8 @@ def finish(folder: Path, task: str, wanted: Collection[str] | None = None) -> li
         wanted: ids that must be there; None asks for no gap in the samples' numbers.
 
     Returns:
-        What is missing (ids, or numbers of samples); nothing was changed if anything is.
+        What is missing (ids, or numbers of samples); nothing was changed if anything is, nor while
+        another process writes rows of the task: it does this itself when it is done.
     """
     with locked(folder):
         rows = sorted(rows_done(folder, task).values(), key=lambda row: row["index"])
@@ -197,14 +219,25 @@ def finish(folder: Path, task: str, wanted: Collection[str] | None = None) -> li
         else:
             there_ids = {row["id"] for row in rows}
             missing = [key for key in wanted if key not in there_ids]
-        if not missing:
+        if not missing and not writing(folder, task):
             _put_together(folder, task, rows)
     return missing
 
 
+def writing(folder: Path, task: str) -> bool:
+    """Whether a process has one of the task's files open to write rows."""
+    for path in parts(folder, task):
+        with path.open("rb") as file:
+            try:
+                _lock(file, wait=False)
+            except BlockingIOError:
+                return True
+    return False
+
+
 def _put_together(folder: Path, task: str, rows: Sequence[Mapping[str, Any]]) -> None:
     target = folder / f"{task}.jsonl"
-    text = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    text = b"".join(map(_line, rows))
     if not target.exists() or target.read_bytes() != text:
         _replace(target, text)
     for path in parts(folder, task):

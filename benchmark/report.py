@@ -140,6 +140,6 @@ def _mean_json(mean: Mean) -> dict[str, Any]:
 
 def _record_notes(record: Mapping[str, Any]) -> list[str]:
     rules = record.get("rules")
-    if not rules:
+    if not isinstance(rules, Mapping):
         return []
     return ["Prompt rules: " + ", ".join(f"{key} = {value}" for key, value in rules.items())]

@@ -68,16 +68,25 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number == len(lines):
                 break  # a run is writing this line, or was killed at it
-            raise PredictionError(f"{path}, line {number} is not JSON: {error}") from error
+            raise PredictionError(
+                f"{path}, line {number} is not JSON: {json_reason(error)}"
+            ) from error
         if not isinstance(value, dict):
             raise PredictionError(
                 f"{path}, line {number} is a JSON {type(value).__name__}: one object is expected"
             )
         objects.append(value)
     return objects
+
+
+def json_reason(error: Exception) -> str:
+    """Why a line is no JSON, without the numbers that count within it."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg}, column {error.colno}"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def read_rows(paths: Sequence[Path]) -> list[Row]:
@@ -122,9 +131,18 @@ def task_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def class_names(value: Any) -> tuple[str, ...] | None:
-    """Class names from a list, or from its Python text, which some copies of LongBench have."""
+    """Class names from a list, or from its Python text, which some copies of LongBench have.
+
+    Raises:
+        ValueError: it is neither.
+    """
     if isinstance(value, str):
-        value = ast.literal_eval(value) if value.strip() else None
+        try:
+            value = ast.literal_eval(value) if value.strip() else None
+        except (SyntaxError, MemoryError, RecursionError) as error:
+            raise ValueError(f"all_classes {value[:60]!r} is no list") from error
+    if value is not None and not isinstance(value, (list, tuple)):
+        raise ValueError(f"all_classes {value!r} is no list")
     return None if value is None else tuple(str(name) for name in value)
 
 
@@ -136,11 +154,15 @@ def _row(fields: Mapping[str, Any], index: int, path: Path) -> Row:
         raise PredictionError(_lacks(path, index, fields, _PREDICTION_KEYS))
     if error is None and answers is None:
         raise PredictionError(_lacks(path, index, fields, _ANSWER_KEYS))
+    try:
+        classes = class_names(fields.get("all_classes"))
+    except ValueError as problem:
+        raise PredictionError(f"{path}, row {index + 1}: {problem}") from problem
     return Row(
         id=str(fields.get("id", index)),
         prediction="" if prediction is None else str(prediction),
         answers=answers,
-        classes=class_names(fields.get("all_classes")),
+        classes=classes,
         length=fields.get("length"),
         error=None if error is None else str(error),
         fields=fields,

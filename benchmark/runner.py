@@ -29,7 +29,11 @@ def run(options: RunOptions, progress: Progress) -> None:
     start(options, tasks, progress)
     for task in tasks:
         _run_task(options, task, engine, progress)
-        complete(options, task)
+        if not complete(options, task) and options.world_size == 1:
+            raise InfLLMError(
+                f"{task.name} in {options.output} is not complete: another run has changed its "
+                "rows meanwhile. Start again with the same arguments"
+            )
 
 
 def prepare(options: RunOptions, tokenizer: Any) -> list[LoadedTask]:

@@ -23,7 +23,14 @@ if __package__ in (None, ""):  # run as a file, from any folder
 
 import torch
 
-from benchmark.timing.arguments import check_folder, parse_length, write_json
+from benchmark.guard import guarded
+from benchmark.timing.arguments import (
+    check_folder,
+    check_seed,
+    parse_length,
+    set_threads,
+    write_json,
+)
 from benchmark.timing.presets import build_model, preset
 from inf_llm.errors import InfLLMError
 from inf_llm.generation.footprint import predicted_host_bytes
@@ -39,23 +46,22 @@ MEMORY = InfLLMSettings(
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
-    try:
-        tokens = parse_length(args.tokens, "--tokens")
-        check_folder(args.json)
-        if args.threads is not None:
-            torch.set_num_threads(args.threads)
-        facts = measure(tokens, args.seed)
-        write_json(args.json, facts)
-    except InfLLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return guarded(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    tokens = parse_length(args.tokens, "--tokens")
+    check_folder(args.json)
+    check_seed(args.seed)
+    set_threads(args.threads)
+    facts = measure(tokens, args.seed)
+    write_json(args.json, facts)
     held, foreseen = facts["host_bytes"] / 1e6, facts["predicted_host_bytes"] / 1e6
     print(
         f"{tokens:,} tokens in {facts['seconds']:.0f} s; host memory {held:,.0f} MB, predicted "
         f"{foreseen:,.0f} MB, ratio {facts['ratio']:.3f}; time of the last part over the second: "
         f"{facts['last_over_second']:.2f}"
     )
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmark.metrics.longbench import length_bucket
-from benchmark.rows import Row, read_rows, task_files
+from benchmark.rows import PredictionError, Row, read_rows, task_files
 from benchmark.tasks import owner
-from benchmark.tasks.base import ScoreOptions
+from benchmark.tasks.base import Benchmark, ScoreOptions
 from benchmark.tasks.infinitebench import INFLLM_7, SCRIPT_6
 from benchmark.tasks.infinitebench import MAX_NEW_TOKENS as INFINITEBENCH_12
 from benchmark.tasks.longbench import E_TASKS, ENGLISH_15, ENGLISH_16
 from benchmark.tasks.longbench import MAX_NEW_TOKENS as LONGBENCH_21
 from benchmark.tasks.ruler import TASKS_13 as RULER_13
+from inf_llm.errors import MissingExtraError
 
 BUCKETS = ("0-4k", "4-8k", "8k+")
 
@@ -60,11 +61,12 @@ class Mean:
 
 @dataclass(frozen=True)
 class RunScores:
-    """Everything that was scored in one folder."""
+    """Everything that was scored in one folder; `empty` tasks have a file without a row."""
 
     folder: Path
     tasks: Mapping[str, TaskScore]
     means: Sequence[Mean]
+    empty: tuple[str, ...] = ()
 
 
 def score_folder(folder: Path, options: ScoreOptions | None = None) -> RunScores:
@@ -78,15 +80,17 @@ def score_folder(folder: Path, options: ScoreOptions | None = None) -> RunScores
     files = task_files(folder)
     for task in files:
         owner(task)
-    tasks = {task: score_task(task, read_rows(paths), options) for task, paths in files.items()}
-    return RunScores(folder, tasks, means(tasks))
+    rows = {task: read_rows(paths) for task, paths in files.items()}
+    empty = tuple(task for task, read in rows.items() if not read)
+    tasks = {task: score_task(task, read, options) for task, read in rows.items() if read}
+    return RunScores(folder, tasks, means(tasks), empty)
 
 
 def score_task(task: str, rows: Sequence[Row], options: ScoreOptions) -> TaskScore:
     """The score of one task from its rows."""
     benchmark = owner(task)
     by_id = {
-        row.id: 0.0 if row.error is not None else 100 * benchmark.score(task, row, options)
+        row.id: 0.0 if row.error is not None else 100 * _score(benchmark, task, row, options)
         for row in rows
     }
     values = list(by_id.values())
@@ -103,6 +107,21 @@ def score_task(task: str, rows: Sequence[Row], options: ScoreOptions) -> TaskSco
         buckets=_buckets(by_id, lengths) if task.endswith("_e") else {},
         by_id=by_id,
     )
+
+
+def _score(benchmark: Benchmark, task: str, row: Row, options: ScoreOptions) -> float:
+    """One row's score; what no metric can make sense of is told with its row."""
+    try:
+        return benchmark.score(task, row, options)
+    except MissingExtraError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        label = repr(row.answers)
+        shown = label if len(label) <= 80 else f"{label[:80]}..."
+        raise PredictionError(
+            f"{task}, row with id {row.id!r}: its answers {shown} are not of the form that the "
+            f"task takes ({error})"
+        ) from error
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -166,6 +185,9 @@ def _buckets(by_id: Mapping[str, float], lengths: Mapping[str, int | None]) -> d
     grouped: dict[str, list[float]] = {bucket: [] for bucket in BUCKETS}
     for key, score in by_id.items():
         length = lengths[key]
-        if length is not None:
-            grouped[length_bucket(int(length))].append(score)
+        if length is None:
+            continue
+        if not isinstance(length, (int, float)) or not math.isfinite(length):
+            raise PredictionError(f"the row with id {key!r} has length {length!r}: not a number")
+        grouped[length_bucket(int(length))].append(score)
     return {bucket: math.fsum(v) / len(v) for bucket, v in grouped.items() if v}

@@ -152,13 +152,16 @@ def load_task(name: str, options: RunOptions, tokenizer: Any) -> LoadedTask:
 
 
 def _numbered(loaded: list[Instance]) -> tuple[Instance, ...]:
-    """Samples with their places; documents that are equal are kept once."""
+    """Samples with their places and an id of their own; equal documents are kept once."""
     kept: dict[str, str] = {}
+    ids: set[str] = set()
     numbered = []
     for index, instance in enumerate(loaded):
         document = kept.setdefault(instance.prompt.document, instance.prompt.document)
         prompt = replace(instance.prompt, document=document)
-        numbered.append(replace(instance, prompt=prompt, index=index))
+        own = instance.id if instance.id not in ids else f"{instance.id}, row {index + 1}"
+        ids.add(own)
+        numbered.append(replace(instance, id=own, prompt=prompt, index=index))
     return tuple(numbered)
 
 

@@ -20,10 +20,16 @@ if __package__ in (None, ""):  # run as a file, from any folder
     # anything else runs on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch
 
+from benchmark.guard import guarded
 from benchmark.timing import draw, profiling, report
-from benchmark.timing.arguments import check_folder, parse_lengths, write_json
+from benchmark.timing.arguments import (
+    check_folder,
+    check_seed,
+    parse_lengths,
+    set_threads,
+    write_json,
+)
 from benchmark.timing.presets import PRESETS, Preset, build_model, preset
 from benchmark.timing.ratios import ratios
 from benchmark.timing.subjects import make_subject, settings_of
@@ -34,12 +40,7 @@ from inf_llm.errors import InfLLMError
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
-    try:
-        _run(args)
-    except InfLLMError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: _run(args))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,8 +81,7 @@ def _run(args: argparse.Namespace) -> None:
         settings_of(name, chosen)  # refuse a wrong name before the model is made
     for path in (args.json, args.plot, args.profile):
         check_folder(path)
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    set_threads(args.threads)
     model = build_model(chosen, plan.seed)
     subjects = [make_subject(name, model, chosen) for name in dict.fromkeys(names)]
     if args.profile:
@@ -109,7 +109,8 @@ def _run(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace, chosen: Preset) -> Plan:
     lengths = chosen.lengths if args.lengths is None else parse_lengths(args.lengths)
     chunk = chosen.chunk if args.chunk is None else args.chunk
-    counts = {name: getattr(args, name) for name in ("steps", "repeat", "threads")}
+    counts = {name: getattr(args, name) for name in ("steps", "repeat")}
+    check_seed(args.seed)
     for name, value in {"chunk": chunk, **counts}.items():
         if value is not None and value < 1:
             raise InfLLMError(f"--{name} {value} is out of range: it must be at least 1")

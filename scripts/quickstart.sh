@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh checkout to a model that reads a text a thousand times longer than it was trained for:
+# From a fresh checkout to a model that reads a text hundreds of times longer than it was trained for:
 #   bash scripts/quickstart.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

@@ -1,4 +1,4 @@
-"""InfiniteBench's metrics, by its own scorer's definition (github.com/OpenBMB/InfiniteBench).
+"""InfiniteBench's metrics, by its own scorer (github.com/OpenBMB/InfiniteBench, commit 88b3daa).
 
 A label is what the benchmark calls `ground_truth`. The published data spells the one answer of a
 task as a value or as a list of one; both are taken. Where the official scorer would stop on an
@@ -43,9 +43,10 @@ def code_debug(prediction: str, label: Any) -> float:
     `label` is the name of the wrong function and the letter of its option.
     """
     function, letter = label[0], label[1]
+    prediction = prediction.strip()
     if prediction[:2] in (f"{letter}.", f"{letter}:"):
         return 1.0
-    text = prediction.strip()
+    text = prediction
     for mark in ("\n", "`", "'", '"', "-", "*", "Option", "option"):
         text = text.replace(mark, " ")
     text = _single_spaces(text)
@@ -54,12 +55,15 @@ def code_debug(prediction: str, label: Any) -> float:
 
 
 def longbook_choice_eng(prediction: str, label: Any) -> float:
-    """1 if the first letter, the text behind "answer is", or the first lone A-D is right.
+    """1 if its first letter, all of it, what is behind "answer is", or the first lone A-D is right.
 
     `label` is the right option's text and its letter.
     """
+    prediction = prediction.strip()
     if prediction[:1] and prediction[0] in "ABCD":
         return float(prediction[0] in label)
+    if prediction in label:
+        return 1.0
     text = _single_spaces(_without(prediction, "\n\"'.,?!{}"))
     rest = _behind_first(("answer is:", "answer:", "answer is", "option is"), text)
     if rest is not None:
@@ -112,6 +116,7 @@ def math_calc(prediction: str, label: Any, skip: int = 0) -> float:
     `skip` drops the prediction's first numbers: the official scorer drops one for GPT-4, whose
     prompt made it repeat the first operand.
     """
+    label = label[0] if isinstance(label[0], list) else label
     said = re.findall(r"[0-9]+", prediction)[skip:]
     right = 0
     for number, value in zip(said, label, strict=False):

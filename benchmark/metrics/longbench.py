@@ -161,8 +161,12 @@ def score(
     classes: Classes = None,
     similarity: str = "difflib",
 ) -> float:
-    """The best score over the accepted answers, 0 to 1; `task` without LongBench-E's ``_e``."""
+    """The best score over the accepted answers, 0 to 1; `task` without LongBench-E's ``_e``.
+
+    One answer may stand alone, not in a list.
+    """
     metric = METRICS[task]
+    answers = [answers] if isinstance(answers, str) else answers
     if metric is code_similarity and similarity == "rapidfuzz":
         metric = code_similarity_rapidfuzz
     if task in FIRST_LINE:

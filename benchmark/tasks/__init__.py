@@ -42,6 +42,9 @@ def _unknown(task: str) -> str:
     known = {benchmark.name: benchmark.names() for benchmark in benchmarks()}
     everything = [name for names in known.values() for name in names]
     bare = task.split("@")[0]
+    generated = [benchmark for benchmark in benchmarks() if benchmark.owns(f"{bare}@8k")]
+    if bare != task and generated:
+        return f"{task!r} lacks a length behind the @: write {bare}@8k"
     if bare != task and bare in everything:
         return f"{task!r} is not a known task: {bare} is not generated, so it takes no @length"
     if bare == task and task in everything:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from benchmark.rows import Row
+from benchmark.rows import Row, json_reason
 from inf_llm.errors import InfLLMError
 
 
@@ -149,7 +149,11 @@ def render(template: str, fields: Mapping[str, Any], document: str = "context") 
     Only named fields are filled in; a template without the document is all question.
     """
     done, rest = "", ""
-    for literal, name, _, _ in Formatter().parse(template):
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise DataError(f"the prompt template is malformed: {error}") from error
+    for literal, name, _, _ in parts:
         rest += literal
         if name is None:
             continue
@@ -171,18 +175,55 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         DataError: a line is not a JSON object.
     """
     rows = []
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 value = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}, line {number} is not JSON: {error}") from error
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"{path}, line {number} is not JSON: {json_reason(error)}"
+                ) from error
             if not isinstance(value, dict):
                 raise DataError(f"{path}, line {number} is not a JSON object")
             rows.append(value)
     return rows
+
+
+def read_samples(path: Path, make: Callable[[dict[str, Any], int], Instance]) -> list[Instance]:
+    """The instances that `make` makes of a data file's objects and their numbers.
+
+    Raises:
+        DataError: a line is not a JSON object, or lacks what the task needs.
+    """
+    instances = []
+    for index, fields in enumerate(read_jsonl(path)):
+        try:
+            instances.append(make(fields, index))
+        except DataError as error:
+            raise DataError(f"{path}, sample {index + 1}: {error}") from error
+        except KeyError as error:
+            held = ", ".join(fields) or "nothing"
+            raise DataError(f"{path}, sample {index + 1} lacks {error}; it has: {held}") from error
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"{path}, sample {index + 1} is malformed: {error}") from error
+    return instances
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The JSON object that is a whole file.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        table = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not JSON: {json_reason(error)}") from error
+    if not isinstance(table, dict):
+        raise DataError(f"{path} is a JSON {type(table).__name__}: one object is expected")
+    return table
 
 
 def find_file(folder: Path, subfolders: tuple[str, ...], name: str, fetch: str) -> Path:

@@ -12,7 +12,6 @@ Answer limits are those of the InfLLM harness.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +26,8 @@ from benchmark.tasks.base import (
     Source,
     TaskInfo,
     find_file,
-    read_jsonl,
+    read_samples,
+    read_table,
     render,
 )
 from benchmark.tasks.official import read_dict
@@ -100,9 +100,7 @@ class InfiniteBench(Benchmark):
     def load(self, task: str, source: Source) -> list[Instance]:
         path = find_file(source.folder, _FOLDERS, f"{task}.jsonl", _FETCH)
         template = _template(task, source)
-        return [
-            self._instance(task, sample, template, i) for i, sample in enumerate(read_jsonl(path))
-        ]
+        return read_samples(path, lambda sample, i: self._instance(task, sample, template, i))
 
     def score(self, task: str, row: Row, options: ScoreOptions) -> float:
         return metrics.score(task, row.prediction, row.answers, options.skip_first_number)
@@ -124,7 +122,7 @@ def _template(task: str, source: Source) -> str:
         return _PLAIN.get(task, "{context}\n\n{input}")
     if chosen == "infllm":
         path = find_file(source.folder, _FOLDERS, "infllm_prompts.json", _FETCH_PROMPTS)
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_table(path)
     else:
         path = find_file(source.folder, _FOLDERS, "prompt.py", _FETCH_PROMPTS)
         table = read_dict(path, f"{chosen}_templates")

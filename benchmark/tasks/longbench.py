@@ -6,7 +6,6 @@ Prompts and answer limits come from the benchmark's own `dataset2prompt.json` an
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from benchmark.tasks.base import (
     Source,
     TaskInfo,
     find_file,
-    read_jsonl,
+    read_samples,
+    read_table,
     render,
 )
 
@@ -106,7 +106,11 @@ class LongBench(Benchmark):
         bare = task.removesuffix("_e")
         limit = MAX_NEW_TOKENS[bare]
         if source is not None:
-            limit = int(_official(source.folder, "dataset2maxlen.json").get(bare, limit))
+            limit = _official(source.folder, "dataset2maxlen.json").get(bare, limit)
+            if not isinstance(limit, int) or limit < 1:
+                raise DataError(
+                    f"dataset2maxlen.json has {limit!r} for {bare}: a number of tokens is needed"
+                )
         # Models go on with a further "Dialogue:" in samsum; the official runner stops at a line.
         stop = ("\n",) if bare == "samsum" else ()
         return TaskInfo(limit, chat=bare not in COMPLETION, stop=stop)
@@ -114,19 +118,19 @@ class LongBench(Benchmark):
     def load(self, task: str, source: Source) -> list[Instance]:
         path = find_file(source.folder, _FOLDERS, f"{task}.jsonl", _FETCH)
         prompts = find_file(source.folder, _FOLDERS, "dataset2prompt.json", _FETCH)
-        template = json.loads(prompts.read_text(encoding="utf-8")).get(task.removesuffix("_e"))
-        if template is None:
+        template = read_table(prompts).get(task.removesuffix("_e"))
+        if not isinstance(template, str):
             raise DataError(f"{prompts} has no prompt for {task}")
-        return [
-            Instance(
+        return read_samples(
+            path,
+            lambda sample, i: Instance(
                 id=str(i),
                 prompt=render(template, sample),
                 answers=sample["answers"],
                 classes=class_names(sample.get("all_classes")),
                 length=sample.get("length"),
-            )
-            for i, sample in enumerate(read_jsonl(path))
-        ]
+            ),
+        )
 
     def score(self, task: str, row: Row, options: ScoreOptions) -> float:
         return metrics.score(
@@ -143,6 +147,5 @@ def _official(folder: Path, name: str) -> dict[str, Any]:
     for sub in _FOLDERS:
         path = folder / sub / name
         if path.is_file():
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return found
+            return read_table(path)
     return {}

@@ -15,7 +15,7 @@ from benchmark.tasks.base import (
     Source,
     TaskInfo,
     find_file,
-    read_jsonl,
+    read_samples,
 )
 from inf_llm.needles.scoring import last_number
 
@@ -38,15 +38,15 @@ class LongEval(Benchmark):
     def load(self, task: str, source: Source) -> list[Instance]:
         lines = task.removeprefix("longeval-")
         path = find_file(source.folder, _FOLDERS, f"{lines}_lines.jsonl", _FETCH)
-        return [
-            Instance(
+        return read_samples(
+            path,
+            lambda case, i: Instance(
                 id=str(i),
                 prompt=_cut(case["prompt"]),
                 answers=[str(case["expected_number"])],
                 length=len(case["prompt"].split()),
-            )
-            for i, case in enumerate(read_jsonl(path))
-        ]
+            ),
+        )
 
     def score(self, task: str, row: Row, options: ScoreOptions) -> float:
         return last_number(row.prediction, row.answers)

@@ -22,6 +22,7 @@ from inf_llm.errors import SettingsError
 from inf_llm.needles import Family, Sample, even_depths, family, score
 
 _UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
+_MOST = 1 << 30  # tokens; the text would take gigabytes
 
 
 class Needles(Benchmark):
@@ -48,6 +49,10 @@ class Needles(Benchmark):
         maker = self.make(bare, source)
         text = None if source.haystack is None else _read(source)
         limit = parse_length(length) - maker.max_new_tokens
+        if limit < 1:
+            raise SettingsError(
+                f"{task} is too short: {maker.max_new_tokens} of its tokens are for the answer"
+            )
         depths = even_depths(source.samples)
         return [
             self._instance(maker.build(source.tokenizer, text, limit, depth, source.seed + i), i)
@@ -80,10 +85,18 @@ def parse_length(text: str) -> int:
     found = re.fullmatch(r"([0-9]+)([km]?)", text.lower())
     if found is None or int(found.group(1)) == 0:
         raise SettingsError(f"length {text!r} is not a number of tokens: 8192, 8k and 1m are")
-    return int(found.group(1)) * _UNITS[found.group(2)]
+    length = int(found.group(1)) * _UNITS[found.group(2)]
+    if length > _MOST:
+        raise SettingsError(f"length {text!r} is too long: at most {_MOST >> 20}m tokens are made")
+    return length
 
 
 def _read(source: Source) -> Any:
     if source.haystack is None or not source.haystack.is_file():
         raise DataError(f"the haystack {source.haystack} is not a file: give a text file")
-    return source.haystack.read_text(encoding="utf-8")
+    try:
+        return source.haystack.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"the haystack {source.haystack} is not text in UTF-8 (byte {error.start})"
+        ) from error

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from inf_llm.errors import InfLLMError
 
@@ -42,8 +45,36 @@ def check_folder(path: Path | str | None) -> None:
     Raises:
         InfLLMError: its folder does not exist.
     """
-    if path is not None and not Path(path).resolve().parent.is_dir():
+    if path is None:
+        return
+    if not Path(path).resolve().parent.is_dir():
         raise InfLLMError(f"{path} cannot be written: its folder does not exist")
+    if Path(path).is_dir():
+        raise InfLLMError(f"{path} is a folder: give the name of a file in it")
+
+
+def set_threads(count: int | None) -> None:
+    """Let torch compute with so many threads; None leaves its own choice.
+
+    Raises:
+        InfLLMError: it is not between 1 and the number of processors.
+    """
+    if count is None:
+        return
+    most = os.cpu_count() or 1
+    if not 1 <= count <= most:
+        raise InfLLMError(f"--threads {count} is out of range: 1 to {most} can be used here")
+    torch.set_num_threads(count)
+
+
+def check_seed(seed: int) -> None:
+    """See that torch takes a seed.
+
+    Raises:
+        InfLLMError: it does not.
+    """
+    if not 0 <= seed < 1 << 63:
+        raise InfLLMError(f"--seed {seed} is out of range: 0 to 2**63 - 1 are accepted")
 
 
 def write_json(path: Path | str | None, facts: Any) -> None:

@@ -104,7 +104,9 @@ def split_name(name: str) -> tuple[str, str]:
     kind, _, kernel = name.partition(":")
     if kind not in TYPES:
         raise InfLLMError(f"--types: {kind!r} is not measured here; {accepted(kind, TYPES)}")
-    if kernel and (kind == "origin" or kernel not in KERNELS):
+    if kernel and kind == "origin":
+        raise InfLLMError(f"--types: {name!r}: origin is not patched and takes no kernel")
+    if kernel and kernel not in KERNELS:
         raise InfLLMError(f"--types: {name!r} names no kernel; {accepted(kernel, KERNELS)}")
     return kind, kernel or "auto"
 

@@ -171,5 +171,9 @@ def _write(trials: list[Trial], json_file: Path | None, picture: Path | None) ->
 
 
 def _writable(path: Path | None) -> None:
-    if path is not None and not path.parent.is_dir():
+    if path is None:
+        return
+    if not path.parent.is_dir():
         raise SettingsError(f"{path}: the folder {path.parent} does not exist: make it first")
+    if path.is_dir():
+        raise SettingsError(f"{path} is a folder: give the name of a file in it")

@@ -40,10 +40,19 @@ def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> 
     if not isinstance(config, RunConfig):
         config = load_config(config, overrides or [])
     model = load_model(config)
-    tokenizer = _from_pretrained(
-        AutoTokenizer, config.model.tokenizer_path or config.model.path, "tokenizer"
-    )
-    return patch(model, config), tokenizer
+    return patch(model, config), load_tokenizer(config)
+
+
+def load_tokenizer(config: RunConfig) -> Any:
+    """The tokenizer that a configuration names, its model's own by default.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    source = config.model
+    if source.tokenizer_path is None:
+        return _from_pretrained(AutoTokenizer, "path", source.path, "tokenizer")
+    return _from_pretrained(AutoTokenizer, "tokenizer_path", source.tokenizer_path, "tokenizer")
 
 
 def load_model(config: RunConfig) -> PreTrainedModel:
@@ -53,7 +62,7 @@ def load_model(config: RunConfig) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": source.dtype}
     if source.device_map is not None:
         options["device_map"] = source.device_map
-    model = _from_pretrained(AutoModelForCausalLM, source.path, "model", **options)
+    model = _from_pretrained(AutoModelForCausalLM, "path", source.path, "model", **options)
     if source.device_map is None and torch.cuda.is_available():
         model = model.cuda()
     if patched(model) is not None:  # it brings an attention of its own; the configuration decides
@@ -61,9 +70,9 @@ def load_model(config: RunConfig) -> PreTrainedModel:
     return model.eval()
 
 
-def _from_pretrained(factory: Any, path: str, what: str, **options: Any) -> Any:
+def _from_pretrained(factory: Any, key: str, path: str, what: str, **options: Any) -> Any:
     """transformers' own loading, with its many errors told as one line."""
-    where = f"model.path = {path!r}"
+    where = f"model.{key} = {path!r}"
     if _looks_local(path) and not Path(resolve_path(path)).is_dir():
         raise ConfigError(
             f"{where}: there is no such folder; give one with config.json and weights, "
@@ -71,14 +80,21 @@ def _from_pretrained(factory: Any, path: str, what: str, **options: Any) -> Any:
         )
     try:
         return factory.from_pretrained(resolve_path(path), **options)
+    except (AssertionError, RuntimeError) as error:  # as torch answers for a device
+        raise ConfigError(f"{where}: cannot place the {what} ({_reason(error)})") from error
     except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = (
             "give a folder with config.json and weights"
             if _looks_local(path)
             else "give a local folder, or a hub name while the hub can be reached"
         )
-        raise ConfigError(f"{where}: cannot load the {what} ({reason}); {hint}") from error
+        raise ConfigError(f"{where}: cannot load the {what} ({_reason(error)}); {hint}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says."""
+    told = str(error).strip()
+    return told.splitlines()[0] if told else type(error).__name__
 
 
 def _looks_local(path: str) -> bool:

@@ -188,6 +188,15 @@ class Archive:
         return 0 if self._slots is None else self._slots.nbytes
 
 
+def check_index(settings: InfLLMSettings) -> None:
+    """See that the index which the settings ask for can be made.
+
+    Raises:
+        MissingExtraError: its package is not installed.
+    """
+    _make_index(settings)
+
+
 def _make_index(settings: InfLLMSettings) -> Index:
     """The index that the settings ask for."""
     chunk, start = settings.chunk_topk_calc, settings.faiss_ivf_from

@@ -191,6 +191,49 @@ def test_bad_folders_give_one_message_and_exit_code_2(tmp_path, capsys, files, s
     assert len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("task", "row", "says"),
+    [
+        ("qasper", {"answers": 5}, "row with id '0': its answers 5 are not of the form"),
+        ("lcc", {"answers": [3]}, "are not of the form"),
+        ("passage_retrieval_en", {"answers": ["none"]}, "must read"),
+        ("trec", {"all_classes": "foo("}, "row 1: all_classes 'foo(' is no list"),
+        ("trec", {"all_classes": 5}, "all_classes 5 is no list"),
+        ("qasper_e", {"length": "abc"}, "length 'abc': not a number"),
+        ("qasper_e", {"length": math.nan}, "not a number"),
+        ("math_calc", {"answers": []}, "not of the form"),
+        ("code_debug", {"answers": ["f"]}, "not of the form"),
+        ("longbook_choice_eng", {"answers": [1, 2], "pred": "The answer is B"}, "not of"),
+    ],
+)
+def test_malformed_labels_are_told_with_their_row(tmp_path, capsys, task, row, says):
+    write(tmp_path, task, [own(0, "said", "meant") | row])
+    assert evaluate.main(["--dir_path", str(tmp_path)]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_an_answer_need_not_stand_in_a_list(tmp_path):
+    rows = [{"id": 0, "prediction": "Bob Dylan", "ground_truth": "Bob Dylan"}]
+    write(tmp_path, "preds_hotpotqa", rows)
+    assert score(tmp_path)["hotpotqa"].score == 100
+
+
+def test_a_task_without_a_row_is_missing(tmp_path, capsys):
+    for task in ENGLISH_15:
+        write(tmp_path, task, [] if task == "qasper" else [own(0, "a", "a", error="none")])
+    assert evaluate.main(["--dir_path", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "nan" not in told
+    assert "Without any prediction yet, and not scored: qasper." in told
+    json.loads((tmp_path / "result.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_folder_in_the_place_of_a_file(tmp_path, capsys):
+    (tmp_path / "qasper.jsonl").mkdir()
+    assert evaluate.main(["--dir_path", str(tmp_path)]) == 2
+    assert "qasper.jsonl: Is a directory" in capsys.readouterr().err
+
+
 def test_a_missing_folder_is_named(capsys):
     assert evaluate.main(["--dir_path", "no/such"]) == 2
     assert "no/such is not a folder" in capsys.readouterr().err

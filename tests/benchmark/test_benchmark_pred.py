@@ -212,6 +212,84 @@ def test_two_writers_of_one_file_are_refused(tmp_path):
         RowFile(tmp_path / "a.jsonl")
 
 
+def test_a_file_that_is_being_written_is_left_alone(config, tmp_path, capsys):
+    """A second, smaller run finds all its samples done; the first one's rows are not its own."""
+    folder = tmp_path / "o"
+    assert predict(config, folder, "--limit", "5", datasets="passkey@1k") == 0
+    with RowFile(folder / "passkey@1k.jsonl") as file:
+        assert predict(config, folder, "--limit", "3", datasets="passkey@1k") == 0
+        assert merge.main(["--output_dir_path", str(folder), "--datasets", "passkey@1k"]) == 2
+        assert "is being written" in capsys.readouterr().err
+        file.append({**rows(folder)[0], "id": "7", "index": 7})
+    assert [row["id"] for row in rows(folder)] == ["0", "1", "2", "3", "4", "7"]
+
+
+def test_a_file_replaced_while_it_was_opened_is_opened_again(tmp_path, monkeypatch):
+    path, locks = tmp_path / "a.jsonl", []
+
+    def lock(file, wait):
+        locks.append(file)
+        if len(locks) == 1:  # somebody put the parts together just now
+            (tmp_path / "b").write_bytes(b"")
+            (tmp_path / "b").replace(path)
+
+    monkeypatch.setattr("benchmark.record._lock", lock)
+    with RowFile(path) as file:
+        file.append({"id": "0", "index": 0})
+    assert len(locks) == 2
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_samples_with_equal_ids_are_all_kept(config, data, tmp_path):
+    file = data / "infinitebench" / "longbook_qa_eng.jsonl"
+    lines = [json.loads(line) | {"id": 0} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    more = ("--data_dir", str(data), "--prompts", "plain")
+    assert predict(config, tmp_path / "o", *more, datasets="longbook_qa_eng") == 0
+    ids = [row["id"] for row in rows(tmp_path / "o", "longbook_qa_eng")]
+    assert ids == ["0", *(f"0, row {n}" for n in range(2, 8))]
+
+
+def test_half_a_character_is_kept_as_it_is(config, data, tmp_path):
+    file = data / "infinitebench" / "longbook_qa_eng.jsonl"
+    lines = [json.loads(line) | {"answer": ["\ud800"]} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    more = ("--data_dir", str(data), "--prompts", "plain")
+    for _ in range(2):
+        assert predict(config, tmp_path / "o", *more, datasets="longbook_qa_eng") == 0
+    assert {row["answers"][0] for row in rows(tmp_path / "o", "longbook_qa_eng")} == {"\ud800"}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{}", "sample 1 lacks 'answer'; it has: nothing"),
+        ('{"answer": ["x"], "options": 5}', "sample 1 is malformed"),
+        ("[" * 100_000, "line 1 is not JSON: it is nested too deeply"),
+        ('"text"', "line 1 is not a JSON object"),
+        ("\udcff", "line 1 is not JSON"),
+    ],
+)
+def test_malformed_data(config, data, tmp_path, capsys, line, says):
+    file = data / "infinitebench" / "longbook_qa_eng.jsonl"
+    file.write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
+    more = ("--data_dir", str(data), "--prompts", "plain")
+    assert predict(config, tmp_path / "o", *more, datasets="longbook_qa_eng") == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "longbook_qa_eng.jsonl" in error
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"), [("taken", "taken: "), ("taken/in", "taken"), ("a\0b", "is no path")]
+)
+def test_output_folders_that_cannot_be(config, tmp_path, capsys, folder, says):
+    (tmp_path / "taken").write_text("")
+    given = folder if "\0" in folder else tmp_path / folder
+    assert predict(config, given) == 2
+    assert says in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "datasets", "says"),
     [
@@ -220,6 +298,11 @@ def test_two_writers_of_one_file_are_refused(tmp_path):
         ((), "lines", "needs a length, such as lines@8k"),
         ((), "trec@8k", "not generated"),
         ((), "passkey@1x", "is not a number of tokens"),
+        ((), "passkey@", "lacks a length behind the @: write passkey@8k"),
+        ((), "passkey@1", "of its tokens are for the answer"),
+        ((), "passkey@99999999999999999999m", "too long: at most 1024m"),
+        (("--haystack", sys.executable), "passkey@1k", "is not text in UTF-8"),
+        (("--world_size", "0"), "passkey@1k", "world_size = 0"),
         ((), "passkey@1k,passkey@1k", "more than once"),
         ((), "trec", "bash scripts/download.sh longbench"),
         (("--prompts", "plian"), "passkey@1k", "did you mean 'plain'"),

@@ -35,6 +35,24 @@ def test_a_folder_that_is_not_there(
     assert "its folder does not exist" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("main", "words", "says"),
+    [
+        (index.main, ["--layer", "99"], "--layer 99 is out of range: -5 to 4"),
+        (index.main, ["--topk", "0"], "--topk 0 is out of range: 1 to 512"),
+        (scale.main, ["--threads", "0"], "--threads 0 is out of range: 1 to"),
+        (scale.main, ["--threads", "99999"], "--threads 99999 is out of range: 1 to"),
+        (scale.main, ["--seed", "-1"], "--seed -1 is out of range"),
+        (scale.main, ["--json", "."], "is a folder"),
+    ],
+)
+def test_out_of_range(
+    main: Callable[..., int], words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--tokens", "16k", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_too_few_tokens_to_compare_indexes(capsys: pytest.CaptureFixture[str]) -> None:
     assert index.main(["--tokens", "4k"]) == 2
     assert "at least 8192" in capsys.readouterr().err

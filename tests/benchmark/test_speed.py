@@ -171,7 +171,7 @@ WRONG = {
     "length": (["--lengths", "32k,many"], "'many' is not a number of tokens"),
     "type": (["--types", "infllm"], "'infllm' is not measured here; did you mean 'inf-llm'?"),
     "kernel": (["--types", "inf-llm:tritn"], "names no kernel; did you mean 'triton'?"),
-    "kernel of origin": (["--types", "origin:triton"], "names no kernel"),
+    "kernel of origin": (["--types", "origin:triton"], "takes no kernel"),
     "steps": (["--steps", "0"], "--steps 0 is out of range"),
     "folder": (["--json", "nowhere/at/all.json"], "its folder does not exist"),
 }

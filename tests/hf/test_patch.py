@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,13 @@ import transformers
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import inf_llm
-from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
+from inf_llm.config import SHIPPED_CONFIGS
+from inf_llm.errors import (
+    ConfigError,
+    MissingExtraError,
+    UnsupportedInputError,
+    UnsupportedModelError,
+)
 from tests.hf.families import sharpen
 from tests.hf.tiny import (
     LONG,
@@ -56,6 +63,23 @@ def test_unpatching_leaves_no_trace(kind: str, attention: str) -> None:
     assert model.config._attn_implementation == attention
     hooks = [m for m in model.modules() if m._forward_hooks or m._forward_pre_hooks]
     assert not hooks
+
+
+def test_a_missing_faiss_is_told_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    model = tiny("llama")
+    with pytest.raises(MissingExtraError, match=r"pip install 'inf-llm\[faiss\]'"):
+        inf_llm.patch(model, type="inf-llm", n_local=64, exc_block_size=32, faiss=True)
+    inf_llm.patch(model, type="inf-llm", n_local=64, exc_block_size=32)  # it was left as it was
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_loading_tells_what_cannot_be_had() -> None:
+    demo = SHIPPED_CONFIGS / "demo-inf-llm.yaml"
+    with pytest.raises(ConfigError, match="'demo': cannot place the model"):
+        inf_llm.load(demo, ["model.device_map=cuda"])
+    with pytest.raises(ConfigError, match=r"model.tokenizer_path = '/nope': there is no such"):
+        inf_llm.load(demo, ["model.tokenizer_path=/nope"])
 
 
 def test_patching_twice_and_unpatching_nothing_is_refused() -> None:
