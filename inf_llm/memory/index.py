@@ -14,7 +14,7 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from inf_llm.memory.sketch import Asked, Sketch
+from inf_llm.memory.sketch import GROUP, Asked, Sketch
 from inf_llm.registry import Registry
 
 INDEXES = Registry(
@@ -131,7 +131,8 @@ class TorchIndex(Index):
 
     def _can_sketch(self, query: Tensor, total: int, table: Tensor | None) -> bool:
         alone = table is None and query.shape[0] == 1
-        return alone and total >= _SKETCH_FROM and Sketch.available(query.device)
+        enough = total >= max(_SKETCH_FROM, GROUP)
+        return alone and enough and Sketch.available(query.device)
 
     def _forget_from(self, block: int) -> None:
         """Vectors of blocks from this one on are set again."""
@@ -227,6 +228,8 @@ def _side_by_side(asks: Tensor, blocks: Tensor, queries: int) -> tuple[Tensor, T
     Returns:
         Blocks (queries, longest list), padded with 0, and the column of each listed one (m,).
     """
+    if queries == 1:
+        return blocks[None], torch.arange(len(blocks), device=blocks.device)
     sizes = torch.bincount(asks, minlength=queries)
     starts = sizes.cumsum(0) - sizes
     columns = torch.arange(len(asks), device=asks.device) - starts[asks]

@@ -114,9 +114,9 @@ class Sketch:
         groups = min(self.count, count) // GROUP
         codes, steps = _coded(queries)
         products, best = self._multiply(codes, steps, groups)
-        scales, sums = (
-            part[:groups].repeat_interleave(shared, 1) for part in (self._scales, self._sums)
-        )
+        scales, sums = self._scales[:groups], self._sums[:groups]
+        if shared > 1:
+            scales, sums = (part.repeat_interleave(shared, 1) for part in (scales, sums))
         sizes = queries.abs().sum(2)  # (n, X)
         return [
             Asked(
@@ -133,20 +133,16 @@ class Sketch:
         """Products (groups, GROUP, n, X) in units of the last steps, and the best of each group."""
         parts, *shape, _ = codes.shape
         spread = self._spread(codes)
-        products = torch.empty(groups * GROUP, spread.shape[1] // parts, dtype=torch.int32)
-        best = torch.empty(groups, products.shape[1])
-        if parts == 2:
-            products, ratio = products.float(), (steps[0] / steps[1]).flatten()
+        products, best = [], []
         for first in range(0, groups, _AT_ONCE):
-            last = min(first + _AT_ONCE, groups)
-            some = slice(first * GROUP, last * GROUP)
-            made = torch._int_mm(self._codes[some].flatten(1), spread)
+            some = self._codes[first * GROUP : min(first + _AT_ONCE, groups) * GROUP]
+            made = torch._int_mm(some.flatten(1), spread)
             if parts == 2:
                 coarse, fine = made.chunk(2, 1)
-                made = coarse * ratio + fine
-            products[some] = made
-            best[first:last] = made.unflatten(0, (-1, GROUP)).amax(1)
-        return products.view(groups, GROUP, *shape), best.view(groups, *shape)
+                made = coarse * (steps[0] / steps[1]).flatten() + fine
+            products.append(made.view(-1, GROUP, *shape))
+            best.append(products[-1].amax(1).float())
+        return _joined(products), _joined(best)
 
     def _spread(self, codes: Tensor) -> Tensor:
         """Query codes (P, n, X, W) as (V * W, P * n * X): each opposite to its own vector.
@@ -155,6 +151,8 @@ class Sketch:
         wider than the few columns of one vector's queries.
         """
         vectors, width = self._codes.shape[1:]
+        if vectors == 1:
+            return codes.view(-1, width).t()
         own = codes.unflatten(2, (vectors, -1))  # (P, n, V, X / V, W)
         wide = own.new_zeros(*own.shape[:4], vectors, width)
         wide.diagonal(dim1=2, dim2=4).copy_(own.permute(0, 1, 3, 4, 2))
@@ -181,11 +179,13 @@ class Sketch:
         scores = asked.products[group, :, asks] * asked.scales[group, asks, None]  # (m, GROUP)
         likely = scores >= (threshold[asks] - asked.errors[group, asks])[:, None]
         listed, offset = likely.nonzero().unbind(1)
+        asks, blocks = asks[listed], group[listed] * GROUP + offset
+        if groups * GROUP == count:
+            return asks, blocks
         rest = torch.arange(groups * GROUP, count)
-        asks = torch.cat((asks[listed], torch.arange(queries).repeat_interleave(len(rest))))
-        blocks = torch.cat((group[listed] * GROUP + offset, rest.repeat(queries)))
+        asks = torch.cat((asks, torch.arange(queries).repeat_interleave(len(rest))))
         asks, order = asks.sort(stable=True)
-        return asks, blocks[order]
+        return asks, torch.cat((blocks, rest.repeat(queries)))[order]
 
     @property
     def nbytes(self) -> int:
@@ -217,6 +217,10 @@ def _scale(values: Tensor) -> Tensor:
 def _rounded(values: Tensor, scale: Tensor) -> Tensor:
     """int8 codes (..., n) with ``value = scale * code`` to half a step."""
     return torch.round(values / scale[..., None]).to(torch.int8)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _longer(old: Tensor, room: int) -> Tensor:
