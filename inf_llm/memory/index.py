@@ -161,12 +161,20 @@ class TorchIndex(Index):
         if asked is None:
             (asked,) = self._sketch.ask(query[None], total)
         asks, blocks = self._sketch.candidates(asked, total, topk)
-        numbers, ahead = _side_by_side(asks, blocks, len(query))
-        vectors = self._vectors[asks // (len(query) // groups), blocks].float()
-        scores = vectors.new_full(numbers.shape, -torch.inf)
-        scores[asks, ahead] = (vectors * query.float()[asks]).sum(-1)
+        numbers, scores = self._scored(query.float(), asks, blocks)
         best = scores.topk(topk, sorted=False)
         return ascending(numbers.gather(1, best.indices)[None], best.values[None])
+
+    def _scored(self, query: Tensor, asks: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """Blocks (m,) listed for queries (m,) as a table (X, longest list), and true scores."""
+        assert self._vectors is not None
+        if len(query) == 1:
+            return blocks[None], (self._vectors[0].index_select(0, blocks).float() @ query[0])[None]
+        numbers, columns = _side_by_side(asks, blocks, len(query))
+        vectors = self._vectors[asks // (len(query) // len(self._vectors)), blocks].float()
+        scores = vectors.new_full(numbers.shape, -torch.inf)
+        scores[asks, columns] = (vectors * query[asks]).sum(-1)
+        return numbers, scores
 
     def _scores(self, query: Tensor, first: int, last: int, own: Tensor | None) -> Tensor:
         """Scores (B, X, last - first) of the rows' blocks `first` to `last - 1`."""
@@ -228,8 +236,6 @@ def _side_by_side(asks: Tensor, blocks: Tensor, queries: int) -> tuple[Tensor, T
     Returns:
         Blocks (queries, longest list), padded with 0, and the column of each listed one (m,).
     """
-    if queries == 1:
-        return blocks[None], torch.arange(len(blocks), device=blocks.device)
     sizes = torch.bincount(asks, minlength=queries)
     starts = sizes.cumsum(0) - sizes
     columns = torch.arange(len(asks), device=asks.device) - starts[asks]

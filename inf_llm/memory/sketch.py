@@ -22,6 +22,7 @@ GROUP = 64
 _STEPS = 127
 _SURE = 0.5 * 1.001  # of a step: what rounding can change, with room for float32 sums
 _AT_ONCE = 1 << 8  # groups scored at a time, which then stay in the processor's cache
+_FEW = 1 << 15  # products; up to so many all are looked at
 _NARROW = 256  # widths up to this do with a query of 8 bits; wider sums need 15
 
 
@@ -161,25 +162,14 @@ class Sketch:
     def candidates(self, asked: Asked, count: int, topk: int) -> tuple[Tensor, Tensor]:
         """All blocks that can be among the `topk` best of the first `count`.
 
-        A block is out when its upper bound is below the k-th best of lower bounds, which may be
-        taken over the best of every group; blocks are looked at only where the group's best is in.
+        A block is out when its upper bound is below the k-th best of lower bounds.
 
         Returns:
             Which query, ascending, and which block (m,) each.
         """
         groups, queries = asked.best.shape
-        best = asked.best * asked.scales
-        lower = best - asked.errors
-        if groups < topk:
-            lower = (asked.products * asked.scales[:, None] - asked.errors[:, None]).flatten(0, 1)
-        threshold = torch.full((queries,), -torch.inf)
-        if len(lower) >= topk:
-            threshold = lower.topk(topk, 0, sorted=False).values.amin(0)
-        asks, group = (best + asked.errors >= threshold).t().nonzero().unbind(1)
-        scores = asked.products[group, :, asks] * asked.scales[group, asks, None]  # (m, GROUP)
-        likely = scores >= (threshold[asks] - asked.errors[group, asks])[:, None]
-        listed, offset = likely.nonzero().unbind(1)
-        asks, blocks = asks[listed], group[listed] * GROUP + offset
+        many = groups >= topk and asked.products.numel() > _FEW
+        asks, blocks = (_likely_of_groups if many else _likely)(asked, topk)
         if groups * GROUP == count:
             return asks, blocks
         rest = torch.arange(groups * GROUP, count)
@@ -193,6 +183,32 @@ class Sketch:
         groups = self.count // GROUP
         codes, scales = self._codes[: self.count], self._scales[:groups]
         return codes.nbytes + 2 * scales.nbytes
+
+
+def _likely(asked: Asked, topk: int) -> tuple[Tensor, Tensor]:
+    """Which query and which block, looking at every block."""
+    scores = asked.products * asked.scales[:, None]
+    errors = asked.errors[:, None]
+    lower, upper = (scores - errors).flatten(0, 1), (scores + errors).flatten(0, 1)
+    threshold = torch.tensor(-torch.inf)
+    if len(lower) >= topk:
+        threshold = lower.topk(topk, 0, sorted=False).values.amin(0)
+    asks, blocks = (upper >= threshold).t().nonzero().unbind(1)
+    return asks, blocks
+
+
+def _likely_of_groups(asked: Asked, topk: int) -> tuple[Tensor, Tensor]:
+    """The same and a few more, looking at blocks only where the best of their group is likely.
+
+    The k-th best of lower bounds is taken over the best of every group; there must be k groups.
+    """
+    best = asked.best * asked.scales
+    threshold = (best - asked.errors).topk(topk, 0, sorted=False).values.amin(0)
+    asks, group = (best + asked.errors >= threshold).t().nonzero().unbind(1)
+    scores = asked.products[group, :, asks] * asked.scales[group, asks, None]  # (m, GROUP)
+    likely = scores >= (threshold[asks] - asked.errors[group, asks])[:, None]
+    listed, offset = likely.nonzero().unbind(1)
+    return asks[listed], group[listed] * GROUP + offset
 
 
 def _coded(query: Tensor) -> tuple[Tensor, Tensor]:
