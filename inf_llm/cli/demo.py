@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Debug, Overrides
 from inf_llm.config import SHIPPED_CONFIGS, RunConfig, load_config
-from inf_llm.errors import SettingsError
+from inf_llm.errors import ConfigError, SettingsError
 from inf_llm.settings import SETTINGS, settings_class
 
 if TYPE_CHECKING:
@@ -155,7 +155,14 @@ def _families(text: str) -> list[str]:
 def _config(name: str, folder: Path | None, overrides: list[str]) -> RunConfig:
     """The shipped configuration of the embedded model for one type, or one from a folder."""
     spelling = "stream-llm" if name == "stream-lm" else name  # as the published files are called
-    return load_config((folder or SHIPPED_CONFIGS) / f"demo-{spelling}.yaml", overrides)
+    try:
+        return load_config((folder or SHIPPED_CONFIGS) / f"demo-{spelling}.yaml", overrides)
+    except ConfigError as error:
+        if not overrides:
+            raise
+        raise ConfigError(
+            f"{error}. Settings go to every type that is run: --types chooses which"
+        ) from error
 
 
 def _write(trials: list[Trial], json_file: Path | None, picture: Path | None) -> None:
