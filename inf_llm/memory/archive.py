@@ -6,6 +6,8 @@ archive; what differs between them is only the table that says which blocks are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -124,8 +126,10 @@ class Archive:
         slots, missing = self.residency.admit(units.flatten(), total)
         return slots.view_as(units), missing.view_as(units)
 
-    def fetch(self, blocks: Tensor, slots: Tensor, missing: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of physical blocks (B, X, k), on the computing device.
+    def fetch(
+        self, blocks: Tensor, slots: Tensor, missing: Tensor
+    ) -> Callable[[], tuple[Tensor, Tensor]]:
+        """Set physical blocks (B, X, k) on their way to the computing device.
 
         Args:
             blocks: what to fetch.
@@ -133,20 +137,24 @@ class Archive:
             missing: which are not there yet, from `admit`.
 
         Returns:
-            Keys (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv) for Y = G key heads, or
-            Y = H query heads where each chose for itself.
+            What waits for them: keys (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv) for
+            Y = G key heads, or Y = H query heads where each chose for itself.
         """
-        units = self._units(blocks)
-        if self._slots is None:
-            k, v = self.home.read(self._pages(units).flatten())
-        else:
-            pages, places = self._pages(units), self._pages(slots)
+        pages = self._pages(self._units(blocks))
+        places = pages
+        read: Callable[[Tensor], tuple[Tensor, Tensor]] = self.home.read
+        if self._slots is not None:
+            places, read = self._pages(slots), self._slots.read
             missing = missing.expand_as(pages)
             self._slots.load(pages.flatten(), places.flatten(), missing.flatten())
-            k, v = self._slots.read(places.flatten())
-        rows, choices = blocks.shape[0], blocks.shape[2]
-        heads, tokens = k.shape[0] // (rows * choices), choices * self.shape.tokens
-        return k.view(rows, heads, tokens, -1), v.view(rows, heads, tokens, -1)
+
+        def arrive() -> tuple[Tensor, Tensor]:
+            k, v = read(places.flatten())
+            rows, heads, choices = places.shape
+            tokens = choices * self.shape.tokens
+            return k.view(rows, heads, tokens, -1), v.view(rows, heads, tokens, -1)
+
+        return arrive
 
     @property
     def at_home(self) -> bool:

@@ -8,7 +8,9 @@ many of the newest tokens must stay and how much mass each received.
 from __future__ import annotations
 
 import copy
+import functools
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,19 +28,34 @@ from inf_llm.settings import InfLLMSettings
 class Recalled:
     """Blocks brought back for one execution block.
 
+    Keys and values may still be on their way; they are waited for when somebody asks for them.
+
     Attributes:
         blocks: their numbers in each row (B, X, k), ascending; X is 1, or H with `perhead`.
         scores: what they scored (B, X, k), or None where every block was taken.
-        k: their keys (B, Y, k * block_size, D), Y key heads, or Y = H query heads with `perhead`.
-        v: their values (B, Y, k * block_size, Dv).
         slots: where they are on the device (B, X, k).
+        arrive: gives keys and values once they are there; called once.
     """
 
     blocks: Tensor
     scores: Tensor | None
-    k: Tensor
-    v: Tensor
     slots: Tensor
+    arrive: Callable[[], tuple[Tensor, Tensor]]
+
+    @functools.cached_property
+    def pages(self) -> tuple[Tensor, Tensor]:
+        """Keys and values as they arrived."""
+        return self.arrive()
+
+    @property
+    def k(self) -> Tensor:
+        """Keys (B, Y, k * block_size, D), Y key heads, or Y = H query heads with `perhead`."""
+        return self.pages[0]
+
+    @property
+    def v(self) -> Tensor:
+        """Values (B, Y, k * block_size, Dv)."""
+        return self.pages[1]
 
     def of_rows(self, rows: Tensor) -> Recalled:
         """The same for other rows (a 1-D index; rows may repeat or vanish)."""
@@ -47,7 +64,8 @@ class Recalled:
             return part.index_select(0, rows.to(part.device))
 
         scores = None if self.scores is None else own(self.scores)
-        return Recalled(own(self.blocks), scores, own(self.k), own(self.v), own(self.slots))
+        pages = own(self.k), own(self.v)
+        return Recalled(own(self.blocks), scores, own(self.slots), lambda: pages)
 
 
 class BlockMemory:
@@ -124,10 +142,11 @@ class BlockMemory:
         slots, missing = self._archive.admit(physical)
         if self._is_latest(physical):
             assert self._latest is not None
-            k, v = self._latest[1].k, self._latest[1].v
+            pages = self._latest[1].pages
+            recalled = Recalled(blocks, scores, slots, lambda: pages)
         else:
-            k, v = self._archive.fetch(physical, slots, missing)
-        recalled = Recalled(blocks, scores, k, v, slots)
+            arrive = self._archive.fetch(physical, slots, missing)
+            recalled = Recalled(blocks, scores, slots, arrive)
         self._latest = physical, recalled
         return recalled
 

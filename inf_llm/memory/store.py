@@ -180,6 +180,8 @@ class Slots:
         """Copy those pages (n,) of the home that are missing to places (n,) here."""
         if self._stream is not None:  # what is read of the slots must have been read
             self._stream.wait_stream(torch.cuda.current_stream(self._k.device))
+            for used in (pages, places, missing):
+                used.record_stream(self._stream)
         if self._direct:
             rows = self._home.rows_per_slab
             slabs = self._home.addresses(self._k.device)

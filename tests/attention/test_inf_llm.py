@@ -10,6 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inf_llm.attention.inf_llm import InfLLMAttention
+from inf_llm.memory.archive import Archive
 from inf_llm.memory.block_memory import BlockMemory
 from inf_llm.testing import replay
 from tests.attention.draws import examples, memory_settings, traffic_settings
@@ -69,6 +71,29 @@ def test_telling_the_memory_what_it_will_be_asked_changes_nothing(
     assert len(told) == 2
     assert first.topk == second.topk
     assert torch.equal(first.o, second.o)
+
+
+def test_the_window_is_computed_while_blocks_are_on_their_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are waited for only when what is far is attended to."""
+    order = []
+    fetch, window = Archive.fetch, InfLLMAttention._window
+
+    def fetching(archive: Archive, *args: Any) -> Any:
+        order.append("sent for")
+        arrive = fetch(archive, *args)
+        return lambda: (order.append("arrived"), arrive())[1]
+
+    def looking(layer: InfLLMAttention, *args: Any) -> Any:
+        order.append("window")
+        return window(layer, *args)
+
+    monkeypatch.setattr(Archive, "fetch", fetching)
+    monkeypatch.setattr(InfLLMAttention, "_window", looking)
+    feed(make_memory_layer(slots=True), random_qkv(80))
+    last = len(order) - order[::-1].index("sent for") - 1
+    assert order[last:] == ["sent for", "window", "arrived"]
 
 
 def test_other_cuts_do_change_the_choice() -> None:
