@@ -16,6 +16,7 @@ from torch import Tensor
 from inf_llm.memory.load import can_load, load_pages
 
 _SLAB_BYTES = 64 << 20
+_FEW = 256  # pages that are read one by one: a slab at a time would take many more steps
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,12 @@ class Home:
             k, v = self._slabs[0]
             return k.index_select(0, pages), v.index_select(0, pages)
         rows = self.rows_per_slab
+        if len(pages) <= _FEW:
+            lie = [divmod(page, rows) for page in pages.tolist()]
+            return (
+                torch.cat([self._slabs[slab][0][row : row + 1] for slab, row in lie]),
+                torch.cat([self._slabs[slab][1][row : row + 1] for slab, row in lie]),
+            )
         slab_of = pages // rows
         k, v = (slab.new_empty(len(pages), slab.shape[1]) for slab in self._slabs[0])
         for slab in slab_of.unique().tolist():
