@@ -29,14 +29,13 @@ from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo.trial import haystack_text
 from inf_llm.errors import InfLLMError
 from inf_llm.generation.session import empty_cache
-from inf_llm.hf.load import load, load_model
+from inf_llm.hf.load import load
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import Index, TorchIndex
 
 QUERIES = 64
 MOST = 512
 """Blocks that are asked for at most; the smallest comparison has more."""
-_CONFIG = SHIPPED_CONFIGS / "demo-inf-llm.yaml"
 LEAST = 8192
 """Tokens from which on the exact best of the smallest comparison are few among many."""
 
@@ -67,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         check_folder(args.json)
         tokens = _tokens(args.tokens)
-        _check(args.layer, args.topk)
+        if not 1 <= args.topk <= MOST:
+            raise InfLLMError(f"--topk {args.topk} is out of range: 1 to {MOST} are compared")
         rows = measure(tokens, args.layer, args.topk)
         write_json(args.json, [asdict(row) for row in rows])
 
@@ -81,14 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--topk", type=int, default=64, help="blocks wanted (default: 64)")
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     return parser
-
-
-def _check(layer: int, topk: int) -> None:
-    layers = load_model(load_config(_CONFIG)).config.num_hidden_layers
-    if not -layers <= layer < layers:
-        raise InfLLMError(f"--layer {layer} is out of range: {-layers} to {layers - 1} are there")
-    if not 1 <= topk <= MOST:
-        raise InfLLMError(f"--topk {topk} is out of range: 1 to {MOST} are compared")
 
 
 def _tokens(text: str) -> int:
@@ -109,8 +101,15 @@ def measure(tokens: int, layer: int, topk: int) -> list[Row]:
 
 @torch.no_grad()
 def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
-    """Representatives (V, N, D) of one layer of the embedded model, and queries (n, X, D)."""
-    model, tokenizer = load(load_config(_CONFIG))
+    """Representatives (V, N, D) of one layer of the embedded model, and queries (n, X, D).
+
+    Raises:
+        InfLLMError: there is no such layer.
+    """
+    model, tokenizer = load(load_config(SHIPPED_CONFIGS / "demo-inf-llm.yaml"))
+    layers = model.config.num_hidden_layers
+    if not -layers <= layer < layers:
+        raise InfLLMError(f"--layer {layer} is out of range: {-layers} to {layers - 1} are there")
     ids = tokenizer(haystack_text(), return_tensors="pt").input_ids
     ids = ids.repeat(1, -(-tokens // ids.shape[1]))[:, :tokens]
     asked: list[tuple[Index, Tensor]] = []

@@ -148,7 +148,7 @@ def _open_alone(path: Path) -> IO[bytes]:
             ) from error
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
-        file.close()  # it was put together while this one waited for nothing: take the new one
+        file.close()  # another process replaced it between opening and locking: open the new one
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

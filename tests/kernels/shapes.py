@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from inf_llm.kernels import Band
+from inf_llm.kernels import Band, Scoring, reference
 
 
 @dataclass(frozen=True)
@@ -59,3 +61,20 @@ def random_call(
         )
     )
     return (2 * q).to(device, dtype), k.to(device, dtype), v.to(device, dtype)
+
+
+def check_call(
+    kernel: Any, call: tuple[Tensor, Tensor, Tensor], scoring: Scoring, band: Band | None
+) -> None:
+    """A kernel, or the door to all, answers a call in float32 as the reference does."""
+    q, k, v = call
+    o, lse = kernel.attend(q, k, v, scoring, band)
+    want, want_lse = reference.attend(q, k, v, scoring, band)
+    sighted = want_lse > -math.inf
+    assert o.shape == want.shape
+    torch.testing.assert_close(lse, want_lse, atol=2e-5, rtol=2e-5)
+    torch.testing.assert_close(o[sighted], want[sighted], atol=2e-5, rtol=2e-5)
+    whole = want_lse.masked_fill(~sighted, 1.0)
+    mass = kernel.received(q, k, whole, scoring, band)
+    wanted = reference.received(q, k, whole, scoring, band)
+    torch.testing.assert_close(mass, wanted, atol=1e-4, rtol=1e-4)

@@ -100,6 +100,7 @@ def test_a_sketch_changes_nothing(data: st.DataObject) -> None:
     """Many blocks of one row are sketched first; here it starts with the first block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("inf_llm.memory.index._SKETCH_FROM", 1)
+        patch.setattr("inf_llm.memory.sketch._FEW", data.draw(st.sampled_from([0, 1 << 15])))
         torch.manual_seed(data.draw(st.integers(0, 99)))
         size = data.draw(st.sampled_from([1e-6, 1.0, 1e4]))
         V, X = data.draw(st.sampled_from([(1, 1), (2, 2), (2, 4)]))

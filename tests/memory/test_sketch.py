@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inf_llm.memory import index as index_module
+from inf_llm.memory import sketch as sketch_module
 from inf_llm.memory.index import TorchIndex
 from inf_llm.memory.sketch import GROUP, Sketch
 
@@ -22,9 +23,11 @@ pytestmark = pytest.mark.skipif(
     spread=st.floats(0.0, 3.0),
     heads=st.sampled_from([(1, 1), (1, 3), (2, 2), (2, 6)]),
     width=st.sampled_from([48, 300]),
+    few=st.sampled_from([0, 1 << 15]),
 )
-@settings(max_examples=40, deadline=None)
-def test_true_scores_are_within_the_bounds(seed, scale, spread, heads, width):
+@settings(max_examples=60, deadline=None)
+def test_true_scores_are_within_the_bounds(seed, scale, spread, heads, width, few):
+    """And no block that can be among the best is left out, by groups or one by one."""
     generator = torch.Generator().manual_seed(seed)
     (V, X), count = heads, 400
     sizes = torch.exp(spread * torch.randn(V, count, 1, generator=generator))
@@ -43,8 +46,10 @@ def test_true_scores_are_within_the_bounds(seed, scale, spread, heads, width):
         off = (seen[:whole].view_as(scores) - scores).abs()
         assert (off <= asked.errors[:, None]).all()
         assert torch.equal(asked.best, asked.products.amax(1).float())
-        for topk in (1, 7, count - 1, count):
-            asks, blocks = sketch.candidates(asked, count, topk)
+        for topk in (1, 3, 7, count - 1, count):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sketch_module, "_FEW", few)
+                asks, blocks = sketch.candidates(asked, count, topk)
             likely = torch.zeros(X, count, dtype=torch.bool)
             likely[asks, blocks] = True
             assert len(asks) == likely.sum()
@@ -60,7 +65,9 @@ def listed(vectors: torch.Tensor, query: torch.Tensor, topk: int) -> int:
     return len(sketch.candidates(asked, vectors.shape[1], topk)[0])
 
 
-def test_bounds_are_tight_enough_to_be_of_use():
+@pytest.mark.parametrize("few", [0, 1 << 15], ids=["by groups", "one by one"])
+def test_bounds_are_tight_enough_to_be_of_use(few, monkeypatch):
+    monkeypatch.setattr(sketch_module, "_FEW", few)
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(1, 8192, 512, generator=generator)
     assert listed(vectors, torch.randn(1, 512, generator=generator), 8) < 200

@@ -17,8 +17,15 @@ CPU = torch.device("cpu")
 SHAPE = PageShape(heads=3, tokens=4, key_width=5, value_width=2, dtype=torch.float32)
 
 
+@pytest.fixture(params=[0, 256], ids=["a slab at a time", "page by page"])
+def few(request: pytest.FixtureRequest) -> int:
+    """Up to how many pages are read one by one."""
+    return int(request.param)
+
+
 @pytest.fixture(params=[1, 7, 10_000], ids=lambda blocks: f"{blocks} blocks a slab")
-def home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Home:
+def home(request: pytest.FixtureRequest, few: int, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(store, "_FEW", few)
     monkeypatch.setattr(store, "_SLAB_BYTES", request.param * SHAPE.block_bytes)
     return Home(SHAPE, CPU, pinned=False)
 
