@@ -214,7 +214,10 @@ class Foreseen:
         self._answers: deque[Asked] = deque()
 
     def take(self, query: Tensor, sketch: Sketch, total: int) -> Asked | None:
-        """What the sketch says of `total` blocks to this query (X, W); None if it is not next."""
+        """What the sketch says to this query (X, W); None if it is not the next one.
+
+        Nor is there an answer for somebody who holds fewer blocks, `total`, than it is about.
+        """
         if self._next >= len(self._queries) or not torch.equal(self._queries[self._next], query):
             return None
         if not self._answers:
@@ -222,7 +225,8 @@ class Foreseen:
             some = self._queries[self._next : self._next + at_once]
             self._answers.extend(sketch.ask(some, total))
         self._next += 1
-        return self._answers.popleft()
+        answer = self._answers.popleft()
+        return answer if len(answer.best) * GROUP <= total else None
 
 
 def _side_by_side(asks: Tensor, blocks: Tensor, queries: int) -> tuple[Tensor, Tensor]:

@@ -133,6 +133,16 @@ def test_what_is_foreseen_is_found_as_if_it_was_asked_alone(monkeypatch):
         total += 90
 
 
+def test_what_was_foreseen_for_more_blocks_is_not_used_for_fewer(monkeypatch):
+    monkeypatch.setattr(index_module, "_SKETCH_FROM", 64)
+    index, vectors = TorchIndex(), torch.randn(1, 512, 16)
+    index.put(torch.arange(512), vectors)
+    queries = vectors[0, 500:502, None]  # the best blocks are among the last
+    index.foresee(queries)
+    assert 500 in index.search(queries[:1], 5, 512, None)[0]
+    assert index.search(queries[1:], 5, 128, None)[0].max() < 128
+
+
 def test_several_questions_are_asked_at_once(monkeypatch):
     monkeypatch.setattr(index_module, "_SKETCH_FROM", 100)
     index = TorchIndex()
