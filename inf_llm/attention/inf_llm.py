@@ -7,11 +7,14 @@ memory seal what has left the window.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
-from inf_llm.attention.base import LayerAttention, Part, Rule
-from inf_llm.kernels import Band, Scoring, attend, merge, received
+from inf_llm.attention.base import LayerAttention, Rule
+from inf_llm.kernels import Band, Pieces, Source, attend_jointly
 from inf_llm.memory.block_memory import BlockMemory, Recalled
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
@@ -49,9 +52,9 @@ class InfLLMAttention(LayerAttention):
         near_q = self.rope.rotate(q, self.seen)
         far_q = self.rope.rotate_far(q, n_local - 1)
         self.recalled = self._recall(far_q)
-        parts = [self._window(near_q, rule.scoring), *self._far(far_q, rule.scoring)]
-        o, lse = rule.finish(merge(parts))
-        self._observe(near_q, far_q, lse, rule.scoring)
+        sources = itertools.chain((self._window(near_q),), self._far(far_q))
+        o, masses = attend_jointly(sources, rule.scoring, rule.learned_sink)
+        self._observe(masses)
         self.memory.settle()
         return o
 
@@ -70,49 +73,46 @@ class InfLLMAttention(LayerAttention):
             return keys, None
         return keys, Band(keys - queries, 0, self.settings.n_local)
 
-    def _window(self, q: Tensor, scoring: Scoring) -> Part:
+    def _window(self, q: Tensor) -> Source:
         recent = self.memory.recent
         keys, band = self._in_window(q.shape[2])
         first = len(recent) - keys
-        return attend(q, recent["near_k"][:, :, first:], recent["v"][:, :, first:], scoring, band)
+        pieces = [(recent["near_k"][:, :, first:], recent["v"][:, :, first:])]
+        return Source(q, pieces, band, watched=self.settings.repr_topk < self.settings.block_size)
 
-    def _far(self, q: Tensor, scoring: Scoring) -> list[Part]:
-        """Sinks, recalled blocks, and the remainder, every key at distance n_local - 1.
+    def _far(self, q: Tensor) -> Iterator[Source]:
+        """Recalled blocks, sinks, and the remainder, every key at distance n_local - 1.
 
         All queries of the block see all of it: the published code does not hide from a query the
         few tokens that only the block's *last* query has lost from its window.
         """
-        k, v = self._kept_apart()
-        parts = []
-        recalled = self.recalled
-        if recalled is not None and recalled.k.shape[1] == k.shape[1]:
-            k, v = torch.cat((recalled.k, k), 2), torch.cat((recalled.v, v), 2)
-        elif recalled is not None:  # every query head has blocks of its own
-            parts.append(attend(q, recalled.k, recalled.v, scoring))
-        if k.shape[2]:
-            parts.append(attend(q, k, v, scoring))
-        return parts
+        apart, recalled = self._kept_apart(), self.recalled
+        if recalled is not None:
+            pieces: Pieces = [recalled.pages]
+            if recalled.k.shape[1] == apart[0][0].shape[1]:
+                pieces, apart = [recalled.pages, *apart], []
+            # else every query head has blocks of its own
+            yield Source(q, pieces, watched=self.memory.watches_recalled)
+        if sum(k.shape[2] for k, _ in apart):
+            yield Source(q, apart)
 
-    def _kept_apart(self) -> tuple[Tensor, Tensor]:
+    def _kept_apart(self) -> Pieces:
         """Sinks, then the tokens out of the last query's window that are in no block yet."""
         recent, sinks = self.memory.recent, self.memory.sinks
         assert sinks is not None
         rest = max(0, len(recent) - self.settings.n_local)
         if not rest:
-            return sinks
-        k = torch.cat((sinks[0], recent["k"][:, :, :rest]), 2)
-        return k, torch.cat((sinks[1], recent["v"][:, :, :rest]), 2)
+            return [sinks]
+        return [sinks, (recent["k"][:, :, :rest], recent["v"][:, :, :rest])]
 
-    def _observe(self, near_q: Tensor, far_q: Tensor, lse: Tensor, scoring: Scoring) -> None:
-        """Tell the memory what attention each key received."""
-        recent, recalled = self.memory.recent, self.recalled
-        if self.settings.repr_topk < self.settings.block_size:
-            keys, band = self._in_window(near_q.shape[2])
-            window = recent["near_k"][:, :, len(recent) - keys :]
-            self.memory.observe(received(near_q, window, lse, scoring, band))
-        if recalled is not None and self.memory.watches_recalled:
-            mass = received(far_q, recalled.k, lse, scoring)
-            self.memory.observe_recalled(recalled, mass)
+    def _observe(self, masses: list[Tensor | None]) -> None:
+        """Tell the memory what attention each key received, in the window and far from it."""
+        window, far = masses[0], masses[1] if len(masses) > 1 else None
+        if window is not None:
+            self.memory.observe(window)
+        if far is not None:
+            assert self.recalled is not None
+            self.memory.observe_recalled(self.recalled, far[:, :, : self.recalled.k.shape[2]])
 
     def _mark(self) -> InfLLMAttention:
         twin = self._bare_copy()

@@ -1,15 +1,16 @@
-"""The one door to attention kernels: `attend`, `merge` and `received`.
+"""The one door to attention kernels: `attend`, `merge` and `received`, or all in `attend_jointly`.
 
 A kernel is a module with `attend` and `received` of the signatures below, a function `why_not` that
-says what it cannot do, and a line in `_MODULES`. The reference is the statement all others are
-tested against.
+says what it cannot do, and a line in `_MODULES`; it may bring an `attend_jointly` of its own. The
+reference is the statement all others are tested against.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import ModuleType
 
@@ -20,8 +21,19 @@ from inf_llm.errors import SettingsError
 from inf_llm.kernels import reference
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
+from inf_llm.kernels.source import Pieces, Source
 
-__all__ = ["Band", "Scoring", "attend", "merge", "received", "with_learned_sink"]
+__all__ = [
+    "Band",
+    "Pieces",
+    "Scoring",
+    "Source",
+    "attend",
+    "attend_jointly",
+    "merge",
+    "received",
+    "with_learned_sink",
+]
 
 _MODULES = {
     "fused": "fused_cpu",
@@ -126,6 +138,43 @@ def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         weight = torch.exp(part - lse)[..., None]
         total += torch.where(weight > 0, o.float() * weight, 0.0)
     return total.to(parts[0][0].dtype), lse
+
+
+def attend_jointly(
+    sources: Iterable[Source], scoring: Scoring, learned_sink: Tensor | None = None
+) -> tuple[Tensor, list[Tensor | None]]:
+    """One softmax over all sources, whose keys are disjoint.
+
+    Args:
+        sources: taken one by one, so that what is still on its way to the device is waited for
+            only once those before it are being computed.
+        scoring: as for `attend`.
+        learned_sink: a learned score per head (H,) that joins the softmax (gpt-oss), or None.
+
+    Returns:
+        Output (B, H, Q, Dv), and what mass the keys of each source received: (B, H, K) in float32,
+        or None where it is not watched.
+    """
+    sources = iter(sources)
+    first = next(sources)
+    k, v = first.pieces[0]
+    kernel = _pick(scoring, first.q, k, v)
+    if hasattr(kernel, "attend_jointly") and kernel.joins(first, learned_sink):
+        together: tuple[Tensor, list[Tensor | None]]
+        together = kernel.attend_jointly([first, *sources], scoring)
+        return together
+    taken, parts = [], []
+    for source in itertools.chain((first,), sources):
+        k, v = source.joined()
+        parts.append(attend(source.q, k, v, scoring, source.band))
+        taken.append((source, k))
+    o, lse = merge(parts)
+    if learned_sink is not None:
+        o, lse = with_learned_sink(o, lse, learned_sink)
+    return o, [
+        received(source.q, k, lse, scoring, source.band) if source.watched else None
+        for source, k in taken
+    ]
 
 
 def with_learned_sink(o: Tensor, lse: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,12 +2,13 @@
 
 About three times as fast as two matrix products with a softmax between them, and it never holds a
 (queries x keys) matrix of scores. What it cannot do (soft-capped scores, gradients) is left to the
-reference.
+reference. A single query has so few scores that one softmax over all of them is faster still.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor
 from inf_llm.kernels import swapped
 from inf_llm.kernels.band import Band, additive_mask
 from inf_llm.kernels.scoring import Scoring
+from inf_llm.kernels.source import Source
 
 
 def available() -> bool:
@@ -72,3 +74,37 @@ def received(
 ) -> Tensor:
     """Mass each key receives, see `inf_llm.kernels.received`."""
     return swapped.received(attend, q, k, lse, scoring, band)
+
+
+def joins(source: Source, learned_sink: Tensor | None) -> bool:
+    """Whether `attend_jointly` can do this: single queries, in float32 and without learned sinks.
+
+    In half precision the products between the matrices would be rounded; the fused kernel does not.
+    """
+    single = source.q.shape[2] == 1 and source.q.dtype == torch.float32
+    return single and source.band is None and learned_sink is None
+
+
+def attend_jointly(
+    sources: Sequence[Source], scoring: Scoring
+) -> tuple[Tensor, list[Tensor | None]]:
+    """One softmax over all sources, see `inf_llm.kernels.attend_jointly`."""
+    B, H, _, D = sources[0].q.shape
+    pieces = [(source.q, k, v) for source in sources for k, v in source.pieces]
+    scores = []
+    for q, k, _ in pieces:
+        grouped = q.reshape(-1, H // k.shape[1], D)  # (B * G, H / G, D)
+        scores.append(torch.bmm(grouped, k.flatten(0, 1).transpose(1, 2)).view(B, H, -1))
+    weights = torch.cat(scores, 2).mul_(scoring.scale).softmax(2)  # (B, H, keys of all pieces)
+    o = weights.new_zeros(B, H, pieces[0][2].shape[3])
+    shares = weights.split([k.shape[2] for _, k, _ in pieces], 2)
+    for share, (_, _, v) in zip(shares, pieces, strict=True):
+        G, K, width = v.shape[1:]
+        grouped = share.view(B * G, H // G, K)
+        o.view(B * G, H // G, width).baddbmm_(grouped, v.flatten(0, 1))
+    masses, first = [], 0
+    for source in sources:
+        last = first + sum(k.shape[2] for k, _ in source.pieces)
+        masses.append(weights[:, :, first:last] if source.watched else None)
+        first = last
+    return o[:, :, None], masses

@@ -6,13 +6,15 @@ archive; what differs between them is only the table that says which blocks are 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from inf_llm.memory.evict import POLICIES, Residency
+from inf_llm.memory.evict import POLICIES
 from inf_llm.memory.index import INDEXES, Found, Index
+from inf_llm.memory.residency import Ledger, Residency
 from inf_llm.memory.store import Home, PageShape, Slots
 from inf_llm.settings import InfLLMSettings
 
@@ -64,9 +66,10 @@ class Archive:
         places = rows * self.groups * settings.max_cached_block
         policy = POLICIES.get(settings.cache_strategy)(settings.score_decay)
         self._rows = rows
-        self.residency = Residency(places, policy, self._device)
         self._slots: Slots | None = None
+        self.residency: Residency | Ledger = Ledger(places, policy)
         if self._copies:
+            self.residency = Residency(places, policy, self._device)
             pages = places * self._together
             self._slots = Slots(self.home, pages, self._device, settings.async_global_stream)
 
@@ -115,46 +118,32 @@ class Archive:
         summed = query.unflatten(1, (-1, self._shared)).sum(2, dtype=torch.float32)
         return summed.to(query.dtype).flatten(1)[:, None]
 
-    def admit(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """Give physical blocks (B, X, k) their slots on the device.
-
-        Returns:
-            Slots (B, X', k), X' as for `_units`, and which of them are not filled yet.
-        """
-        units = self._units(blocks)
-        total = self.home.count * (self.shape.heads // self._together)
-        slots, missing = self.residency.admit(units.flatten(), total)
-        return slots.view_as(units), missing.view_as(units)
-
-    def fetch(
-        self, blocks: Tensor, slots: Tensor, missing: Tensor
-    ) -> Callable[[], tuple[Tensor, Tensor]]:
+    def fetch(self, blocks: Tensor) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
         """Set physical blocks (B, X, k) on their way to the computing device.
 
-        Args:
-            blocks: what to fetch.
-            slots: where they belong, from `admit`.
-            missing: which are not there yet, from `admit`.
-
         Returns:
-            What waits for them: keys (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv) for
-            Y = G key heads, or Y = H query heads where each chose for itself.
+            Where they will be (B, X, k), for `observed`, and what waits for them: keys
+            (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv) for Y = G key heads, or Y = H
+            query heads where each chose for itself.
         """
-        pages = self._pages(self._units(blocks))
-        places = pages
-        read: Callable[[Tensor], tuple[Tensor, Tensor]] = self.home.read
-        if self._slots is not None:
-            places, read = self._pages(slots), self._slots.read
-            missing = missing.expand_as(pages)
-            self._slots.load(pages.flatten(), places.flatten(), missing.flatten())
+        units = self._units(blocks)
+        if isinstance(self.residency, Ledger):
+            slots = self.residency.admit(units.flatten()).view_as(units)
+            return slots, functools.partial(self._read, self.home, units)
+        assert self._slots is not None
+        total = self.home.count * (self.shape.heads // self._together)
+        slots, missing = (x.view_as(units) for x in self.residency.admit(units.flatten(), total))
+        pages, places = self._pages(units), self._pages(slots)
+        self._slots.load(pages.flatten(), places.flatten(), missing.expand_as(pages).flatten())
+        return slots, functools.partial(self._read, self._slots, slots)
 
-        def arrive() -> tuple[Tensor, Tensor]:
-            k, v = read(places.flatten())
-            rows, heads, choices = places.shape
-            tokens = choices * self.shape.tokens
-            return k.view(rows, heads, tokens, -1), v.view(rows, heads, tokens, -1)
-
-        return arrive
+    def _read(self, where: Home | Slots, units: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of units (B, X, k), from the slots or at home; see `fetch`."""
+        places = self._pages(units)
+        rows, heads, choices = places.shape
+        k, v = where.read(places.flatten())
+        tokens = choices * self.shape.tokens
+        return k.view(rows, heads, tokens, -1), v.view(rows, heads, tokens, -1)
 
     @property
     def at_home(self) -> bool:

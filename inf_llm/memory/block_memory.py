@@ -33,13 +33,13 @@ class Recalled:
     Attributes:
         blocks: their numbers in each row (B, X, k), ascending; X is 1, or H with `perhead`.
         scores: what they scored (B, X, k), or None where every block was taken.
-        slots: where they are on the device (B, X, k).
+        places: where they are on the device (B, X, k).
         arrive: gives keys and values once they are there; called once.
     """
 
     blocks: Tensor
     scores: Tensor | None
-    slots: Tensor
+    places: Tensor
     arrive: Callable[[], tuple[Tensor, Tensor]]
 
     @functools.cached_property
@@ -65,7 +65,7 @@ class Recalled:
 
         scores = None if self.scores is None else own(self.scores)
         pages = own(self.k), own(self.v)
-        return Recalled(own(self.blocks), scores, own(self.slots), lambda: pages)
+        return Recalled(own(self.blocks), scores, own(self.places), lambda: pages)
 
 
 class BlockMemory:
@@ -139,22 +139,15 @@ class BlockMemory:
         if table is not None:
             own = table.to(blocks.device)[:, None].expand(-1, blocks.shape[1], -1)
             physical = own.gather(2, blocks)
-        slots, missing = self._archive.admit(physical)
-        if self._is_latest(physical):
-            assert self._latest is not None
-            pages = self._latest[1].pages
-            recalled = Recalled(blocks, scores, slots, lambda: pages)
-        else:
-            arrive = self._archive.fetch(physical, slots, missing)
-            recalled = Recalled(blocks, scores, slots, arrive)
+        places, arrive = self._archive.fetch(physical)
+        if self._archive.at_home and self._latest is not None:  # where asking is free
+            before, latest = self._latest
+            if torch.equal(before, physical):
+                pages = latest.pages
+                arrive = lambda: pages  # noqa: E731
+        recalled = Recalled(blocks, scores, places, arrive)
         self._latest = physical, recalled
         return recalled
-
-    def _is_latest(self, physical: Tensor) -> bool:
-        """Whether just these blocks were read last; asked only where asking is free."""
-        if self._latest is None or self._archive is None or not self._archive.at_home:
-            return False
-        return torch.equal(self._latest[0], physical)
 
     def observe(self, mass: Tensor) -> None:
         """The newest T tokens received this much attention mass (B, H, T)."""
@@ -170,7 +163,7 @@ class BlockMemory:
         """The recalled tokens received this much attention mass (B, H, k * block_size)."""
         assert self._archive is not None
         per_block = mass.unflatten(2, (-1, self._settings.block_size)).sum(-1)
-        self._archive.observed(recalled.slots, per_block)
+        self._archive.observed(recalled.places, per_block)
 
     def settle(self) -> None:
         """Let go of tokens that must no longer stay: the first become sinks, then blocks."""

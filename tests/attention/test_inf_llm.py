@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
-from inf_llm.attention.inf_llm import InfLLMAttention
+from inf_llm import kernels
 from inf_llm.memory.archive import Archive
 from inf_llm.memory.block_memory import BlockMemory
 from inf_llm.testing import replay
@@ -78,22 +79,22 @@ def test_the_window_is_computed_while_blocks_are_on_their_way(
 ) -> None:
     """They are waited for only when what is far is attended to."""
     order = []
-    fetch, window = Archive.fetch, InfLLMAttention._window
+    fetch, attend = Archive.fetch, kernels.attend
 
-    def fetching(archive: Archive, *args: Any) -> Any:
+    def fetching(archive: Archive, blocks: Tensor) -> Any:
         order.append("sent for")
-        arrive = fetch(archive, *args)
-        return lambda: (order.append("arrived"), arrive())[1]
+        places, arrive = fetch(archive, blocks)
+        return places, lambda: (order.append("arrived"), arrive())[1]
 
-    def looking(layer: InfLLMAttention, *args: Any) -> Any:
-        order.append("window")
-        return window(layer, *args)
+    def attending(*args: Any) -> Any:
+        order.append("attends")
+        return attend(*args)
 
     monkeypatch.setattr(Archive, "fetch", fetching)
-    monkeypatch.setattr(InfLLMAttention, "_window", looking)
+    monkeypatch.setattr(kernels, "attend", attending)
     feed(make_memory_layer(slots=True), random_qkv(80))
     last = len(order) - order[::-1].index("sent for") - 1
-    assert order[last:] == ["sent for", "window", "arrived"]
+    assert order[last:] == ["sent for", "attends", "arrived", "attends"]
 
 
 def test_other_cuts_do_change_the_choice() -> None:

@@ -36,8 +36,8 @@ def sealed(archive: Archive, count: int, rows: int = 2, seed: int = 0) -> tuple[
 
 def fetch(archive: Archive, blocks: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Keys, values and slots of physical blocks (B, X, k)."""
-    slots, missing = archive.admit(blocks)
-    return *archive.fetch(blocks, slots, missing)(), slots
+    places, arrive = archive.fetch(blocks)
+    return *arrive(), places
 
 
 @both_ways

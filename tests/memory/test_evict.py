@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inf_llm.memory.evict import POLICIES, Residency
+from inf_llm.memory.evict import POLICIES
+from inf_llm.memory.residency import Ledger, Residency
 from tests.attention.draws import examples
 
 every_policy = pytest.mark.parametrize("name", list(POLICIES))
@@ -168,3 +169,27 @@ def test_what_is_used_now_does_not_leave_now(name: str) -> None:
     shelf.admit([2, 0], 10)
     traffic = shelf.residency.traffic
     assert (int(traffic.hits), int(traffic.misses)) == (1, 3)
+
+
+@every_policy
+@pytest.mark.parametrize("repeats", [False, True], ids=["apart", "repeats"])
+@pytest.mark.parametrize("seed", range(12))
+def test_a_ledger_says_what_tensors_say(name: str, repeats: bool, seed: int) -> None:
+    """The same slots for the same pages, whatever came before, and the same counts."""
+    chance = random.Random(seed)
+    slots, pages_in_all = chance.randint(1, 12), chance.choice([12, 20, 60])
+    tensors, ledger = residency(name, slots), Ledger(slots, POLICIES.get(name)(0.5))
+    for _ in range(60):
+        chosen = chance.choices(range(pages_in_all), k=chance.randint(1, slots))
+        pages = torch.tensor(chosen if repeats else list(dict.fromkeys(chosen)))
+        places, _ = tensors.admit(pages, pages_in_all)
+        assert torch.equal(ledger.admit(pages), places)
+        mass = torch.rand(len(set(places.tolist())), dtype=torch.float64)
+        for each in (tensors, ledger):
+            each.observed(places.unique(), mass)
+        if chance.random() < 0.2:
+            gone = torch.tensor(chance.sample(range(pages_in_all), 3))
+            for each in (tensors, ledger):
+                each.forget(gone)
+        for count in ("hits", "misses", "evictions"):
+            assert int(getattr(tensors.traffic, count)) == getattr(ledger.traffic, count)

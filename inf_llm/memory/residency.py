@@ -1,0 +1,178 @@
+"""Which pages are on the device. Pure bookkeeping: no key or value is seen here.
+
+On a device every operation has a fixed shape and stays there, so that a decode step never waits for
+the host. Eviction changes what has to be copied, never a result.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inf_llm.memory.evict import Policy
+
+
+@dataclass
+class Traffic:
+    """Running counts of what recalling cost; where they are tensors, read only on demand."""
+
+    hits: int | Tensor = 0
+    misses: int | Tensor = 0
+    evictions: int | Tensor = 0
+
+
+class Residency:
+    """Which pages are on the device, in which slot.
+
+    Args:
+        slots: how many pages fit.
+        policy: who leaves first.
+        device: where the bookkeeping lives.
+    """
+
+    def __init__(self, slots: int, policy: Policy, device: torch.device) -> None:
+        self.policy = policy
+        self._slots = slots
+        self._page_in = torch.full((slots,), -1, device=device)
+        self._slot_of = torch.full((64,), -1, device=device)  # the last entry is a bin
+        self._priority = torch.zeros(slots, device=device, dtype=torch.float64)
+        # The later of the pages of one step is the younger, so that nothing is left to chance.
+        self._order = torch.arange(slots, device=device, dtype=torch.float64) / slots
+        self._step = 0
+        self.traffic = Traffic(*(torch.zeros((), dtype=torch.int64, device=device) for _ in "hme"))
+
+    def admit(self, pages: Tensor, pages_in_all: int) -> tuple[Tensor, Tensor]:
+        """Give every wanted page a slot.
+
+        Args:
+            pages: wanted pages (n,), at most as many as there are slots.
+            pages_in_all: number of pages that exist.
+
+        Returns:
+            Slots (n,), and which of the pages (n,) are not there yet and must be copied in.
+        """
+        self._grow(pages_in_all)
+        self._step += 1
+        if self.policy.fades != 1:
+            self._priority *= self.policy.fades
+        there = self._slot_of[pages]
+        missing = there < 0
+        victims = self._victims(there, missing)
+        slots = torch.where(missing, victims, there)
+        self._replace(pages, slots, missing)
+        now = self._order[: len(pages)] + self._step
+        again = self.policy.used(self._priority[slots], now)
+        self._priority[slots] = torch.where(missing, self.policy.loaded(now), again)
+        return slots, missing
+
+    def _victims(self, there: Tensor, missing: Tensor) -> Tensor:
+        """A slot for every missing page (n,): empty ones, then those of lowest priority."""
+        rank = self._priority.masked_fill(self._page_in < 0, -torch.inf)
+        bin_ = rank.new_zeros(1)
+        rank = torch.cat((rank, bin_))
+        rank[torch.where(missing, self._slots, there)] = torch.inf
+        lowest = rank[:-1].sort(stable=True).indices
+        return lowest[(missing.cumsum(0) - 1).clamp_(min=0)]
+
+    def _replace(self, pages: Tensor, slots: Tensor, missing: Tensor) -> None:
+        leaving = self._page_in[slots]
+        evicted = missing & (leaving >= 0)
+        still = self._slot_of[leaving] == slots
+        last = self._slot_of.shape[0] - 1
+        self._slot_of[torch.where(evicted & still, leaving, last)] = -1
+        self._slot_of[pages] = slots
+        self._page_in[slots] = pages
+        self.traffic.hits += (~missing).sum()
+        self.traffic.misses += missing.sum()
+        self.traffic.evictions += evicted.sum()
+
+    def observed(self, slots: Tensor, mass: Tensor) -> None:
+        """Tell the policy what attention the pages in these slots received."""
+        self._priority[slots] += mass.to(self._priority.dtype)
+
+    def forget(self, pages: Tensor) -> None:
+        """These pages no longer exist; their slots become free."""
+        pages = pages[pages < self._slot_of.shape[0] - 1].to(self._slot_of.device)
+        slots = self._slot_of[pages]
+        self._page_in[slots[slots >= 0]] = -1
+        self._slot_of[pages] = -1
+
+    def _grow(self, pages_in_all: int) -> None:
+        if pages_in_all < self._slot_of.shape[0]:
+            return
+        fresh = torch.full((2 * pages_in_all + 1,), -1, device=self._slot_of.device)
+        fresh[: self._slot_of.shape[0]] = self._slot_of
+        self._slot_of = fresh
+
+
+class Ledger:
+    """`Residency` in plain numbers, for a CPU, where many small tensor operations cost more.
+
+    What it counts where pages are read at home, with nothing copied, is what slots would see.
+    """
+
+    def __init__(self, slots: int, policy: Policy) -> None:
+        self.policy = policy
+        self._page_in: list[int | None] = [None] * slots
+        self._slot_of: dict[int, int] = {}
+        self._priority = [0.0] * slots
+        self._step = 0
+        self.traffic = Traffic()
+
+    def admit(self, pages: Tensor) -> Tensor:
+        """Give every wanted page (n,) a slot (n,)."""
+        self._step += 1
+        if self.policy.fades != 1:
+            self._priority = [value * self.policy.fades for value in self._priority]
+        wanted = pages.tolist()
+        there = [self._slot_of.get(page) for page in wanted]
+        victims = iter(self._victims(there))
+        slots = []
+        for place, (page, known) in enumerate(zip(wanted, there, strict=True)):
+            now = self._step + place / len(self._priority)
+            if known is None:
+                slot = next(victims)
+                self._replace(slot, page)
+                self._priority[slot] = self.policy.loaded(now)
+            else:
+                slot = known
+                self._priority[slot] = self.policy.used(self._priority[slot], now)
+            slots.append(slot)
+        self.traffic.hits += len(there) - there.count(None)
+        self.traffic.misses += there.count(None)
+        return torch.tensor(slots)
+
+    def _victims(self, there: list[int | None]) -> list[int]:
+        """A slot for every page that is not there: empty ones, then those of lowest priority."""
+        taken = set(there)
+        free = [slot for slot in range(len(self._page_in)) if slot not in taken]
+        rank = [
+            -math.inf if page is None else priority
+            for page, priority in zip(self._page_in, self._priority, strict=True)
+        ]
+        return heapq.nsmallest(there.count(None), free, key=rank.__getitem__)
+
+    def _replace(self, slot: int, page: int) -> None:
+        leaving = self._page_in[slot]
+        if leaving is not None:
+            self.traffic.evictions += 1
+            if self._slot_of.get(leaving) == slot:  # else another copy of it is used
+                del self._slot_of[leaving]
+        self._slot_of[page], self._page_in[slot] = slot, page
+
+    def observed(self, slots: Tensor, mass: Tensor) -> None:
+        """Tell the policy what attention the pages in these slots received."""
+        before = list(self._priority)
+        for slot, received in zip(slots.tolist(), mass.tolist(), strict=True):
+            self._priority[slot] = before[slot] + received
+
+    def forget(self, pages: Tensor) -> None:
+        """These pages no longer exist; their slots become free."""
+        for page in pages.tolist():
+            slot = self._slot_of.pop(page, None)
+            if slot is not None:
+                self._page_in[slot] = None
