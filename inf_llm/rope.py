@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 Table = tuple[Tensor, Tensor]
-"""Cosines and sines, each (L, R) in float32: one row per position, one column per rotated pair."""
+"""Cosines and signed sines, each (L, 2R) in float32: a row per position, as wide as what turns."""
 
 
 _TABLES_KEPT = 8
@@ -65,7 +65,7 @@ class Rope:
         return self.frequencies.shape[0]
 
     def table(self, first: int, count: int, device: torch.device) -> Table:
-        """Cosines and sines (count, R) for positions `first` to `first + count - 1`.
+        """Cosines and signed sines (count, 2R) for positions `first` to `first + count - 1`.
 
         The latest few are kept: the layers of a model ask for the same ones in turn.
         """
@@ -82,10 +82,14 @@ class Rope:
         exact = device if device.type in ("cpu", "cuda") else torch.device("cpu")
         positions = torch.arange(first, first + count, dtype=torch.float64, device=exact)
         angles = positions[:, None] * self.frequencies.to(exact)
-        return (
-            (angles.cos() * self.amplitude).float().to(device),
-            (angles.sin() * self.amplitude).float().to(device),
-        )
+        cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude
+        pairs = (cos, cos), (-sin, sin)  # of (a, b), which become (a cos - b sin, b cos + a sin)
+        if self.interleaved:
+            wide = (torch.stack(pair, -1).flatten(-2) for pair in pairs)
+        else:
+            wide = (torch.cat(pair, -1) for pair in pairs)
+        cos, sin = (half.float().to(device) for half in wide)
+        return cos, sin
 
     def rotate(self, x: Tensor, first: int) -> Tensor:
         """`x` (..., L, D) with its L tokens standing at `first`, `first + 1`, ..."""
@@ -104,7 +108,9 @@ class Rope:
         if not self.pairs:
             return q
         cos, sin = self.table(distance, 1, q.device)
-        return self._turn(q, (cos * self.amplitude, sin * self.amplitude))
+        if self.amplitude != 1:
+            cos, sin = cos * self.amplitude, sin * self.amplitude
+        return self._turn(q, (cos, sin))
 
     def _turn(self, x: Tensor, table: Table) -> Tensor:
         cos, sin = table
@@ -112,12 +118,10 @@ class Rope:
         span = x[..., self.start : end]
         span = span if span.dtype == torch.float64 else span.float()
         if self.interleaved:
-            a, b = span[..., ::2], span[..., 1::2]
-            turned = torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
+            swapped = span.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
         else:
-            a, b = span.chunk(2, -1)
-            turned = torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
-        turned = turned.to(x.dtype)
+            swapped = span.roll(self.pairs, -1)
+        turned = torch.addcmul(span * cos, swapped, sin).to(x.dtype)
         if self.start == 0 and end == x.shape[-1]:
             return turned
         return torch.cat((x[..., : self.start], turned, x[..., end:]), -1)

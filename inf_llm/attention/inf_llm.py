@@ -103,7 +103,8 @@ class InfLLMAttention(LayerAttention):
         rest = max(0, len(recent) - self.settings.n_local)
         if not rest:
             return [sinks]
-        return [sinks, (recent["k"][:, :, :rest], recent["v"][:, :, :rest])]
+        k = torch.cat((sinks[0], recent["k"][:, :, :rest]), 2)
+        return [(k, torch.cat((sinks[1], recent["v"][:, :, :rest]), 2))]
 
     def _observe(self, masses: list[Tensor | None]) -> None:
         """Tell the memory what attention each key received, in the window and far from it."""
@@ -146,5 +147,7 @@ class InfLLMAttention(LayerAttention):
 
 def _common(queries: Tensor) -> Tensor:
     """What an execution block (B, H, Q, D) asks for as a whole (B, H, D)."""
+    if queries.shape[2] == 1:
+        return queries[:, :, 0]
     # float32 means: the average of many queries is small next to each of them
     return queries.float().mean(2).to(queries.dtype)

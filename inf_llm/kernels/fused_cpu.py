@@ -96,15 +96,19 @@ def attend_jointly(
         grouped = q.reshape(-1, H // k.shape[1], D)  # (B * G, H / G, D)
         scores.append(torch.bmm(grouped, k.flatten(0, 1).transpose(1, 2)).view(B, H, -1))
     weights = torch.cat(scores, 2).mul_(scoring.scale).softmax(2)  # (B, H, keys of all pieces)
-    o = weights.new_zeros(B, H, pieces[0][2].shape[3])
-    shares = weights.split([k.shape[2] for _, k, _ in pieces], 2)
-    for share, (_, _, v) in zip(shares, pieces, strict=True):
+    o, first = None, 0
+    for _, _, v in pieces:
         G, K, width = v.shape[1:]
-        grouped = share.view(B * G, H // G, K)
-        o.view(B * G, H // G, width).baddbmm_(grouped, v.flatten(0, 1))
+        grouped = weights[:, :, first : first + K].view(B * G, H // G, K)
+        if o is None:
+            o = torch.bmm(grouped, v.flatten(0, 1)).view(B, H, 1, width)
+        else:
+            o.view(B * G, H // G, width).baddbmm_(grouped, v.flatten(0, 1))
+        first += K
     masses, first = [], 0
     for source in sources:
         last = first + sum(k.shape[2] for k, _ in source.pieces)
         masses.append(weights[:, :, first:last] if source.watched else None)
         first = last
-    return o[:, :, None], masses
+    assert o is not None, "a softmax needs a source"
+    return o, masses

@@ -114,6 +114,8 @@ class Archive:
         """Queries (B, H, D) as the index takes them, (B, X, W)."""
         if self._perhead:
             return query
+        if self._shared == 1:
+            return query.flatten(1)[:, None]
         # Queries that meet the same vector add up before they meet it.
         summed = query.unflatten(1, (-1, self._shared)).sum(2, dtype=torch.float32)
         return summed.to(query.dtype).flatten(1)[:, None]
@@ -128,7 +130,11 @@ class Archive:
         """
         units = self._units(blocks)
         if isinstance(self.residency, Ledger):
-            slots = self.residency.admit(units.flatten()).view_as(units)
+            slots = units  # asked for only where mass decides who leaves
+            if self.residency.policy.needs_mass:
+                slots = self.residency.admit(units.flatten()).view_as(units)
+            else:
+                self.residency.note(units.flatten())
             return slots, functools.partial(self._read, self.home, units)
         assert self._slots is not None
         total = self.home.count * (self.shape.heads // self._together)
@@ -165,7 +171,9 @@ class Archive:
         return units * self._together + torch.arange(self._together, device=units.device)[:, None]
 
     def observed(self, slots: Tensor, mass: Tensor) -> None:
-        """Recalled units in `slots` (B, X, k) received attention mass (B, H, k)."""
+        """What is at places `slots` (B, X, k), as `fetch` said, received mass (B, H, k)."""
+        if not self.residency.policy.needs_mass:
+            return
         if self._perhead:
             self.residency.observed(slots.flatten(), mass.flatten())
         else:

@@ -152,7 +152,7 @@ class BlockMemory:
     def observe(self, mass: Tensor) -> None:
         """The newest T tokens received this much attention mass (B, H, T)."""
         newest = mass.shape[2]
-        self.recent["mass"][:, :, len(self.recent) - newest :] += mass
+        self.recent["mass"][:, :, len(self.recent) - newest :].add_(mass)
 
     @property
     def watches_recalled(self) -> bool:

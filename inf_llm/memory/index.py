@@ -14,7 +14,8 @@ from collections import deque
 import torch
 from torch import Tensor
 
-from inf_llm.memory.sketch import GROUP, Asked, Sketch
+from inf_llm.memory.sketch import FINE, GROUP, Bounds, Sketch
+from inf_llm.native import sketch as native
 from inf_llm.registry import Registry
 
 INDEXES = Registry(
@@ -28,6 +29,7 @@ INDEXES = Registry(
 
 _SKETCH_FROM = 2048  # blocks; below, reading the vectors themselves costs no more
 _FORESEE_FROM = 8192  # blocks; below, asking several questions at once saves too little
+_LIKELY = 56  # blocks scored beside those asked for, as a rule enough to be sure
 _TOGETHER = 8  # questions asked at once
 _PRODUCTS = 1 << 24  # integers held for questions asked at once
 
@@ -157,24 +159,50 @@ class TorchIndex(Index):
         known = self._sketch.count
         if known < total:
             self._sketch.put(self._vectors[:, known:total], room)
-        asked = self._ahead.take(query, self._sketch, total)
-        if asked is None:
-            (asked,) = self._sketch.ask(query[None], total)
-        asks, blocks = self._sketch.candidates(asked, total, topk)
-        numbers, scores = self._scored(query.float(), asks, blocks)
-        best = scores.topk(topk, sorted=False)
-        return ascending(numbers.gather(1, best.indices)[None], best.values[None])
+        bounds = self._ahead.take(query, self._sketch, total)
+        if bounds is None:
+            (bounds,) = self._sketch.ask(query[None], total)
+        query = query.float().contiguous()
+        parts = bounds.products, bounds.scales, bounds.facts
+        found = native.best(*parts, FINE, self._vectors, query, topk, total)
+        if found is None:
+            found = self._best(query, bounds, topk, total)
+        return found[0][None], found[1][None]
 
-    def _scored(self, query: Tensor, asks: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """Blocks (m,) listed for queries (m,) as a table (X, longest list), and true scores."""
+    def _best(self, query: Tensor, bounds: Bounds, topk: int, total: int) -> Found:
+        """The best blocks (X, topk) and their scores, by true scores of the likely ones."""
+        likely = min(bounds.count, topk + _LIKELY)
+        blocks, scores, sure = self._best_of(likely, query, bounds, topk, total)
+        if not sure:
+            # Every other block has a bound below what the worst of these already scored.
+            likely = max(likely, bounds.reaching(scores.amin(1)))
+            blocks, scores, _ = self._best_of(likely, query, bounds, topk, total)
+        return ascending(blocks, scores)
+
+    def _best_of(
+        self, likely: int, query: Tensor, bounds: Bounds, topk: int, total: int
+    ) -> tuple[Tensor, Tensor, bool]:
+        """The best among the `likely` highest bounds and the blocks without one.
+
+        Returns:
+            Numbers (X, topk), true scores, and whether no other block can be better than these.
+        """
+        blocks, lowest = bounds.highest(likely)
+        rest = torch.arange(bounds.count, total).expand(len(query), -1)
+        blocks = torch.cat((blocks, rest), 1)
+        best = self._scored(query, blocks).topk(topk)
+        sure = likely == bounds.count or bool((best.values[:, -1] >= lowest).all())
+        return blocks.gather(1, best.indices), best.values, sure
+
+    def _scored(self, query: Tensor, blocks: Tensor) -> Tensor:
+        """True scores (X, m) of each query's own blocks (X, m); queries (X, W)."""
         assert self._vectors is not None
-        if len(query) == 1:
-            return blocks[None], (self._vectors[0].index_select(0, blocks).float() @ query[0])[None]
-        numbers, columns = _side_by_side(asks, blocks, len(query))
-        vectors = self._vectors[asks // (len(query) // len(self._vectors)), blocks].float()
-        scores = vectors.new_full(numbers.shape, -torch.inf)
-        scores[asks, columns] = (vectors * query[asks]).sum(-1)
-        return numbers, scores
+        V, room, W = self._vectors.shape
+        if V > 1:
+            owner = torch.arange(len(query)) // (len(query) // V)
+            blocks = blocks + (owner * room)[:, None]
+        vectors = self._vectors.view(-1, W).index_select(0, blocks.flatten()).float()
+        return torch.bmm(vectors.view(*blocks.shape, W), query[:, :, None])[..., 0]
 
     def _scores(self, query: Tensor, first: int, last: int, own: Tensor | None) -> Tensor:
         """Scores (B, X, last - first) of the rows' blocks `first` to `last - 1`."""
@@ -211,9 +239,9 @@ class Foreseen:
     def __init__(self, queries: Tensor | None = None) -> None:
         self._queries = torch.empty(0) if queries is None else queries
         self._next = 0
-        self._answers: deque[Asked] = deque()
+        self._answers: deque[Bounds] = deque()
 
-    def take(self, query: Tensor, sketch: Sketch, total: int) -> Asked | None:
+    def take(self, query: Tensor, sketch: Sketch, total: int) -> Bounds | None:
         """What the sketch says to this query (X, W); None if it is not the next one.
 
         Nor is there an answer for somebody who holds fewer blocks, `total`, than it is about.
@@ -226,26 +254,7 @@ class Foreseen:
             self._answers.extend(sketch.ask(some, total))
         self._next += 1
         answer = self._answers.popleft()
-        return answer if len(answer.best) * GROUP <= total else None
-
-
-def _side_by_side(asks: Tensor, blocks: Tensor, queries: int) -> tuple[Tensor, Tensor]:
-    """Lists of different lengths as a table: each query's blocks, in a row of its own.
-
-    Args:
-        asks: which query each block is listed for (m,), ascending.
-        blocks: the listed blocks (m,).
-        queries: how many queries there are.
-
-    Returns:
-        Blocks (queries, longest list), padded with 0, and the column of each listed one (m,).
-    """
-    sizes = torch.bincount(asks, minlength=queries)
-    starts = sizes.cumsum(0) - sizes
-    columns = torch.arange(len(asks), device=asks.device) - starts[asks]
-    table = blocks.new_zeros(queries, int(sizes.max()))
-    table[asks, columns] = blocks
-    return table, columns
+        return answer if answer.count <= total else None
 
 
 def ascending(numbers: Tensor, values: Tensor) -> Found:

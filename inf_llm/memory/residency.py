@@ -15,6 +15,9 @@ from torch import Tensor
 
 from inf_llm.memory.evict import Policy
 
+_NOTES = 64  # steps that are counted at once
+_EMPTY = -math.inf  # the priority of a slot without a page
+
 
 @dataclass
 class Traffic:
@@ -71,7 +74,7 @@ class Residency:
 
     def _victims(self, there: Tensor, missing: Tensor) -> Tensor:
         """A slot for every missing page (n,): empty ones, then those of lowest priority."""
-        rank = self._priority.masked_fill(self._page_in < 0, -torch.inf)
+        rank = self._priority.masked_fill(self._page_in < 0, _EMPTY)
         bin_ = rank.new_zeros(1)
         rank = torch.cat((rank, bin_))
         rank[torch.where(missing, self._slots, there)] = torch.inf
@@ -119,47 +122,69 @@ class Ledger:
         self.policy = policy
         self._page_in: list[int | None] = [None] * slots
         self._slot_of: dict[int, int] = {}
-        self._priority = [0.0] * slots
+        self._priority = [_EMPTY] * slots
         self._step = 0
-        self.traffic = Traffic()
+        self._traffic = Traffic()
+        self._later: list[Tensor] = []
+
+    @property
+    def traffic(self) -> Traffic:
+        """Counts of all that was wanted so far."""
+        self._catch_up()
+        return self._traffic
+
+    def note(self, pages: Tensor) -> None:
+        """These pages (n,) are wanted; they are counted later, many steps at once.
+
+        Between the large products of a decode step this code would be out of the processor's cache,
+        and take four times as long.
+        """
+        self._later.append(pages)
+        if len(self._later) > _NOTES:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        noted, self._later = self._later, []
+        for pages in noted:
+            self.admit(pages)
 
     def admit(self, pages: Tensor) -> Tensor:
         """Give every wanted page (n,) a slot (n,)."""
+        if self._later:
+            self._catch_up()
         self._step += 1
         if self.policy.fades != 1:
-            self._priority = [value * self.policy.fades for value in self._priority]
+            self._priority = [
+                _EMPTY if page is None else value * self.policy.fades
+                for page, value in zip(self._page_in, self._priority, strict=True)
+            ]
         wanted = pages.tolist()
         there = [self._slot_of.get(page) for page in wanted]
         victims = iter(self._victims(there))
-        slots = []
+        slots, priority = [], self._priority
         for place, (page, known) in enumerate(zip(wanted, there, strict=True)):
-            now = self._step + place / len(self._priority)
+            now = self._step + place / len(priority)
+            slot = next(victims) if known is None else known
             if known is None:
-                slot = next(victims)
                 self._replace(slot, page)
-                self._priority[slot] = self.policy.loaded(now)
+                priority[slot] = self.policy.loaded(now)
             else:
-                slot = known
-                self._priority[slot] = self.policy.used(self._priority[slot], now)
+                priority[slot] = self.policy.used(priority[slot], now)
             slots.append(slot)
-        self.traffic.hits += len(there) - there.count(None)
-        self.traffic.misses += there.count(None)
+        self._traffic.hits += len(there) - there.count(None)
+        self._traffic.misses += there.count(None)
         return torch.tensor(slots)
 
     def _victims(self, there: list[int | None]) -> list[int]:
         """A slot for every page that is not there: empty ones, then those of lowest priority."""
         taken = set(there)
         free = [slot for slot in range(len(self._page_in)) if slot not in taken]
-        rank = [
-            -math.inf if page is None else priority
-            for page, priority in zip(self._page_in, self._priority, strict=True)
-        ]
-        return heapq.nsmallest(there.count(None), free, key=rank.__getitem__)
+        return heapq.nsmallest(there.count(None), free, key=self._priority.__getitem__)
 
     def _replace(self, slot: int, page: int) -> None:
         leaving = self._page_in[slot]
         if leaving is not None:
-            self.traffic.evictions += 1
+            self._traffic.evictions += 1
             if self._slot_of.get(leaving) == slot:  # else another copy of it is used
                 del self._slot_of[leaving]
         self._slot_of[page], self._page_in[slot] = slot, page
@@ -172,7 +197,8 @@ class Ledger:
 
     def forget(self, pages: Tensor) -> None:
         """These pages no longer exist; their slots become free."""
+        self._catch_up()
         for page in pages.tolist():
             slot = self._slot_of.pop(page, None)
             if slot is not None:
-                self._page_in[slot] = None
+                self._page_in[slot], self._priority[slot] = None, _EMPTY

@@ -2,8 +2,8 @@
 
 Scoring a query against every representative reads them all from memory, and past some ten thousand
 blocks that reading is most of a decode step on a CPU. The sketch keeps them in int8, a quarter of
-the bytes, and knows how far each sketched score can be from the true one. Only vectors whose upper
-bound reaches the k-th best lower bound need their true score, so the result is the exact one.
+the bytes, and knows how much the true score of a block can exceed the sketched one. Whoever knows
+the true scores of some blocks can leave out all whose bound is lower than the k-th best of these.
 
 What all vectors have in common says nothing about which is best, but would fill the int8 range:
 models with biases have keys that are mostly one large constant. So a centre is taken off first.
@@ -11,42 +11,95 @@ models with biases have keys that are mostly one large constant. So a centre is 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-GROUP = 64
-"""Blocks that share a scale and an error, and are sketched together."""
+from inf_llm.native import sketch as native
+
+GROUP = 16
+"""Blocks that share a scale, and are sketched together."""
 
 _STEPS = 127
-_SURE = 0.5 * 1.001  # of a step: what rounding can change, with room for float32 sums
-_AT_ONCE = 1 << 8  # groups scored at a time, which then stay in the processor's cache
-_FEW = 1 << 15  # products; up to so many all are looked at
-_NARROW = 256  # widths up to this do with a query of 8 bits; wider sums need 15
+_FEW = 1 << 15  # bounds; up to so many all are looked at
+_SURE = 1.001  # room for float32 sums
+_AT_ONCE = 1 << 14  # blocks scored at a time, whose products then stay in the processor's cache
+_NARROW = 1024  # widths up to this do with a query of 8 bits; wider sums need 16
+FINE = 2 * _STEPS
+"""Finer steps in one step of a query's codes."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the sketch says to X queries; a score is a product times its group's scale.
+class Bounds:
+    """What the true scores of the sketched blocks cannot exceed, for X queries.
+
+    The bound of a block is ``(product + slack) * scale * step + common``. Only product and scale
+    are its own; the others are the query's: what rounding can hide, the value of a step of its
+    codes, and the score of the centre.
 
     Attributes:
-        products: of the codes (groups, GROUP, X).
-        best: greatest product of each group (groups, X).
-        scales: what makes products scores, less that of the centre (groups, X).
-        errors: how far the scores of a group can be off (groups, X).
+        products: of the codes (P, X, groups, GROUP), the second part `FINE` times finer.
+        scales: of the codes of blocks (V, groups).
+        facts: slack, step and common (3, X).
     """
 
     products: Tensor
-    best: Tensor
     scales: Tensor
-    errors: Tensor
+    facts: Tensor
+
+    @property
+    def count(self) -> int:
+        """How many blocks there are bounds for, counted from the first."""
+        return self.products.shape[2] * GROUP
+
+    def highest(self, count: int) -> tuple[Tensor, Tensor]:
+        """The `count` blocks (X, count) with the highest bounds, and each query's lowest (X,).
+
+        No other block has a bound above it.
+        """
+        _, X, groups, _ = self.products.shape
+        own = torch.arange(X)[:, None]
+        if X * groups * GROUP <= _FEW or groups <= count:
+            best = self._bounds(self._whole, self._own_scales).topk(count)
+            return best.indices, best.values[:, -1]
+        of_groups = self._bounds(self._whole.amax(2, keepdim=True), self._own_scales)
+        chosen = of_groups.topk(count, sorted=False).indices  # (X, count)
+        bounds = self._bounds(self._whole[own, chosen], self._own_scales[own, chosen])
+        best = bounds.topk(count)
+        blocks = chosen.gather(1, best.indices // GROUP) * GROUP + best.indices % GROUP
+        return blocks, best.values[:, -1]
+
+    def reaching(self, floor: Tensor) -> int:
+        """How many blocks of a query at most have a bound of its floor (X,) or more."""
+        bounds = self._bounds(self._whole, self._own_scales)
+        return int((bounds >= floor[:, None]).sum(1).max())
+
+    def _bounds(self, products: Tensor, scales: Tensor) -> Tensor:
+        """Bounds (X, g * n) for products (X, g, n) in groups of these scales (X, g)."""
+        slack, step, common = self.facts[:, :, None, None]
+        return torch.addcmul(common, products + slack, (scales * step[..., 0])[..., None]).flatten(
+            1
+        )
+
+    @functools.cached_property
+    def _whole(self) -> Tensor:
+        """Products (X, groups, GROUP) in the finest steps."""
+        if len(self.products) == 1:
+            return self.products[0]
+        return self.products[1].float().add_(self.products[0], alpha=FINE)
+
+    @functools.cached_property
+    def _own_scales(self) -> Tensor:
+        """Scales (X, groups) for every query."""
+        return self.scales.repeat_interleave(len(self._whole) // len(self.scales), 0)
 
 
 class Sketch:
     """int8 copies of V vectors of width W for every block, in groups. CPU only.
 
-    Blocks behind the last full group are not sketched; they are candidates always.
+    Blocks behind the last full group are not sketched.
 
     Args:
         vectors: V, vectors of a block.
@@ -57,10 +110,11 @@ class Sketch:
     """
 
     def __init__(self, vectors: int, width: int) -> None:
-        self._codes = torch.empty(0, vectors, width, dtype=torch.int8)
-        self._scales = torch.empty(0, vectors)  # of each group
-        self._sums = torch.empty(0, vectors)  # greatest sum of absolute sketched values in a group
+        self._codes = torch.empty(0, vectors * width, dtype=torch.int8)
+        self._scales = torch.empty(vectors, 0)  # of each group
         self._centre: Tensor | None = None  # (V, 1, W)
+        # The longest of all blocks so far, in steps: what rounding took off, and what it left.
+        self._lost = self._kept = 0.0
         self.count = 0
 
     @staticmethod
@@ -84,22 +138,22 @@ class Sketch:
         if not groups:
             return
         if room > len(self._codes):
-            self._codes = _longer(self._codes, room)
-            self._scales = _longer(self._scales, room // GROUP)
-            self._sums = _longer(self._sums, room // GROUP)
+            self._codes = _longer(self._codes, room, 0)
+            self._scales = _longer(self._scales, room // GROUP, 1)
         fresh = vectors[:, : groups * GROUP].float()
         if self._centre is None:
             self._centre = fresh.mean(1, keepdim=True)
-        parts = (fresh - self._centre).view(V, groups, GROUP, W)
-        scales = _scale(parts.flatten(2))  # (V, groups)
-        codes = _rounded(parts.flatten(2), scales).view(V, -1, W)
-        sums = codes.abs().sum(2, dtype=torch.int32).view(V, groups, GROUP).amax(2)
-        self._codes[self.count : self.count + groups * GROUP] = codes.transpose(0, 1)
-        self._scales[first : first + groups] = scales.t()
-        self._sums[first : first + groups] = (scales * sums).t()
+        parts = (fresh - self._centre).view(V, groups, GROUP * W)
+        steps = _step(parts)  # (V, groups)
+        exact = parts.div_(steps[..., None]).view(V, -1, W)
+        codes = exact.round()
+        self._kept = max(self._kept, float(codes.norm(dim=2).max()))
+        self._codes[self.count : self.count + groups * GROUP] = codes.transpose(0, 1).flatten(1)
+        self._lost = max(self._lost, float(codes.sub_(exact).norm(dim=2).max()))
+        self._scales[:, first : first + groups] = steps
         self.count += groups * GROUP
 
-    def ask(self, queries: Tensor, count: int) -> list[Asked]:
+    def ask(self, queries: Tensor, count: int) -> list[Bounds]:
         """What is known of the blocks in full groups among the first `count`.
 
         Args:
@@ -110,136 +164,88 @@ class Sketch:
         Returns:
             An answer to each question.
         """
-        queries = queries.float()
-        shared = queries.shape[1] // self._codes.shape[1]
-        groups = min(self.count, count) // GROUP
-        codes, steps = _coded(queries)
-        products, best = self._multiply(codes, steps, groups)
-        scales, sums = self._scales[:groups], self._sums[:groups]
-        if shared > 1:
-            scales, sums = (part.repeat_interleave(shared, 1) for part in (scales, sums))
-        sizes = queries.abs().sum(2)  # (n, X)
-        return [
-            Asked(
-                products[:, :, n],
-                best[:, n],
-                scales * steps[-1, n],
-                # What rounding a vector, and then the query, can change.
-                (scales * (sizes[n] * _SURE)).addcmul_(sums, steps[-1, n] * _SURE),
-            )
-            for n in range(len(queries))
-        ]
+        assert self._centre is not None
+        queries, parts = queries.float().contiguous(), parts_of(queries.shape[2])
+        codes = self._codes[: min(self.count, count) // GROUP * GROUP]
+        lost, kept = self._lost * _SURE, self._kept * _SURE
+        answer = native.asked(queries, self._centre, codes, parts, FINE, lost, kept)
+        if answer is None:
+            rows, facts = self._coded(queries)
+            answer = _multiplied(rows, codes).view(parts, *facts.shape[1:], -1), facts
+        products, facts = answer
+        products, scales = (
+            products.unflatten(3, (-1, GROUP)),
+            self._scales[:, : len(codes) // GROUP],
+        )
+        return [Bounds(products[:, n], scales, facts[:, n]) for n in range(len(queries))]
 
-    def _multiply(self, codes: Tensor, steps: Tensor, groups: int) -> tuple[Tensor, Tensor]:
-        """Products (groups, GROUP, n, X) in units of the last steps, and the best of each group."""
-        parts, *shape, _ = codes.shape
-        spread = self._spread(codes)
-        products, best = [], []
-        for first in range(0, groups, _AT_ONCE):
-            some = self._codes[first * GROUP : min(first + _AT_ONCE, groups) * GROUP]
-            made = torch._int_mm(some.flatten(1), spread)
-            if parts == 2:
-                coarse, fine = made.chunk(2, 1)
-                made = coarse * (steps[0] / steps[1]).flatten() + fine
-            products.append(made.view(-1, GROUP, *shape))
-            best.append(products[-1].amax(1).float())
-        return _joined(products), _joined(best)
-
-    def _spread(self, codes: Tensor) -> Tensor:
-        """Query codes (P, n, X, W) as (V * W, P * n * X): each opposite to its own vector.
-
-        One product with it reads every code once. The zeros elsewhere cost little: a matrix unit is
-        wider than the few columns of one vector's queries.
-        """
-        vectors, width = self._codes.shape[1:]
-        if vectors == 1:
-            return codes.view(-1, width).t()
-        own = codes.unflatten(2, (vectors, -1))  # (P, n, V, X / V, W)
-        wide = own.new_zeros(*own.shape[:4], vectors, width)
-        wide.diagonal(dim1=2, dim2=4).copy_(own.permute(0, 1, 3, 4, 2))
-        return wide.view(-1, vectors * width).t().contiguous()
-
-    def candidates(self, asked: Asked, count: int, topk: int) -> tuple[Tensor, Tensor]:
-        """All blocks that can be among the `topk` best of the first `count`.
-
-        A block is out when its upper bound is below the k-th best of lower bounds.
+    def _coded(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries (n, X, W) in int8.
 
         Returns:
-            Which query, ascending, and which block (m,) each.
+            Rows (P * n * X, V * W), each with its query opposite to its own vector. One product
+            with them reads every code once; the zeros elsewhere cost little, for a matrix unit is
+            wider than the few queries of one vector. And the facts (3, n, X) for `Bounds`.
         """
-        groups, queries = asked.best.shape
-        many = groups >= topk and asked.products.numel() > _FEW
-        asks, blocks = (_likely_of_groups if many else _likely)(asked, topk)
-        if groups * GROUP == count:
-            return asks, blocks
-        rest = torch.arange(groups * GROUP, count)
-        asks = torch.cat((asks, torch.arange(queries).repeat_interleave(len(rest))))
-        asks, order = asks.sort(stable=True)
-        return asks, torch.cat((blocks, rest.repeat(queries)))[order]
+        assert self._centre is not None
+        V, _, W = self._centre.shape
+        codes, steps, left = _in_steps(queries)
+        lengths = queries.norm(dim=2) / steps
+        # Where q = a + b and v = c + d, with codes a and c, q.v is a.c + b.c + q.d.
+        slack = (lengths * self._lost + left * self._kept) * _SURE
+        each = queries.unflatten(1, (V, -1))  # (n, V, X / V, W)
+        common = (each * self._centre).sum(3).flatten(1)
+        own = codes.unflatten(2, (V, -1))  # (P, n, V, X / V, W)
+        wide = own.new_zeros(*own.shape[:4], V, W)
+        wide.diagonal(dim1=2, dim2=4).copy_(own.permute(0, 1, 3, 4, 2))
+        return wide.view(-1, V * W), torch.stack((slack, steps, common))
 
     @property
     def nbytes(self) -> int:
         """Bytes of what is sketched; room that is not used yet is not counted."""
-        groups = self.count // GROUP
-        codes, scales = self._codes[: self.count], self._scales[:groups]
-        return codes.nbytes + 2 * scales.nbytes
+        return self._codes[: self.count].nbytes + self._scales[:, : self.count // GROUP].nbytes
 
 
-def _likely(asked: Asked, topk: int) -> tuple[Tensor, Tensor]:
-    """Which query and which block, looking at every block."""
-    scores = asked.products * asked.scales[:, None]
-    errors = asked.errors[:, None]
-    lower, upper = (scores - errors).flatten(0, 1), (scores + errors).flatten(0, 1)
-    threshold = torch.tensor(-torch.inf)
-    if len(lower) >= topk:
-        threshold = lower.topk(topk, 0, sorted=False).values.amin(0)
-    asks, blocks = (upper >= threshold).t().nonzero().unbind(1)
-    return asks, blocks
+def parts_of(width: int) -> int:
+    """How many int8 parts, P, a query of this width is put into."""
+    return 1 if width <= _NARROW else 2
 
 
-def _likely_of_groups(asked: Asked, topk: int) -> tuple[Tensor, Tensor]:
-    """The same and a few more, looking at blocks only where the best of their group is likely.
+def _in_steps(queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes of queries (n, X, W).
 
-    The k-th best of lower bounds is taken over the best of every group; there must be k groups.
+    Returns:
+        Codes (P, n, X, W), the second part in steps `FINE` times finer; the value of the finest
+        step (n, X); and in such steps the length of what the codes leave over (n, X).
     """
-    best = asked.best * asked.scales
-    threshold = (best - asked.errors).topk(topk, 0, sorted=False).values.amin(0)
-    asks, group = (best + asked.errors >= threshold).t().nonzero().unbind(1)
-    scores = asked.products[group, :, asks] * asked.scales[group, asks, None]  # (m, GROUP)
-    likely = scores >= (threshold[asks] - asked.errors[group, asks])[:, None]
-    listed, offset = likely.nonzero().unbind(1)
-    return asks[listed], group[listed] * GROUP + offset
+    steps = _step(queries)
+    exact = queries / steps[..., None]
+    codes = exact.round()
+    left = exact - codes
+    if parts_of(queries.shape[2]) == 1:
+        return codes[None].to(torch.int8), steps, left.norm(dim=2)
+    left *= FINE
+    fine = left.round()
+    both = torch.stack((codes, fine)).to(torch.int8)
+    return both, steps / FINE, left.sub_(fine).norm(dim=2)
 
 
-def _coded(query: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries (..., W) in int8: codes (P, ..., W), and the value of a step of each part (P, ...).
-
-    The second part, of wide queries, is what the first leaves over.
-    """
-    coarse = _scale(query)
-    codes = _rounded(query, coarse)
-    if query.shape[-1] <= _NARROW:
-        return codes[None], coarse[None]
-    left = query - codes * coarse[..., None]
-    fine = _scale(left)
-    return torch.stack((codes, _rounded(left, fine))), torch.stack((coarse, fine))
+def _multiplied(rows: Tensor, codes: Tensor) -> Tensor:
+    """Products (rows, blocks) of coded queries with the codes of blocks."""
+    if len(rows) == 1:  # a single row streams faster as a column
+        return torch._int_mm(codes, rows.t()).t()
+    products = [torch._int_mm(rows, some.t()) for some in codes.split(_AT_ONCE)]
+    return products[0] if len(products) == 1 else torch.cat(products, 1)
 
 
-def _scale(values: Tensor) -> Tensor:
+def _step(values: Tensor) -> Tensor:
     """The step (...) with which values (..., n) fit int8."""
-    return values.abs().amax(-1).clamp_(min=1e-30) / _STEPS
+    return values.norm(torch.inf, -1).clamp_(min=1e-30) / _STEPS
 
 
-def _rounded(values: Tensor, scale: Tensor) -> Tensor:
-    """int8 codes (..., n) with ``value = scale * code`` to half a step."""
-    return torch.round(values / scale[..., None]).to(torch.int8)
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _longer(old: Tensor, room: int) -> Tensor:
-    fresh = old.new_empty(room, *old.shape[1:])
-    fresh[: len(old)] = old
+def _longer(old: Tensor, room: int, dim: int) -> Tensor:
+    shape = list(old.shape)
+    shape[dim] = room
+    fresh = old.new_empty(shape)
+    fresh.narrow(dim, 0, old.shape[dim]).copy_(old)
     return fresh

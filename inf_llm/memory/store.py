@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.load import can_load, load_pages
+from inf_llm.memory.region import reserve
 
 _SLAB_BYTES = 64 << 20
+_RESERVED_BYTES = 8 << 30  # of a slab that takes memory only where it is written
 _FEW = 256  # pages that are read one by one: a slab at a time would take many more steps
 
 
@@ -37,7 +39,7 @@ class PageShape:
 
 
 class Home:
-    """All sealed blocks, in slabs of equal size that are never moved.
+    """All sealed blocks, in slabs of equal size that are never moved: one, where it can be.
 
     Args:
         shape: what one block holds.
@@ -49,8 +51,13 @@ class Home:
         self.shape = shape
         self._device = device
         self.pinned = pinned
-        self._per_slab = max(1, _SLAB_BYTES // shape.block_bytes)
         self._slabs: list[tuple[Tensor, Tensor]] = []
+        self._per_slab = max(1, _RESERVED_BYTES // shape.block_bytes)
+        first = None if pinned or device.type != "cpu" else self._reserve()
+        if first is None:
+            self._per_slab = max(1, _SLAB_BYTES // shape.block_bytes)
+        else:
+            self._slabs.append(first)
         self._addresses: tuple[Tensor, Tensor] | None = None
         self._held = torch.zeros(0, dtype=torch.int32)  # holders of every block
         self._free: list[int] = []
@@ -68,20 +75,23 @@ class Home:
             )
             self.count += fresh
             while len(self._slabs) * self._per_slab < self.count:
-                self._add_slab()
+                k_width, v_width = self._widths
+                self._slabs.append((self._empty(k_width), self._empty(v_width)))
+            if self.count > len(self._held):
+                more = self._held.new_zeros(2 * self.count - len(self._held))
+                self._held = torch.cat((self._held, more))
             self._held[numbers] += 1
         return numbers
 
-    def _add_slab(self) -> None:
-        shape, rows = self.shape, self.rows_per_slab
-        self._slabs.append(
-            (
-                self._empty(rows, shape.tokens * shape.key_width),
-                self._empty(rows, shape.tokens * shape.value_width),
-            )
-        )
-        room = len(self._slabs) * self._per_slab
-        self._held = torch.cat((self._held, self._held.new_zeros(room - len(self._held))))
+    @property
+    def _widths(self) -> tuple[int, int]:
+        """Of the keys and of the values of a page."""
+        return self.shape.tokens * self.shape.key_width, self.shape.tokens * self.shape.value_width
+
+    def _reserve(self) -> tuple[Tensor, Tensor] | None:
+        """A long slab that takes memory only where it is written, if there can be one."""
+        k, v = (reserve(self.rows_per_slab, width, self.shape.dtype) for width in self._widths)
+        return None if k is None or v is None else (k, v)
 
     def addresses(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Where the slabs of keys and those of values lie, for programs on a device."""
@@ -95,9 +105,13 @@ class Home:
         """Pages in a slab."""
         return self._per_slab * self.shape.heads
 
-    def _empty(self, rows: int, width: int) -> Tensor:
+    def _empty(self, width: int) -> Tensor:
         return torch.empty(
-            rows, width, dtype=self.shape.dtype, device=self._device, pin_memory=self.pinned
+            self.rows_per_slab,
+            width,
+            dtype=self.shape.dtype,
+            device=self._device,
+            pin_memory=self.pinned,
         )
 
     def hold(self, numbers: Tensor) -> None:

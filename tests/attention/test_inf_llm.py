@@ -146,7 +146,8 @@ def test_blocks_in_many_slabs(
 ) -> None:
     qkv, feeds = random_qkv(200, rows=2, device=device), [150, 25] + [1] * 25
     one = feed(make_memory_layer(slots=slots, perhead=perhead), qkv, feeds)
-    monkeypatch.setattr("inf_llm.memory.store._SLAB_BYTES", 5000)
+    for name in ("_SLAB_BYTES", "_RESERVED_BYTES"):
+        monkeypatch.setattr(f"inf_llm.memory.store.{name}", 5000)
     many = feed(make_memory_layer(slots=slots, perhead=perhead), qkv, feeds)
     torch.testing.assert_close(many, one, **CLOSE)
 

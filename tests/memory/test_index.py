@@ -101,6 +101,9 @@ def test_a_sketch_changes_nothing(data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("inf_llm.memory.index._SKETCH_FROM", 1)
         patch.setattr("inf_llm.memory.sketch._FEW", data.draw(st.sampled_from([0, 1 << 15])))
+        patch.setattr("inf_llm.memory.index._LIKELY", data.draw(st.sampled_from([0, 56])))
+        if data.draw(st.booleans()):
+            patch.setattr("inf_llm.native.sketch._functions", lambda: None)
         torch.manual_seed(data.draw(st.integers(0, 99)))
         size = data.draw(st.sampled_from([1e-6, 1.0, 1e4]))
         V, X = data.draw(st.sampled_from([(1, 1), (2, 2), (2, 4)]))

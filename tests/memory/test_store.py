@@ -26,7 +26,7 @@ def few(request: pytest.FixtureRequest) -> int:
 @pytest.fixture(params=[1, 7, 10_000], ids=lambda blocks: f"{blocks} blocks a slab")
 def home(request: pytest.FixtureRequest, few: int, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setattr(store, "_FEW", few)
-    monkeypatch.setattr(store, "_SLAB_BYTES", request.param * SHAPE.block_bytes)
+    monkeypatch.setattr(store, "_RESERVED_BYTES", request.param * SHAPE.block_bytes)
     return Home(SHAPE, CPU, pinned=False)
 
 

@@ -1,0 +1,1 @@
+"""Small C programs for the CPU, compiled where there is a compiler; everything works without."""

@@ -1,0 +1,269 @@
+/* Questions to a sketch, and their answers; what it is and why it is exact is said in
+   inf_llm/memory/sketch.py, whose torch statement of the same these functions are tested against. */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef __AVX512VNNI__
+#include <immintrin.h>
+#endif
+
+enum {
+    STEPS = 127,
+    GROUP = 16,  /* blocks that share a scale */
+    AHEAD = 8,   /* rows that are fetched before they are needed */
+    LINE = 64,   /* bytes that are fetched together */
+    SMALL = 1 << 18 /* codes that one thread multiplies sooner than two */
+};
+
+static float dot(const float *a, const float *b, long n)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (long i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static void prefetch(const void *start, long bytes)
+{
+    for (long i = 0; i < bytes; i += LINE)
+        __builtin_prefetch((const char *)start + i);
+}
+
+/* Rounds values in steps of 1 / scale to codes; returns the squared length of what is left over,
+   which is written to `left`, still in these steps. */
+static float rounded(const float *values, float scale, long n, int8_t *codes, float *left)
+{
+    float lost = 0;
+#pragma omp simd reduction(+ : lost)
+    for (long i = 0; i < n; i++) {
+        float exact = values[i] * scale;
+        float code = rintf(exact);
+        codes[i] = (int8_t)code;
+        left[i] = exact - code;
+        lost += left[i] * left[i];
+    }
+    return lost;
+}
+
+/* Products of one query's codes with four rows of them, `stride` apart. */
+#ifdef __AVX512VNNI__
+static void multiply_four(const int8_t *query, const int8_t *rows, long stride, long n, int32_t *out)
+{
+    /* The instruction wants one side unsigned: 128 is added to each code, and taken off again. */
+    const __m512i shift = _mm512_set1_epi8((char)128), ones = _mm512_set1_epi8(1);
+    __m512i sums[4] = {0}, queries = _mm512_setzero_si512();
+    for (long i = 0; i < n; i += 64) {
+        __mmask64 there = n - i >= 64 ? ~0ull : (1ull << (n - i)) - 1;
+        __m512i q = _mm512_maskz_loadu_epi8(there, query + i);
+        queries = _mm512_dpbusd_epi32(queries, ones, q);
+        for (int r = 0; r < 4; r++) {
+            __m512i codes = _mm512_maskz_loadu_epi8(there, rows + r * stride + i);
+            sums[r] = _mm512_dpbusd_epi32(sums[r], _mm512_xor_si512(codes, shift), q);
+        }
+    }
+    int32_t extra = 128 * _mm512_reduce_add_epi32(queries);
+    for (int r = 0; r < 4; r++)
+        out[r] = _mm512_reduce_add_epi32(sums[r]) - extra;
+}
+#else
+static void multiply_four(const int8_t *query, const int8_t *rows, long stride, long n, int32_t *out)
+{
+    for (int r = 0; r < 4; r++, rows += stride) {
+        int32_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (long i = 0; i < n; i++)
+            sum += (int32_t)rows[i] * query[i];
+        out[r] = sum;
+    }
+}
+#endif
+
+/* Codes queries (questions * each, width), and multiplies them with the codes of their own vectors,
+   codes (count, vectors * width), count a multiple of GROUP.
+
+   products (parts, queries, count): where there are two parts, the second is `fine` times finer.
+   facts (3, queries): slack, step and common of inf_llm.memory.sketch.Bounds; `lost` and `kept`
+   are what rounding took off the longest vector, and what it left.
+   Returns 0, or 1 where there is no memory. */
+int ask_sketch(const float *queries, const float *centre, long questions, long each, long vectors,
+               long width, long parts, float fine, float lost, float kept, const int8_t *codes,
+               long count, int32_t *products, float *facts)
+{
+    long all = questions * each, shared = each / vectors, wide = vectors * width;
+    int8_t *rows = malloc(parts * all * width);
+    float *left = malloc(sizeof(float) * width);
+    if (!rows || !left) {
+        free(rows);
+        free(left);
+        return 1;
+    }
+    for (long n = 0; n < all; n++) {
+        const float *query = queries + n * width;
+        float most = 1e-30f * STEPS;
+#pragma omp simd reduction(max : most)
+        for (long i = 0; i < width; i++)
+            most = fmaxf(most, fabsf(query[i]));
+        float step = most / STEPS;
+        float over = rounded(query, 1 / step, width, rows + n * width, left);
+        if (parts == 2) {
+            step /= fine;
+            over = rounded(left, fine, width, rows + (all + n) * width, left);
+        }
+        facts[n] = sqrtf(dot(query, query, width)) / step * lost + sqrtf(over) * kept;
+        facts[all + n] = step;
+        facts[2 * all + n] = dot(query, centre + n % each / shared * width, width);
+    }
+#pragma omp parallel for schedule(static) if (count * wide > SMALL)
+    for (long block = 0; block < count; block += 4) {
+        const int8_t *four = codes + block * wide;
+        prefetch(four + AHEAD * wide, 4 * wide);
+        for (long n = 0; n < parts * all; n++)
+            multiply_four(rows + n * width, four + n % each / shared * width, wide, width,
+                          products + n * count + block);
+    }
+    free(rows);
+    free(left);
+    return 0;
+}
+
+/* The `room` best of what is offered, the worst of them on top. */
+typedef struct {
+    float *scores;
+    int64_t *blocks;
+    long size, room;
+} Heap;
+
+static void put(Heap *heap, long at, float score, int64_t block)
+{
+    heap->scores[at] = score;
+    heap->blocks[at] = block;
+}
+
+static void offer(Heap *heap, float score, int64_t block)
+{
+    long at;
+    if (heap->size < heap->room) {
+        for (at = heap->size++; at && heap->scores[(at - 1) / 2] > score; at = (at - 1) / 2)
+            put(heap, at, heap->scores[(at - 1) / 2], heap->blocks[(at - 1) / 2]);
+    } else if (!(score > heap->scores[0])) {
+        return;
+    } else {
+        for (at = 0; 2 * at + 1 < heap->size;) {
+            long child = 2 * at + 1;
+            if (child + 1 < heap->size && heap->scores[child + 1] < heap->scores[child])
+                child++;
+            if (heap->scores[child] >= score)
+                break;
+            put(heap, at, heap->scores[child], heap->blocks[child]);
+            at = child;
+        }
+    }
+    put(heap, at, score, block);
+}
+
+static float worst(const Heap *heap)
+{
+    return heap->size < heap->room ? -INFINITY : heap->scores[0];
+}
+
+/* The best blocks of one query, truly scored; see best_blocks. */
+static void best_of_one(const int32_t *products, const int32_t *fine_products, float fine,
+                        const float *scales, long known, float slack, float step, float common,
+                        const float *vectors, const float *query, long width, long total,
+                        float *bounds, float *tops, Heap *likely, Heap *best)
+{
+    long groups = known / GROUP;
+    for (long g = 0; g < groups; g++) {
+        float *own = bounds + g * GROUP, scale = scales[g], top = -INFINITY;
+        const int32_t *coarse = products + g * GROUP;
+        for (long i = 0; i < GROUP; i++)
+            own[i] = coarse[i];
+        if (fine_products)
+            for (long i = 0; i < GROUP; i++)
+                own[i] = own[i] * fine + fine_products[g * GROUP + i];
+#pragma omp simd reduction(max : top)
+        for (long i = 0; i < GROUP; i++) {
+            own[i] = (own[i] + slack) * scale;
+            top = fmaxf(top, own[i]);
+        }
+        tops[g] = top;
+        if (top > worst(likely))
+            for (long i = 0; i < GROUP; i++)
+                offer(likely, own[i], g * GROUP + i);
+    }
+    long row = width * sizeof(float);
+    for (long i = 0; i < likely->size; i++)
+        prefetch(vectors + likely->blocks[i] * width, row);
+    for (long i = 0; i < likely->size; i++) {
+        int64_t block = likely->blocks[i];
+        offer(best, dot(vectors + block * width, query, width), block);
+        bounds[block] = -INFINITY; /* not again */
+    }
+    for (long block = known; block < total; block++)
+        offer(best, dot(vectors + block * width, query, width), block);
+    long next = -1; /* the row that is being fetched */
+    for (long g = 0; g < groups; g++)
+        if (tops[g] * step + common >= worst(best))
+            for (long block = g * GROUP; block < (g + 1) * GROUP; block++)
+                if (bounds[block] * step + common >= worst(best)) {
+                    prefetch(vectors + block * width, row);
+                    if (next >= 0)
+                        offer(best, dot(vectors + next * width, query, width), next);
+                    next = block;
+                }
+    if (next >= 0)
+        offer(best, dot(vectors + next * width, query, width), next);
+}
+
+typedef struct {
+    int64_t block;
+    float score;
+} Found;
+
+static int by_block(const void *a, const void *b)
+{
+    int64_t one = ((const Found *)a)->block, other = ((const Found *)b)->block;
+    return (one > other) - (one < other);
+}
+
+/* The topk best blocks (queries, topk) of each query by true scores, ascending by number.
+
+   products: (queries, known) a row of `stride` apart, and those of the second part or NULL.
+   scales: of groups, one row of `scale_stride` for each vector.
+   facts (3, queries): from code_queries, rows `fact_stride` apart.
+   vectors: (vectors, room, width), of which the first `total` blocks count, `known` are sketched.
+   Returns 0, or 1 where there is no memory or the scores are not numbers. */
+int best_blocks(const int32_t *products, const int32_t *fine_products, long stride, float fine,
+                const float *scales, long scale_stride, long known, const float *facts,
+                long fact_stride, const float *vectors, long count, long room, const float *queries, long each,
+                long width, long total, long topk, int64_t *blocks, float *scores)
+{
+    float *scratch = malloc(sizeof(float) * (known + known / GROUP + topk));
+    int64_t *numbers = malloc(sizeof(int64_t) * topk);
+    Found *found = malloc(sizeof(Found) * topk);
+    int failed = !scratch || !numbers || !found;
+    for (long x = 0; x < each && !failed; x++) {
+        long vector = x / (each / count);
+        float *tops = scratch + known;
+        Heap likely = {tops + known / GROUP, numbers, 0, topk};
+        Heap best = {scores + x * topk, blocks + x * topk, 0, topk};
+        best_of_one(products + x * stride, fine_products ? fine_products + x * stride : NULL, fine,
+                    scales + vector * scale_stride, known, facts[x],
+                    facts[fact_stride + x], facts[2 * fact_stride + x], vectors + vector * room * width, queries + x * width, width,
+                    total, scratch, tops, &likely, &best);
+        failed = best.size < topk;
+        for (long i = 0; i < best.size; i++)
+            found[i] = (Found){best.blocks[i], best.scores[i]};
+        qsort(found, best.size, sizeof(Found), by_block);
+        for (long i = 0; i < best.size; i++)
+            put(&best, i, found[i].score, found[i].block);
+    }
+    free(scratch);
+    free(numbers);
+    free(found);
+    return failed;
+}
