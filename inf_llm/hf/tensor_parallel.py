@@ -58,7 +58,7 @@ class _SharedMemory(BlockMemory):
 
     def _open_archive(self, k: Tensor, v: Tensor, heads: int) -> Archive:
         archive = super()._open_archive(k, v, heads)
-        archive.index = SummedIndex(self._settings.chunk_topk_calc, self._group)
+        archive.index = SummedIndex(self.settings.chunk_topk_calc, self._group)
         return archive
 
 

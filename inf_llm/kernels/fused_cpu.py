@@ -90,11 +90,13 @@ def attend_jointly(
 ) -> tuple[Tensor, list[Tensor | None]]:
     """One softmax over all sources, see `inf_llm.kernels.attend_jointly`."""
     B, H, _, D = sources[0].q.shape
-    pieces = [(source.q, k, v) for source in sources for k, v in source.pieces]
+    pieces = [(source, k, v) for source in sources for k, v in source.pieces]
     scores = []
-    for q, k, _ in pieces:
-        grouped = q.reshape(-1, H // k.shape[1], D)  # (B * G, H / G, D)
+    for source, k, _ in pieces:
+        grouped = source.q.reshape(-1, H // k.shape[1], D)  # (B * G, H / G, D)
         scores.append(torch.bmm(grouped, k.flatten(0, 1).transpose(1, 2)).view(B, H, -1))
+        if source.visible is not None:
+            scores[-1].masked_fill_(~source.visible, -math.inf)
     weights = torch.cat(scores, 2).mul_(scoring.scale).softmax(2)  # (B, H, keys of all pieces)
     o, first = None, 0
     for _, _, v in pieces:

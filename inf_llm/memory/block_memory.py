@@ -78,8 +78,8 @@ class BlockMemory:
     """
 
     def __init__(self, settings: InfLLMSettings, keep: int, slots: bool | None = None) -> None:
-        self._settings = settings
-        self._keep = keep
+        self.settings = settings
+        self.keep = keep
         self._slots = slots
         held = keep + settings.block_size + settings.exc_block_size
         self.recent = Recent(held + held // 4, sums=("mass",))
@@ -93,6 +93,11 @@ class BlockMemory:
     def blocks(self) -> int:
         """Sealed blocks of every row."""
         return len(self._table)
+
+    @property
+    def table(self) -> Tensor | None:
+        """Physical numbers of all rows' blocks (B, N); None where they are simply 0 to N - 1."""
+        return self._table.numbers
 
     @property
     def archive(self) -> Archive | None:
@@ -123,7 +128,7 @@ class BlockMemory:
         """The blocks that match query (B, H, D) best; None while nothing is sealed."""
         if self._archive is None or not self.blocks:
             return None
-        topk = min(self._settings.topk, self.blocks)
+        topk = min(self.settings.topk, self.blocks)
         table = self._table.numbers
         if topk == self.blocks:
             rows, groups = query.shape[0], self._archive.groups
@@ -162,23 +167,23 @@ class BlockMemory:
     def observe_recalled(self, recalled: Recalled, mass: Tensor) -> None:
         """The recalled tokens received this much attention mass (B, H, k * block_size)."""
         assert self._archive is not None
-        per_block = mass.unflatten(2, (-1, self._settings.block_size)).sum(-1)
+        per_block = mass.unflatten(2, (-1, self.settings.block_size)).sum(-1)
         self._archive.observed(recalled.places, per_block)
 
     def settle(self) -> None:
         """Let go of tokens that must no longer stay: the first become sinks, then blocks."""
-        left = len(self.recent) - self._keep
+        left = len(self.recent) - self.keep
         if left <= 0:
             return
         left -= self._fill_sinks(left)
-        whole = left // self._settings.block_size
+        whole = left // self.settings.block_size
         if whole:
             self._seal(whole)
 
     def _fill_sinks(self, left: int) -> int:
         assert self.sinks is not None
         sink_k, sink_v = self.sinks
-        taken = min(self._settings.n_init - sink_k.shape[2], left)
+        taken = min(self.settings.n_init - sink_k.shape[2], left)
         if taken > 0:
             k, v = self.recent["k"][:, :, :taken], self.recent["v"][:, :, :taken]
             self.sinks = torch.cat((sink_k, k), 2), torch.cat((sink_v, v), 2)
@@ -187,7 +192,7 @@ class BlockMemory:
 
     def _seal(self, count: int) -> None:
         """Make the oldest tokens into `count` blocks."""
-        size = self._settings.block_size
+        size = self.settings.block_size
         k, v, mass = (
             self.recent[stream][:, :, : count * size].unflatten(2, (count, size))
             for stream in ("k", "v", "mass")
@@ -195,13 +200,13 @@ class BlockMemory:
         if self._archive is None:
             self._archive = self._open_archive(k, v, mass.shape[1])
             self._table.archive = self._archive
-        representatives = most_attended_mean(k, mass, self._settings.repr_topk)
+        representatives = most_attended_mean(k, mass, self.settings.repr_topk)
         self._table.add(self._archive.add(k, v, representatives))
         self.recent.drop(count * size)
 
     def _open_archive(self, k: Tensor, v: Tensor, heads: int) -> Archive:
         shape = PageShape(k.shape[1], k.shape[3], k.shape[4], v.shape[4], k.dtype)
-        return Archive(self._settings, shape, heads, k.shape[0], k.device, self._slots)
+        return Archive(self.settings, shape, heads, k.shape[0], k.device, self._slots)
 
     def fork(self) -> BlockMemory:
         """A branch that goes on by itself; sealed blocks are shared, not copied."""

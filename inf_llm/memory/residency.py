@@ -45,7 +45,7 @@ class Residency:
         self._priority = torch.zeros(slots, device=device, dtype=torch.float64)
         # The later of the pages of one step is the younger, so that nothing is left to chance.
         self._order = torch.arange(slots, device=device, dtype=torch.float64) / slots
-        self._step = 0
+        self._step = torch.zeros(1, device=device, dtype=torch.float64)
         self.traffic = Traffic(*(torch.zeros((), dtype=torch.int64, device=device) for _ in "hme"))
 
     def admit(self, pages: Tensor, pages_in_all: int) -> tuple[Tensor, Tensor]:
@@ -58,7 +58,7 @@ class Residency:
         Returns:
             Slots (n,), and which of the pages (n,) are not there yet and must be copied in.
         """
-        self._grow(pages_in_all)
+        self.make_room(pages_in_all)
         self._step += 1
         if self.policy.fades != 1:
             self._priority *= self.policy.fades
@@ -104,7 +104,13 @@ class Residency:
         self._page_in[slots[slots >= 0]] = -1
         self._slot_of[pages] = -1
 
-    def _grow(self, pages_in_all: int) -> None:
+    @property
+    def lasting(self) -> tuple[Tensor, ...]:
+        """Tensors that are replaced when there is more room; all others stay where they are."""
+        return (self._slot_of,)
+
+    def make_room(self, pages_in_all: int) -> None:
+        """See that so many pages can exist."""
         if pages_in_all < self._slot_of.shape[0]:
             return
         fresh = torch.full((2 * pages_in_all + 1,), -1, device=self._slot_of.device)
