@@ -189,9 +189,12 @@ class TorchIndex(Index):
         if known < total:
             self._sketch.put(self._vectors[:, known:total], room)
         bounds = self._ahead.take(query, self._sketch, total)
-        if bounds is None:
-            (bounds,) = self._sketch.ask(query[None], total)
         query = query.float().contiguous()
+        if bounds is None:
+            found = self._sketch.find(query, self._vectors, topk, total)
+            if found is not None:
+                return found[0][None], found[1][None]
+            (bounds,) = self._sketch.ask(query[None], total)
         parts = bounds.products, bounds.scales, bounds.facts
         found = native.best(*parts, FINE, self._vectors, query, topk, total)
         if found is None:

@@ -173,11 +173,29 @@ class Sketch:
             rows, facts = self._coded(queries)
             answer = _multiplied(rows, codes).view(parts, *facts.shape[1:], -1), facts
         products, facts = answer
-        products, scales = (
-            products.unflatten(3, (-1, GROUP)),
-            self._scales[:, : len(codes) // GROUP],
-        )
+        products = products.unflatten(3, (-1, GROUP))  # (P, n, X, groups, GROUP)
+        scales = self._scales[:, : products.shape[3]]
         return [Bounds(products[:, n], scales, facts[:, n]) for n in range(len(queries))]
+
+    def find(
+        self, query: Tensor, vectors: Tensor, topk: int, total: int
+    ) -> tuple[Tensor, Tensor] | None:
+        """The best `topk` of the first `total` blocks, in one go, where that can be done.
+
+        Args:
+            query: (X, W).
+            vectors: what is sketched (V, room, W).
+            topk: how many.
+            total: blocks, with those that are not sketched.
+
+        Returns:
+            Blocks (X, topk), ascending, and their true scores; or None.
+        """
+        assert self._centre is not None
+        known, parts = min(self.count, total) // GROUP * GROUP, parts_of(query.shape[1])
+        errors = self._lost * _SURE, self._kept * _SURE
+        sketched = self._centre, self._codes, self._scales, known
+        return native.find(query, *sketched, parts, FINE, *errors, vectors, topk, total)
 
     def _coded(self, queries: Tensor) -> tuple[Tensor, Tensor]:
         """Queries (n, X, W) in int8.

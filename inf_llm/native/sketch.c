@@ -27,6 +27,35 @@ static float dot(const float *a, const float *b, long n)
     return sum;
 }
 
+/* Vectors of blocks, in float32 or in bfloat16, the upper half of one. */
+typedef struct {
+    const void *start;
+    long width;
+    int half;
+} Rows;
+
+static const void *row_of(const Rows *rows, long row)
+{
+    return (const char *)rows->start + row * rows->width * (rows->half ? 2 : 4);
+}
+
+static float score_of(const Rows *rows, long row, const float *query)
+{
+    if (!rows->half)
+        return dot(row_of(rows, row), query, rows->width);
+    const uint16_t *values = row_of(rows, row);
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (long i = 0; i < rows->width; i++) {
+        union {
+            uint32_t bits;
+            float value;
+        } wide = {(uint32_t)values[i] << 16};
+        sum += wide.value * query[i];
+    }
+    return sum;
+}
+
 static void prefetch(const void *start, long bytes)
 {
     for (long i = 0; i < bytes; i += LINE)
@@ -173,8 +202,8 @@ static float worst(const Heap *heap)
 /* The best blocks of one query, truly scored; see best_blocks. */
 static void best_of_one(const int32_t *products, const int32_t *fine_products, float fine,
                         const float *scales, long known, float slack, float step, float common,
-                        const float *vectors, const float *query, long width, long total,
-                        float *bounds, float *tops, Heap *likely, Heap *best)
+                        const Rows *vectors, const float *query, long total, float *bounds,
+                        float *tops, Heap *likely, Heap *best)
 {
     long groups = known / GROUP;
     for (long g = 0; g < groups; g++) {
@@ -195,28 +224,28 @@ static void best_of_one(const int32_t *products, const int32_t *fine_products, f
             for (long i = 0; i < GROUP; i++)
                 offer(likely, own[i], g * GROUP + i);
     }
-    long row = width * sizeof(float);
+    long bytes = vectors->width * (vectors->half ? 2 : 4);
     for (long i = 0; i < likely->size; i++)
-        prefetch(vectors + likely->blocks[i] * width, row);
+        prefetch(row_of(vectors, likely->blocks[i]), bytes);
     for (long i = 0; i < likely->size; i++) {
         int64_t block = likely->blocks[i];
-        offer(best, dot(vectors + block * width, query, width), block);
+        offer(best, score_of(vectors, block, query), block);
         bounds[block] = -INFINITY; /* not again */
     }
     for (long block = known; block < total; block++)
-        offer(best, dot(vectors + block * width, query, width), block);
+        offer(best, score_of(vectors, block, query), block);
     long next = -1; /* the row that is being fetched */
     for (long g = 0; g < groups; g++)
         if (tops[g] * step + common >= worst(best))
             for (long block = g * GROUP; block < (g + 1) * GROUP; block++)
                 if (bounds[block] * step + common >= worst(best)) {
-                    prefetch(vectors + block * width, row);
+                    prefetch(row_of(vectors, block), bytes);
                     if (next >= 0)
-                        offer(best, dot(vectors + next * width, query, width), next);
+                        offer(best, score_of(vectors, next, query), next);
                     next = block;
                 }
     if (next >= 0)
-        offer(best, dot(vectors + next * width, query, width), next);
+        offer(best, score_of(vectors, next, query), next);
 }
 
 typedef struct {
@@ -235,12 +264,14 @@ static int by_block(const void *a, const void *b)
    products: (queries, known) a row of `stride` apart, and those of the second part or NULL.
    scales: of groups, one row of `scale_stride` for each vector.
    facts (3, queries): from code_queries, rows `fact_stride` apart.
-   vectors: (vectors, room, width), of which the first `total` blocks count, `known` are sketched.
+   vectors: (count, room, width), in bfloat16 where `half`; of the blocks `total` are the query's,
+   and `known` of these are sketched.
    Returns 0, or 1 where there is no memory or the scores are not numbers. */
 int best_blocks(const int32_t *products, const int32_t *fine_products, long stride, float fine,
                 const float *scales, long scale_stride, long known, const float *facts,
-                long fact_stride, const float *vectors, long count, long room, const float *queries, long each,
-                long width, long total, long topk, int64_t *blocks, float *scores)
+                long fact_stride, const void *vectors, int half, long count, long room,
+                const float *queries, long each, long width, long total, long topk, int64_t *blocks,
+                float *scores)
 {
     float *scratch = malloc(sizeof(float) * (known + known / GROUP + topk));
     int64_t *numbers = malloc(sizeof(int64_t) * topk);
@@ -248,12 +279,14 @@ int best_blocks(const int32_t *products, const int32_t *fine_products, long stri
     int failed = !scratch || !numbers || !found;
     for (long x = 0; x < each && !failed; x++) {
         long vector = x / (each / count);
+        Rows all = {vectors, width, half};
+        Rows own = {row_of(&all, vector * room), width, half};
         float *tops = scratch + known;
         Heap likely = {tops + known / GROUP, numbers, 0, topk};
         Heap best = {scores + x * topk, blocks + x * topk, 0, topk};
         best_of_one(products + x * stride, fine_products ? fine_products + x * stride : NULL, fine,
                     scales + vector * scale_stride, known, facts[x],
-                    facts[fact_stride + x], facts[2 * fact_stride + x], vectors + vector * room * width, queries + x * width, width,
+                    facts[fact_stride + x], facts[2 * fact_stride + x], &own, queries + x * width,
                     total, scratch, tops, &likely, &best);
         failed = best.size < topk;
         for (long i = 0; i < best.size; i++)
@@ -265,5 +298,24 @@ int best_blocks(const int32_t *products, const int32_t *fine_products, long stri
     free(scratch);
     free(numbers);
     free(found);
+    return failed;
+}
+
+/* Both of the above for a single question: nothing but what is found comes back. */
+int find_blocks(const float *queries, const float *centre, long each, long count, long width,
+                long parts, float fine, float lost, float kept, const int8_t *codes, long known,
+                const float *scales, long scale_stride, const void *vectors, int half, long room,
+                long total, long topk, int64_t *blocks, float *scores)
+{
+    int32_t *products = malloc(sizeof(int32_t) * (parts * each * known + 1));
+    float *facts = malloc(sizeof(float) * 3 * each);
+    int failed = !products || !facts ||
+                 ask_sketch(queries, centre, 1, each, count, width, parts, fine, lost, kept, codes,
+                            known, products, facts) ||
+                 best_blocks(products, parts == 2 ? products + each * known : NULL, known, fine,
+                             scales, scale_stride, known, facts, each, vectors, half, count, room,
+                             queries, each, width, total, topk, blocks, scores);
+    free(products);
+    free(facts);
     return failed;
 }

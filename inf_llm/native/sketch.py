@@ -11,18 +11,21 @@ from torch import Tensor
 
 from inf_llm.native.library import library
 
-_P, _L, _F = ctypes.c_void_p, ctypes.c_long, ctypes.c_float
+_P, _L, _F, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
+_DTYPES = (torch.float32, torch.bfloat16)  # of vectors
 
 
 @functools.cache
-def _functions() -> tuple[Any, Any] | None:
+def _functions() -> tuple[Any, Any, Any] | None:
     found = library()
     if found is None:
         return None
     ask, best = found.ask_sketch, found.best_blocks
     ask.argtypes = [_P, _P, *[_L] * 5, _F, _F, _F, _P, _L, _P, _P]
-    best.argtypes = [_P, _P, _L, _F, _P, _L, _L, _P, _L, _P, _L, _L, _P, *[_L] * 4, _P, _P]
-    return ask, best
+    best.argtypes = [_P, _P, _L, _F, _P, _L, _L, _P, _L, _P, _I, _L, _L, _P, *[_L] * 4, _P, _P]
+    find = found.find_blocks
+    find.argtypes = [_P, _P, *[_L] * 4, _F, _F, _F, _P, _L, _P, _L, _P, _I, _L, _L, _L, _P, _P]
+    return ask, best, find
 
 
 def asked(
@@ -90,7 +93,7 @@ def best(
         scales: of groups (V, groups).
         facts: as `asked` gives them, of one question (3, X).
         fine: how much finer the second part is.
-        vectors: of blocks (V, room, W).
+        vectors: of blocks (V, room, W), in float32 or bfloat16.
         query: (X, W).
         topk: how many.
         total: blocks that there are, of which those behind the groups are candidates too.
@@ -99,7 +102,7 @@ def best(
         Blocks (X, topk), ascending, and their scores.
     """
     functions = _functions()
-    if functions is None or vectors.dtype != torch.float32:
+    if functions is None or vectors.dtype not in _DTYPES:
         return None
     X, W = query.shape
     blocks = torch.empty(X, topk, dtype=torch.int64)
@@ -115,10 +118,60 @@ def best(
         facts.data_ptr(),
         facts.stride(0),
         vectors.data_ptr(),
+        vectors.dtype == torch.bfloat16,
         *vectors.shape[:2],
         query.data_ptr(),
         X,
         W,
+        total,
+        topk,
+        blocks.data_ptr(),
+        scores.data_ptr(),
+    )
+    return None if failed else (blocks, scores)
+
+
+def find(
+    query: Tensor,
+    centre: Tensor,
+    codes: Tensor,
+    scales: Tensor,
+    known: int,
+    parts: int,
+    fine: float,
+    lost: float,
+    kept: float,
+    vectors: Tensor,
+    topk: int,
+    total: int,
+) -> tuple[Tensor, Tensor] | None:
+    """`asked` and `best` in one, for a query (X, W).
+
+    `codes` (room, V * W) and `scales` (V, groups) may be longer than the `known` blocks.
+    """
+    functions = _functions()
+    if functions is None or vectors.dtype not in _DTYPES:
+        return None
+    X, W = query.shape
+    blocks = torch.empty(X, topk, dtype=torch.int64)
+    scores = torch.empty(X, topk)
+    failed = functions[2](
+        query.data_ptr(),
+        centre.data_ptr(),
+        X,
+        len(centre),
+        W,
+        parts,
+        fine,
+        lost,
+        kept,
+        codes.data_ptr(),
+        known,
+        scales.data_ptr(),
+        scales.stride(0),
+        vectors.data_ptr(),
+        vectors.dtype == torch.bfloat16,
+        vectors.shape[1],
         total,
         topk,
         blocks.data_ptr(),
