@@ -167,6 +167,9 @@ class LayerAttention(ABC):
     def fork(self) -> LayerAttention:
         """A copy that goes on by itself."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> LayerAttention:
+        return self.fork()
+
     def _bare_copy(self) -> LayerAttention:
         twin = copy.copy(self)
         twin._marks = None if self._marks is None else []

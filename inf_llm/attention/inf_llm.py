@@ -82,7 +82,8 @@ class InfLLMAttention(LayerAttention):
         noted = self._marks is not None or watching.get()
         if record is None or noted or q.shape[2] > 1 or self.settings.reselect_every > 1:
             return False
-        if self._steady is not None and self._steady.holds():
+        steady = self._steady
+        if steady is not None and steady.holds() and steady.suits(self._memory, rule):
             return True
         memory = self.memory  # what ran elsewhere is back in it
         if not SteadyMemory.fits(memory):

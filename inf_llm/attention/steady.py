@@ -8,6 +8,7 @@ operations; NOT YET RUN ON A GPU.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -25,16 +26,24 @@ Record = Callable[[Callable[[], None]], Callable[[], None]]
 
 def recorder(device: torch.device) -> Record | None:
     """What records programs on this device, if anything does."""
-    return _cuda_graph if device.type == "cuda" and torch.version.hip is None else None
+    if device.type != "cuda" or torch.version.hip is not None:
+        return None
+    return functools.partial(_cuda_graph, device)
 
 
-def _cuda_graph(program: Callable[[], None]) -> Callable[[], None]:
+def _cuda_graph(device: torch.device, program: Callable[[], None]) -> Callable[[], None]:
     graph = torch.cuda.CUDAGraph()
+    stream = torch.cuda.Stream(device)
     # Other threads may go on using the device meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    recording = torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local")
+    with torch.cuda.device(device), recording:
         program()
-    replay: Callable[[], None] = graph.replay
-    return replay
+
+    def repeat() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return repeat
 
 
 class SteadySteps:

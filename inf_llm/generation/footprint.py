@@ -35,7 +35,7 @@ def footprint(sessions: Iterable[Session]) -> int:
                     total -= archive.slot_bytes
                     shared[id(archive)] = archive
     return total + sum(
-        archive.home.nbytes + archive.index.nbytes + archive.slot_bytes
+        archive.host_bytes + archive.index.nbytes + archive.slot_bytes
         for archive in shared.values()
     )
 

@@ -109,6 +109,9 @@ def attend(
         Output (B, H, Q, Dv) in q's dtype, and natural log-sum-exp (B, H, Q) in float32, -inf for
         a query that sees no key. The output of such a query means nothing.
     """
+    if not k.shape[2]:  # kernels disagree about no keys at all, and some do not survive them
+        o = q.new_zeros(*q.shape[:3], v.shape[3])
+        return o, q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
     return _pick(scoring, q, k, v).attend(q, k, v, scoring, band)
 
 
@@ -157,14 +160,16 @@ def attend_jointly(
     """
     sources = iter(sources)
     first = next(sources)
-    k, v = first.pieces[0]
-    kernel = _pick(scoring, first.q, k, v)
-    if hasattr(kernel, "attend_jointly") and kernel.joins(first, learned_sink):
-        together: tuple[Tensor, list[Tensor | None]]
-        together = kernel.attend_jointly([first, *sources], scoring)
-        return together
+    kernel = _pick(scoring, first.q, *first.pieces[0])
+    sources = itertools.chain((first,), sources)
+    if hasattr(kernel, "attend_jointly"):
+        sources = list(sources)
+        if kernel.joins(sources, learned_sink):
+            together: tuple[Tensor, list[Tensor | None]]
+            together = kernel.attend_jointly(sources, scoring)
+            return together
     taken, parts = [], []
-    for source in itertools.chain((first,), sources):
+    for source in sources:
         k, v = source.joined()
         if source.visible is None:
             parts.append(attend(source.q, k, v, scoring, source.band))
@@ -174,10 +179,13 @@ def attend_jointly(
     o, lse = merge(parts)
     if learned_sink is not None:
         o, lse = with_learned_sink(o, lse, learned_sink)
-    return o, [
-        received(source.q, k, lse, scoring, source.band) if source.watched else None
-        for source, k in taken
-    ]
+    return o, [_mass(source, k, lse, scoring) if source.watched else None for source, k in taken]
+
+
+def _mass(source: Source, k: Tensor, lse: Tensor, scoring: Scoring) -> Tensor:
+    """What the keys of a source receive (B, H, K), as `received` says."""
+    mass = received(source.q, k, lse, scoring, source.band)
+    return mass if source.visible is None else mass.masked_fill(~source.visible, 0.0)
 
 
 def with_learned_sink(o: Tensor, lse: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,6 +38,8 @@ def _flash(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    # It takes for granted that the dimensions of a head lie side by side.
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     return flash(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
 
 
@@ -76,13 +78,18 @@ def received(
     return swapped.received(attend, q, k, lse, scoring, band)
 
 
-def joins(source: Source, learned_sink: Tensor | None) -> bool:
+def joins(sources: Sequence[Source], learned_sink: Tensor | None) -> bool:
     """Whether `attend_jointly` can do this: single queries, in float32 and without learned sinks.
 
     In half precision the products between the matrices would be rounded; the fused kernel does not.
     """
-    single = source.q.shape[2] == 1 and source.q.dtype == torch.float32
-    return single and source.band is None and learned_sink is None
+    return learned_sink is None and all(
+        source.q.shape[2] == 1
+        and source.q.dtype == torch.float32
+        and source.band is None
+        and (source.visible is None or len(source.pieces) == 1)
+        for source in sources
+    )
 
 
 def attend_jointly(

@@ -7,6 +7,7 @@ archive; what differs between them is only the table that says which blocks are 
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable
 
 import torch
@@ -56,6 +57,7 @@ class Archive:
         self._copies = slots if slots is not None else device.type != "cpu"
         self._shared = 1  # query heads that share a representative
         self._rows = 0
+        self._vanished: deque[Tensor] = deque()
         self.make_room(rows)
 
     def make_room(self, rows: int) -> None:
@@ -89,6 +91,7 @@ class Archive:
         Returns:
             Their physical numbers (B, n), on the host.
         """
+        self.sweep()
         B, _, n = k.shape[:3]
         numbers = self.home.allocate(B * n)
         self.home.write(numbers, k.transpose(1, 2).flatten(0, 1), v.transpose(1, 2).flatten(0, 1))
@@ -211,6 +214,27 @@ class Archive:
             self.residency.observed(slots.flatten(), mass.flatten())
         else:
             self.residency.observed(slots.flatten(), mass.sum(1).flatten())
+
+    def release_later(self, numbers: Tensor) -> None:
+        """The same, for holders that vanish, which may be in the middle of anything."""
+        self._vanished.append(numbers)
+
+    def sweep(self) -> None:
+        """Release what was held by holders that have vanished."""
+        while self._vanished:
+            self.release(self._vanished.popleft())
+
+    @property
+    def used(self) -> int:
+        """Blocks that somebody holds."""
+        self.sweep()
+        return self.home.used
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of these blocks."""
+        self.sweep()
+        return self.home.nbytes
 
     def release(self, numbers: Tensor) -> None:
         """Somebody no longer holds these blocks (n,)."""

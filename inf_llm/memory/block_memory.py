@@ -257,7 +257,7 @@ class BlockMemory:
             tokens=self.seen,
             blocks=self.blocks,
             device_bytes=self.recent.nbytes + sinks + recalled,
-            host_bytes=archive.home.nbytes,
+            host_bytes=archive.host_bytes,
             index_bytes=archive.index.nbytes,
             hits=int(traffic.hits),
             misses=int(traffic.misses),
@@ -350,4 +350,4 @@ class Table:
 
 def _release(archive: Archive | None, numbers: Tensor) -> None:
     if archive is not None:
-        archive.release(numbers.flatten())
+        archive.release_later(numbers.flatten())

@@ -8,6 +8,7 @@ and branches that hold them; a row's table says which physical block each of its
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 
@@ -85,6 +86,7 @@ class TorchIndex(Index):
         self._sketch: Sketch | None = None
         self._ahead = Foreseen()
         self._count = 0
+        self._lock = threading.Lock()
 
     def put(self, blocks: Tensor, representatives: Tensor) -> None:
         """See `Index.put`; the room doubles, so appending is cheap on average."""
@@ -111,7 +113,9 @@ class TorchIndex(Index):
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Index.search`."""
         if self._can_sketch(query, total, table):
-            return self._search_sketched(query[0], topk, total)
+            found = self._search_sketched(query[0], topk, total)
+            if found is not None:
+                return found
         own = None if table is None else table.to(query.device)
         step = self._chunk or total
         best: Found | None = None
@@ -179,15 +183,21 @@ class TorchIndex(Index):
         """See `Index.foresee`."""
         self._ahead = Foreseen(queries)
 
-    def _search_sketched(self, query: Tensor, topk: int, total: int) -> Found:
-        """True scores only for the blocks that can be among the best; query (X, W)."""
+    def _search_sketched(self, query: Tensor, topk: int, total: int) -> Found | None:
+        """True scores only for the blocks that can be among the best; query (X, W).
+
+        None where float32 cannot hold what must be calculated, so that nothing is certain.
+        """
         assert self._vectors is not None
         groups, room, width = self._vectors.shape
         if self._sketch is None:
             self._sketch = Sketch(groups, width)
-        known = self._sketch.count
-        if known < total:
-            self._sketch.put(self._vectors[:, known:total], room)
+        with self._lock:  # branches of one memory may search in several threads
+            known = self._sketch.count
+            if known < total:
+                self._sketch.put(self._vectors[:, known:total], room)
+        if not self._sketch.sound:
+            return None
         bounds = self._ahead.take(query, self._sketch, total)
         query = query.float().contiguous()
         if bounds is None:
@@ -198,6 +208,8 @@ class TorchIndex(Index):
         parts = bounds.products, bounds.scales, bounds.facts
         found = native.best(*parts, FINE, self._vectors, query, topk, total)
         if found is None:
+            if not bounds.facts.isfinite().all():
+                return None
             found = self._best(query, bounds, topk, total)
         return found[0][None], found[1][None]
 

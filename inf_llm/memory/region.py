@@ -9,6 +9,11 @@ from __future__ import annotations
 import mmap
 import sys
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 import torch
 from torch import Tensor
 
@@ -18,7 +23,9 @@ def reserve(rows: int, width: int, dtype: torch.dtype) -> Tensor | None:
 
     Windows does, and so does a limit on a process's address space (`ulimit -v`).
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32" or resource is None:
+        return None
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
         return None
     try:
         region = mmap.mmap(-1, rows * width * dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

@@ -25,6 +25,9 @@ GROUP = 16
 _STEPS = 127
 _FEW = 1 << 15  # bounds; up to so many all are looked at
 _SURE = 1.001  # room for float32 sums
+_LARGEST = 1e15  # of values whose products float32 can hold
+_EPSILON = 2.0**-23  # of float32
+_FINEST = 1e-6  # of the greatest value: the finest step in which a difference means something
 _AT_ONCE = 1 << 14  # blocks scored at a time, whose products then stay in the processor's cache
 _NARROW = 1024  # widths up to this do with a query of 8 bits; wider sums need 16
 FINE = 2 * _STEPS
@@ -107,6 +110,7 @@ class Sketch:
 
     Attributes:
         count: how many blocks are sketched, counted from the first.
+        sound: whether float32 can hold what must be calculated; else the sketch is of no use.
     """
 
     def __init__(self, vectors: int, width: int) -> None:
@@ -116,6 +120,7 @@ class Sketch:
         # The longest of all blocks so far, in steps: what rounding took off, and what it left.
         self._lost = self._kept = 0.0
         self.count = 0
+        self.sound = True
 
     @staticmethod
     def available(device: torch.device) -> bool:
@@ -141,15 +146,21 @@ class Sketch:
             self._codes = _longer(self._codes, room, 0)
             self._scales = _longer(self._scales, room // GROUP, 1)
         fresh = vectors[:, : groups * GROUP].float()
+        most = float(fresh.abs().max())
+        if not most <= _LARGEST:
+            self.sound = False  # from now on; nothing more is sketched
+            return
         if self._centre is None:
             self._centre = fresh.mean(1, keepdim=True)
+        most += float(self._centre.abs().max())
         parts = (fresh - self._centre).view(V, groups, GROUP * W)
-        steps = _step(parts)  # (V, groups)
+        steps = _step(parts).clamp_(min=most * _FINEST)  # (V, groups)
         exact = parts.div_(steps[..., None]).view(V, -1, W)
         codes = exact.round()
         self._kept = max(self._kept, float(codes.norm(dim=2).max()))
         self._codes[self.count : self.count + groups * GROUP] = codes.transpose(0, 1).flatten(1)
-        self._lost = max(self._lost, float(codes.sub_(exact).norm(dim=2).max()))
+        rounding = most * _EPSILON * W**0.5 / float(steps.min())  # of the difference to the centre
+        self._lost = max(self._lost, float(codes.sub_(exact).norm(dim=2).max()) + rounding)
         self._scales[:, first : first + groups] = steps
         self.count += groups * GROUP
 
@@ -208,7 +219,7 @@ class Sketch:
         assert self._centre is not None
         V, _, W = self._centre.shape
         codes, steps, left = _in_steps(queries)
-        lengths = queries.norm(dim=2) / steps
+        lengths = (queries / steps[..., None]).norm(dim=2)
         # Where q = a + b and v = c + d, with codes a and c, q.v is a.c + b.c + q.d.
         slack = (lengths * self._lost + left * self._kept) * _SURE
         each = queries.unflatten(1, (V, -1))  # (n, V, X / V, W)

@@ -62,19 +62,22 @@ static void prefetch(const void *start, long bytes)
         __builtin_prefetch((const char *)start + i);
 }
 
-/* Rounds values in steps of 1 / scale to codes; returns the squared length of what is left over,
-   which is written to `left`, still in these steps. */
-static float rounded(const float *values, float scale, long n, int8_t *codes, float *left)
+/* Rounds values in steps of 1 / scale to codes. Still in these steps, `left` is what is left over;
+   adds up the squares of the values, and gives those of what is left. */
+static float rounded(const float *values, float scale, long n, int8_t *codes, float *left,
+                     float *squares)
 {
-    float lost = 0;
-#pragma omp simd reduction(+ : lost)
+    float lost = 0, whole = 0;
+#pragma omp simd reduction(+ : lost, whole)
     for (long i = 0; i < n; i++) {
         float exact = values[i] * scale;
         float code = rintf(exact);
         codes[i] = (int8_t)code;
         left[i] = exact - code;
         lost += left[i] * left[i];
+        whole += exact * exact;
     }
+    *squares = whole;
     return lost;
 }
 
@@ -137,12 +140,14 @@ int ask_sketch(const float *queries, const float *centre, long questions, long e
         for (long i = 0; i < width; i++)
             most = fmaxf(most, fabsf(query[i]));
         float step = most / STEPS;
-        float over = rounded(query, 1 / step, width, rows + n * width, left);
+        float length, over = rounded(query, 1 / step, width, rows + n * width, left, &length), rest;
+        length = sqrtf(length);
         if (parts == 2) {
             step /= fine;
-            over = rounded(left, fine, width, rows + (all + n) * width, left);
+            length *= fine;
+            over = rounded(left, fine, width, rows + (all + n) * width, left, &rest);
         }
-        facts[n] = sqrtf(dot(query, query, width)) / step * lost + sqrtf(over) * kept;
+        facts[n] = length * lost + sqrtf(over) * kept;
         facts[all + n] = step;
         facts[2 * all + n] = dot(query, centre + n % each / shared * width, width);
     }
@@ -230,7 +235,7 @@ static void best_of_one(const int32_t *products, const int32_t *fine_products, f
     for (long i = 0; i < likely->size; i++) {
         int64_t block = likely->blocks[i];
         offer(best, score_of(vectors, block, query), block);
-        bounds[block] = -INFINITY; /* not again */
+        bounds[block] = NAN; /* not again */
     }
     for (long block = known; block < total; block++)
         offer(best, score_of(vectors, block, query), block);
@@ -266,7 +271,7 @@ static int by_block(const void *a, const void *b)
    facts (3, queries): from code_queries, rows `fact_stride` apart.
    vectors: (count, room, width), in bfloat16 where `half`; of the blocks `total` are the query's,
    and `known` of these are sketched.
-   Returns 0, or 1 where there is no memory or the scores are not numbers. */
+   Returns 0, or 1 where there is no memory, or facts or scores are not numbers. */
 int best_blocks(const int32_t *products, const int32_t *fine_products, long stride, float fine,
                 const float *scales, long scale_stride, long known, const float *facts,
                 long fact_stride, const void *vectors, int half, long count, long room,
@@ -277,6 +282,9 @@ int best_blocks(const int32_t *products, const int32_t *fine_products, long stri
     int64_t *numbers = malloc(sizeof(int64_t) * topk);
     Found *found = malloc(sizeof(Found) * topk);
     int failed = !scratch || !numbers || !found;
+    for (long x = 0; x < each; x++)
+        for (long fact = 0; fact < 3; fact++)
+            failed |= !isfinite(facts[fact * fact_stride + x]);
     for (long x = 0; x < each && !failed; x++) {
         long vector = x / (each / count);
         Rows all = {vectors, width, half};

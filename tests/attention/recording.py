@@ -13,6 +13,14 @@ from torch.utils._pytree import tree_leaves
 
 from inf_llm.memory import store
 
+_ATEN = torch.ops.aten
+_INDEX = _ATEN.index.Tensor
+_WAITING = (_ATEN.nonzero.default, _ATEN.masked_select.default, _ATEN.unique_dim.default)
+
+
+def _by_truth(indices: Any) -> bool:
+    return any(index is not None and index.dtype == torch.bool for index in indices)
+
 
 class Recording(TorchDispatchMode):
     """What a program did. Like a graph it knows tensors and numbers, and nothing of Python."""
@@ -27,6 +35,8 @@ class Recording(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         alone = [leaf for leaf in tree_leaves(result) if not torch.is_tensor(leaf)]
         assert not alone, f"{function} brings a number to the host"
+        waits = function in _WAITING or (function is _INDEX and _by_truth(args[1]))
+        assert not waits, f"{function} makes the host wait for how many there are"
         self._done.append((function, args, kwargs or {}, result))
         return result
 

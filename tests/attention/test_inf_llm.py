@@ -22,6 +22,7 @@ from tests.layers import (
     make_memory_layer,
     random_qkv,
     read_representatives,
+    rule,
     tokens_of,
 )
 
@@ -92,7 +93,7 @@ def test_the_window_is_computed_while_blocks_are_on_their_way(
 
     monkeypatch.setattr(Archive, "fetch", fetching)
     monkeypatch.setattr(kernels, "attend", attending)
-    feed(make_memory_layer(slots=True), random_qkv(80))
+    feed(make_memory_layer(slots=True), random_qkv(80), how=rule(kernel="reference"))
     last = len(order) - order[::-1].index("sent for") - 1
     assert order[last:] == ["sent for", "attends", "arrived", "attends"]
 

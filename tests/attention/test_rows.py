@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from typing import Any
 
@@ -30,7 +31,7 @@ LENGTHS = [1, 20, 24, 29, 60, 100]
 
 def blocks_in_use(layer: InfLLMAttention) -> int:
     archive = layer.memory.archive
-    return 0 if archive is None else archive.home.used
+    return 0 if archive is None else archive.used
 
 
 @pytest.mark.parametrize("tokens", LENGTHS)
@@ -223,3 +224,28 @@ def test_forks_of_a_recording_layer_have_notes_of_their_own() -> None:
     assert (layer.seen, twin.seen) == (62, 65)
     with pytest.raises(CropError):
         twin.crop(3)
+
+
+def test_a_branch_that_vanishes_while_blocks_are_sealed() -> None:
+    """The collector of garbage comes when it likes, also in the middle of taking blocks."""
+    layer = make_memory_layer()
+    feed(layer, random_qkv(200))
+    archive = layer.memory.archive
+    assert archive is not None
+    before = archive.used
+    twin = layer.fork()
+    feed(twin, random_qkv(60, seed=1))
+    assert archive.used > before
+    with archive.home._lock:  # as if it came while the home is busy
+        del twin
+        gc.collect()
+    assert archive.used == before
+
+
+def test_a_deep_copy_is_a_fork() -> None:
+    layer = make_memory_layer()
+    feed(layer, random_qkv(100))
+    twin = copy.deepcopy(layer)
+    later = random_qkv(9, seed=1)
+    assert torch.equal(feed(twin, later), feed(layer, later))
+    assert twin.memory.archive is layer.memory.archive

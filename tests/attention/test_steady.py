@@ -72,9 +72,28 @@ def test_other_rules(recorder: Recorder, sink: bool) -> None:  # noqa: F811
     assert recorder.repeated > 30
 
 
-def test_half_precision(recorder: Recorder) -> None:  # noqa: F811
+def test_a_rule_that_changes(recorder: Recorder) -> None:  # noqa: F811
+    """A recorded step knows the rule it was recorded with."""
+    qkv = random_qkv(120)
+    recording, plain = both(block_size=12)
+    for layer in (recording, plain):
+        feed(layer, some(qkv, 0, 90), [80] + [1] * 10)
+    for at, how in (
+        (90, rule(softcap=3.0)),
+        (95, rule()),
+        (100, Rule(rule().scoring, torch.ones(4))),
+    ):
+        got, want = (
+            feed(layer, some(qkv, at, at + 5), [1] * 5, how) for layer in (recording, plain)
+        )
+        torch.testing.assert_close(got, want, **CLOSE)
+    assert recorder.repeated > 10
+
+
+@pytest.mark.parametrize("n_init", [0, 4])
+def test_half_precision(n_init: int, recorder: Recorder) -> None:  # noqa: F811
     qkv = random_qkv(120, dtype=torch.bfloat16)
-    recording, plain = both()
+    recording, plain = both(n_init=n_init)
     feeds = [70] + [1] * 50
     got, want = feed(recording, qkv, feeds), feed(plain, qkv, feeds)
     torch.testing.assert_close(got, want, atol=3e-2, rtol=3e-2)

@@ -35,7 +35,7 @@ def test_goes_on_outside(model: Any) -> None:
     archive = cache.memories[0].rows.members[0].memory.archive
     del cache, twin
     gc.collect()
-    assert archive.home.used == 0
+    assert archive.used == 0
 
 
 def test_fattn_insists_on_a_fused_kernel() -> None:

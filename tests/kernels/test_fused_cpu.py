@@ -145,3 +145,16 @@ class TestTheDoor:
         q, k, v = random_call(SHAPES["grouped"], device="cuda")
         with pytest.raises(SettingsError, match="'fused' does not run on cuda"):
             kernels.attend(q, k, v, Scoring(0.25, kernel="fused"))
+
+
+@pytest.mark.parametrize("which", range(3), ids="qkv")
+@pytest.mark.parametrize("queries", [1, 5])
+def test_dimensions_of_a_head_that_lie_apart(which: int, queries: int) -> None:
+    shape = Shape(B=2, Q=queries)
+    call = list(random_call(shape))
+    want = reference.attend(*call, Scoring(0.3))
+    wide = torch.randn(*call[which].shape[:3], 2 * call[which].shape[3])
+    wide[..., ::2] = call[which]
+    call[which] = wide[..., ::2]
+    for got, wanted in zip(fused_cpu.attend(*call, Scoring(0.3)), want, strict=True):
+        torch.testing.assert_close(got, wanted, atol=2e-5, rtol=2e-5)

@@ -114,15 +114,48 @@ def test_later_sources_are_asked_for_later(monkeypatch: pytest.MonkeyPatch) -> N
             yield source
 
     monkeypatch.setattr(kernels, "attend", attending)
-    attend_jointly(asking(), Scoring(0.4))
+    attend_jointly(asking(), Scoring(0.4, kernel="reference"))
     assert order == ["asked", "attends"] * 3
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_keys_that_only_the_device_knows(
+    queries: int, dtype: torch.dtype, device: torch.device
+) -> None:
+    """They receive no mass, whichever way all is computed."""
+    window, far, own = random_sources(queries, dtype, device)
+    k, v = own.pieces[0]
+    there = torch.tensor([True, False, True, False], device=device)
+    masked = Source(own.q, [(k, v)], watched=True, visible=there)
+    o, masses = attend_jointly([window, far, masked], Scoring(0.4))
+    less = Source(own.q, [(k[:, :, there], v[:, :, there])], watched=True)
+    want, shares = dense([window, far, less], Scoring(0.4))
+    near = 1e-5 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(o.double(), want, atol=near, rtol=near)
+    assert masses[2] is not None
+    torch.testing.assert_close(masses[2][:, :, there].double(), shares[2], atol=near, rtol=near)
+    assert not masses[2][:, :, ~there].any()
+
+
+@pytest.mark.parametrize("kernel", ["auto", "reference"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("queries", [1, 3])
+def test_no_keys_at_all(queries: int, dtype: torch.dtype, kernel: str) -> None:
+    """A kernel that divides by their number must not be asked."""
+    q, k, v = torch.randn(1, H, queries, D), torch.randn(1, 2, 0, D), torch.randn(1, 2, 0, DV)
+    o, lse = kernels.attend(q.to(dtype), k.to(dtype), v.to(dtype), Scoring(0.4, None, kernel))
+    assert o.shape == (1, H, queries, DV)
+    assert (lse == -torch.inf).all()
 
 
 def test_who_joins() -> None:
     window, *_ = random_sources(1, torch.float32, torch.device("cpu"))
     several, *_ = random_sources(3, torch.float32, torch.device("cpu"))
     half, *_ = random_sources(1, torch.bfloat16, torch.device("cpu"))
-    assert fused_cpu.joins(window, None)
-    assert not fused_cpu.joins(window, torch.zeros(H))
-    assert not fused_cpu.joins(several, None)
-    assert not fused_cpu.joins(half, None)
+    assert fused_cpu.joins([window, window], None)
+    assert not fused_cpu.joins([window], torch.zeros(H))
+    assert not fused_cpu.joins([window, several], None)
+    assert not fused_cpu.joins([half], None)
+    banded = Source(window.q, window.pieces, Band(0))
+    assert not fused_cpu.joins([window, banded], None)

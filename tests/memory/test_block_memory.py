@@ -131,11 +131,11 @@ def test_blocks_are_freed_with_their_memory() -> None:
     assert archive is not None
     twin = memory.fork()
     fed(twin, k, v)
-    assert archive.home.used == 11 + 15
+    assert archive.used == 11 + 15
     del memory
-    assert archive.home.used == 11 + 15
+    assert archive.used == 11 + 15
     del twin
-    assert archive.home.used == 0
+    assert archive.used == 0
 
 
 def test_a_mark_holds_no_blocks() -> None:
@@ -146,7 +146,7 @@ def test_a_mark_holds_no_blocks() -> None:
     assert archive is not None
     mark = memory.mark()
     del memory
-    assert archive.home.used == 0
+    assert archive.used == 0
     assert mark.seen == 60
 
 

@@ -50,6 +50,13 @@ def test_more_than_there_can_be() -> None:
     assert reserve(1 << 40, 1 << 20, torch.float32) is None
 
 
+def test_a_limit_on_address_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is reserved would be missing elsewhere."""
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (1 << 40, 1 << 40))
+    assert reserve(10, 10, torch.float32) is None
+
+
 def _refuse(*args: Any) -> None:
     raise OSError("no address space")
 

@@ -127,6 +127,63 @@ def test_vectors_that_are_no_numbers_do_no_harm(either, monkeypatch):
     assert numbers.max() < 200
 
 
+def _spoiled(value: float) -> torch.Tensor:
+    vectors = torch.randn(1, 600, 64, generator=torch.Generator().manual_seed(4))
+    vectors[0, 77, 3] = value
+    return vectors
+
+
+_RANDOM = torch.randn(1, 600, 64, generator=torch.Generator().manual_seed(5))
+_SIGN = torch.where(torch.arange(64) % 2 == 0, 1.0, -1.0)
+EXTREMES = {
+    "inf": (_spoiled(torch.inf), _RANDOM[0, :1]),
+    "-inf": (_spoiled(-torch.inf), _RANDOM[0, :1]),
+    "tiny query": (_RANDOM, 1e-25 * _RANDOM[0, :1]),
+    "tiny vectors": (1e-25 * _RANDOM, _RANDOM[0, :1]),
+    "huge vectors": (1e36 * -_RANDOM.abs(), 1e-20 * _RANDOM[0, :1].abs()),
+    "huge query": (_RANDOM, 1e33 * _RANDOM[0, :1]),
+    "much in common": (_RANDOM + 1e4, _SIGN[None]),
+    "first ones large": (
+        _RANDOM * torch.where(torch.arange(600) < 64, 2.0**26, 1.0)[:, None],
+        _SIGN[None],
+    ),
+    "wide apart": (
+        torch.full((1, 600, 64), 1e30).index_fill(1, torch.tensor([100, 101, 102]), 0.0),
+        torch.full((1, 64), -1e5),
+    ),
+    "all alike": (torch.ones(1, 600, 64), torch.ones(1, 64)),
+}
+
+
+@pytest.mark.parametrize(("vectors", "query"), EXTREMES.values(), ids=EXTREMES)
+@pytest.mark.parametrize("foreseen", [False, True], ids=["", "foreseen"])
+def test_extremes(either, vectors, query, foreseen, monkeypatch):
+    """What float32 cannot hold is not sketched; nothing is lost, and nothing found twice."""
+    monkeypatch.setattr(index_module, "_SKETCH_FROM", 16)
+    index = TorchIndex()
+    index.put(torch.arange(64), vectors[:, :64])  # the centre is theirs
+    index.search(_RANDOM[:, :1], 2, 64, None)
+    index.put(torch.arange(64, 600), vectors[:, 64:])
+    if foreseen:
+        index.foresee(query[None])
+    numbers, _ = index.search(query[None], 8, 600, None)
+    assert len(numbers.unique()) == 8
+    truth = (vectors[0].double() @ query[0].double()).nan_to_num(nan=-torch.inf)
+    got, want = truth[numbers[0, 0]].sort().values, truth.topk(8).values.sort().values
+    near = 1e-5 * float(
+        (vectors[0].abs().double() @ query[0].abs().double()).nan_to_num(0, 0).max()
+    )
+    torch.testing.assert_close(got, want, atol=near, rtol=0, equal_nan=True)
+    finite = vectors.clone()
+    finite[0, 77] = _RANDOM[0, 77]
+    index.put(torch.tensor([77]), finite[:, 77:78])
+    truth = finite[0].double() @ query[0].double()
+    numbers, _ = index.search(query[None], 8, 600, None)
+    torch.testing.assert_close(
+        truth[numbers[0, 0]].sort().values, truth.topk(8).values.sort().values, atol=near, rtol=0
+    )
+
+
 def test_search_through_the_sketch_is_exact(either, monkeypatch):
     """Also when it grows step by step, and when freed numbers are written again."""
     generator = torch.Generator().manual_seed(1)
