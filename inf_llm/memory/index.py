@@ -194,7 +194,7 @@ class TorchIndex(Index):
             self._sketch = Sketch(groups, width)
         with self._lock:  # branches of one memory may search in several threads
             known = self._sketch.count
-            if known < total:
+            if known < total and self._sketch.sound:
                 self._sketch.put(self._vectors[:, known:total], room)
         if not self._sketch.sound:
             return None
