@@ -15,9 +15,6 @@ from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    # Read when torch is loaded: threads that spin while they wait distort every figure as soon as
-    # anything else runs on the machine.
-
 
 from benchmark.guard import guarded
 from benchmark.timing import draw, profiling, report

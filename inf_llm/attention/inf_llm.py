@@ -80,7 +80,7 @@ class InfLLMAttention(LayerAttention):
         """Whether this step can be a recorded one; if so, all is ready for it."""
         record = recorder(q.device)
         noted = self._marks is not None or watching.get()
-        if record is None or noted or q.shape[2] > 1 or self.settings.reselect_every > 1:
+        if record is None or noted or q.shape[2] > 1:
             return False
         steady = self._steady
         if steady is not None and steady.holds() and steady.suits(self._memory, rule):

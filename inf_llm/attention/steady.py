@@ -1,6 +1,6 @@
 """Decode steps of a layer recorded once and repeated, until a block is full.
 
-A decode step is some seventy small programs, and starting them takes a GPU longer than running
+A decode step is many small programs, and starting them takes a GPU longer than running
 them. Here the step is said so that every tensor stays where it is and every number that changes is
 on the device: then all of it starts as one CUDA graph. Tested on a CPU by repeating recorded
 operations; NOT YET RUN ON A GPU.

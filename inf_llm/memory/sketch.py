@@ -82,9 +82,8 @@ class Bounds:
     def _bounds(self, products: Tensor, scales: Tensor) -> Tensor:
         """Bounds (X, g * n) for products (X, g, n) in groups of these scales (X, g)."""
         slack, step, common = self.facts[:, :, None, None]
-        return torch.addcmul(common, products + slack, (scales * step[..., 0])[..., None]).flatten(
-            1
-        )
+        values = (scales * step[..., 0])[..., None]  # of one product
+        return torch.addcmul(common, products + slack, values).flatten(1)
 
     @functools.cached_property
     def _whole(self) -> Tensor:

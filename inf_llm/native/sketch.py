@@ -76,6 +76,16 @@ def asked(
     return None if failed else (products, facts)
 
 
+def _filled(
+    function: Any, arguments: tuple[Any, ...], queries: int, topk: int, total: int
+) -> tuple[Tensor, Tensor] | None:
+    """What a function finds: blocks and scores (queries, topk); None where it could not."""
+    blocks = torch.empty(queries, topk, dtype=torch.int64)
+    scores = torch.empty(queries, topk)
+    failed = function(*arguments, total, topk, blocks.data_ptr(), scores.data_ptr())
+    return None if failed else (blocks, scores)
+
+
 def best(
     products: Tensor,
     scales: Tensor,
@@ -105,9 +115,7 @@ def best(
     if functions is None or vectors.dtype not in _DTYPES:
         return None
     X, W = query.shape
-    blocks = torch.empty(X, topk, dtype=torch.int64)
-    scores = torch.empty(X, topk)
-    failed = functions[1](
+    arguments = (
         products.data_ptr(),
         products[1].data_ptr() if len(products) == 2 else None,
         products.stride(1),
@@ -123,12 +131,8 @@ def best(
         query.data_ptr(),
         X,
         W,
-        total,
-        topk,
-        blocks.data_ptr(),
-        scores.data_ptr(),
     )
-    return None if failed else (blocks, scores)
+    return _filled(functions[1], arguments, X, topk, total)
 
 
 def find(
@@ -153,9 +157,7 @@ def find(
     if functions is None or vectors.dtype not in _DTYPES:
         return None
     X, W = query.shape
-    blocks = torch.empty(X, topk, dtype=torch.int64)
-    scores = torch.empty(X, topk)
-    failed = functions[2](
+    arguments = (
         query.data_ptr(),
         centre.data_ptr(),
         X,
@@ -172,9 +174,5 @@ def find(
         vectors.data_ptr(),
         vectors.dtype == torch.bfloat16,
         vectors.shape[1],
-        total,
-        topk,
-        blocks.data_ptr(),
-        scores.data_ptr(),
     )
-    return None if failed else (blocks, scores)
+    return _filled(functions[2], arguments, X, topk, total)
