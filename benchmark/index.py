@@ -29,6 +29,7 @@ from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo.trial import haystack_text
 from inf_llm.errors import InfLLMError
 from inf_llm.generation.session import empty_cache
+from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.load import load
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import Index, TorchIndex
@@ -123,7 +124,7 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
     TorchIndex.search = listening  # type: ignore[assignment, method-assign]
     try:
         for part in ids.split(2048, 1):
-            model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            model(input_ids=part, logits_to_keep=1, **with_cache(model, cache))
     finally:
         TorchIndex.search = search  # type: ignore[method-assign]
     archive = cache.memories[layer].rows.members[0].memory.archive

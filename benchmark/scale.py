@@ -34,6 +34,7 @@ from benchmark.timing.arguments import (
 from benchmark.timing.presets import build_model, preset
 from inf_llm.errors import InfLLMError
 from inf_llm.generation.footprint import predicted_host_bytes
+from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patch
 from inf_llm.settings import InfLLMSettings
 
@@ -85,7 +86,7 @@ def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
     while done < tokens:
         size = min(chunk, tokens - done)
         ids = torch.randint(256, (1, size), generator=generator)
-        model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(input_ids=ids, logits_to_keep=1, **with_cache(model, cache))
         done += size
         if done * PARTS >= edge * tokens:
             now, total = time.perf_counter(), cache.stats().total

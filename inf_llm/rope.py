@@ -128,6 +128,13 @@ class Rope:
         """
         return self._turn(q, self.far_table(distance, q.device)) if self.pairs else q
 
+    def reach(self, x: Tensor) -> Tensor:
+        """The largest absolute value that each dimension of `x` (..., D) can have when rotated."""
+        if not self.pairs:
+            return x.abs()
+        one = torch.full((1, 2 * self.pairs), abs(self.amplitude), device=x.device)
+        return self._turn(x.abs(), (one, one))
+
     def _turn(self, x: Tensor, table: Table) -> Tensor:
         cos, sin = table
         end = self.start + 2 * self.pairs

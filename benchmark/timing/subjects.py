@@ -15,6 +15,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from benchmark.timing.presets import Preset
 from inf_llm.errors import InfLLMError
 from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patch
 from inf_llm.registry import accepted
 from inf_llm.settings import KERNELS, WindowSettings
@@ -56,9 +57,8 @@ class Subject:
         """Read tokens (1, L) into the cache, or into a branch of it; logits of the last only."""
         self.model(
             input_ids=tokens,
-            past_key_values=self.cache if cache is None else cache,
-            use_cache=True,
             logits_to_keep=1,
+            **with_cache(self.model, self.cache if cache is None else cache),
         )
         if cache is None:
             self.seen += tokens.shape[1]

@@ -21,6 +21,7 @@ from inf_llm.errors import SettingsError
 from inf_llm.generation.prompt import encode
 from inf_llm.generation.session import empty_cache, execution_block, feed_length
 from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.decoder import with_cache
 from inf_llm.needles import Sample, build_many
 
 Progress = Callable[[int], None]
@@ -163,7 +164,7 @@ def _read(model: Any, ids: Tensor, chunk_size: int, on_tokens: Progress | None) 
     end = (ids.shape[1] - 1) // block * block
     for start in range(0, end, step):
         part = ids[:, start : min(start + step, end)]
-        model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(input_ids=part, logits_to_keep=1, **with_cache(model, cache))
         if on_tokens is not None:
             on_tokens(part.numel())
     if on_tokens is not None:
@@ -178,10 +179,10 @@ def _answer(
     output = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        past_key_values=cache,
         max_new_tokens=max(sample.max_new_tokens for sample in batch),
         do_sample=False,
         pad_token_id=tokenizer.pad_token_id,
+        **with_cache(model, cache),
     )
     texts: list[str] = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
     return texts

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from inf_llm.errors import TextError
 from inf_llm.generation.session import Progress, empty_cache, execution_block, feed_length
+from inf_llm.hf.decoder import with_cache
 
 FIRST_EDGE = 256
 FRESH = 512
@@ -121,7 +122,7 @@ def _chunks(model: Any, ids: Sequence[int], chunk_size: int) -> Iterator[tuple[i
     for start in range(0, len(ids) - 1, step):
         feed = list(ids[start : min(start + step, len(ids) - 1)])
         inputs = torch.tensor([feed], device=model.device)
-        logits = model(input_ids=inputs, past_key_values=cache, use_cache=True).logits[0]  # (n, V)
+        logits = model(input_ids=inputs, **with_cache(model, cache)).logits[0]  # (n, V)
         targets = torch.tensor(ids[start + 1 : start + 1 + len(feed)], device=logits.device)
         yield start + 1, _nats(logits, targets)
 

@@ -25,6 +25,7 @@ from transformers.cache_utils import DynamicLayer
 from inf_llm.errors import CropError, TextError
 from inf_llm.generation.prompt import encode
 from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patched
 from inf_llm.memory.stats import MemoryStats
 
@@ -84,9 +85,8 @@ class Session:
             with self._whole_or_nothing():
                 self.model(
                     input_ids=self._tensor(chunk),
-                    past_key_values=self.cache,
-                    use_cache=True,
                     logits_to_keep=1,
+                    **with_cache(self.model, self.cache),
                 )
             if on_progress is not None:
                 on_progress(self.fed, total)
@@ -131,9 +131,9 @@ class Session:
             output = self.model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                past_key_values=self.cache,
                 max_new_tokens=max_new_tokens,
                 streamer=_AfterPrompt(streamer) if streamer is not None else None,
+                **with_cache(self.model, self.cache),
                 **options,
             )
         new = output[0, prompt.shape[1] :].tolist()

@@ -22,6 +22,8 @@ from inf_llm.hf.rows import RowGroup
 from inf_llm.memory.stats import MemoryStats
 
 MakeAttention = Callable[[], LayerAttention]
+Makers = dict[int, MakeAttention]
+"""Per layer index, what makes its attention object."""
 
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -69,13 +71,23 @@ class MemoryLayer(CacheLayerMixin):
     def __init__(self, make: MakeAttention) -> None:
         super().__init__()
         self._make = make
+        self._held_dtype: torch.dtype | None = None
         self.rows = RowGroup(make)
 
     @_plainly
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
         """Feed the layer and get its attention output (B, H, L, Dv); see `RowGroup.attend`."""
         self.is_initialized = True
+        self._check_dtype(k.dtype)
         return self.rows.attend(q, k, v, mask, rule)
+
+    def _check_dtype(self, given: torch.dtype) -> None:
+        held = self._held_dtype = self._held_dtype or given
+        if given != held:
+            raise UnsupportedInputError(
+                f"this memory holds keys and values in {held}, and {given} ones are fed: feed all "
+                "of a text in one dtype, with torch.autocast or without"
+            )
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to prepare."""
@@ -106,7 +118,7 @@ class MemoryLayer(CacheLayerMixin):
         recording = self.record_past
         self.rows = RowGroup(self._make)
         self.record_past = recording
-        self.is_initialized = False
+        self.is_initialized, self._held_dtype = False, None
 
     def offload(self) -> None:
         """Sealed blocks are off the device already."""
@@ -164,6 +176,7 @@ class MemoryLayer(CacheLayerMixin):
         """A copy that goes on by itself; sealed blocks are shared."""
         twin = MemoryLayer(self._make)
         twin.rows = self.rows.fork()
+        twin._held_dtype = self._held_dtype
         twin.is_initialized = self.is_initialized
         return twin
 
@@ -173,9 +186,11 @@ class MemoryCache(DynamicCache):
 
     Attributes:
         assists: whether its model guesses tokens for another one, which `generate` sets.
+        makers: what made its layers: those of the patch that it belongs to.
     """
 
     assists = False
+    makers: Makers
 
     @property
     def memories(self) -> list[MemoryLayer]:
@@ -201,6 +216,7 @@ class MemoryCache(DynamicCache):
     def fork(self) -> MemoryCache:
         """A cache that goes on by itself from here: windows are copied, sealed blocks shared."""
         twin = MemoryCache()
+        twin.makers = self.makers
         twin.layer_class_to_replicate = None
         twin.layers = [
             layer.fork() if isinstance(layer, MemoryLayer) else _copied_layer(layer)
@@ -209,7 +225,9 @@ class MemoryCache(DynamicCache):
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MemoryCache:
-        return self.fork()
+        twin = self.fork()
+        twin.makers = memo.get(id(self.makers), self.makers)  # its model may be copied along
+        return twin
 
 
 def _copied_layer(layer: Any) -> Any:
@@ -230,7 +248,7 @@ def _copied(state: Any) -> Any:
     return state
 
 
-def adopt(cache: Cache, makers: dict[int, MakeAttention]) -> MemoryCache:
+def adopt(cache: Cache, makers: Makers) -> MemoryCache:
     """Turn the empty cache that `generate` made into a memory, keeping its identity.
 
     Args:
@@ -238,10 +256,17 @@ def adopt(cache: Cache, makers: dict[int, MakeAttention]) -> MemoryCache:
         makers: for every layer index with a memory, what makes its attention object.
 
     Raises:
-        UnsupportedInputError: a cache of another kind, or one that holds something.
+        UnsupportedInputError: a cache of another kind, one that holds something, or a memory that
+            was made under another patch.
     """
     if isinstance(cache, MemoryCache):
-        return cache
+        if cache.makers is makers:
+            return cache
+        raise UnsupportedInputError(
+            "this memory was made under another patch (of another model, or with other settings), "
+            "so what it holds means nothing here: read the text again into "
+            "inf_llm.new_cache(model)"
+        )
     kind = type(cache).__name__
     if type(cache) is not DynamicCache or getattr(cache, "offloading", False):
         offloaded = " with offloading" if getattr(cache, "offloading", False) else ""
@@ -257,10 +282,12 @@ def adopt(cache: Cache, makers: dict[int, MakeAttention]) -> MemoryCache:
     install(cache.layers, makers)
     cache.layer_class_to_replicate = None
     cache.__class__ = MemoryCache
-    return cast(MemoryCache, cache)
+    memory = cast(MemoryCache, cache)
+    memory.makers = makers
+    return memory
 
 
-def install(layers: list[Any], makers: dict[int, MakeAttention]) -> None:
+def install(layers: list[Any], makers: Makers) -> None:
     """Put memory layers where attention layers are; others (linear, convolution) stay."""
     while len(layers) <= max(makers):
         layers.append(None)
@@ -268,7 +295,7 @@ def install(layers: list[Any], makers: dict[int, MakeAttention]) -> None:
         layers[index] = MemoryLayer(make)
 
 
-def check_layers(layers: Sequence[Any], makers: dict[int, MakeAttention]) -> str | None:
+def check_layers(layers: Sequence[Any], makers: Makers) -> str | None:
     """Why a model's cache layers cannot be replaced, or None if they can."""
     for index in makers:
         if index < len(layers) and hasattr(layers[index], "conv_states"):

@@ -2,106 +2,178 @@
 
 Four public hooks of transformers and torch do it, so no model code is copied: an attention
 function, a mask function that makes no (queries x keys) mask, a hook that keeps rotary modules from
-rotating, and a pair around the decoder that says which cache is being fed. They find each other
-through a context variable, which several threads may use at once. `torch.compile` leaves these
-functions alone and compiles all between them.
+rotating, and a pair around the decoder that says which cache is being fed. All of them are plain
+functions that find what they need on the module that runs, so a copy of a model is patched by
+itself. `torch.compile` leaves these functions alone and compiles all between them.
 """
 
 from __future__ import annotations
 
-import contextvars
-import functools
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from torch.utils.hooks import RemovableHandle
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerationMode
+from transformers.masking_utils import causal_mask_function
 
 from inf_llm.attention.base import Rule, watching
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.cache import MakeAttention, MemoryCache, MemoryLayer, adopt
+from inf_llm.hf.decoder import CACHE_NAMES, cache_argument, decoder_of, parameter_names
 from inf_llm.hf.order import check_positions
 from inf_llm.hf.rotary import identity_like, rotary_modules
 from inf_llm.kernels import Scoring
 from inf_llm.settings import OriginSettings
 
 NAME = "inf_llm"
+_STATE = "_inf_llm"
 
 
-@dataclass
+@dataclass(eq=False)
 class Patched:
-    """What was done to a model, so that it can work and be undone.
+    """What was done to a decoder, so that it can work and be undone.
 
     Attributes:
         settings: the attention settings in force.
-        makers: per layer index, what makes its attention object.
-        undo: steps that take the patch away, last one first.
+        makers: per layer index, what makes its attention object; empty where full attention stays.
+        before: name of the attention implementation that the model had.
+        checked: layers whose attention was compared with the model's own.
+        hooks: handles of the hooks on its modules.
     """
 
     settings: OriginSettings
     makers: dict[int, MakeAttention] = field(default_factory=dict)
-    undo: list[Callable[[], object]] = field(default_factory=list)
+    before: str | None = None
+    checked: int = 0
+    hooks: list[RemovableHandle] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class _Feed:
-    """One forward call: the patch it runs under, and the memory it feeds, if any."""
+    """One forward call: the patch it runs under, the memory it feeds, and the call around it."""
 
     state: Patched
     cache: MemoryCache | None
+    around: _Feed | None
 
 
-_feed: contextvars.ContextVar[_Feed] = contextvars.ContextVar("feed")
-_prompt_end: contextvars.ContextVar[int | None] = contextvars.ContextVar("prompt_end", default=None)
+_feed: ContextVar[_Feed | None] = ContextVar("feed", default=None)
+_prompt_end: ContextVar[int | None] = ContextVar("prompt_end", default=None)
 
 
-def install_hooks(model: Any, state: Patched) -> None:
-    """Put all hooks on the model; `state.undo` takes them away."""
-    before = model.config._attn_implementation
-    AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, _mask)
-    model.set_attn_implementation(NAME)
-    state.undo.append(lambda: model.set_attn_implementation(before))
-    for module in rotary_modules(model):
-        hook = module.register_forward_hook(lambda module, args, output: identity_like(output))
-        state.undo.append(hook.remove)
-    enter = functools.partial(_enter, state, model.config.get_text_config(decoder=True))
-    decoder = _decoder(model)
-    state.undo.append(
-        decoder.register_forward_pre_hook(enter, with_kwargs=True, prepend=True).remove
-    )
-    state.undo.append(decoder.register_forward_hook(_leave, always_call=True).remove)
+def state_of(decoder: nn.Module) -> Patched | None:
+    """What `patch` left on a decoder, or None if it is not patched."""
+    return decoder.__dict__.get(_STATE)
+
+
+def keep_state(decoder: nn.Module, state: Patched | None) -> None:
+    """Leave a patch's state on a decoder, or take it away."""
+    if state is None:
+        del decoder.__dict__[_STATE]
+    else:
+        decoder.__dict__[_STATE] = state
+
+
+def set_implementation(model: Any, decoder: Any, name: str | None) -> None:
+    """Set the attention implementation of a model's text part; other parts keep their own."""
+    decoder.set_attn_implementation(name)
+    # a model around the decoder makes masks by its own copy of the text's configuration
+    model.config.get_text_config(decoder=True)._attn_implementation_internal = name
+
+
+def install_hooks(model: Any, decoder: Any, state: Patched) -> None:
+    """Put all hooks on a model; `remove_hooks` takes them away."""
+    state.before = decoder.config._attn_implementation
+    set_implementation(model, decoder, NAME)
+    for module in rotary_modules(decoder):
+        state.hooks.append(module.register_forward_hook(_stand_still))
+    state.hooks += [
+        decoder.register_forward_pre_hook(_enter, with_kwargs=True, prepend=True),
+        decoder.register_forward_hook(_leave, always_call=True),
+    ]
     if hasattr(model, "generate"):
-        _wrap_generate(model, state)
+        for name, around in _AROUND.items():
+            model.__dict__[name] = _Around(model, name, around)
 
 
-def _decoder(model: Any) -> nn.Module:
-    """The part that runs the layers and is handed the cache."""
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
-    return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
+def remove_hooks(model: Any, decoder: Any, state: Patched) -> None:
+    """Take away what `install_hooks` left, and give the model its attention implementation back."""
+    for hook in state.hooks:
+        hook.remove()
+    if state.before is not None:
+        set_implementation(model, decoder, state.before)
+    for name in _AROUND:
+        model.__dict__.pop(name, None)
+
+
+def _stand_still(module: nn.Module, args: Any, output: Any) -> Any:
+    """A rotary module's table, turning by nothing."""
+    return identity_like(output)
 
 
 @torch.compiler.disable
 def _enter(
-    state: Patched, config: Any, decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Before the decoder runs: see that its cache is a memory, and publish it."""
-    cache = kwargs.get("past_key_values")
-    wanted = kwargs.get("use_cache")
-    if cache is None and (config.use_cache if wanted is None else wanted):
-        cache = kwargs["past_key_values"] = DynamicCache(config=config)
-    memory = None
-    if cache is not None:
-        memory = adopt(cache, state.makers)
+    state = state_of(decoder)
+    assert state is not None, "this hook belongs to a patch"
+    _check_in_force(decoder)
+    kwargs = {**dict(zip(parameter_names(type(decoder)), args, strict=False)), **kwargs}
+    _check_outputs(decoder.config, kwargs)
+    memory = _memory(decoder, state, kwargs)
+    seen = 0
+    if memory is not None:
         memory.alone_from(_first_alone(state, memory, _prompt_end.get()))
-    seen = 0 if memory is None else memory.memories[0].get_seq_length()
+        seen = memory.memories[0].get_seq_length()
     check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen)
-    _feed.set(_Feed(state, memory))
-    return args, kwargs
+    _feed.set(_Feed(state, memory, _feed.get()))
+    return (), kwargs
+
+
+def _check_in_force(decoder: Any) -> None:
+    """See that the attention function is still the patch's.
+
+    Raises:
+        UnsupportedInputError: another one was set since.
+    """
+    name = decoder.config._attn_implementation
+    if name != NAME:
+        raise UnsupportedInputError(
+            f"the attention implementation of this {type(decoder).__name__} was set to {name!r} "
+            "after inf_llm.patch, so the patch is not in force: call inf_llm.unpatch(model) "
+            "first, set it, and patch again"
+        )
+
+
+def _check_outputs(config: Any, kwargs: dict[str, Any]) -> None:
+    wanted = kwargs.get("output_attentions")
+    if config.output_attentions if wanted is None else wanted:
+        raise UnsupportedInputError(
+            "output_attentions = True: a patched model makes no (queries x keys) matrix of "
+            "attention; leave it out, call inf_llm.unpatch(model), or use inf_llm.trace"
+        )
+
+
+def _memory(decoder: Any, state: Patched, kwargs: dict[str, Any]) -> MemoryCache | None:
+    """The memory that a call feeds, put where the decoder looks for it; None for no cache."""
+    given = [name for name in CACHE_NAMES if kwargs.get(name) is not None]
+    wanted = kwargs.get("use_cache")
+    if given:
+        cache = kwargs.pop(given[0])
+    elif getattr(decoder.config, "use_cache", True) if wanted is None else wanted:
+        cache = DynamicCache(config=decoder.config.get_text_config(decoder=True))
+    else:
+        return None
+    memory = adopt(cache, state.makers)
+    kwargs[cache_argument(decoder)] = memory
+    return memory
 
 
 def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) -> int | None:
@@ -119,9 +191,9 @@ def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) ->
 
 @torch.compiler.disable
 def _leave(decoder: nn.Module, args: Any, output: Any) -> None:
-    feed = _feed.get(None)
-    if feed is not None:
-        _feed.set(_Feed(feed.state, None))
+    feed = _feed.get()
+    if feed is not None and feed.state is state_of(decoder):  # else the call was refused
+        _feed.set(feed.around)
 
 
 @torch.compiler.disable
@@ -131,32 +203,90 @@ def _attention(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it: q, k, v as (B, H, L, D), the output as (B, L, H, Dv)."""
     feed = _feed.get()
+    if feed is None:
+        raise UnsupportedInputError(
+            f"{type(module).__name__} was called outside its decoder, which says what memory it "
+            "feeds: call the model, or inf_llm.unpatch it first"
+        )
+    query, key, value = in_one_dtype(query, key, value)
     layer: Any = (
         MemoryLayer(feed.state.makers[module.layer_idx])  # no cache: nothing outlives this call
         if feed.cache is None
         else feed.cache.layers[module.layer_idx]
     )
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    rule = Rule(Scoring(scale, softcap, feed.state.settings.kernel_asked), s_aux)
+    rule = make_rule(query, feed.state.settings.kernel_asked, **kwargs)
     for watcher in watching.get():
         watcher.enters(feed.state, module.layer_idx, layer.rows, _prompt_end.get())
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         out = layer.attend(query, key, value, attention_mask, rule)
     if torch.is_grad_enabled() and query.requires_grad:
         out = _ForInference.apply(out, query)
     return out.transpose(1, 2).contiguous(), None
 
 
-def _mask(*args: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
-    """The padding mask (B, tokens) as it came, or None where there is no padding."""
+def make_rule(
+    query: Tensor,
+    kernel: str,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **ignored: Any,
+) -> Rule:
+    """How a model scores, from the arguments of its call of the attention function."""
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return Rule(Scoring(scale, softcap, kernel), s_aux)
+
+
+def in_one_dtype(*parts: Tensor) -> tuple[Tensor, ...]:
+    """Queries, keys and values as softmax attention would get them.
+
+    Under `torch.autocast` that is autocast's dtype. Without it they differ only where a model
+    rotates or norms in float32, and the values have the dtype of what follows.
+    """
+    kind = parts[0].device.type
+    auto = torch.is_autocast_enabled(kind)
+    dtype = torch.get_autocast_dtype(kind) if auto else parts[-1].dtype
+    return tuple(part.to(dtype) for part in parts)
+
+
+def _mask(
+    batch_size: int,
+    q_length: int,
+    *args: Any,
+    q_offset: int = 0,
+    mask_function: Callable[..., Any] | None = None,
+    attention_mask: Tensor | None = None,
+    **kwargs: Any,
+) -> Tensor | None:
+    """The padding mask (B, tokens) as it came, or None where there is no padding.
+
+    Raises:
+        UnsupportedInputError: the model lets some tokens see later ones.
+    """
+    if mask_function not in (None, causal_mask_function) and q_length > 1:
+        _check_order(mask_function, batch_size, q_length, int(q_offset), kwargs.get("device"))
     return None if attention_mask is None or bool(attention_mask.all()) else attention_mask
+
+
+def _check_order(
+    mask_function: Any, rows: int, length: int, first: int, device: Any
+) -> None:
+    """See that no token sees the one after it, by the model's own rule."""
+    query = torch.arange(first, first + length - 1, device=device)
+    row = torch.arange(rows, device=device)[:, None]
+    if bool(torch.as_tensor(mask_function(row, torch.zeros_like(row), query, query + 1)).any()):
+        raise UnsupportedInputError(
+            "this model lets some of these tokens see later ones (the parts of an image, or a "
+            "prefix), which a patched model does not do: feed text alone, or inf_llm.unpatch it"
+        )
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, _mask)
 
 
 class _ForInference(torch.autograd.Function):
@@ -173,37 +303,57 @@ class _ForInference(torch.autograd.Function):
         )
 
 
-def _wrap_generate(model: Any, state: Patched) -> None:
-    """Let `generate` say where the prompt ends, and hand its caches over before it uses them."""
-    generate, prepare = model.generate, model._prepare_cache_for_generation
+class _Around:
+    """A method of a model with ours around it; it goes along when the model is copied or saved."""
 
-    @functools.wraps(generate)
-    def generate_with_memory(*args: Any, **kwargs: Any) -> Any:
-        token = _prompt_end.set(_prompt_length(args, kwargs))
-        try:
-            return generate(*args, **kwargs)
-        finally:
-            _prompt_end.reset(token)
+    def __init__(self, model: Any, name: str, around: Callable[..., Any]) -> None:
+        self.model, self.name, self.around = model, name, around
 
-    @functools.wraps(prepare)
-    def prepare_memory(
-        generation_config: Any, model_kwargs: Any, generation_mode: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        result = prepare(generation_config, model_kwargs, generation_mode, *args, **kwargs)
-        cache = model_kwargs.get("past_key_values")
-        if cache is not None:
-            adopt(cache, state.makers)
-            cache.assists = bool(getattr(generation_config, "is_assistant", False))
-            if cache.assists or generation_mode == GenerationMode.ASSISTED_GENERATION:
-                cache.activate_past_recording()
-        return result
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.around(self.model, getattr(type(self.model), self.name), *args, **kwargs)
 
-    for name, method in (
-        ("generate", generate_with_memory),
-        ("_prepare_cache_for_generation", prepare_memory),
-    ):
-        model.__dict__[name] = method
-        state.undo.append(functools.partial(model.__dict__.pop, name))
+
+def _generate(model: Any, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """`generate`, which says where the prompt ends."""
+    token = _prompt_end.set(_prompt_length(args, kwargs))
+    try:
+        return generate(model, *args, **kwargs)
+    finally:
+        _prompt_end.reset(token)
+
+
+def _prepare_cache(
+    model: Any,
+    prepare: Callable[..., Any],
+    generation_config: Any,
+    model_kwargs: Any,
+    generation_mode: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """`_prepare_cache_for_generation`, with a memory as its cache."""
+    given = _cache_in(model_kwargs)
+    if isinstance(given, MemoryCache) and generation_config.use_cache is False:
+        raise UnsupportedInputError(
+            "use_cache = False contradicts the memory that is passed: pass use_cache=True (a "
+            "checkpoint's own generation_config.json may say false)"
+        )
+    result = prepare(model, generation_config, model_kwargs, generation_mode, *args, **kwargs)
+    cache = _cache_in(model_kwargs)
+    state = state_of(decoder_of(model))
+    if cache is not None and state is not None:
+        memory = adopt(cache, state.makers)
+        memory.assists = bool(getattr(generation_config, "is_assistant", False))
+        if memory.assists or generation_mode == GenerationMode.ASSISTED_GENERATION:
+            memory.activate_past_recording()
+    return result
+
+
+_AROUND = {"generate": _generate, "_prepare_cache_for_generation": _prepare_cache}
+
+
+def _cache_in(kwargs: dict[str, Any]) -> Any:
+    return next((kwargs[name] for name in CACHE_NAMES if kwargs.get(name) is not None), None)
 
 
 def _prompt_length(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -13,30 +14,38 @@ from transformers.utils import is_flash_attn_2_available
 from inf_llm.attention import ATTENTION_TYPES
 from inf_llm.attention.window import ChunkedAttention, WindowAttention
 from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
-from inf_llm.hf.cache import MakeAttention, MemoryCache, adopt, check_layers
-from inf_llm.hf.hooks import Patched, install_hooks
-from inf_llm.hf.positions import rescale_positions
+from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt, check_layers
+from inf_llm.hf.decoder import decoder_of, unwrap
+from inf_llm.hf.hooks import (
+    Patched,
+    install_hooks,
+    keep_state,
+    remove_hooks,
+    set_implementation,
+    state_of,
+)
+from inf_llm.hf.positions import forget_ropes, rescale_positions
 from inf_llm.hf.probe import LayerFacts, probe
 from inf_llm.hf.tensor_parallel import is_spread, spread_maker
-from inf_llm.hf.verify import short_text_logits, verify
+from inf_llm.hf.verify import Expected, try_memory, verify
+from inf_llm.hf.versions import setting
 from inf_llm.memory.archive import check_index
 from inf_llm.rope import Rope
 from inf_llm.scaling import rescale
 from inf_llm.settings import InfLLMSettings, OriginSettings, WindowSettings, make_settings
 
-_STATE = "_inf_llm"
 
-
-def patched(model: PreTrainedModel) -> Patched | None:
+def patched(model: Any) -> Patched | None:
     """What `patch` left on the model, or None if it is not patched."""
-    return model.__dict__.get(_STATE)
+    return state_of(decoder_of(unwrap(model)))
 
 
 def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> PreTrainedModel:
     """Replace a model's attention; `unpatch` brings the old one back.
 
     Args:
-        model: any causal decoder of transformers with rotary positions. It is changed in place.
+        model: any causal decoder of transformers with rotary positions, or the text part of an
+            image-text model. It is changed in place. A wrapper of PEFT may stand around it.
         config: attention settings, or a configuration from `load_config`. Without it, pass
             `type="inf-llm"` and its settings as keywords.
 
@@ -45,9 +54,28 @@ def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> Pre
 
     Raises:
         SettingsError: a setting is not allowed.
+        UnsupportedInputError: this is no model, or not a setting.
         UnsupportedModelError: the model does something that cannot be reproduced. It is left as
             it was.
     """
+    chosen = _chosen(config, settings)
+    inner = unwrap(model)
+    decoder = decoder_of(inner)
+    if state_of(decoder) is not None:
+        raise UnsupportedModelError(
+            f"this {type(inner).__name__} is patched already: call inf_llm.unpatch(model) first"
+        )
+    try:
+        if isinstance(chosen, WindowSettings):
+            _patch_memory(inner, decoder, chosen)
+        else:
+            _patch_origin(inner, decoder, chosen)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"this {type(inner).__name__} cannot be patched: {error} ({setting()})") from error
+    return model
+
+
+def _chosen(config: Any, settings: dict[str, Any]) -> OriginSettings:
     if config is not None and settings:
         raise UnsupportedInputError(
             f"pass settings either as one object or as keywords, not both: {', '.join(settings)}"
@@ -57,17 +85,7 @@ def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> Pre
         raise UnsupportedInputError(
             f"patch takes settings, a configuration or keywords, not a {type(chosen).__name__}"
         )
-    if patched(model) is not None:
-        raise UnsupportedModelError(
-            f"this {type(model).__name__} is patched already: call inf_llm.unpatch(model) first"
-        )
-    state = Patched(chosen)
-    if isinstance(chosen, WindowSettings):
-        _patch_memory(model, chosen, state)
-    else:
-        _patch_origin(model, state)
-    model.__dict__[_STATE] = state
-    return model
+    return chosen
 
 
 def unpatch(model: PreTrainedModel) -> PreTrainedModel:
@@ -76,16 +94,23 @@ def unpatch(model: PreTrainedModel) -> PreTrainedModel:
     Raises:
         UnsupportedModelError: the model is not patched.
     """
-    state = patched(model)
+    inner = unwrap(model)
+    decoder = decoder_of(inner)
+    state = state_of(decoder)
     if state is None:
-        raise UnsupportedModelError(f"this {type(model).__name__} is not patched")
-    del model.__dict__[_STATE]
-    _undo(state)
+        raise UnsupportedModelError(f"this {type(inner).__name__} is not patched")
+    _undo(inner, decoder, state)
     return model
 
 
+def _undo(model: PreTrainedModel, decoder: nn.Module, state: Patched) -> None:
+    remove_hooks(model, decoder, state)
+    forget_ropes(decoder)
+    keep_state(decoder, None)
+
+
 def new_cache(model: PreTrainedModel) -> MemoryCache:
-    """An empty memory for a patched model, to pass as `past_key_values`."""
+    """An empty memory for a patched model, to pass as its cache."""
     state = patched(model)
     if state is None or not state.makers:
         raise UnsupportedModelError(
@@ -94,41 +119,51 @@ def new_cache(model: PreTrainedModel) -> MemoryCache:
     return adopt(DynamicCache(config=model.config.get_text_config(decoder=True)), state.makers)
 
 
-def _undo(state: Patched) -> None:
-    for step in reversed(state.undo):
-        step()
-
-
-def _patch_origin(model: PreTrainedModel, state: Patched) -> None:
+def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings) -> None:
     """Full attention stays the model's own; only its positions or its kernel may change."""
-    settings = state.settings
+    state = Patched(settings)
     if settings.moves_positions:
-        rescale_positions(model, state)
-    before = model.config._attn_implementation
+        rescale_positions(decoder, state)
     on_cuda = next(model.parameters()).device.type == "cuda"
     if settings.fattn and on_cuda and is_flash_attn_2_available():
-        model.set_attn_implementation("flash_attention_2")
-        state.undo.append(lambda: model.set_attn_implementation(before))
+        state.before = decoder.config._attn_implementation
+        set_implementation(model, decoder, "flash_attention_2")
+    keep_state(decoder, state)
 
 
-def _patch_memory(model: PreTrainedModel, settings: WindowSettings, state: Patched) -> None:
+def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings) -> None:
     if isinstance(settings, InfLLMSettings):
         check_index(settings)
-    facts = probe(model)
+    facts = probe(decoder)
     _refuse_if_nothing_changes(model, settings, facts)
-    state.makers = _makers(model, facts, settings)
+    state = Patched(settings, _makers(model, facts, settings))
     reason = check_layers(
         DynamicCache(config=model.config.get_text_config(decoder=True)).layers, state.makers
     )
     if reason is not None:
-        raise UnsupportedModelError(f"{type(model).__name__}: {reason}")
-    wanted = short_text_logits(model)
-    install_hooks(model, state)
+        raise UnsupportedModelError(reason)
+    expected = _expected(model, facts, settings)
+    state.checked = verify(decoder, expected, settings.kernel_asked)
+    keep_state(decoder, state)
     try:
-        verify(model, _plain_makers(model, facts), wanted)
+        install_hooks(model, decoder, state)
+        _try_memory(decoder, state, _plain_makers(model, facts, settings))
     except BaseException:
-        _undo(state)
+        _undo(model, decoder, state)
         raise
+
+
+def _try_memory(decoder: Any, state: Patched, plain: Makers) -> None:
+    """Run the decoder through its hooks, once, with full attention in place of the type's."""
+    makers, state.makers = state.makers, plain
+    try:
+        try_memory(decoder, plain)
+    finally:
+        state.makers = makers
+
+
+_NEVER_FULL = 1 << 30
+"""A window that no text of the checks fills."""
 
 
 def _index(module: Any) -> int:
@@ -141,9 +176,9 @@ def _refuse_if_nothing_changes(
     windows = [_native_window(model, module, fact) for module, fact in facts.items()]
     if settings.native_window == "keep" and all(windows):
         raise UnsupportedModelError(
-            f"every layer of this {type(model).__name__} has a sliding window of its own "
-            f"({windows[0]} tokens), so {settings.type!r} would change nothing: "
-            "set native_window to 'override' to replace them"
+            f"every layer has a sliding window of its own ({windows[0]} tokens), so "
+            f"{settings.type!r} would change nothing: set native_window to 'override' to replace "
+            "them"
         )
 
 
@@ -162,12 +197,12 @@ def _native_chunk(model: PreTrainedModel, module: nn.Module) -> int | None:
 
 def _makers(
     model: PreTrainedModel, facts: dict[nn.Module, LayerFacts], settings: WindowSettings
-) -> dict[int, MakeAttention]:
+) -> Makers:
     """For every layer, what makes its attention: its own window if it keeps it, else the type's."""
     ropes = {  # layers that rotate alike share one object, and with it the tables of cosines
         fact.rope: rescale(fact.rope, settings) for fact in facts.values()
     }
-    makers: dict[int, MakeAttention] = {}
+    makers: Makers = {}
     for module, fact in facts.items():
         rope, chunk = ropes[fact.rope], _native_chunk(model, module)
         keeps_own = settings.native_window == "keep"
@@ -189,9 +224,24 @@ def _make_type(model: PreTrainedModel, rope: Rope, settings: OriginSettings) -> 
 
 
 def _plain_makers(
-    model: PreTrainedModel, facts: dict[nn.Module, LayerFacts]
-) -> dict[int, MakeAttention]:
-    """Full attention where the type would be, with the model's own positions, for the check."""
-    plain = make_settings("stream-lm", n_init=0, n_local=64)
+    model: PreTrainedModel, facts: dict[nn.Module, LayerFacts], settings: WindowSettings
+) -> Makers:
+    """Full attention where the type would be, for the checks."""
+    plain = make_settings(
+        "stream-lm", n_init=0, n_local=_NEVER_FULL, native_window=settings.native_window
+    )
     assert isinstance(plain, WindowSettings)
     return _makers(model, facts, plain)
+
+
+def _expected(
+    model: PreTrainedModel, facts: dict[nn.Module, LayerFacts], settings: WindowSettings
+) -> dict[nn.Module, Expected]:
+    """What replaces every layer, for `verify`: keys arrive rotated, so nothing rotates here."""
+    still = {module: dataclasses.replace(fact, rope=Rope.none()) for module, fact in facts.items()}
+    plain = dataclasses.replace(settings, native_window="keep")
+    makers = _plain_makers(model, still, plain)
+    return {
+        module: Expected(makers[_index(module)], fact.window, _native_chunk(model, module))
+        for module, fact in facts.items()
+    }

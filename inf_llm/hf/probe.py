@@ -1,14 +1,13 @@
 """Find out how each attention layer of a model rotates, by watching it and not by its name.
 
-Four tokens are run twice, with rotary positions switched off and on, and with an attention function
-that ignores queries and keys, so that both runs carry the same hidden states. The rotation that
-maps the first run's queries and keys to the second's is the layer's; if none does, the model is
-refused with the reason.
+A few tokens, spread over the trained length, are run twice, with rotary positions switched off and
+on, and with an attention function that ignores queries and keys, so that both runs carry the same
+hidden states. The rotation that maps the first run's queries and keys to the second's is the
+layer's; if none does, the model is refused with the reason.
 """
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,16 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from inf_llm.errors import UnsupportedModelError
+from inf_llm.hf.recording import recorded, token_ids
 from inf_llm.hf.rotary import RotaryCall, identity_like, rotary_modules
 from inf_llm.rope import Rope
 
-_NAME = "inf_llm_probe"
-_AT = (3, 10, 29, 61)
-_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
-_LOOSE = 3e-2  # half precision
+_NEAR = (3, 10, 29, 61)
+_SHARES = (0.03, 0.11, 0.37, 0.71)
+"""Where the probed tokens stand: near the beginning, and at these shares of the trained length."""
+_UNSAID = 2048  # trained length of a model that does not say it
 
 
 @dataclass(frozen=True)
@@ -73,33 +72,75 @@ class _Watch:
                     self.source[module] = call
 
 
+def trained_length(decoder: Any) -> int:
+    """Tokens up to which a model's rotary positions follow one rule.
+
+    Rules with a second regime (longrope) name the length at which it begins.
+    """
+    config = decoder.config.get_text_config(decoder=True)
+    rule = getattr(config, "rope_parameters", None) or {}
+    rules = [rule, *(part for part in rule.values() if isinstance(part, dict))]
+    begins = [
+        part.get("original_max_position_embeddings")
+        for part in rules
+        if part.get("rope_type") == "longrope"
+    ]
+    begins.append(getattr(config, "original_max_position_embeddings", None))
+    lengths = [getattr(config, "max_position_embeddings", None), *begins]
+    return min((int(length) for length in lengths if length), default=_UNSAID)
+
+
+def probed_positions(length: int) -> tuple[int, ...]:
+    """Where the probed tokens stand, for a model trained to `length` tokens."""
+    spread = [int(share * (length - 1)) for share in _SHARES]
+    return tuple(sorted({at for at in (*_NEAR, *spread, length - 1) if 0 <= at < length}))
+
+
 @torch.no_grad()
-def probe(model: PreTrainedModel) -> dict[nn.Module, LayerFacts]:
+def probe(decoder: Any) -> dict[nn.Module, LayerFacts]:
     """How every attention module that asks for attention rotates its queries and keys.
+
+    Args:
+        decoder: the module that runs a model's text layers.
 
     Raises:
         UnsupportedModelError: the model has no rotary positions, does not ask transformers'
             attention interface, or rotates in a way that could not be reproduced.
     """
-    name = type(model).__name__
-    if not rotary_modules(model):
+    if not rotary_modules(decoder):
         raise UnsupportedModelError(
-            f"{name} has no rotary position embedding, so its keys cannot be moved: "
-            "a model with RoPE is needed"
+            "it has no rotary position embedding, so its keys cannot be moved: a model with RoPE "
+            "is needed"
         )
-    still, turned = _run(model, rotating=False), _run(model, rotating=True)
-    if not still.calls:
-        raise UnsupportedModelError(
-            f"{name} computes attention by itself instead of through transformers' "
-            "AttentionInterface, so it cannot be replaced"
-        )
+    positions = probed_positions(trained_length(decoder))
+    still = _run(decoder, positions, rotating=False)
+    turned = _run(decoder, positions, rotating=True)
+    _check_calls(still, turned)
+    search = _Search(positions)
     facts = {}
-    ropes: dict[tuple[Any, ...], Rope] = {}
     for (module, *plain, kwargs), (_, *rotated, _) in zip(still.calls, turned.calls, strict=True):
         call = turned.source.get(module, _only_one(turned))
-        rope, used = _find(name, module, call, plain, rotated, ropes)
+        rope, used = search.find(module, call, plain, rotated)
         facts[module] = LayerFacts(rope, kwargs.get("sliding_window"), used)
     return facts
+
+
+def _check_calls(*runs: _Watch) -> None:
+    """See that every run asked for the attention of the same layers, each of them once."""
+    first = [call[0] for call in runs[0].calls]
+    if not first:
+        raise UnsupportedModelError(
+            "it computes attention by itself instead of through transformers' AttentionInterface, "
+            "so that cannot be replaced"
+        )
+    if any([call[0] for call in run.calls] != first for run in runs):
+        raise UnsupportedModelError("it runs other layers when its positions change")
+    layers = [getattr(module, "layer_idx", None) for module in first]
+    if len(set(layers)) < len(layers) or None in layers:
+        raise UnsupportedModelError(
+            "it computes the attention of a layer more than once in one pass, or does not number "
+            f"its layers ({layers}), so a layer's memory cannot be told from another's"
+        )
 
 
 def _only_one(watch: _Watch) -> RotaryCall | None:
@@ -107,25 +148,11 @@ def _only_one(watch: _Watch) -> RotaryCall | None:
     return calls.pop() if len(calls) == 1 else None
 
 
-def _run(model: PreTrainedModel, rotating: bool) -> _Watch:
+def _run(decoder: Any, positions: tuple[int, ...], rotating: bool) -> _Watch:
     """Run a few tokens at spread positions and watch."""
-    device = next(model.get_input_embeddings().parameters()).device
-    vocabulary = model.config.get_text_config().vocab_size
-    ids = (torch.arange(5, 5 + len(_AT), device=device) % vocabulary)[None]
+    ids = token_ids(decoder, len(positions))
     watch = _Watch()
-    with _watching(model, watch, rotating):
-        try:
-            model(input_ids=ids, position_ids=torch.tensor([_AT], device=device), use_cache=False)
-        except Exception as error:
-            raise UnsupportedModelError(
-                f"{type(model).__name__} cannot run with another attention function and without "
-                f"an attention mask, so it cannot be patched ({type(error).__name__}: {error})"
-            ) from error
-    return watch
 
-
-@contextlib.contextmanager
-def _watching(model: PreTrainedModel, watch: _Watch, rotating: bool) -> Iterator[None]:
     def rotary_hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         table = output if rotating else identity_like(output)
         watch.tables.append((table, RotaryCall.from_call(module, args, kwargs)))
@@ -133,78 +160,100 @@ def _watching(model: PreTrainedModel, watch: _Watch, rotating: bool) -> Iterator
 
     hooks = [
         module.register_forward_hook(rotary_hook, with_kwargs=True)
-        for module in rotary_modules(model)
+        for module in rotary_modules(decoder)
     ]
     hooks += [
         module.register_forward_pre_hook(watch.note_inputs, with_kwargs=True)
-        for module in model.modules()
+        for module in decoder.modules()
         if "attention" in type(module).__name__.lower()
     ]
-    before = model.config._attn_implementation
-    AttentionInterface.register(_NAME, watch)
-    AttentionMaskInterface.register(_NAME, lambda *args, **kwargs: None)
     try:
-        model.set_attn_implementation(_NAME)
-        if model.config.get_text_config()._attn_implementation != _NAME:
-            raise UnsupportedModelError(
-                f"{type(model).__name__} computes attention by itself instead of through "
-                "transformers' AttentionInterface, so it cannot be replaced"
-            )
-        yield
+        with recorded(decoder, watch, masks=False):
+            decoder(input_ids=ids, position_ids=ids.new_tensor([positions]), use_cache=False)
+    except UnsupportedModelError:
+        raise
+    except Exception as error:
+        raise UnsupportedModelError(
+            "it cannot run with another attention function and without an attention mask "
+            f"({type(error).__name__}: {error})"
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()
-        model.set_attn_implementation(before)
+    return watch
 
 
-def _find(
-    name: str,
-    module: nn.Module,
-    call: RotaryCall | None,
-    plain: list[Tensor],
-    rotated: list[Tensor],
-    ropes: dict[tuple[Any, ...], Rope],
-) -> tuple[Rope, RotaryCall | None]:
-    """The rotation that turns the plain (query, key) into the rotated ones."""
-    tolerance = _TOLERANCE.get(plain[0].dtype, _LOOSE) * max(1.0, float(rotated[0].abs().max()))
-    if _close(plain, rotated, tolerance / 100):
-        return ropes.setdefault(("none",), Rope.none()), None
-    if call is None:
-        raise UnsupportedModelError(
-            f"{name}: cannot tell which of its rotary modules {type(module).__name__} uses"
-        )
-    for candidate in _candidates(call, plain[0], ropes):
-        turned = [_turn_at(candidate, x) for x in plain]
-        if _close(turned, rotated, tolerance):
-            return candidate, call
-    raise UnsupportedModelError(
-        f"{name}: the way {type(module).__name__} applies its rotary positions is not one that "
-        "can be undone (norms or other operations after the rotation)"
-    )
+@dataclass
+class _Search:
+    """Looks for the rotation of each layer; layers that rotate alike share one `Rope`.
+
+    Attributes:
+        positions: where the tokens of the runs stand.
+        ropes: every rotation that was tried.
+    """
+
+    positions: tuple[int, ...]
+    ropes: dict[tuple[Any, ...], Rope] = field(default_factory=dict)
+
+    def find(
+        self,
+        module: nn.Module,
+        call: RotaryCall | None,
+        plain: list[Tensor],
+        rotated: list[Tensor],
+    ) -> tuple[Rope, RotaryCall | None]:
+        """The rotation that turns the plain (query, key), (B, H, L, D), into the rotated ones."""
+        still = self.ropes.setdefault(("none",), Rope.none())
+        if self._excess(still, plain, rotated) <= 1:
+            return still, None
+        where = f"layer {module.layer_idx} ({type(module).__name__})"
+        if call is None:
+            raise UnsupportedModelError(f"{where} takes its table from no single one of the rotary modules")
+        best, excess = still, float("inf")
+        for rope in self._candidates(call, plain[0]):
+            own = self._excess(rope, plain, rotated)
+            if own < excess:
+                best, excess = rope, own
+        if not excess <= 1:
+            raise UnsupportedModelError(
+                f"{where} applies its rotary positions in a way that cannot be undone (norms or "
+                "other operations after the rotation, or frequencies that depend on the length): "
+                f"the nearest rotation is off by {excess:.3g} times what rounding explains"
+            )
+        return best, call
+
+    def _candidates(self, call: RotaryCall, query: Tensor) -> Iterator[Rope]:
+        """Every layout worth trying."""
+        frequencies, amplitude = call.frequencies(query.device)
+        room = query.shape[-1] - 2 * len(frequencies)
+        layouts = itertools.product(sorted({0, room}), (False, True), (1, -1))
+        for start, interleaved, sign in layouts:
+            key = (call, start, interleaved, sign)
+            if key not in self.ropes:
+                self.ropes[key] = Rope(sign * frequencies, amplitude, start, interleaved)
+            yield self.ropes[key]
+
+    def _excess(self, rope: Rope, plain: list[Tensor], rotated: list[Tensor]) -> float:
+        """Largest difference, in units of what rounding explains."""
+        pairs = zip(plain, rotated, strict=True)
+        return max(self._excess_of(rope, x, wanted) for x, wanted in pairs)
+
+    def _excess_of(self, rope: Rope, x: Tensor, wanted: Tensor) -> float:
+        if x.shape != wanted.shape:
+            return float("inf")
+        worst = 0.0
+        for i, position in enumerate(self.positions):
+            token = x[:, :, i : i + 1].float()
+            off = (rope.rotate_to(token, position) - wanted[:, :, i : i + 1].float()).abs()
+            limit = rope.reach(token) * rounding(x.dtype, position) + torch.finfo(x.dtype).tiny
+            worst = max(worst, float((off / limit).nan_to_num(nan=torch.inf).max()))
+        return worst
 
 
-def _candidates(
-    call: RotaryCall, query: Tensor, ropes: dict[tuple[Any, ...], Rope]
-) -> Iterator[Rope]:
-    """Every layout worth trying; equal ones are one object, so that they share their tables."""
-    frequencies, amplitude = call.frequencies(query.device)
-    room = query.shape[-1] - 2 * len(frequencies)
-    for start, interleaved, sign in itertools.product(sorted({0, room}), (False, True), (1, -1)):
-        key = (call, start, interleaved, sign)
-        if key not in ropes:
-            ropes[key] = Rope(sign * frequencies, amplitude, start, interleaved)
-        yield ropes[key]
+def rounding(dtype: torch.dtype, position: int) -> float:
+    """How far, relative to its size, a pair may be off when a model rotates it to a position.
 
-
-def _turn_at(rope: Rope, x: Tensor) -> Tensor:
-    """`x` (B, H, L, D) with token i standing at the i-th probed position."""
-    return torch.cat(
-        [rope.rotate_to(x[:, :, i : i + 1], position) for i, position in enumerate(_AT)], 2
-    )
-
-
-def _close(got: list[Tensor], wanted: list[Tensor], tolerance: float) -> bool:
-    return all(
-        a.shape == b.shape and float((a - b).abs().max()) <= tolerance
-        for a, b in zip(got, wanted, strict=True)
-    )
+    Cosines, sines, two products and a sum are rounded to the layer's dtype; the angle is a product
+    of position and frequency in float32.
+    """
+    return 4 * torch.finfo(dtype).eps + 2.0**-22 * (position + 8)

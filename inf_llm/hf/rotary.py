@@ -85,6 +85,11 @@ class RotaryCall:
         rest = {key: value for key, value in kwargs.items() if key not in ("x", "position_ids")}
         return cls(module, tuple(args[2:]), tuple(sorted(rest.items())))
 
+    @property
+    def asked(self) -> tuple[Any, ...]:
+        """What tells calls of one module apart."""
+        return self.args, self.kwargs
+
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine per pair (n, R) at positions (n,); hooks are not run."""
         hidden = torch.empty(1, 1, 1, device=positions.device)

@@ -1,67 +1,337 @@
-"""The short check that a patched model still computes what it did: no family is trusted by name."""
+"""The check that a patched model attends as it did: layer by layer, on the model's own tensors.
+
+The model's text layers run once, unpatched, behind a pretended past that is longer than their own
+windows. In every layer the queries, keys and values that the model made, rotated by the model, go
+to the model's own attention function and to the memory that would replace it, both in float32. So
+neither depth nor the model's own rounding matters, and a wrong scale, cap, sink, window or mask is
+seen as it is. How a layer rotates is checked by `inf_llm.hf.probe`. No family is trusted by name.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.cache_utils import DynamicCache
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.cache_utils import CacheLayerMixin, DynamicCache
 
+from inf_llm.attention.base import LayerAttention
 from inf_llm.errors import InfLLMError, UnsupportedModelError
-from inf_llm.hf.cache import MakeAttention, adopt
+from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt
+from inf_llm.hf.decoder import with_cache
+from inf_llm.hf.hooks import make_rule
+from inf_llm.hf.recording import recorded, token_ids
 
-_TOKENS = 12
-_FIRST_FEED = 8
+_NEW = 16
+_PARTS = (9, 7)
+_PAST = 256
+_LONGEST_PAST = 4096
+_LONGEST_MASK = 1 << 20
+_EXACT = 2e-5
+_PLAIN_IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention", "flex_attention", "paged", "/")
 
 
-def short_text_logits(model: PreTrainedModel) -> Tensor:
-    """Logits of the model as it is for a dozen tokens fed at once."""
-    return _run(model, lambda ids: model(input_ids=ids, use_cache=False)[0])
+@dataclass(frozen=True)
+class Expected:
+    """What a layer is replaced by, for the check.
 
-
-def verify(model: PreTrainedModel, makers: dict[int, MakeAttention], wanted: Tensor) -> None:
-    """Feed the same tokens in two parts through memories made by `makers`, and compare.
-
-    Every attention type is full attention while the text fits its window, so with a window that
-    holds the text nothing may change.
-
-    Raises:
-        UnsupportedModelError: the logits differ, or the model fails on the way.
+    Attributes:
+        make: makes its attention object, full attention where a type's would be, not rotating.
+        window: length of the window that the layer keeps, or None.
+        chunk: length of the chunks that it keeps to, or None.
     """
-    name = type(model).__name__
 
-    def in_two_parts(ids: Tensor) -> Tensor:
-        cache = adopt(DynamicCache(config=model.config.get_text_config(decoder=True)), makers)
-        parts = ids.split([_FIRST_FEED, _TOKENS - _FIRST_FEED], 1)
-        outputs = [model(input_ids=part, past_key_values=cache)[0] for part in parts]
-        per_token = all(
-            out.shape[1] == part.shape[1] for out, part in zip(outputs, parts, strict=True)
-        )
-        return torch.cat(outputs, 1) if per_token else outputs[-1]  # a classifier's says it all
-
-    try:
-        got = _run(model, in_two_parts)
-    except InfLLMError as error:
-        raise UnsupportedModelError(f"{name} cannot be patched: {error}") from error
-    except Exception as error:
-        raise UnsupportedModelError(
-            f"{name} fails with a memory in place of its cache: {error}"
-        ) from error
-    exact = next(model.parameters()).dtype in (torch.float32, torch.float64)
-    limit = (1e-3 if exact else 5e-2) * max(1.0, float(wanted.abs().max()))
-    difference = float((got - wanted).abs().max())
-    if not difference <= limit:
-        raise UnsupportedModelError(
-            f"{name} cannot be patched: the logits of a short text change by {difference:.2g}, so "
-            "its attention does something that is not reproduced"
-        )
+    make: MakeAttention
+    window: int | None = None
+    chunk: int | None = None
 
 
 @torch.no_grad()
-def _run(model: PreTrainedModel, run: Callable[[Tensor], Tensor]) -> Tensor:
-    device = next(model.get_input_embeddings().parameters()).device
-    vocabulary = model.config.get_text_config().vocab_size
-    ids = torch.arange(3, 3 + _TOKENS, device=device) % vocabulary
-    return run(ids[None]).float()
+def verify(decoder: Any, layers: dict[nn.Module, Expected], kernel: str = "auto") -> int:
+    """Compare every layer's attention with what would replace it.
+
+    Args:
+        decoder: the module that runs a model's text layers, not patched.
+        layers: per attention module, what would replace its attention.
+        kernel: the kernel of the patch, tried in the layer's own dtype.
+
+    Returns:
+        How many layers were compared.
+
+    Raises:
+        UnsupportedModelError: a layer differs. Its number and the figures are named.
+    """
+    check = _Check(decoder.config._attn_implementation, layers, kernel, _past_length(layers))
+    cache = DynamicCache(config=decoder.config.get_text_config(decoder=True))
+    for module in layers:
+        index: Any = module.layer_idx
+        while len(cache.layers) <= index:
+            cache.layers.append(None)
+        cache.layers[index] = _Past(check.past)
+    with recorded(decoder, check, masks=True):
+        _must_run(decoder, token_ids(decoder, _NEW), cache)
+    return len(check.compared)
+
+
+def try_memory(decoder: Any, makers: Makers) -> None:
+    """Feed a patched decoder in two parts, and see that each layer was fed once with each.
+
+    Raises:
+        UnsupportedModelError: it fails, or feeds a layer's memory more or less than once.
+    """
+    cache = adopt(DynamicCache(config=decoder.config.get_text_config(decoder=True)), makers)
+    for part in token_ids(decoder, _NEW).split(_PARTS, 1):
+        _must_run(decoder, part, cache)
+    for index, layer in zip(sorted(makers), cache.memories, strict=True):
+        if layer.get_seq_length() != _NEW:
+            raise UnsupportedModelError(
+                f"layer {index} was given {layer.get_seq_length()} keys for {_NEW} tokens"
+            )
+
+
+def _must_run(decoder: Any, ids: Tensor, cache: Any) -> None:
+    try:
+        with torch.no_grad():
+            decoder(input_ids=ids, **with_cache(decoder, cache))
+    except InfLLMError as error:
+        raise UnsupportedModelError(str(error)) from error
+    except Exception as error:
+        kind = "a memory" if isinstance(cache, MemoryCache) else "a cache of another kind"
+        raise UnsupportedModelError(
+            f"it fails with {kind} in place of its own ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _past_length(layers: dict[nn.Module, Expected]) -> int:
+    """Pretended tokens before the new ones: past every window, and a whole number of chunks."""
+    windows = [each.window for each in layers.values() if each.window is not None]
+    longest = max((w for w in windows if w <= _LONGEST_MASK), default=0)
+    chunk = max((each.chunk or 1 for each in layers.values()), default=1)
+    return -(-max(_PAST, longest) // chunk) * chunk
+
+
+class _Past(CacheLayerMixin):
+    """A cache layer that says it holds some tokens, and gives back what is new."""
+
+    is_sliding = False
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+
+    def lazy_initialization(self, *args: Any) -> None:
+        """Nothing to prepare."""
+
+    def update(self, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The new keys and values, as they are."""
+        return key, value
+
+    def get_seq_length(self, *args: Any) -> int:
+        """Tokens of the pretended past."""
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, *args: Any) -> tuple[int, int]:
+        """Length and offset of the mask that transformers makes."""
+        return self.length + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No maximum."""
+        return -1
+
+    get_max_cache_shape = get_max_length  # its name before transformers 5.23
+
+
+@dataclass
+class _Check:
+    """The attention function of the run: compares, and passes the model's own output on."""
+
+    implementation: str
+    layers: dict[nn.Module, Expected]
+    kernel: str
+    past: int
+    compared: list[int] = field(default_factory=list)
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, None]:
+        own = _own_attention(module, self.implementation)
+        layer = _Layer(module, self.layers[module], own, kwargs)
+        mask = layer.visible(attention_mask, query.shape[2], self.past)
+        exact = [x.float() for x in (query, key, value)]
+        output = layer.reference(exact, mask[..., self.past :])
+        layer.compare("", exact, output, "auto", _EXACT)
+        if query.dtype != torch.float32:  # the kernel of the patch, in the dtype it will have
+            rounding = 4 * torch.finfo(query.dtype).eps
+            layer.compare(f" in {query.dtype}", [query, key, value], output, self.kernel, rounding)
+        for factor in layer.factors(exact):
+            layer.compare_far(exact, factor, mask)
+        self.compared.append(layer.index)
+        return output.transpose(1, 2).to(query.dtype).contiguous(), None
+
+
+def _own_attention(module: nn.Module, implementation: str) -> Callable[..., Any]:
+    """The model's own attention function: the plain one of its file, unless a user set another."""
+    if any(part in implementation for part in _PLAIN_IMPLEMENTATIONS):
+        file = sys.modules[type(module).__module__]
+        own = getattr(file, "eager_attention_forward", None)
+        return own if own is not None else AttentionInterface()["sdpa"]
+    return AttentionInterface()[implementation]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One attention call of the model, and what would replace it."""
+
+    module: nn.Module
+    expected: Expected
+    own: Callable[..., Any]
+    arguments: dict[str, Any]
+
+    @property
+    def index(self) -> int:
+        """The layer's number."""
+        return int(self.module.layer_idx)  # type: ignore[arg-type]
+
+    @property
+    def name(self) -> str:
+        """The layer, for an error."""
+        return f"layer {self.index} ({type(self.module).__name__})"
+
+    def visible(self, mask: Any, new: int, past: int) -> Tensor:
+        """The model's own mask (B, 1 or H, L, past + L), if it hides what the layer would hide.
+
+        Raises:
+            UnsupportedModelError: it is no plain mask, or hides other tokens.
+        """
+        if not torch.is_tensor(mask) or mask.dim() != 4 or mask.shape[2:] != (new, past + new):
+            shape = tuple(mask.shape) if torch.is_tensor(mask) else type(mask).__name__
+            raise UnsupportedModelError(
+                f"{self.name} is given a mask of its own ({shape}) instead of (queries x keys)"
+            )
+        seen = mask if mask.dtype == torch.bool else mask == 0
+        if mask.is_floating_point() and bool((~seen & (mask > torch.finfo(mask.dtype).min)).any()):
+            raise UnsupportedModelError(f"{self.name} adds a bias of its own to its scores")
+        wrong = (seen != self._plain_mask(new, past, mask.device)).nonzero()
+        if len(wrong):
+            *_, query, key = wrong[0].tolist()
+            does = "sees" if bool(seen[tuple(wrong[0])]) else "does not see"
+            raise UnsupportedModelError(
+                f"{self.name}: token {past + query} {does} token {key}, against the rule that was "
+                f"found (window {self.expected.window}, chunk {self.expected.chunk})"
+            )
+        return mask
+
+    def _plain_mask(self, new: int, past: int, device: torch.device) -> Tensor:
+        key = torch.arange(past + new, device=device)
+        query = key[past:, None]
+        seen = key <= query
+        if self.expected.window is not None:
+            seen &= query - key < self.expected.window
+        if self.expected.chunk is not None:
+            seen &= query // self.expected.chunk == key // self.expected.chunk
+        return seen
+
+    def reference(self, parts: list[Tensor], mask: Tensor) -> Tensor:
+        """The model's own attention (B, H, L, Dv) in float32."""
+        mask = mask if mask.dtype == torch.bool else mask.float()
+        return self.own(self.module, *parts, mask, **self.arguments)[0].transpose(1, 2)
+
+    def compare(
+        self, how: str, parts: list[Tensor], wanted: Tensor, kernel: str, rounding: float
+    ) -> None:
+        """Every head, on the new tokens alone."""
+        attention = self.expected.make()
+        rule = make_rule(parts[0], kernel, **self.arguments)
+        pieces = zip(*(x.split(_PARTS, 2) for x in parts), strict=True)
+        got = torch.cat([attention.attend(*piece, rule) for piece in pieces], 2)
+        size = parts[2].float().abs().amax(2, keepdim=True)  # (B, G, 1, Dv)
+        size = size.repeat_interleave(wanted.shape[1] // size.shape[1], 1)
+        self._refuse_if_apart(how, got, wanted, size, rounding + self._score_rounding(*parts[:2]))
+
+    def factors(self, parts: list[Tensor]) -> list[float]:
+        """Factors on the queries for `compare_far`: scores that spread by 1, and that reach the cap.
+
+        With the first no key has so little weight that it could be missing; with the second a
+        wrong cap shows.
+        """
+        scores = self._scores(*parts[:2])
+        spread, largest = float(scores.std()), float(scores.abs().max())
+        cap = self.arguments.get("softcap")
+        factors = [1 / spread if spread > 0 else 1.0]
+        return [*factors, 2 * cap / largest] if cap and largest > 0 else factors
+
+    def compare_far(self, parts: list[Tensor], factor: float, mask: Tensor) -> None:
+        """One head, behind a past that is longer than the layer's own window."""
+        q, k, v = parts[0] * factor, parts[1], parts[2]
+        past = self._past(mask.shape[-1] - q.shape[2])
+        draw = torch.Generator().manual_seed(self.index)
+        pick = torch.randint(k.shape[2], (past,), generator=draw).to(k.device)
+        size = v.abs().amax(2, keepdim=True)
+        sign = torch.randint(2, (*v.shape[:2], past, v.shape[3]), generator=draw) * 2 - 1
+        k = torch.cat((k[:, :, pick], k), 2)
+        v = torch.cat((sign.to(v) * size, v), 2)
+        wanted = self.reference([q, k, v], mask[..., mask.shape[-1] - k.shape[2] :])
+        shared = q.shape[1] // k.shape[1]
+        group = self.index % k.shape[1]
+        head = group * shared
+        ours = q[:, head : head + 1], k[:, group : group + 1], v[:, group : group + 1]
+        got = self._fed(ours, pick, head)
+        limit = _EXACT + self._score_rounding(ours[0], ours[1])
+        size = size[:, group : group + 1]
+        how = f" behind {past} tokens"
+        self._refuse_if_apart(how, got, wanted[:, head : head + 1], size, limit)
+
+    def _past(self, pretended: int) -> int:
+        """Tokens of the pretended past that are fed; none where a chunk is too long for that."""
+        chunk, window = self.expected.chunk, self.expected.window
+        if chunk is not None:
+            return pretended if pretended <= _LONGEST_PAST else 0
+        return min(pretended, window if window and window <= _LONGEST_PAST else _PAST)
+
+    def _fed(self, parts: tuple[Tensor, ...], pick: Tensor, head: int) -> Tensor:
+        """Attention of the new queries of one head, its memory fed with the past and then in two."""
+        q, k, v = parts
+        past = k.shape[2] - q.shape[2]
+        sinks = self.arguments.get("s_aux")
+        own = {"s_aux": None if sinks is None else sinks[head : head + 1]}
+        rule = make_rule(q, "auto", **{**self.arguments, **own})
+        attention: LayerAttention = self.expected.make()
+        if past:
+            attention.attend(q[:, :, pick], k[:, :, :past], v[:, :, :past], rule)
+        lengths = [past, *_PARTS]
+        ks, vs = k.split(lengths, 2)[1:], v.split(lengths, 2)[1:]
+        pieces = zip(q.split(_PARTS, 2), ks, vs, strict=True)
+        return torch.cat([attention.attend(*piece, rule) for piece in pieces], 2)
+
+    def _scores(self, q: Tensor, k: Tensor) -> Tensor:
+        scale = self.arguments.get("scaling") or q.shape[-1] ** -0.5
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+        return torch.matmul(q.float(), k.float().transpose(2, 3)) * scale
+
+    def _score_rounding(self, q: Tensor, k: Tensor) -> float:
+        """What float32 products of these queries and keys may lose, at the most."""
+        scale = self.arguments.get("scaling") or q.shape[-1] ** -0.5
+        return 2.0**-22 * scale * float(q.float().norm(dim=-1).max() * k.float().norm(dim=-1).max())
+
+    def _refuse_if_apart(
+        self, how: str, got: Tensor, wanted: Tensor, size: Tensor, limit: float
+    ) -> None:
+        """`size` is what values reach, per head and channel; `limit` a share of it."""
+        apart = (got.float() - wanted).abs() / size.float().clamp(min=1e-30)
+        worst = float(apart.nan_to_num(nan=torch.inf).max())
+        if not worst <= limit:
+            raise UnsupportedModelError(
+                f"{self.name}: attention{how} differs from the model's own by {worst:.2g} of the "
+                f"values' size, where rounding explains {limit:.2g}: it does something that is "
+                "not reproduced"
+            )

@@ -1,0 +1,67 @@
+"""The parts of a model that matter here: the model inside its wrappers, and its text decoder."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from inf_llm.errors import UnsupportedInputError
+
+CACHE_NAMES = ("cache", "past_key_values")
+"""The argument that carries the cache: its name since transformers 5.24, and the one before."""
+
+
+def unwrap(model: Any) -> PreTrainedModel:
+    """The transformers model that computes inside a wrapper of PEFT or `torch.compile`.
+
+    Raises:
+        UnsupportedInputError: this is no such model.
+    """
+    if isinstance(model, PreTrainedModel):
+        return model
+    if hasattr(model, "get_base_model"):  # PEFT
+        return unwrap(model.get_base_model())
+    if hasattr(model, "_orig_mod"):  # torch.compile
+        return unwrap(model._orig_mod)
+    raise UnsupportedInputError(_refusal(model))
+
+
+def _refusal(model: Any) -> str:
+    kind = type(model).__name__
+    wanted = "a causal language model of transformers (a PreTrainedModel) is needed"
+    if isinstance(model, str) or hasattr(model, "__fspath__"):
+        return (
+            f"{str(model)!r} is a path, and {wanted}: load it first, with "
+            "AutoModelForCausalLM.from_pretrained, or with inf_llm.load and a configuration"
+        )
+    for name in ("model", "module"):  # pipelines; DataParallel and its like
+        if isinstance(getattr(model, name, None), PreTrainedModel):
+            return f"this is a {kind}, and {wanted}: pass the one inside, its .{name}"
+    return f"this is {'None' if model is None else f'a {kind}'}, and {wanted}"
+
+
+def decoder_of(model: PreTrainedModel) -> nn.Module:
+    """The module that runs the text layers and receives the cache."""
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
+    return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
+
+
+@functools.cache
+def parameter_names(kind: type[nn.Module]) -> tuple[str, ...]:
+    """The parameters of a module's `forward`, in order, without `self`."""
+    return tuple(inspect.signature(kind.forward).parameters)[1:]
+
+
+def cache_argument(model: Any) -> str:
+    """What this model's `forward` calls its cache."""
+    names = parameter_names(type(unwrap(model)))
+    return next((name for name in CACHE_NAMES if name in names), CACHE_NAMES[-1])
+
+
+def with_cache(model: Any, cache: Any) -> dict[str, Any]:
+    """Keyword arguments that feed `model`, or its `generate`, with this cache."""
+    return {cache_argument(model): cache, "use_cache": True}

@@ -1,0 +1,79 @@
+"""Run a model's own text layers with an attention function that looks on.
+
+Two names are registered with transformers: one whose attention gets no masks, and one whose
+attention gets the masks that the model makes for plain softmax attention. Which recorder they call
+is a matter of the running thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from torch import Tensor, int64, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import eager_mask
+
+from inf_llm.errors import UnsupportedModelError
+
+_PLAIN, _MASKED = "inf_llm_probe", "inf_llm_verify"
+
+
+class Recorder(Protocol):
+    """An attention function of transformers: q, k, v as (B, H, L, D), the output (B, L, H, Dv)."""
+
+    def __call__(
+        self,
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, None]: ...
+
+
+_recorder: ContextVar[Recorder] = ContextVar("recorder")
+
+
+def _attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    return _recorder.get()(*args, **kwargs)
+
+
+for _name in (_PLAIN, _MASKED):
+    AttentionInterface.register(_name, _attention)
+AttentionMaskInterface.register(_PLAIN, lambda *args, **kwargs: None)
+AttentionMaskInterface.register(_MASKED, eager_mask)
+
+
+@contextlib.contextmanager
+def recorded(decoder: Any, recorder: Recorder, masks: bool) -> Iterator[None]:
+    """Let `recorder` compute the attention of a decoder, with the model's own masks or without.
+
+    Raises:
+        UnsupportedModelError: the decoder does not ask transformers' attention interface.
+    """
+    before, name = decoder.config._attn_implementation, _MASKED if masks else _PLAIN
+    token = _recorder.set(recorder)
+    try:
+        decoder.set_attn_implementation(name)
+        if decoder.config._attn_implementation != name:
+            raise UnsupportedModelError(
+                "it computes attention by itself instead of through transformers' "
+                "AttentionInterface, so that cannot be replaced"
+            )
+        yield
+    finally:
+        _recorder.reset(token)
+        decoder.set_attn_implementation(before)
+
+
+def token_ids(decoder: Any, count: int) -> Tensor:
+    """Ordinary words (1, count): ids spread over the middle of the vocabulary."""
+    table = next(decoder.get_input_embeddings().parameters())
+    vocabulary = decoder.config.get_text_config().vocab_size
+    first, span = vocabulary // 8, max(1, vocabulary // 2)
+    ids = [(first + 7919 * step % span) % vocabulary for step in range(1, count + 1)]
+    return table.new_tensor([ids], dtype=int64)

@@ -1,0 +1,25 @@
+"""Which releases of transformers were tried, for the texts of refusals."""
+
+from __future__ import annotations
+
+import torch
+import transformers
+
+NEWEST_TESTED = (5, 24)
+"""Newest release of transformers that all tests ran with."""
+
+
+def setting() -> str:
+    """The installed versions, and what to try where transformers is newer than what was tested."""
+    installed = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    if _release(transformers.__version__) <= NEWEST_TESTED:
+        return f"{installed}; type 'origin' leaves the model's attention as it is"
+    newest = ".".join(map(str, NEWEST_TESTED))
+    return (
+        f"{installed}; this transformers is newer than {newest}, the newest one tested: "
+        f"try pip install 'transformers=={newest}.*'"
+    )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
