@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -50,15 +51,19 @@ def decoder_of(model: PreTrainedModel) -> nn.Module:
     return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
 
 
+def parameter_names(module: nn.Module) -> tuple[str, ...]:
+    """The parameters of a module's `forward`, in order."""
+    return _parameters(type(module).forward)
+
+
 @functools.cache
-def parameter_names(kind: type[nn.Module]) -> tuple[str, ...]:
-    """The parameters of a module's `forward`, in order, without `self`."""
-    return tuple(inspect.signature(kind.forward).parameters)[1:]
+def _parameters(method: Callable[..., Any]) -> tuple[str, ...]:
+    return tuple(inspect.signature(method).parameters)[1:]
 
 
 def cache_argument(model: Any) -> str:
     """What this model's `forward` calls its cache."""
-    names = parameter_names(type(unwrap(model)))
+    names = parameter_names(unwrap(model))
     return next((name for name in CACHE_NAMES if name in names), CACHE_NAMES[-1])
 
 

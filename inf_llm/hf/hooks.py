@@ -125,7 +125,7 @@ def _enter(
     state = state_of(decoder)
     assert state is not None, "this hook belongs to a patch"
     _check_in_force(decoder)
-    kwargs = {**dict(zip(parameter_names(type(decoder)), args, strict=False)), **kwargs}
+    kwargs = {**dict(zip(parameter_names(decoder), args, strict=False)), **kwargs}
     _check_outputs(decoder.config, kwargs)
     memory = _memory(decoder, state, kwargs)
     seen = 0
@@ -272,9 +272,7 @@ def _mask(
     return None if attention_mask is None or bool(attention_mask.all()) else attention_mask
 
 
-def _check_order(
-    mask_function: Any, rows: int, length: int, first: int, device: Any
-) -> None:
+def _check_order(mask_function: Any, rows: int, length: int, first: int, device: Any) -> None:
     """See that no token sees the one after it, by the model's own rule."""
     query = torch.arange(first, first + length - 1, device=device)
     row = torch.arange(rows, device=device)[:, None]
@@ -349,7 +347,10 @@ def _prepare_cache(
     return result
 
 
-_AROUND = {"generate": _generate, "_prepare_cache_for_generation": _prepare_cache}
+_AROUND: dict[str, Callable[..., Any]] = {
+    "generate": _generate,
+    "_prepare_cache_for_generation": _prepare_cache,
+}
 
 
 def _cache_in(kwargs: dict[str, Any]) -> Any:

@@ -32,12 +32,19 @@ def check_positions(positions: Any, mask: Any, seen: int) -> None:
         mask = mask.to(positions.device)
         own, padding = mask.long().cumsum(1)[:, seen:] - 1, mask[:, seen:] == 0
         right = (right | padding).all(-1) | ((positions == own) | padding).all(-1)
-    if not bool(right.all()):
+    if bool(right.all()):
+        return
+    if positions.dim() == 3:
         raise UnsupportedInputError(
-            f"position_ids {_shown(positions)} are not supported: with {seen} tokens seen before, "
-            f"the memory counts on from {seen} (a row's left padding left out or not). "
-            "Leave position_ids out"
+            f"position_ids have {positions.shape[0]} axes that differ, as for the parts of an "
+            "image, and a memory knows one position a token: feed text alone, or inf_llm.unpatch "
+            "the model"
         )
+    raise UnsupportedInputError(
+        f"position_ids {_shown(positions)} are not supported: with {seen} tokens seen before, the "
+        f"memory counts on from {seen} (a row's left padding left out or not). Leave position_ids "
+        "out; if none were passed, pass the cache that holds what stands before these tokens"
+    )
 
 
 def _shown(positions: Tensor) -> str:

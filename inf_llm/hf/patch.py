@@ -71,7 +71,8 @@ def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> Pre
         else:
             _patch_origin(inner, decoder, chosen)
     except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"this {type(inner).__name__} cannot be patched: {error} ({setting()})") from error
+        what = f"this {type(inner).__name__} cannot be patched"
+        raise UnsupportedModelError(f"{what}: {error} ({setting()})") from error
     return model
 
 

@@ -208,7 +208,9 @@ class _Search:
             return still, None
         where = f"layer {module.layer_idx} ({type(module).__name__})"
         if call is None:
-            raise UnsupportedModelError(f"{where} takes its table from no single one of the rotary modules")
+            raise UnsupportedModelError(
+                f"{where} takes its table from no single one of the rotary modules"
+            )
         best, excess = still, float("inf")
         for rope in self._candidates(call, plain[0]):
             own = self._excess(rope, plain, rotated)

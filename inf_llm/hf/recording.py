@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from torch import Tensor, int64, nn
+import torch
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
@@ -52,21 +53,29 @@ AttentionMaskInterface.register(_MASKED, eager_mask)
 def recorded(decoder: Any, recorder: Recorder, masks: bool) -> Iterator[None]:
     """Let `recorder` compute the attention of a decoder, with the model's own masks or without.
 
+    The model runs as for inference, without `torch.autocast`.
+
     Raises:
         UnsupportedModelError: the decoder does not ask transformers' attention interface.
     """
     before, name = decoder.config._attn_implementation, _MASKED if masks else _PLAIN
+    kind = next(decoder.parameters()).device.type
+    trained = [module for module in decoder.modules() if module.training]
     token = _recorder.set(recorder)
     try:
+        decoder.eval()
         decoder.set_attn_implementation(name)
         if decoder.config._attn_implementation != name:
             raise UnsupportedModelError(
                 "it computes attention by itself instead of through transformers' "
                 "AttentionInterface, so that cannot be replaced"
             )
-        yield
+        with torch.autocast(kind, enabled=False):
+            yield
     finally:
         _recorder.reset(token)
+        for module in trained:
+            module.training = True
         decoder.set_attn_implementation(before)
 
 
@@ -76,4 +85,4 @@ def token_ids(decoder: Any, count: int) -> Tensor:
     vocabulary = decoder.config.get_text_config().vocab_size
     first, span = vocabulary // 8, max(1, vocabulary // 2)
     ids = [(first + 7919 * step % span) % vocabulary for step in range(1, count + 1)]
-    return table.new_tensor([ids], dtype=int64)
+    return table.new_tensor([ids], dtype=torch.int64)

@@ -67,11 +67,11 @@ def verify(decoder: Any, layers: dict[nn.Module, Expected], kernel: str = "auto"
     """
     check = _Check(decoder.config._attn_implementation, layers, kernel, _past_length(layers))
     cache = DynamicCache(config=decoder.config.get_text_config(decoder=True))
+    held: list[Any] = cache.layers
     for module in layers:
         index: Any = module.layer_idx
-        while len(cache.layers) <= index:
-            cache.layers.append(None)
-        cache.layers[index] = _Past(check.past)
+        held += [None] * (index + 1 - len(held))
+        held[index] = _Past(check.past)
     with recorded(decoder, check, masks=True):
         _must_run(decoder, token_ids(decoder, _NEW), cache)
     return len(check.compared)
@@ -126,9 +126,11 @@ class _Past(CacheLayerMixin):
     def lazy_initialization(self, *args: Any) -> None:
         """Nothing to prepare."""
 
-    def update(self, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """The new keys and values, as they are."""
-        return key, value
+        return key_states, value_states
 
     def get_seq_length(self, *args: Any) -> int:
         """Tokens of the pretended past."""
@@ -165,7 +167,7 @@ class _Check:
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
         own = _own_attention(module, self.implementation)
-        layer = _Layer(module, self.layers[module], own, kwargs)
+        layer = _Layer(module, self.layers[module], own, {**kwargs, "dropout": 0.0})
         mask = layer.visible(attention_mask, query.shape[2], self.past)
         exact = [x.float() for x in (query, key, value)]
         output = layer.reference(exact, mask[..., self.past :])
@@ -253,13 +255,13 @@ class _Layer:
         attention = self.expected.make()
         rule = make_rule(parts[0], kernel, **self.arguments)
         pieces = zip(*(x.split(_PARTS, 2) for x in parts), strict=True)
-        got = torch.cat([attention.attend(*piece, rule) for piece in pieces], 2)
+        got = torch.cat([attention.attend(q, k, v, rule) for q, k, v in pieces], 2)
         size = parts[2].float().abs().amax(2, keepdim=True)  # (B, G, 1, Dv)
         size = size.repeat_interleave(wanted.shape[1] // size.shape[1], 1)
         self._refuse_if_apart(how, got, wanted, size, rounding + self._score_rounding(*parts[:2]))
 
     def factors(self, parts: list[Tensor]) -> list[float]:
-        """Factors on the queries for `compare_far`: scores that spread by 1, and that reach the cap.
+        """Factors on the queries for `compare_far`: scores spread by 1, and scores past the cap.
 
         With the first no key has so little weight that it could be missing; with the second a
         wrong cap shows.
@@ -274,10 +276,12 @@ class _Layer:
         """One head, behind a past that is longer than the layer's own window."""
         q, k, v = parts[0] * factor, parts[1], parts[2]
         past = self._past(mask.shape[-1] - q.shape[2])
-        draw = torch.Generator().manual_seed(self.index)
-        pick = torch.randint(k.shape[2], (past,), generator=draw).to(k.device)
+        draw = torch.Generator("cpu").manual_seed(self.index)
+        pick = torch.randint(k.shape[2], (past,), generator=draw, device="cpu").to(k.device)
         size = v.abs().amax(2, keepdim=True)
-        sign = torch.randint(2, (*v.shape[:2], past, v.shape[3]), generator=draw) * 2 - 1
+        sign = (
+            torch.randint(2, (*v.shape[:2], past, v.shape[3]), generator=draw, device="cpu") * 2 - 1
+        )
         k = torch.cat((k[:, :, pick], k), 2)
         v = torch.cat((sign.to(v) * size, v), 2)
         wanted = self.reference([q, k, v], mask[..., mask.shape[-1] - k.shape[2] :])
@@ -299,7 +303,7 @@ class _Layer:
         return min(pretended, window if window and window <= _LONGEST_PAST else _PAST)
 
     def _fed(self, parts: tuple[Tensor, ...], pick: Tensor, head: int) -> Tensor:
-        """Attention of the new queries of one head, its memory fed with the past and then in two."""
+        """One head's attention of the new queries, fed in two parts behind the past."""
         q, k, v = parts
         past = k.shape[2] - q.shape[2]
         sinks = self.arguments.get("s_aux")

@@ -295,8 +295,8 @@ REFUSED = {
         refused="norms or other operations",
     ),
     "diffllama": Family("DiffLlama", refused="attention", quick=True),
-    "hrm_text": Family("HrmText", HEAD, refused="logits of a short text change"),
-    "doge": Family("Doge", HEAD, refused="mask of 4 dimensions"),
+    "hrm_text": Family("HrmText", HEAD, refused="more than once in one pass"),
+    "doge": Family("Doge", HEAD, refused="a mask of its own"),
     "moshi": Family("Moshi", HEAD, refused="rotary modules"),
     "deepseek_v32": Family(
         "DeepseekV32", {**LATENT, **ROUTED}, refused="without an attention mask"
