@@ -3,7 +3,8 @@
     python -m tests.hf.families [NAME ...]
 
 prints the table: how far a patched model's logits are from its own, relative to the largest one,
-and how far two deliberately wrong patches are.
+and how far two deliberately wrong patches are; then how far the model in bfloat16 is from float32,
+as it is and patched.
 """
 
 from __future__ import annotations
@@ -67,6 +68,29 @@ class Row:
         return {name: getattr(self, name) for name in ("small_window", "wrong_angles")}
 
 
+@dataclass(frozen=True)
+class RoundedRow:
+    """What a row gives in a half precision format: distances from the model's float32 logits.
+
+    Each is a root mean square, relative to that of the logits.
+
+    Attributes:
+        own: the model as it is.
+        patched: patched, the text fits the window.
+        small_window: with a window the text does not fit (a control, must be large).
+    """
+
+    own: float
+    patched: float
+    small_window: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the patched model rounds no worse than the model does by itself."""
+        return self.patched <= MARGIN * self.own + 1e-3
+
+
+MARGIN = 1.5
 OLDER = not hasattr(transformers.Cache, "activate_past_recording")
 
 
@@ -134,6 +158,21 @@ def measure(family: Family) -> Row:
     return Row(**measured, restored=restored, seconds=time.perf_counter() - started)
 
 
+def measure_rounded(family: Family, dtype: torch.dtype = torch.bfloat16) -> RoundedRow:
+    """Build, and compare the patched and the unpatched model in `dtype` with float32."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, BASE["vocab_size"], (_ROWS, _TOKENS), generator=generator)
+    wanted = _logits(build(family), ids)
+
+    def distance(settings: Mapping[str, Any] | None) -> float:
+        model = build(family).to(dtype)
+        if settings is not None:
+            inf_llm.patch(model, type="inf-llm", **settings, **family.settings)
+        return float((_logits(model, ids).float() - wanted).norm() / wanted.norm())
+
+    return RoundedRow(distance(None), distance(FITS), distance(TOO_SMALL))
+
+
 @torch.no_grad()
 def _logits(model: Any, ids: Tensor) -> Tensor:
     return model(ids).logits
@@ -166,7 +205,8 @@ def _apart_along(got: tuple[Tensor, Any], wanted: tuple[Tensor, Any]) -> float:
 def table(names: Iterable[str] = ()) -> Iterable[str]:
     """The lines of the table, as they are measured."""
     chosen = list(names) or [*WORKING, *REFUSED]
-    columns = "forward greedy padded chunked restored | small_window wrong_angles | seconds"
+    columns = "forward greedy padded chunked restored | small_window wrong_angles"
+    columns += " | bfloat16: own patched | seconds"
     yield f"{'family':20s} {columns}"
     works = refused = 0
     for name in chosen:
@@ -187,8 +227,11 @@ def table(names: Iterable[str] = ()) -> Iterable[str]:
         near = " ".join(f"{value:.0e}" for value in row.differences.values())
         far = " ".join(f"{value:.2f}" for value in row.controls.values())
         bad = max(row.differences.values()) > TOLERANCE or min(row.controls.values()) < 0.01
+        half = measure_rounded(family)
+        bad |= not half.right
         note = " <- WRONG" if bad else ""
-        yield f"{name:20s} {near} {row.restored} | {far} | {row.seconds:.1f}{note}"
+        rounded = f"{half.own:.0e} {half.patched:.0e}"
+        yield f"{name:20s} {near} {row.restored} | {far} | {rounded} | {row.seconds:.1f}{note}"
     yield f"{works} families work, {refused} are refused (transformers {transformers.__version__})"
 
 

@@ -12,7 +12,7 @@ import torch
 
 import inf_llm
 from inf_llm.errors import UnsupportedModelError
-from tests.hf.families import FITS, TOLERANCE, TOO_SMALL, build, exists, measure
+from tests.hf.families import FITS, TOLERANCE, TOO_SMALL, build, exists, measure, measure_rounded
 from tests.hf.zoo import REFUSED, WORKING, Family
 
 
@@ -42,6 +42,15 @@ def test_a_context_that_fits_the_window_gives_the_models_own_logits(name: str) -
     assert row.differences == pytest.approx(dict.fromkeys(row.differences, 0), abs=TOLERANCE)
     assert row.restored, "unpatching did not give the same logits again"
     assert min(row.controls.values()) > 500 * TOLERANCE, f"this row cannot fail: {row}"
+
+
+@pytest.mark.parametrize("name", _rows(WORKING))
+def test_in_bfloat16_a_patched_model_rounds_no_worse_than_the_model_itself(name: str) -> None:
+    family = WORKING[name]
+    _skip_if_unknown(family)
+    row = measure_rounded(family)
+    assert row.right, row
+    assert row.own > 1e-3, f"this row rounds too little to show anything: {row}"
 
 
 @pytest.mark.parametrize("name", _rows(REFUSED))
