@@ -13,12 +13,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from inf_llm.attention.base import LayerAttention, Rule, watching
-from inf_llm.attention.steady import SteadySteps, recorder
+from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.kernels import Band, Pieces, Source, attend_jointly
 from inf_llm.memory.block_memory import BlockMemory, Recalled
 from inf_llm.memory.stats import MemoryStats
-from inf_llm.memory.steady import SteadyMemory
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
 
@@ -35,21 +33,9 @@ class InfLLMAttention(LayerAttention):
     def __init__(self, rope: Rope, settings: InfLLMSettings, slots: bool | None = None) -> None:
         super().__init__(rope, settings.exc_block_size)
         self.settings = settings
-        self._memory = BlockMemory(settings, keep=settings.n_local, slots=slots)
-        self._steady: SteadySteps | None = None
+        self.memory = BlockMemory(settings, keep=settings.n_local, slots=slots)
         self.recalled: Recalled | None = None
         self._steps = -1  # decode steps since the last prompt token, for `reselect_every`
-
-    @property
-    def memory(self) -> BlockMemory:
-        """What is remembered; recorded steps give back what they hold before anyone looks."""
-        if self._steady is not None:
-            self._steady.end()
-        return self._memory
-
-    @memory.setter
-    def memory(self, memory: BlockMemory) -> None:
-        self._memory, self._steady = memory, None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         """See `LayerAttention.attend`; the memory hears beforehand what it will be asked."""
@@ -61,10 +47,6 @@ class InfLLMAttention(LayerAttention):
         return super().attend(q, k, v, rule)
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        if self.settings.decode_graph and self._is_steady(q, rule):
-            assert self._steady is not None
-            self.recalled = None  # a recorded step tells nobody
-            return self._steady.step(q, k, v)
         n_local = self.settings.n_local
         self.memory.append(k, v, q.shape[1], near_k=self.rope.rotate(k, self.seen))
         near_q = self.rope.rotate(q, self.seen)
@@ -75,23 +57,6 @@ class InfLLMAttention(LayerAttention):
         self._observe(masses)
         self.memory.settle()
         return o
-
-    def _is_steady(self, q: Tensor, rule: Rule) -> bool:
-        """Whether this step can be a recorded one; if so, all is ready for it."""
-        record = recorder(q.device)
-        noted = self._marks is not None or watching.get()
-        if record is None or noted or q.shape[2] > 1:
-            return False
-        steady = self._steady
-        if steady is not None and steady.holds() and steady.suits(self._memory, rule):
-            return True
-        memory = self.memory  # what ran elsewhere is back in it
-        if not SteadyMemory.fits(memory):
-            return False
-        if self._steady is None or not self._steady.suits(memory, rule):
-            self._steady = SteadySteps(self.rope, memory, rule, record)
-        self._steady.begin(self.seen)
-        return True
 
     def _recall(self, far_q: Tensor) -> Recalled | None:
         """The blocks for this execution block; in decoding, maybe those of an earlier step."""

@@ -171,21 +171,15 @@ def attend_jointly(
     taken, parts = [], []
     for source in sources:
         k, v = source.joined()
-        if source.visible is None:
-            parts.append(attend(source.q, k, v, scoring, source.band))
-        else:  # few keys: no kernel takes such a mask
-            parts.append(reference.attend(source.q, k, v, scoring, source.band, source.visible))
+        parts.append(attend(source.q, k, v, scoring, source.band))
         taken.append((source, k))
     o, lse = merge(parts)
     if learned_sink is not None:
         o, lse = with_learned_sink(o, lse, learned_sink)
-    return o, [_mass(source, k, lse, scoring) if source.watched else None for source, k in taken]
-
-
-def _mass(source: Source, k: Tensor, lse: Tensor, scoring: Scoring) -> Tensor:
-    """What the keys of a source receive (B, H, K), as `received` says."""
-    mass = received(source.q, k, lse, scoring, source.band)
-    return mass if source.visible is None else mass.masked_fill(~source.visible, 0.0)
+    return o, [
+        received(source.q, k, lse, scoring, source.band) if source.watched else None
+        for source, k in taken
+    ]
 
 
 def with_learned_sink(o: Tensor, lse: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.evict import POLICIES
-from inf_llm.memory.index import INDEXES, Found, Index, TorchIndex
+from inf_llm.memory.index import INDEXES, Found, Index
 from inf_llm.memory.residency import Ledger, Residency
 from inf_llm.memory.store import Home, PageShape, Slots
 from inf_llm.settings import InfLLMSettings
@@ -153,39 +153,6 @@ class Archive:
         k, v = where.read(places.flatten())
         tokens = choices * self.shape.tokens
         return k.view(rows, heads, tokens, -1), v.view(rows, heads, tokens, -1)
-
-    @property
-    def is_steady(self) -> bool:
-        """Whether `search_within` and `fetch` can do without the host."""
-        direct = self._slots is not None and self._slots.is_direct
-        return direct and type(self.index) is TorchIndex and self._settings.chunk_topk_calc is None
-
-    def prepare_steady(self) -> int:
-        """Make all room that the next steps may need; for how many blocks it is."""
-        assert isinstance(self.index, TorchIndex)
-        assert isinstance(self.residency, Residency)
-        room = self.index.room
-        self.residency.make_room(room * (self.shape.heads // self._together))
-        return room
-
-    @property
-    def lasting(self) -> tuple[object, ...]:
-        """Tensors whose places a recorded step knows; others where one of them has moved."""
-        assert isinstance(self.index, TorchIndex)
-        assert isinstance(self.residency, Residency)
-        slots = self._slots
-        places = () if slots is None else self.home.addresses(self._device)
-        return (*self.index.lasting, *self.residency.lasting, *places, self.residency, slots)
-
-    def search_within(
-        self, query: Tensor, topk: int, total: Tensor, table: Tensor | None
-    ) -> Tensor:
-        """Physical blocks (B, X, topk) for query (B, H, D), of as many as `total` (1,) says."""
-        assert isinstance(self.index, TorchIndex)
-        blocks = self.index.search_within(self._asking(query), topk, total, table)
-        if table is None:
-            return blocks
-        return table[:, None].expand(-1, blocks.shape[1], -1).gather(2, blocks)
 
     @property
     def at_home(self) -> bool:

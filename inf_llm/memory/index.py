@@ -135,35 +135,6 @@ class TorchIndex(Index):
         assert best is not None, "search needs a block"
         return ascending(*best)
 
-    @property
-    def room(self) -> int:
-        """Blocks that there is room for."""
-        return 0 if self._vectors is None else self._vectors.shape[1]
-
-    @property
-    def lasting(self) -> tuple[Tensor, ...]:
-        """What `search_within` reads; another tensor once there is more room."""
-        return () if self._vectors is None else (self._vectors,)
-
-    def search_within(
-        self, query: Tensor, topk: int, total: Tensor, table: Tensor | None
-    ) -> Tensor:
-        """As `search`, in all the room there is, with no number that the host must know.
-
-        Args:
-            query: (B, X, W).
-            topk: how many.
-            total: blocks of every row (1,), at least topk.
-            table: as for `search`, but as long as there is room (B, room), and on the device.
-
-        Returns:
-            Numbers (B, X, topk), ascending.
-        """
-        scores = self._scores(query, 0, self.room, table)  # (B, X, room)
-        behind = torch.arange(self.room, device=query.device) >= total
-        best = scores.masked_fill_(behind, -torch.inf).topk(topk, dim=-1, sorted=False)
-        return best.indices.sort(-1).values
-
     def _can_sketch(self, query: Tensor, total: int, table: Tensor | None) -> bool:
         alone = table is None and query.shape[0] == 1
         enough = total >= max(_SKETCH_FROM, GROUP)
