@@ -16,9 +16,12 @@ from torch import Tensor
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.kernels import Band, Pieces, Source, attend_jointly
 from inf_llm.memory.block_memory import BlockMemory, Recalled
+from inf_llm.memory.index import EarlyFound
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
+
+_TOGETHER = 8  # execution blocks that search at once, where several are faster
 
 
 class InfLLMAttention(LayerAttention):
@@ -35,22 +38,37 @@ class InfLLMAttention(LayerAttention):
         self.settings = settings
         self.memory = BlockMemory(settings, keep=settings.n_local, slots=slots)
         self.recalled: Recalled | None = None
+        self._early: dict[int, EarlyFound] = {}  # by the position of the block that searched
         self._steps = -1  # decode steps since the last prompt token, for `reselect_every`
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        """See `LayerAttention.attend`; the memory hears beforehand what it will be asked."""
+        """See `LayerAttention.attend`; several blocks search at once where that is faster."""
         blocks = list(self._execution_blocks(q.shape[2]))
-        if len(blocks) > 1 and self.memory.foresees():
-            far_q = self.rope.rotate_far(q, self.settings.n_local - 1)
-            queries = [_common(far_q[:, :, first:last]) for first, last in blocks]
-            self.memory.foresee(torch.stack(queries))
-        return super().attend(q, k, v, rule)
+        self._early = {}
+        if len(blocks) == 1 or not self.memory.gains_from_several:
+            return super().attend(q, k, v, rule)
+        outputs = []
+        for some in (blocks[at : at + _TOGETHER] for at in range(0, len(blocks), _TOGETHER)):
+            part = slice(some[0][0], some[-1][1])
+            self._search_early(q, some)
+            outputs.append(super().attend(q[:, :, part], k[:, :, part], v[:, :, part], rule))
+        return torch.cat(outputs, 2)
+
+    def _search_early(self, q: Tensor, blocks: list[tuple[int, int]]) -> None:
+        """Search for the next execution blocks of a feed, of which `q` are the queries."""
+        far_q = [self._far_query(q[:, :, first:last]) for first, last in blocks]
+        found = self.memory.search_several(torch.stack([_common(query) for query in far_q]))
+        starts = [self.seen + first - blocks[0][0] for first, _ in blocks]
+        self._early = dict(zip(starts, found, strict=True))
+
+    def _far_query(self, q: Tensor) -> Tensor:
+        """Queries as they meet all that is far, at distance n_local - 1."""
+        return self.rope.rotate_far(q, self.settings.n_local - 1)
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        n_local = self.settings.n_local
         self.memory.append(k, v, q.shape[1], near_k=self.rope.rotate(k, self.seen))
         near_q = self.rope.rotate(q, self.seen)
-        far_q = self.rope.rotate_far(q, n_local - 1)
+        far_q = self._far_query(q)
         self.recalled = self._recall(far_q)
         sources = itertools.chain((self._window(near_q),), self._far(far_q))
         o, masses = attend_jointly(sources, rule.scoring, rule.learned_sink)
@@ -64,7 +82,7 @@ class InfLLMAttention(LayerAttention):
         self._steps = self._steps + 1 if decoding else -1
         if decoding and self.recalled is not None and self._steps % self.settings.reselect_every:
             return self.recalled
-        return self.memory.recall(_common(far_q))
+        return self.memory.recall(_common(far_q), self._early.get(self.seen))
 
     def _in_window(self, queries: int) -> tuple[int, Band | None]:
         """How many of the newest tokens some query has in its window, and the rule among them."""

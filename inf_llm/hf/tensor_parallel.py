@@ -40,9 +40,6 @@ class SummedIndex(TorchIndex):
         super().__init__(chunk)
         self._group = group
 
-    def _can_sketch(self, query: Tensor, total: int, table: Tensor | None) -> bool:
-        return False  # a sketch bounds the scores of some heads, not their sum
-
     def _scores(self, query: Tensor, first: int, last: int, own: Tensor | None) -> Tensor:
         scores = super()._scores(query, first, last, own).contiguous()
         dist.all_reduce(scores, group=self._group)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.evict import POLICIES
-from inf_llm.memory.index import INDEXES, Found, Index
+from inf_llm.memory.index import INDEXES, EarlyFound, Found, Index
 from inf_llm.memory.residency import Ledger, Residency
 from inf_llm.memory.store import Home, PageShape, Slots
 from inf_llm.settings import InfLLMSettings
@@ -101,17 +101,32 @@ class Archive:
         self.index.put(numbers, vectors.transpose(0, 1))
         return numbers.view(B, n)
 
-    def foresees(self) -> bool:
-        """Whether it helps to tell beforehand what will be searched."""
-        return self._rows == 1 and self.index.foresees()
+    @property
+    def gains_from_several(self) -> bool:
+        """Whether `search_several` takes less time than as many searches."""
+        return self._rows == 1 and self.index.gains_from_several
 
-    def foresee(self, queries: Tensor) -> None:
-        """What the next searches will ask, in turn: (n, 1, H, D), of one row."""
-        self.index.foresee(torch.cat([self._asking(query) for query in queries]))
+    def search_several(self, queries: Tensor, topk: int, total: int) -> list[Found]:
+        """What queries (n, 1, H, D) of one row find among its blocks, numbered 0 to `total` - 1."""
+        asked = torch.cat([self._asking(query) for query in queries])
+        return self.index.search_several(asked, topk, total)
 
-    def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
-        """Numbers and scores (B, X, topk) of the blocks nearest to query (B, H, D)."""
-        return self.index.search(self._asking(query), topk, total, table)
+    def search(
+        self,
+        query: Tensor,
+        topk: int,
+        total: int,
+        table: Tensor | None,
+        early: EarlyFound | None = None,
+    ) -> Found:
+        """Numbers and scores (B, X, topk) of the blocks nearest to query (B, H, D).
+
+        `early` is what the same query found when there were fewer blocks, if it was searched for.
+        """
+        asked = self._asking(query)
+        if early is None or table is not None:
+            return self.index.search(asked, topk, total, table)
+        return self.index.search_further(asked, topk, early.found, early.total, total)
 
     def _asking(self, query: Tensor) -> Tensor:
         """Queries (B, H, D) as the index takes them, (B, X, W)."""
@@ -232,5 +247,5 @@ def _make_index(settings: InfLLMSettings) -> Index:
     if start is not None:
         inverted: Index = INDEXES.get("ivf")(chunk, start)
         return inverted
-    exact: Index = INDEXES.get("faiss" if settings.faiss else "torch")(chunk)
+    exact: Index = INDEXES.get("faiss" if settings.faiss else "int8")(chunk)
     return exact

@@ -13,6 +13,7 @@ from torch import Tensor
 from inf_llm.errors import MissingExtraError, SettingsError
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import INDEXES, Index, TorchIndex
+from inf_llm.memory.int8_index import Int8Index
 from inf_llm.memory.sketch import GROUP
 from tests.attention.draws import examples
 
@@ -100,16 +101,16 @@ def test_every_row_has_blocks_of_its_own(
 def test_a_sketch_changes_nothing(data: st.DataObject) -> None:
     """Many blocks of one row are sketched first; here it starts with the first block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("inf_llm.memory.index._SKETCH_FROM", 1)
+        patch.setattr("inf_llm.memory.int8_index._SKETCH_FROM", 1)
         patch.setattr("inf_llm.memory.sketch._FEW", data.draw(st.sampled_from([0, 1 << 15])))
-        patch.setattr("inf_llm.memory.index._LIKELY", data.draw(st.sampled_from([0, 56])))
+        patch.setattr("inf_llm.memory.int8_index._LIKELY", data.draw(st.sampled_from([0, 56])))
         if data.draw(st.booleans()):
             patch.setattr("inf_llm.native.sketch._functions", lambda: None)
         torch.manual_seed(data.draw(st.integers(0, 99)))
         size = data.draw(st.sampled_from([1e-6, 1.0, 1e4]))
         V, X = data.draw(st.sampled_from([(1, 1), (2, 2), (2, 4)]))
         dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))
-        index, vectors = TorchIndex(), torch.empty(V, 0, WIDTH, dtype=dtype)
+        index, vectors = Int8Index(), torch.empty(V, 0, WIDTH, dtype=dtype)
         for _ in range(data.draw(st.integers(1, 6))):
             first = data.draw(st.integers(0, vectors.shape[1]))
             new = (size * torch.randn(V, data.draw(st.integers(1, 90)), WIDTH)).to(dtype)
@@ -138,6 +139,26 @@ def test_only_the_first_blocks(name: str) -> None:
     query = torch.randn(2, 1, WIDTH)
     want, _ = one_by_one(vectors, query, 2, [[0, 1, 2, 3]] * 2)
     assert index.search(query, 2, 4, None)[0].tolist() == want
+
+
+@every_index
+def test_several_queries_and_later_blocks(name: str) -> None:
+    """Several queries find what each does alone; and so do searches that go on from there."""
+    index = INDEXES.get(name)()
+    vectors = filled(index, [list(range(20))], 2)
+    queries = torch.randn(5, 4, WIDTH)
+    found = {topk: index.search_several(queries, topk, 20) for topk in (3, 20)}
+    vectors |= filled(index, [list(range(20, 29))], 2)
+    for n, query in enumerate(queries):
+        for topk, wanted in ((3, 3), (20, 20), (20, 25)):
+            early = found[topk][n]
+            want, scores = one_by_one(vectors, query[None], topk, [list(range(20))])
+            assert early[0].tolist() == want
+            torch.testing.assert_close(early[1], torch.tensor(scores), atol=1e-5, rtol=1e-5)
+            numbers, values = index.search_further(query[None], wanted, early, 20, 29)
+            want, scores = one_by_one(vectors, query[None], wanted, [list(range(29))])
+            assert numbers.tolist() == want
+            torch.testing.assert_close(values, torch.tensor(scores), atol=1e-5, rtol=1e-5)
 
 
 @examples(40)
