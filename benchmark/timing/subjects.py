@@ -17,7 +17,8 @@ from inf_llm.errors import InfLLMError
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.patch import new_cache, patch
 from inf_llm.registry import accepted
-from inf_llm.settings import KERNELS, WindowSettings
+from inf_llm.settings import WindowSettings
+from inf_llm.variants import KERNEL
 
 TYPES = ("origin", "stream-lm", "inf-llm")
 
@@ -106,8 +107,9 @@ def split_name(name: str) -> tuple[str, str]:
         raise InfLLMError(f"--types: {kind!r} is not measured here; {accepted(kind, TYPES)}")
     if kernel and kind == "origin":
         raise InfLLMError(f"--types: {name!r}: origin is not patched and takes no kernel")
-    if kernel and kernel not in KERNELS:
-        raise InfLLMError(f"--types: {name!r} names no kernel; {accepted(kernel, KERNELS)}")
+    known = ("auto", *KERNEL)
+    if kernel and kernel not in known:
+        raise InfLLMError(f"--types: {name!r} names no kernel; {accepted(kernel, known)}")
     return kind, kernel or "auto"
 
 

@@ -10,6 +10,13 @@ from torch import Tensor
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
 
+BY_NAME_ONLY = True  # it is what is left where none of the others can compute
+
+
+def why_not(scoring: Scoring, *inputs: Tensor) -> str | None:
+    """There is nothing that it cannot do."""
+    return None
+
 
 def _logits(q: Tensor, k: Tensor, scoring: Scoring, band: Band | None) -> Tensor:
     """float32 scores (B, G, R, Q, K), R query heads for each of G key heads; -inf where unseen."""

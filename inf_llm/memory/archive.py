@@ -13,11 +13,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from inf_llm.memory.evict import POLICIES
-from inf_llm.memory.index import INDEXES, EarlyFound, Found, Index
+from inf_llm.memory.evict import Policy
+from inf_llm.memory.index import EarlyFound, Found, Index
 from inf_llm.memory.residency import Ledger, Residency
 from inf_llm.memory.store import Home, PageShape, Slots
 from inf_llm.settings import InfLLMSettings
+from inf_llm.variants import EVICTION, INDEX
 
 _HOST = torch.device("cpu")
 
@@ -51,7 +52,7 @@ class Archive:
         self._device = device
         pinned = settings.pin_memory and device.type == "cuda"
         self.home = Home(shape, _HOST, pinned)
-        self.index = _make_index(settings)
+        self.index: Index = settings.index.build(INDEX)
         self._settings = settings
         self._together = 1 if settings.perhead else shape.heads
         self._copies = slots if slots is not None else device.type != "cpu"
@@ -66,7 +67,7 @@ class Archive:
             return
         settings = self._settings
         places = rows * self.groups * settings.max_cached_block
-        policy = POLICIES.get(settings.cache_strategy)(settings.score_decay)
+        policy: Policy = settings.eviction.build(EVICTION)
         self._rows = rows
         self._slots: Slots | None = None
         self.residency: Residency | Ledger = Ledger(places, policy)
@@ -238,14 +239,4 @@ def check_index(settings: InfLLMSettings) -> None:
     Raises:
         MissingExtraError: its package is not installed.
     """
-    _make_index(settings)
-
-
-def _make_index(settings: InfLLMSettings) -> Index:
-    """The index that the settings ask for."""
-    chunk, start = settings.chunk_topk_calc, settings.faiss_ivf_from
-    if start is not None:
-        inverted: Index = INDEXES.get("ivf")(chunk, start)
-        return inverted
-    exact: Index = INDEXES.get("faiss" if settings.faiss else "int8")(chunk)
-    return exact
+    settings.index.build(INDEX)

@@ -14,18 +14,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inf_llm.registry import Registry
-
-INDEXES = Registry(
-    "retrieval index",
-    {
-        "int8": "inf_llm.memory.int8_index:Int8Index",
-        "torch": "inf_llm.memory.index:TorchIndex",
-        "faiss": "inf_llm.memory.faiss_index:FaissIndex",
-        "ivf": "inf_llm.memory.faiss_index:InvertedIndex",
-    },
-)
-
 Found = tuple[Tensor, Tensor]
 """Block numbers (B, X, k) int64 ascending, and their scores in the same order, float32."""
 

@@ -10,15 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from inf_llm.choice import Choice
 from inf_llm.errors import MissingExtraError, SettingsError
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
-from inf_llm.memory.index import INDEXES, Index, TorchIndex
+from inf_llm.memory.index import Index, TorchIndex
 from inf_llm.memory.int8_index import Int8Index
 from inf_llm.memory.sketch import GROUP
+from inf_llm.variants import INDEX
 from tests.attention.draws import examples
 
 WIDTH = 12
-every_index = pytest.mark.parametrize("name", list(INDEXES))
+every_index = pytest.mark.parametrize("name", list(INDEX))
+
+
+def made(name: str, chunk: int | None = None) -> Index:
+    """An index; one that takes no chunk goes without."""
+    options = {} if chunk is None or name in ("faiss", "ivf") else {"chunk": chunk}
+    index: Index = Choice(name, options).build(INDEX)
+    return index
 
 
 def one_by_one(
@@ -66,7 +75,7 @@ PUTS = {
 def test_search(
     name: str, puts: list[list[int]], groups: int, queries: int, chunk: int | None
 ) -> None:
-    index = INDEXES.get(name)(chunk)
+    index = made(name, chunk)
     vectors = filled(index, puts, groups)
     total = len(vectors)
     query = torch.randn(2, queries, WIDTH)
@@ -85,7 +94,7 @@ def test_every_row_has_blocks_of_its_own(
     name: str, groups: int, queries: int, chunk: int | None
 ) -> None:
     """Numbers that come back count a row's own blocks, whatever their physical numbers."""
-    index = INDEXES.get(name)(chunk)
+    index = made(name, chunk)
     vectors = filled(index, [list(range(12))], groups)
     table = [[5, 0, 11, 3, 7], [1, 2, 3, 4, 5], [5, 0, 11, 3, 8]]
     query = torch.randn(3, queries, WIDTH)
@@ -134,7 +143,7 @@ def test_a_sketch_changes_nothing(data: st.DataObject) -> None:
 @every_index
 def test_only_the_first_blocks(name: str) -> None:
     """Blocks past `total` belong to somebody else."""
-    index = INDEXES.get(name)()
+    index = made(name)
     vectors = filled(index, [list(range(10))], 1)
     query = torch.randn(2, 1, WIDTH)
     want, _ = one_by_one(vectors, query, 2, [[0, 1, 2, 3]] * 2)
@@ -144,7 +153,7 @@ def test_only_the_first_blocks(name: str) -> None:
 @every_index
 def test_several_queries_and_later_blocks(name: str) -> None:
     """Several queries find what each does alone; and so do searches that go on from there."""
-    index = INDEXES.get(name)()
+    index = made(name)
     vectors = filled(index, [list(range(20))], 2)
     queries = torch.randn(5, 4, WIDTH)
     found = {topk: index.search_several(queries, topk, 20) for topk in (3, 20)}
@@ -183,7 +192,7 @@ def test_faiss_finds_the_same(data: st.DataObject) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @every_index
 def test_half_precision(name: str, dtype: torch.dtype, device: torch.device) -> None:
-    index = INDEXES.get(name)()
+    index = made(name)
     vectors = torch.randn(1, 50, WIDTH).to(device, dtype)
     index.put(torch.arange(50), vectors)
     query = torch.randn(2, 1, WIDTH).to(device, dtype)
@@ -204,7 +213,7 @@ def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unknown_index() -> None:
     with pytest.raises(SettingsError, match="did you mean 'faiss'"):
-        INDEXES.get("fais")
+        INDEX.get("fais")
 
 
 def clustered(count: int, width: int = 32) -> Tensor:
