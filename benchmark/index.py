@@ -33,6 +33,7 @@ from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.load import load
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import Index, TorchIndex
+from inf_llm.memory.int8_index import Int8Index
 
 QUERIES = 64
 MOST = 512
@@ -115,18 +116,18 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
     ids = ids.repeat(1, -(-tokens // ids.shape[1]))[:, :tokens]
     asked: list[tuple[Index, Tensor]] = []
     cache = empty_cache(model)
-    search = TorchIndex.search
+    search = Int8Index.search
 
-    def listening(index: TorchIndex, query: Tensor, *rest: Any) -> Any:
+    def listening(index: Int8Index, query: Tensor, *rest: Any) -> Any:
         asked.append((index, query[0]))
         return search(index, query, *rest)
 
-    TorchIndex.search = listening  # type: ignore[assignment, method-assign]
+    Int8Index.search = listening  # type: ignore[assignment, method-assign]
     try:
         for part in ids.split(2048, 1):
             model(input_ids=part, logits_to_keep=1, **with_cache(model, cache))
     finally:
-        TorchIndex.search = search  # type: ignore[method-assign]
+        Int8Index.search = search  # type: ignore[method-assign]
     archive = cache.memories[layer].rows.members[0].memory.archive
     own = [query for asker, query in asked if asker is archive.index]
     return archive.index._vectors[:, : archive.home.count].float(), torch.stack(
@@ -139,6 +140,7 @@ def compare(vectors: Tensor, queries: Tensor, topk: int) -> list[Row]:
     total = vectors.shape[1]
     indexes: dict[str, Index] = {
         "torch": TorchIndex(),
+        "int8": Int8Index(),
         "faiss": FaissIndex(),
         "faiss, inverted": InvertedIndex(start=64),
     }

@@ -2,7 +2,7 @@
 
 One process, one model, one text: the unpatched model (sdpa, DynamicCache), stream-lm with as many
 visible tokens as inf-llm, and inf-llm; the latter two also with a kernel named, as in
-`inf-llm:reference`, and `inf-llm:graph` with decode steps that are recorded (on CUDA).
+`inf-llm:reference`.
 """
 
 from __future__ import annotations

@@ -34,11 +34,21 @@ from inf_llm.checks import (
     require,
     typed,
 )
+from inf_llm.choice import Choice
 from inf_llm.config_file import one_line, read_mapping, read_override
 from inf_llm.conversation import CONV_TYPES
 from inf_llm.errors import ConfigError, SettingsError
+from inf_llm.published import translated
 from inf_llm.registry import accepted, nearest
-from inf_llm.settings import SETTINGS, InfLLMSettings, OriginSettings, key_problem, settings_class
+from inf_llm.settings import (
+    InfLLMSettings,
+    OriginSettings,
+    key_problem,
+    key_types,
+    settings_class,
+    to_plain,
+)
+from inf_llm.variants import ATTENTION
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 TRUNCATIONS = ("suffix", "middle")
@@ -114,21 +124,19 @@ class RunConfig:
         """What a file must say to give this configuration again; plain types, for recording."""
         model = {"type": self.attention.type, **dataclasses.asdict(self.model)}
         own = {key: getattr(self, key) for key in _TOP_KEYS}
-        return {"model": model | dataclasses.asdict(self.attention), **own}
+        return {"model": model | to_plain(self.attention), **own}
 
 
 _TOP_KEYS = ("max_len", "truncation", "chunk_size", "conv_type")
 _MODEL_KEYS = ("type", *field_types(ModelConfig))
-_ALL_KEYS = (
-    "model",
-    *_TOP_KEYS,
-    *dict.fromkeys(
-        f"model.{key}"
-        for keys in (_MODEL_KEYS, *(field_types(cls) for cls in SETTINGS.values()))
-        for key in keys
-    ),
-)
 _T = TypeVar("_T")
+
+
+def _all_keys() -> tuple[str, ...]:
+    """Every key of a file, dotted, whatever its type."""
+    keys = (_MODEL_KEYS, *(key_types(settings_class(name)) for name in ATTENTION))
+    inside = dict.fromkeys(f"model.{key}" for some in keys for key in some)
+    return ("model", *_TOP_KEYS, *inside)
 
 
 def load_config(
@@ -147,7 +155,7 @@ def load_config(
     file, given = read_mapping(path)
     layers, said = [given], {}
     for text in overrides:
-        key, layer = read_override(text, _ALL_KEYS[1:])  # not the whole model at once
+        key, layer = read_override(text, _all_keys()[1:])  # not the whole model at once
         layers.append(layer)
         said[key] = text
     return _Reading(str(file), said, model).config(layers)
@@ -185,7 +193,7 @@ class _Reading:
     def _check_keys(self, given: DictConfig) -> None:
         for key in map(str, given):
             if key not in ("model", *_TOP_KEYS):
-                hint = nearest(key, _ALL_KEYS) or accepted(key, ("model", *_TOP_KEYS))
+                hint = nearest(key, _all_keys()) or accepted(key, ("model", *_TOP_KEYS))
                 raise self._error(key, f"{key} is not a setting; {hint.strip()}")
         if not isinstance(self._guard("model", lambda: given.get("model")), DictConfig):
             raise self._error("model", "model must be a mapping with type, path and settings")
@@ -200,7 +208,7 @@ class _Reading:
     def _settings_class(self, given: DictConfig) -> type[OriginSettings]:
         name = self._guard("model.type", lambda: given.model.get("type"))
         if name is None:
-            raise self._error("model.type", f"model.type is missing; {accepted('', SETTINGS)}")
+            raise self._error("model.type", f"model.type is missing; {accepted('', ATTENTION)}")
         try:
             return settings_class(name)
         except SettingsError as error:
@@ -208,7 +216,7 @@ class _Reading:
 
     def _drop_foreign(self, merged: DictConfig) -> tuple[str, ...]:
         """Take out what the file says for its own type, where an override changed the type."""
-        own = {*_MODEL_KEYS, *field_types(self._settings_class(merged))}
+        own = {*_MODEL_KEYS, *key_types(self._settings_class(merged))}
         foreign = [key for key in map(str, merged.model) if key not in own]
         foreign = [key for key in foreign if f"model.{key}" not in self.said]
         for key in foreign:
@@ -217,7 +225,7 @@ class _Reading:
 
     def _build(self, merged: DictConfig, left_out: tuple[str, ...]) -> RunConfig:
         cls = self._settings_class(merged)
-        own, settings = field_types(ModelConfig), field_types(cls)
+        own, settings = field_types(ModelConfig), key_types(cls)
         given = self._values(merged.model, {**own, **settings}, "model.")
         top = self._values(merged, {key: field_types(RunConfig)[key] for key in _TOP_KEYS}, "")
         if self.model is not None:
@@ -226,12 +234,13 @@ class _Reading:
         if "path" not in given:
             raise self._error("model.path", "model.path is missing: a folder, a hub id or 'demo'")
         top["model"] = self._make("model.", ModelConfig, {k: given[k] for k in given if k in own})
-        top["attention"] = self._make("model.", cls, {k: given[k] for k in given if k in settings})
+        said = {key: given[key] for key in given if key in settings}
+        top["attention"] = self._make("model.", lambda **said: cls(**translated(said)), said)
         return self._make("", RunConfig, {**top, "source": self.file, "left_out": left_out})
 
-    def _make(self, prefix: str, cls: type[_T], values: dict[str, Any]) -> _T:
+    def _make(self, prefix: str, make: Callable[..., _T], values: dict[str, Any]) -> _T:
         try:
-            return cls(**values)
+            return make(**values)
         except SettingsError as error:
             raise self._error(f"{prefix}{error.key}", f"{prefix}{error}") from None
 
@@ -245,6 +254,9 @@ class _Reading:
         for key in (key for key in map(str, given) if key in kinds):
             name, optional, kind = prefix + key, *kinds[key]
             value = self._guard(name, partial(given.__getitem__, key))
+            if kind is Choice:
+                values[key] = self._guard(name, partial(_plain, value))
+                continue
             if not OmegaConf.is_interpolation(given, key):
                 problem = mismatch(key, value, optional, kind)
                 if problem:
@@ -252,6 +264,13 @@ class _Reading:
             schema = make_dataclass("schema", [(key, kind | None if optional else kind, MISSING)])
             values[key] = self._guard(name, partial(_converted, schema, key, value))
         return values
+
+
+def _plain(value: Any) -> Any:
+    """A value with all that is interpolated in it, in plain types."""
+    if isinstance(value, DictConfig):
+        return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+    return value
 
 
 def _converted(schema: type, key: str, value: Any) -> Any:

@@ -1,13 +1,19 @@
-"""Names to classes: one line adds a variant; an unknown name is answered with the nearest one."""
+"""Names to classes: a row adds a variant; an unknown name is answered with the nearest one."""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
-from collections.abc import Iterable, Iterator
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from inf_llm.errors import SettingsError
+
+GROUP = "inf_llm.variants"
+"""Entry points of this group are rows from outside; see `inf_llm.variants`."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -30,35 +36,89 @@ def accepted(name: str, known: Iterable[str]) -> str:
     return hint.strip() if hint and len(known) > 10 else f"{hint}accepted: {', '.join(known)}"
 
 
-class Registry:
-    """A table of ``name -> "module:attribute"``, imported only when asked for.
+@dataclass(frozen=True)
+class _Row:
+    """Where a variant is, and where its options are; rows from outside say so themselves."""
 
-    Lazy rows keep `import inf_llm` light and let a row whose extra is missing fail by itself.
+    target: Any
+    options: str | None = None
+    outside: bool = True
+
+
+class Registry:
+    """A table of names, each with the place ``"module:attribute"`` or ``"module"`` of a variant.
+
+    Nothing is imported before it is asked for: that keeps `import inf_llm` light and lets a row
+    whose extra is missing fail by itself.
+
+    Args:
+        kind: what a row is, in messages.
+        rows: the package's own: a place, or a pair with the place of the dataclass of options.
+        key: the kind in entry points; None where there are no rows of them.
     """
 
-    def __init__(self, kind: str, rows: dict[str, str]) -> None:
+    def __init__(
+        self, kind: str, rows: Mapping[str, str | tuple[str, str]], key: str | None = None
+    ) -> None:
         self.kind = kind
-        self._rows = dict(rows)
+        self.own = tuple(rows)
+        """Names of the package's own rows."""
+        self._key = key
+        pairs = {name: (row, None) if isinstance(row, str) else row for name, row in rows.items()}
+        self._own = {name: _Row(place, options, False) for name, (place, options) in pairs.items()}
+        self._added: dict[str, _Row] = {}
+
+    @property
+    def _rows(self) -> dict[str, _Row]:
+        installed = {} if self._key is None else _installed(self._key)
+        clash = self._own.keys() & installed.keys()
+        if clash:
+            raise SettingsError(
+                f"an installed distribution has a {self.kind} named {min(clash)!r} in the entry "
+                f"points {GROUP}, which is a name of this package: give it another one"
+            )
+        return {**self._own, **installed, **self._added}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return name in self._own or name in self._rows
 
-    def add(self, name: str, target: str) -> None:
-        """Add or replace a row; `target` is ``"package.module:attribute"``."""
-        self._rows[name] = target
+    def add(self, name: str, target: Any) -> None:
+        """Add or replace a row; `target` is a place, or the class or function itself."""
+        self._added[name] = _Row(target)
 
     def get(self, name: str) -> Any:
         """The class or function behind `name`; an unknown name lists the known ones."""
         self.require(name)
-        module, attribute = self._rows[name].split(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _load(self._rows[name].target)
+
+    def options(self, name: str) -> Any:
+        """The dataclass of the options of `name`, or None where it takes none."""
+        self.require(name)
+        row = self._rows[name]
+        if row.outside:
+            return getattr(_load(row.target), "Settings", None)
+        return None if row.options is None else _load(row.options)
 
     def require(self, name: str) -> None:
         """Raise `SettingsError` unless `name` is a row."""
-        if name not in self._rows:
-            raise SettingsError(
-                f"{name!r} is not a known {self.kind}; {accepted(str(name), self._rows)}"
-            )
+        if name not in self:
+            raise SettingsError(f"{name!r} is not a known {self.kind}; {accepted(str(name), self)}")
+
+
+def _load(target: Any) -> Any:
+    if not isinstance(target, str):
+        return target
+    module, _, attribute = target.partition(":")
+    loaded = importlib.import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
+
+
+@functools.cache
+def _installed(key: str) -> dict[str, _Row]:
+    """Rows of one kind that installed distributions bring."""
+    entries = importlib.metadata.entry_points(group=GROUP)
+    own = (entry for entry in entries if entry.name.startswith(f"{key}."))
+    return {entry.name.removeprefix(f"{key}."): _Row(entry.value) for entry in own}

@@ -82,35 +82,14 @@ class Rope:
         exact = device if device.type in ("cpu", "cuda") else torch.device("cpu")
         positions = torch.arange(first, first + count, dtype=torch.float64, device=exact)
         angles = positions[:, None] * self.frequencies.to(exact)
-        cos, sin = self._wide(angles)
-        return cos.to(device), sin.to(device)
-
-    def _wide(self, angles: Tensor) -> Table:
-        """Cosines and signed sines of angles (L, R) in float64."""
         cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude
         pairs = (cos, cos), (-sin, sin)  # of (a, b), which become (a cos - b sin, b cos + a sin)
         if self.interleaved:
             wide = (torch.stack(pair, -1).flatten(-2) for pair in pairs)
         else:
             wide = (torch.cat(pair, -1) for pair in pairs)
-        cos, sin = (half.float() for half in wide)
+        cos, sin = (half.float().to(device) for half in wide)
         return cos, sin
-
-    def table_at(self, position: Tensor, frequencies: Tensor) -> Table:
-        """The table for one position (1,) in float64 that only the device knows.
-
-        `frequencies` are this rope's, on that device.
-        """
-        return self._wide(position[:, None] * frequencies)
-
-    def far_table(self, distance: int, device: torch.device) -> Table:
-        """The table of `rotate_far`."""
-        cos, sin = self.table(distance, 1, device)
-        return (cos, sin) if self.amplitude == 1 else (cos * self.amplitude, sin * self.amplitude)
-
-    def turn(self, x: Tensor, table: Table) -> Tensor:
-        """`x` (..., L, D) turned by the angles of a table."""
-        return self._turn(x, table) if self.pairs else x
 
     def rotate(self, x: Tensor, first: int) -> Tensor:
         """`x` (..., L, D) with its L tokens standing at `first`, `first + 1`, ..."""
@@ -126,7 +105,12 @@ class Rope:
         A rotated key would carry the amplitude too; since the keys stay as they are, the query
         takes both factors.
         """
-        return self._turn(q, self.far_table(distance, q.device)) if self.pairs else q
+        if not self.pairs:
+            return q
+        cos, sin = self.table(distance, 1, q.device)
+        if self.amplitude != 1:
+            cos, sin = cos * self.amplitude, sin * self.amplitude
+        return self._turn(q, (cos, sin))
 
     def reach(self, x: Tensor) -> Tensor:
         """The largest absolute value that each dimension of `x` (..., D) can have when rotated."""

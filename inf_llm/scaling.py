@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,11 +18,10 @@ from torch import Tensor
 from inf_llm.errors import SettingsError
 from inf_llm.rope import Rope
 from inf_llm.settings import OriginSettings
+from inf_llm.variants import SCALING
 
-_FAST, _SLOW = (
-    32,
-    1,
-)  # YaRN: turns in the trained length above and below which a pair counts as such
+# YaRN: turns in the trained length above and below which a pair counts as such
+_FAST, _SLOW = 32, 1
 
 
 def rescale(rope: Rope, settings: OriginSettings) -> Rope:
@@ -32,39 +31,62 @@ def rescale(rope: Rope, settings: OriginSettings) -> Rope:
         SettingsError: YaRN is asked of a model whose rotation is scaled already.
     """
     rope = rope.rescaled(settings.base, settings.distance_scale)
-    if settings.scaling == "none" or not rope.pairs:
+    if not rope.pairs:
         return rope
-    return _RULES[settings.scaling](rope, settings)
+    scaled: Rope = settings.scaling.build(SCALING)(rope)
+    return scaled
 
 
-def _linear(rope: Rope, settings: OriginSettings) -> Rope:
-    return rope.rescaled(None, 1 / settings.scaling_factor)
+class Unscaled:
+    """Positions as they are."""
+
+    def __call__(self, rope: Rope) -> Rope:
+        """The same rotation."""
+        return rope
 
 
-def _ntk(rope: Rope, settings: OriginSettings) -> Rope:
-    share = torch.arange(rope.pairs, dtype=torch.float64) / max(1, rope.pairs - 1)
-    return _with(rope, rope.frequencies * settings.scaling_factor**-share)
+@dataclass(frozen=True)
+class Linear:
+    """Every position divided by the factor."""
+
+    factor: float
+
+    def __call__(self, rope: Rope) -> Rope:
+        """The rotation, stretched."""
+        return rope.rescaled(None, 1 / self.factor)
 
 
-def _yarn(rope: Rope, settings: OriginSettings) -> Rope:
-    assert settings.trained_len is not None
-    factor, base = settings.scaling_factor, _base(rope)
-    fast, slow = (
-        rope.pairs * math.log(settings.trained_len / (turns * 2 * math.pi)) / math.log(base)
-        for turns in (_FAST, _SLOW)
-    )
-    first, last = max(math.floor(fast), 0), min(math.ceil(slow), 2 * rope.pairs - 1)
-    pair = torch.arange(rope.pairs, dtype=torch.float64)
-    divided = ((pair - first) / max(last - first, 1e-3)).clamp(0, 1)
-    frequencies = rope.frequencies * (1 - divided + divided / factor)
-    return _with(rope, frequencies, rope.amplitude * (0.1 * math.log(factor) + 1))
+@dataclass(frozen=True)
+class Ntk:
+    """The slowest pair as if positions were divided, the fastest as before."""
+
+    factor: float
+
+    def __call__(self, rope: Rope) -> Rope:
+        """The rotation, stretched."""
+        share = torch.arange(rope.pairs, dtype=torch.float64) / max(1, rope.pairs - 1)
+        return _with(rope, rope.frequencies * self.factor**-share)
 
 
-_RULES: dict[str, Callable[[Rope, OriginSettings], Rope]] = {
-    "linear": _linear,
-    "ntk": _ntk,
-    "yarn": _yarn,
-}
+@dataclass(frozen=True)
+class Yarn:
+    """Positions of slow pairs divided, and a sharper softmax."""
+
+    factor: float
+    trained_len: int
+
+    def __call__(self, rope: Rope) -> Rope:
+        """The rotation, stretched."""
+        factor, base = self.factor, _base(rope)
+        fast, slow = (
+            rope.pairs * math.log(self.trained_len / (turns * 2 * math.pi)) / math.log(base)
+            for turns in (_FAST, _SLOW)
+        )
+        first, last = max(math.floor(fast), 0), min(math.ceil(slow), 2 * rope.pairs - 1)
+        pair = torch.arange(rope.pairs, dtype=torch.float64)
+        divided = ((pair - first) / max(last - first, 1e-3)).clamp(0, 1)
+        frequencies = rope.frequencies * (1 - divided + divided / factor)
+        return _with(rope, frequencies, rope.amplitude * (0.1 * math.log(factor) + 1))
 
 
 def _with(rope: Rope, frequencies: Tensor, amplitude: float | None = None) -> Rope:

@@ -7,18 +7,20 @@ would not use is not a field of it, so it cannot be given and then ignored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from inf_llm.checks import at_least, field_types, one_of, require, typed
+from inf_llm.checks import FieldTypes, at_least, field_types, one_of, require, typed
+from inf_llm.choice import Choice
 from inf_llm.errors import SettingsError
-from inf_llm.registry import accepted
+from inf_llm.published import published_keys, translated
+from inf_llm.registry import Registry, accepted
+from inf_llm.variants import ATTENTION, EVICTION, INDEX, KERNEL, SCALING
 
-EVICTION_POLICIES = ("lru", "fifo", "lru-s")
 NATIVE_WINDOW = ("keep", "override")
-SCALINGS = ("none", "linear", "ntk", "yarn")
-KERNELS = ("auto", "reference", "fused", "triton", "varlen", "flash-attn", "flex")
+_UNSCALED, _LRU, _INT8 = Choice("none"), Choice("lru"), Choice("int8")
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,6 @@ class OriginSettings:
         base: RoPE base; the model's own where it is None. A larger one is "NTK" scaling.
         distance_scale: factor on every position; below 1 it is linear position interpolation.
         scaling: rule that stretches positions: "linear", "ntk" or "yarn"; see `inf_llm.scaling`.
-        scaling_factor: how many times its trained length a model shall read.
-        trained_len: the trained length in tokens, which "yarn" needs to know.
         fattn: insist on a fused kernel of FlashAttention's kind, instead of falling back to the
             plain one where none can do it; `origin` on CUDA uses flash-attn if it is installed.
         kernel: which attention kernel computes; "auto" picks the fastest one that can. "fused" is
@@ -38,16 +38,19 @@ class OriginSettings:
     """
 
     type: ClassVar[str] = "origin"
+    choices: ClassVar[Mapping[str, Registry]] = {"scaling": SCALING}
 
     base: float | None = None
     distance_scale: float = 1.0
-    scaling: str = "none"
-    scaling_factor: float = 1.0
-    trained_len: int | None = None
+    scaling: Choice = _UNSCALED
     fattn: bool = False
     kernel: str = "auto"
 
     def __post_init__(self) -> None:
+        for key, registry in self.choices.items():
+            choice = Choice.of(key, getattr(self, key))
+            choice.check(key, registry)
+            object.__setattr__(self, key, choice)
         typed(self)
         require(
             self.base is None or self.base > 1,
@@ -59,8 +62,13 @@ class OriginSettings:
             "distance_scale",
             f"distance_scale = {self.distance_scale} is not allowed: more than 0 is needed",
         )
-        self._check_scaling()
-        one_of(self, "kernel", KERNELS)
+        require(
+            self.scaling.name != "linear" or self.distance_scale == 1,
+            "distance_scale",
+            f"distance_scale = {self.distance_scale} says the same as scaling = 'linear': "
+            "leave one out",
+        )
+        one_of(self, "kernel", ("auto", *KERNEL))
         require(
             not (self.fattn and self.kernel == "reference"),
             "kernel",
@@ -77,33 +85,7 @@ class OriginSettings:
     def moves_positions(self) -> bool:
         """Whether a model's own rotary positions are changed."""
         own = self.base is None and self.distance_scale == 1
-        return not own or self.scaling != "none"
-
-    def _check_scaling(self) -> None:
-        one_of(self, "scaling", SCALINGS)
-        rule, factor = self.scaling, self.scaling_factor
-        require(
-            factor > 1 if rule != "none" else factor == 1,
-            "scaling_factor",
-            f"scaling_factor = {factor} does not go with scaling = {rule!r}: "
-            + ("set scaling too, or leave it out" if rule == "none" else "more than 1 is needed"),
-        )
-        if self.trained_len is not None:
-            at_least(self, 1, "trained_len")
-        require(
-            (self.trained_len is None) == (rule != "yarn"),
-            "trained_len",
-            "scaling = 'yarn' needs trained_len, the number of tokens the model was trained on"
-            if rule == "yarn"
-            else f"trained_len = {self.trained_len} has no effect with scaling = {rule!r}: "
-            "it belongs to 'yarn'",
-        )
-        require(
-            rule != "linear" or self.distance_scale == 1,
-            "distance_scale",
-            f"distance_scale = {self.distance_scale} says the same as scaling = 'linear': "
-            "leave one out",
-        )
+        return not own or self.scaling.name != "none"
 
     def for_layer(self, index: int) -> OriginSettings:
         """The settings of one layer, counted from 0."""
@@ -181,35 +163,33 @@ class InfLLMSettings(WindowSettings):
         repr_topk: tokens of a block, those with the most attention mass, that represent it.
         max_cached_block: blocks per unit that the device holds at once.
         exc_block_size: tokens that retrieve together while a prompt is read.
-        cache_strategy: which block leaves the device first: "lru", "fifo" or "lru-s".
-        score_decay: factor that "lru-s" puts on every block's score, once per execution block.
+        eviction: which block leaves the device first: "lru", "fifo" or "lru-s".
         perhead: let every query head choose its own blocks.
-        faiss: retrieve through a faiss index instead of a matrix product.
-        faiss_ivf_from: blocks from which on faiss searches an inverted file, which reads less and
-            may miss some of the best; None for always exact.
-        chunk_topk_calc: representatives scored at a time, to bound the memory of scoring.
+        index: how blocks are searched for: "int8" and "torch" are exact products, "faiss" is exact
+            through faiss, "ivf" reads only a part of many blocks.
         async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
         pin_memory: on CUDA, keep sealed blocks in pinned host memory.
-        decode_graph: on CUDA, record the decode step of each layer as one graph and repeat it
-            while no block is sealed; not yet run on a GPU.
+        decode_graph: on CUDA, each layer's decode step as one graph; not offered yet.
         reselect_every: decode steps that share one choice of blocks; 1 chooses anew each step.
         split_last: give the last prompt token, and every token after it, an execution block of
             its own, so that an answer's first token retrieves with its own query.
     """
 
     type: ClassVar[str] = "inf-llm"
+    choices: ClassVar[Mapping[str, Registry]] = {
+        **WindowSettings.choices,
+        "eviction": EVICTION,
+        "index": INDEX,
+    }
 
     block_size: int = 128
     topk: int = 16
     repr_topk: int = 4
     max_cached_block: int = 32
     exc_block_size: int = 512
-    cache_strategy: str = "lru"
-    score_decay: float = 0.1
+    eviction: Choice = _LRU
     perhead: bool = False
-    faiss: bool = False
-    faiss_ivf_from: int | None = None
-    chunk_topk_calc: int | None = None
+    index: Choice = _INT8
     async_global_stream: bool = False
     pin_memory: bool = True
     decode_graph: bool = False
@@ -220,51 +200,14 @@ class InfLLMSettings(WindowSettings):
         super().__post_init__()
         at_least(self, 1, "block_size", "topk", "repr_topk", "max_cached_block", "exc_block_size")
         at_least(self, 1, "reselect_every")
-        if self.chunk_topk_calc is not None:
-            at_least(self, 1, "chunk_topk_calc")
-        if self.faiss_ivf_from is not None:
-            at_least(self, 64, "faiss_ivf_from")
-            require(
-                self.faiss,
-                "faiss_ivf_from",
-                f"faiss_ivf_from = {self.faiss_ivf_from} has no effect with faiss = false: "
-                "leave it out, or set faiss to true",
-            )
-        one_of(self, "cache_strategy", EVICTION_POLICIES)
-        require(
-            0 <= self.score_decay <= 1,
-            "score_decay",
-            f"score_decay = {self.score_decay} is out of range: it is a factor from 0 to 1",
-        )
-        require(
-            self.cache_strategy == "lru-s" or self.score_decay == InfLLMSettings.score_decay,
-            "score_decay",
-            f"score_decay = {self.score_decay} has no effect with cache_strategy = "
-            f"{self.cache_strategy!r}: leave it out, or set cache_strategy to 'lru-s'",
-        )
         self._require_order("repr_topk", "block_size", "a block is represented by its own tokens")
         self._require_order("exc_block_size", "n_local", "an execution block must fit the window")
         self._require_order("topk", "max_cached_block", "all recalled blocks are needed at once")
-        if self.decode_graph:
-            self._require_recordable()
-
-    def _require_recordable(self) -> None:
-        """What a recorded step does without: the host, a second stream, steps that differ."""
-        plain = {
-            "faiss": False,
-            "chunk_topk_calc": None,
-            "async_global_stream": False,
-            "pin_memory": True,
-            "reselect_every": 1,
-        }
-        for name, needed in plain.items():
-            value = getattr(self, name)
-            require(
-                value == needed,
-                "decode_graph",
-                f"decode_graph = True has no effect with {name} = {value}: "
-                f"leave {name} out, or decode_graph",
-            )
+        require(
+            not self.decode_graph,
+            "decode_graph",
+            "decode_graph = True is not offered until it has run on a GPU: leave it out",
+        )
 
     def _require_order(self, low: str, high: str, because: str) -> None:
         small, large = getattr(self, low), getattr(self, high)
@@ -276,9 +219,6 @@ class InfLLMSettings(WindowSettings):
         )
 
 
-SETTINGS: dict[str, type[OriginSettings]] = {
-    cls.type: cls for cls in (OriginSettings, InfiniteLMSettings, StreamLMSettings, InfLLMSettings)
-}
 _OTHER_SPELLINGS = {
     "stream-llm": "stream-lm",
     "streaming-llm": "stream-lm",
@@ -290,10 +230,11 @@ def settings_class(type_name: str) -> type[OriginSettings]:
     """The settings of an attention type; underscores and published spellings are accepted."""
     name = str(type_name).replace("_", "-").lower()
     name = _OTHER_SPELLINGS.get(name, name)
-    if name not in SETTINGS:
-        message = f"type = {type_name!r} is not an attention type; {accepted(name, SETTINGS)}"
+    if name not in ATTENTION:
+        message = f"type = {type_name!r} is not an attention type; {accepted(name, ATTENTION)}"
         raise SettingsError(message, "type")
-    return SETTINGS[name]
+    found: type[OriginSettings] = ATTENTION.options(name)
+    return found
 
 
 def make_settings(type: str = "inf-llm", **values: Any) -> OriginSettings:
@@ -306,15 +247,26 @@ def make_settings(type: str = "inf-llm", **values: Any) -> OriginSettings:
     for key in values:
         problem = key_problem(key, cls)
         require(problem is None, key, problem or "")
-    return cls(**values)
+    return cls(**translated(values))
+
+
+def key_types(cls: type[OriginSettings]) -> FieldTypes:
+    """The types of the keys that may be given with a type, published spellings included."""
+    return field_types(cls) | published_keys(cls.choices)
 
 
 def key_problem(key: str, cls: type[OriginSettings], also: Iterable[str] = ()) -> str | None:
     """Why `key` cannot be given with this type; None where it can, or is one of `also`."""
-    known = {*field_types(cls), *also}
+    known = {*key_types(cls), *also}
     if key in known:
         return None
-    owners = [name for name, other in SETTINGS.items() if key in field_types(other)]
+    owners = [name for name in ATTENTION if key in key_types(settings_class(name))]
     if owners:
         return f"{key} has no effect with type {cls.type!r}; it belongs to {', '.join(owners)}"
     return f"{key} is not a setting of type {cls.type!r}; {accepted(key, known)}"
+
+
+def to_plain(settings: OriginSettings) -> dict[str, Any]:
+    """Settings by name as a file says them, in plain types."""
+    values = {each.name: getattr(settings, each.name) for each in dataclasses.fields(settings)}
+    return {key: v.plain() if isinstance(v, Choice) else v for key, v in values.items()}

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inf_llm.attention import ATTENTION_TYPES
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.errors import SettingsError
 from inf_llm.kernels import Scoring
 from inf_llm.rope import Rope
 from inf_llm.settings import make_settings
+from inf_llm.variants import ATTENTION
 
 
 @dataclass
@@ -73,7 +73,7 @@ def replay(
         )
     chosen = make_settings(kind, **settings)
     rope = Rope.from_base(q.shape[-1], base, distance_scale)
-    layer: LayerAttention = ATTENTION_TYPES.get(chosen.type)(rope, chosen)
+    layer: LayerAttention = ATTENTION.get(chosen.type)(rope, chosen)
     rule = Rule(Scoring(q.shape[-1] ** -0.5, kernel=chosen.kernel_asked))
     recalls = _record_recalls(layer) if isinstance(layer, InfLLMAttention) else None
     outputs = [

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inf_llm.attention import ATTENTION_TYPES
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.kernels import Scoring
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings, make_settings
+from inf_llm.variants import ATTENTION
 
 WINDOW: dict[str, Any] = {"n_init": 4, "n_local": 24}
 MEMORY: dict[str, Any] = {
@@ -59,7 +59,7 @@ def rule(width: int = 16, **scoring: Any) -> Rule:
 def make_layer(kind: str = "inf-llm", width: int = 16, **settings: Any) -> LayerAttention:
     """A fresh layer with the small settings above, changed where asked."""
     chosen = make_settings(kind, **(EVERY_TYPE[kind] | settings))
-    layer = ATTENTION_TYPES.get(kind)(Rope.from_base(width, 10000.0), chosen)
+    layer = ATTENTION.get(kind)(Rope.from_base(width, 10000.0), chosen)
     assert isinstance(layer, LayerAttention)
     return layer
 

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
+from inf_llm.choice import Choice
 from inf_llm.config import RunConfig, load_config
 from inf_llm.errors import ConfigError
-from inf_llm.settings import SETTINGS, InfLLMSettings
+from inf_llm.settings import InfLLMSettings
+from inf_llm.variants import ATTENTION
 
 SHIPPED = sorted((Path(__file__).parent.parent / "config").glob("*.yaml"))
 
@@ -176,7 +178,10 @@ def test_every_setting_can_be_overridden(write: Any) -> None:
     values = ["model.topk=8", "model.cache_strategy=lru-s", "model.score_decay=0.5", "max_len=100"]
     config = load_config(write(GOOD), [*values, "model.base=null", "truncation=middle"])
     assert isinstance(config.attention, InfLLMSettings)
-    assert (config.attention.topk, config.attention.score_decay) == (8, 0.5)
+    assert (config.attention.topk, config.attention.eviction) == (
+        8,
+        Choice("lru-s", {"decay": 0.5}),
+    )
     assert (config.attention.base, config.max_len, config.truncation) == (None, 100, "middle")
 
 
@@ -234,7 +239,7 @@ def test_shipped_covers_every_type_of_every_published_model() -> None:
     for model in ("mistral", "llama-3", "qwen", "vicuna", "minicpm"):
         for kind in ("origin", "infinite-lm", "stream-llm", "inf-llm"):
             assert f"{model}-{kind}" in stems
-    assert len(SETTINGS) == 4
+    assert len(ATTENTION.own) == 4
 
 
 def test_bare_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,10 @@ from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patch
 from inf_llm.registry import accepted
-from inf_llm.settings import KERNELS, WindowSettings
+from inf_llm.settings import WindowSettings
+from inf_llm.variants import KERNEL
 
 TYPES = ("origin", "stream-lm", "inf-llm")
-GRAPH = "graph"
-"""What stands for a kernel where decode steps are recorded."""
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Subject:
     """One way to compute attention.
 
     Attributes:
-        name: as given, `type`, `type:kernel` or `inf-llm:graph`.
+        name: as given, `type` or `type:kernel`.
         model: the model, patched or not.
         prefill_limit: longest prompt it reads.
         decode_limit: longest context it decodes from; beyond `prefill_limit` its cache is filled
@@ -108,7 +107,7 @@ def split_name(name: str) -> tuple[str, str]:
         raise InfLLMError(f"--types: {kind!r} is not measured here; {accepted(kind, TYPES)}")
     if kernel and kind == "origin":
         raise InfLLMError(f"--types: {name!r}: origin is not patched and takes no kernel")
-    known = (*KERNELS, GRAPH) if kind == "inf-llm" else KERNELS
+    known = ("auto", *KERNEL)
     if kernel and kernel not in known:
         raise InfLLMError(f"--types: {name!r} names no kernel; {accepted(kernel, known)}")
     return kind, kernel or "auto"
@@ -119,8 +118,6 @@ def settings_of(name: str, chosen: Preset) -> WindowSettings | None:
     kind, kernel = split_name(name)
     if kind == "origin":
         return None
-    if kernel == GRAPH:  # a recorded step copies on no stream of its own
-        return dataclasses.replace(chosen.memory, decode_graph=True, async_global_stream=False)
     settings: WindowSettings = chosen.memory if kind == "inf-llm" else chosen.window
     return dataclasses.replace(settings, kernel=kernel)
 

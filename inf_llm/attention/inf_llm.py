@@ -13,14 +13,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from inf_llm.attention.base import LayerAttention, Rule, watching
-from inf_llm.attention.steady import SteadySteps, recorder
+from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.kernels import Band, Pieces, Source, attend_jointly
 from inf_llm.memory.block_memory import BlockMemory, Recalled
+from inf_llm.memory.index import EarlyFound
 from inf_llm.memory.stats import MemoryStats
-from inf_llm.memory.steady import SteadyMemory
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
+
+_TOGETHER = 8  # execution blocks that search at once, where several are faster
 
 
 class InfLLMAttention(LayerAttention):
@@ -35,40 +36,39 @@ class InfLLMAttention(LayerAttention):
     def __init__(self, rope: Rope, settings: InfLLMSettings, slots: bool | None = None) -> None:
         super().__init__(rope, settings.exc_block_size)
         self.settings = settings
-        self._memory = BlockMemory(settings, keep=settings.n_local, slots=slots)
-        self._steady: SteadySteps | None = None
+        self.memory = BlockMemory(settings, keep=settings.n_local, slots=slots)
         self.recalled: Recalled | None = None
+        self._early: dict[int, EarlyFound] = {}  # by the position of the block that searched
         self._steps = -1  # decode steps since the last prompt token, for `reselect_every`
 
-    @property
-    def memory(self) -> BlockMemory:
-        """What is remembered; recorded steps give back what they hold before anyone looks."""
-        if self._steady is not None:
-            self._steady.end()
-        return self._memory
-
-    @memory.setter
-    def memory(self, memory: BlockMemory) -> None:
-        self._memory, self._steady = memory, None
-
     def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        """See `LayerAttention.attend`; the memory hears beforehand what it will be asked."""
+        """See `LayerAttention.attend`; several blocks search at once where that is faster."""
         blocks = list(self._execution_blocks(q.shape[2]))
-        if len(blocks) > 1 and self.memory.foresees():
-            far_q = self.rope.rotate_far(q, self.settings.n_local - 1)
-            queries = [_common(far_q[:, :, first:last]) for first, last in blocks]
-            self.memory.foresee(torch.stack(queries))
-        return super().attend(q, k, v, rule)
+        self._early = {}
+        if len(blocks) == 1 or not self.memory.gains_from_several:
+            return super().attend(q, k, v, rule)
+        outputs = []
+        for some in (blocks[at : at + _TOGETHER] for at in range(0, len(blocks), _TOGETHER)):
+            part = slice(some[0][0], some[-1][1])
+            self._search_early(q, some)
+            outputs.append(super().attend(q[:, :, part], k[:, :, part], v[:, :, part], rule))
+        return torch.cat(outputs, 2)
+
+    def _search_early(self, q: Tensor, blocks: list[tuple[int, int]]) -> None:
+        """Search for the next execution blocks of a feed, of which `q` are the queries."""
+        far_q = [self._far_query(q[:, :, first:last]) for first, last in blocks]
+        found = self.memory.search_several(torch.stack([_common(query) for query in far_q]))
+        starts = [self.seen + first - blocks[0][0] for first, _ in blocks]
+        self._early = dict(zip(starts, found, strict=True))
+
+    def _far_query(self, q: Tensor) -> Tensor:
+        """Queries as they meet all that is far, at distance n_local - 1."""
+        return self.rope.rotate_far(q, self.settings.n_local - 1)
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        if self.settings.decode_graph and self._is_steady(q, rule):
-            assert self._steady is not None
-            self.recalled = None  # a recorded step tells nobody
-            return self._steady.step(q, k, v)
-        n_local = self.settings.n_local
         self.memory.append(k, v, q.shape[1], near_k=self.rope.rotate(k, self.seen))
         near_q = self.rope.rotate(q, self.seen)
-        far_q = self.rope.rotate_far(q, n_local - 1)
+        far_q = self._far_query(q)
         self.recalled = self._recall(far_q)
         sources = itertools.chain((self._window(near_q),), self._far(far_q))
         o, masses = attend_jointly(sources, rule.scoring, rule.learned_sink)
@@ -76,30 +76,13 @@ class InfLLMAttention(LayerAttention):
         self.memory.settle()
         return o
 
-    def _is_steady(self, q: Tensor, rule: Rule) -> bool:
-        """Whether this step can be a recorded one; if so, all is ready for it."""
-        record = recorder(q.device)
-        noted = self._marks is not None or watching.get()
-        if record is None or noted or q.shape[2] > 1:
-            return False
-        steady = self._steady
-        if steady is not None and steady.holds() and steady.suits(self._memory, rule):
-            return True
-        memory = self.memory  # what ran elsewhere is back in it
-        if not SteadyMemory.fits(memory):
-            return False
-        if self._steady is None or not self._steady.suits(memory, rule):
-            self._steady = SteadySteps(self.rope, memory, rule, record)
-        self._steady.begin(self.seen)
-        return True
-
     def _recall(self, far_q: Tensor) -> Recalled | None:
         """The blocks for this execution block; in decoding, maybe those of an earlier step."""
         decoding = far_q.shape[2] == 1
         self._steps = self._steps + 1 if decoding else -1
         if decoding and self.recalled is not None and self._steps % self.settings.reselect_every:
             return self.recalled
-        return self.memory.recall(_common(far_q))
+        return self.memory.recall(_common(far_q), self._early.get(self.seen))
 
     def _in_window(self, queries: int) -> tuple[int, Band | None]:
         """How many of the newest tokens some query has in its window, and the rule among them."""

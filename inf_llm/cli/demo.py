@@ -17,7 +17,8 @@ from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Debug, Overrides
 from inf_llm.config import SHIPPED_CONFIGS, RunConfig, load_config
 from inf_llm.errors import ConfigError, SettingsError
-from inf_llm.settings import SETTINGS, settings_class
+from inf_llm.settings import settings_class
+from inf_llm.variants import ATTENTION
 
 if TYPE_CHECKING:
     from inf_llm.demo import Trial
@@ -34,7 +35,7 @@ def demo(
         str, typer.Option("--lengths", help="Tokens of the haystacks: 512, 32k, 1m, ...")
     ] = "4k,32k,128k",
     types: Annotated[str, typer.Option("--types", help="Attention types to compare.")] = ",".join(
-        SETTINGS
+        ATTENTION.own
     ),
     tasks: Annotated[
         str, typer.Option("--tasks", help="Needle families: passkey, number, kv, lines, ...")

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache
 from transformers.utils import is_flash_attn_2_available
 
-from inf_llm.attention import ATTENTION_TYPES
 from inf_llm.attention.window import ChunkedAttention, WindowAttention
 from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
 from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt, check_layers
@@ -33,6 +32,7 @@ from inf_llm.memory.archive import check_index
 from inf_llm.rope import Rope
 from inf_llm.scaling import rescale
 from inf_llm.settings import InfLLMSettings, OriginSettings, WindowSettings, make_settings
+from inf_llm.variants import ATTENTION
 
 
 def patched(model: Any) -> Patched | None:
@@ -221,7 +221,7 @@ def _make_type(model: PreTrainedModel, rope: Rope, settings: OriginSettings) -> 
     """What makes the attention object that the settings name."""
     if isinstance(settings, InfLLMSettings) and is_spread(model):
         return spread_maker(model, rope, settings)
-    return functools.partial(ATTENTION_TYPES.get(settings.type), rope, settings)
+    return functools.partial(ATTENTION.get(settings.type), rope, settings)
 
 
 def _plain_makers(

@@ -40,9 +40,6 @@ class SummedIndex(TorchIndex):
         super().__init__(chunk)
         self._group = group
 
-    def _can_sketch(self, query: Tensor, total: int, table: Tensor | None) -> bool:
-        return False  # a sketch bounds the scores of some heads, not their sum
-
     def _scores(self, query: Tensor, first: int, last: int, own: Tensor | None) -> Tensor:
         scores = super()._scores(query, first, last, own).contiguous()
         dist.all_reduce(scores, group=self._group)
@@ -58,7 +55,7 @@ class _SharedMemory(BlockMemory):
 
     def _open_archive(self, k: Tensor, v: Tensor, heads: int) -> Archive:
         archive = super()._open_archive(k, v, heads)
-        archive.index = SummedIndex(self.settings.chunk_topk_calc, self._group)
+        archive.index = SummedIndex(self.settings.index.options.get("chunk"), self._group)
         return archive
 
 
@@ -83,10 +80,10 @@ def spread_maker(model: Any, rope: Rope, settings: InfLLMSettings) -> MakeAttent
     Raises:
         UnsupportedModelError: the settings ask for an index that cannot sum scores.
     """
-    if settings.faiss:
+    if settings.index.name not in ("int8", "torch"):
         raise UnsupportedModelError(
-            "faiss = true cannot retrieve for a model whose heads are spread over processes: "
-            "set faiss to false"
+            f"index = {settings.index.name!r} cannot retrieve for a model whose heads are spread "
+            "over processes: set index to 'torch', or faiss to false"
         )
     mesh = getattr(model, "_device_mesh", None)
     group = None if mesh is None else (mesh["tp"] if mesh.ndim > 1 else mesh).get_group()

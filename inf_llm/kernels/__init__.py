@@ -1,14 +1,14 @@
 """The one door to attention kernels: `attend`, `merge` and `received`, or all in `attend_jointly`.
 
-A kernel is a module with `attend` and `received` of the signatures below, a function `why_not` that
-says what it cannot do, and a line in `_MODULES`; it may bring an `attend_jointly` of its own. The
-reference is the statement all others are tested against.
+A kernel is a module with `attend` and `received` of the signatures below and a function `why_not`
+that says what it cannot do; it is a row of `inf_llm.variants.KERNEL`. It may bring an
+`attend_jointly` of its own, and `BY_NAME_ONLY = True` where `auto` shall not try it. The reference
+is the statement all others are tested against.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,6 +22,7 @@ from inf_llm.kernels import reference
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
 from inf_llm.kernels.source import Pieces, Source
+from inf_llm.variants import KERNEL
 
 __all__ = [
     "Band",
@@ -35,16 +36,6 @@ __all__ = [
     "with_learned_sink",
 ]
 
-_MODULES = {
-    "fused": "fused_cpu",
-    "triton": "triton_impl",
-    "varlen": "varlen",
-    "flash-attn": "flash_attn",
-    "flex": "flex",
-}
-_FASTEST = ("fused", "triton", "varlen", "flash-attn")
-"""What is tried in turn where no kernel is named."""
-
 
 def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
     """The kernel for these inputs: the one named, or the fastest that can do this.
@@ -56,11 +47,11 @@ def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
     needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
     if asked == "reference" or needs_gradient:
         return reference
-    if asked in _MODULES:
+    if asked in KERNEL:
         return _named(scoring, *inputs)
-    for name in _FASTEST:
+    for name in KERNEL:
         kernel = _load(name)
-        if kernel.why_not(scoring, *inputs) is None:
+        if not getattr(kernel, "BY_NAME_ONLY", False) and kernel.why_not(scoring, *inputs) is None:
             return kernel
     if asked == "auto":
         return reference
@@ -90,7 +81,8 @@ def _named(scoring: Scoring, *inputs: Tensor) -> ModuleType:
 @functools.cache
 def _load(name: str) -> ModuleType:
     """A kernel's module; some import packages that are not always there."""
-    return importlib.import_module(f"inf_llm.kernels.{_MODULES[name]}")
+    kernel: ModuleType = KERNEL.get(name)
+    return kernel
 
 
 def attend(
@@ -171,21 +163,15 @@ def attend_jointly(
     taken, parts = [], []
     for source in sources:
         k, v = source.joined()
-        if source.visible is None:
-            parts.append(attend(source.q, k, v, scoring, source.band))
-        else:  # few keys: no kernel takes such a mask
-            parts.append(reference.attend(source.q, k, v, scoring, source.band, source.visible))
+        parts.append(attend(source.q, k, v, scoring, source.band))
         taken.append((source, k))
     o, lse = merge(parts)
     if learned_sink is not None:
         o, lse = with_learned_sink(o, lse, learned_sink)
-    return o, [_mass(source, k, lse, scoring) if source.watched else None for source, k in taken]
-
-
-def _mass(source: Source, k: Tensor, lse: Tensor, scoring: Scoring) -> Tensor:
-    """What the keys of a source receive (B, H, K), as `received` says."""
-    mass = received(source.q, k, lse, scoring, source.band)
-    return mass if source.visible is None else mass.masked_fill(~source.visible, 0.0)
+    return o, [
+        received(source.q, k, lse, scoring, source.band) if source.watched else None
+        for source, k in taken
+    ]
 
 
 def with_learned_sink(o: Tensor, lse: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
 
+BY_NAME_ONLY = True
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
 

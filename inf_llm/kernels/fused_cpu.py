@@ -84,10 +84,7 @@ def joins(sources: Sequence[Source], learned_sink: Tensor | None) -> bool:
     In half precision the products between the matrices would be rounded; the fused kernel does not.
     """
     return learned_sink is None and all(
-        source.q.shape[2] == 1
-        and source.q.dtype == torch.float32
-        and source.band is None
-        and (source.visible is None or len(source.pieces) == 1)
+        source.q.shape[2] == 1 and source.q.dtype == torch.float32 and source.band is None
         for source in sources
     )
 
@@ -102,8 +99,6 @@ def attend_jointly(
     for source, k, _ in pieces:
         grouped = source.q.reshape(-1, H // k.shape[1], D)  # (B * G, H / G, D)
         scores.append(torch.bmm(grouped, k.flatten(0, 1).transpose(1, 2)).view(B, H, -1))
-        if source.visible is not None:
-            scores[-1].masked_fill_(~source.visible, -math.inf)
     weights = torch.cat(scores, 2).mul_(scoring.scale).softmax(2)  # (B, H, keys of all pieces)
     o, first = None, 0
     for _, _, v in pieces:

@@ -10,6 +10,13 @@ from torch import Tensor
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
 
+BY_NAME_ONLY = True  # it is what is left where none of the others can compute
+
+
+def why_not(scoring: Scoring, *inputs: Tensor) -> str | None:
+    """There is nothing that it cannot do."""
+    return None
+
 
 def _logits(q: Tensor, k: Tensor, scoring: Scoring, band: Band | None) -> Tensor:
     """float32 scores (B, G, R, Q, K), R query heads for each of G key heads; -inf where unseen."""
@@ -25,18 +32,11 @@ def _logits(q: Tensor, k: Tensor, scoring: Scoring, band: Band | None) -> Tensor
 
 
 def attend(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    scoring: Scoring,
-    band: Band | None = None,
-    visible: Tensor | None = None,
+    q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Softmax attention, see `inf_llm.kernels.attend`; `visible` (K,) are the keys there are."""
+    """Softmax attention, see `inf_llm.kernels.attend`."""
     B, H, Q, _ = q.shape
     scores = _logits(q, k, scoring, band)
-    if visible is not None:
-        scores = scores.masked_fill(~visible, -math.inf)
     lse = torch.logsumexp(scores, -1)  # (B, G, R, Q)
     weights = torch.exp(scores - lse.masked_fill(lse == -math.inf, 0.0)[..., None])
     o = torch.matmul(weights, v.float().unsqueeze(2))

@@ -12,8 +12,8 @@ class Scoring:
     Attributes:
         scale: factor on q.k.
         softcap: scores become ``softcap * tanh(score / softcap)`` where it is set (Gemma 2).
-        kernel: which kernel computes: a name from `inf_llm.settings.KERNELS`, or "flash" for any
-            but the reference.
+        kernel: which kernel computes: a row of `inf_llm.variants.KERNEL`, "auto" for the first that
+            can, or "flash" for any but the reference.
     """
 
     scale: float

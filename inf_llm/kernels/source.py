@@ -22,15 +22,13 @@ class Source:
         q: (B, H, Q, D).
         pieces: keys and values.
         band: which keys a query sees; None for all.
-        watched: whether somebody wants to know what mass the keys receive.
-        visible: which keys there are (K,), where only the device knows; None for all.
+        watched: whether the mass that the keys receive is wanted.
     """
 
     q: Tensor
     pieces: Pieces
     band: Band | None = None
     watched: bool = False
-    visible: Tensor | None = None
 
     def joined(self) -> tuple[Tensor, Tensor]:
         """All pieces as one."""

@@ -13,11 +13,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from inf_llm.memory.evict import POLICIES
-from inf_llm.memory.index import INDEXES, Found, Index, TorchIndex
+from inf_llm.memory.evict import Policy
+from inf_llm.memory.index import EarlyFound, Found, Index
 from inf_llm.memory.residency import Ledger, Residency
 from inf_llm.memory.store import Home, PageShape, Slots
 from inf_llm.settings import InfLLMSettings
+from inf_llm.variants import EVICTION, INDEX
 
 _HOST = torch.device("cpu")
 
@@ -51,7 +52,7 @@ class Archive:
         self._device = device
         pinned = settings.pin_memory and device.type == "cuda"
         self.home = Home(shape, _HOST, pinned)
-        self.index = _make_index(settings)
+        self.index: Index = settings.index.build(INDEX)
         self._settings = settings
         self._together = 1 if settings.perhead else shape.heads
         self._copies = slots if slots is not None else device.type != "cpu"
@@ -66,7 +67,7 @@ class Archive:
             return
         settings = self._settings
         places = rows * self.groups * settings.max_cached_block
-        policy = POLICIES.get(settings.cache_strategy)(settings.score_decay)
+        policy: Policy = settings.eviction.build(EVICTION)
         self._rows = rows
         self._slots: Slots | None = None
         self.residency: Residency | Ledger = Ledger(places, policy)
@@ -101,17 +102,32 @@ class Archive:
         self.index.put(numbers, vectors.transpose(0, 1))
         return numbers.view(B, n)
 
-    def foresees(self) -> bool:
-        """Whether it helps to tell beforehand what will be searched."""
-        return self._rows == 1 and self.index.foresees()
+    @property
+    def gains_from_several(self) -> bool:
+        """Whether `search_several` takes less time than as many searches."""
+        return self._rows == 1 and self.index.gains_from_several
 
-    def foresee(self, queries: Tensor) -> None:
-        """What the next searches will ask, in turn: (n, 1, H, D), of one row."""
-        self.index.foresee(torch.cat([self._asking(query) for query in queries]))
+    def search_several(self, queries: Tensor, topk: int, total: int) -> list[Found]:
+        """What queries (n, 1, H, D) of one row find among its blocks, numbered 0 to `total` - 1."""
+        asked = torch.cat([self._asking(query) for query in queries])
+        return self.index.search_several(asked, topk, total)
 
-    def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
-        """Numbers and scores (B, X, topk) of the blocks nearest to query (B, H, D)."""
-        return self.index.search(self._asking(query), topk, total, table)
+    def search(
+        self,
+        query: Tensor,
+        topk: int,
+        total: int,
+        table: Tensor | None,
+        early: EarlyFound | None = None,
+    ) -> Found:
+        """Numbers and scores (B, X, topk) of the blocks nearest to query (B, H, D).
+
+        `early` is what the same query found when there were fewer blocks, if it was searched for.
+        """
+        asked = self._asking(query)
+        if early is None or table is not None:
+            return self.index.search(asked, topk, total, table)
+        return self.index.search_further(asked, topk, early.found, early.total, total)
 
     def _asking(self, query: Tensor) -> Tensor:
         """Queries (B, H, D) as the index takes them, (B, X, W)."""
@@ -153,39 +169,6 @@ class Archive:
         k, v = where.read(places.flatten())
         tokens = choices * self.shape.tokens
         return k.view(rows, heads, tokens, -1), v.view(rows, heads, tokens, -1)
-
-    @property
-    def is_steady(self) -> bool:
-        """Whether `search_within` and `fetch` can do without the host."""
-        direct = self._slots is not None and self._slots.is_direct
-        return direct and type(self.index) is TorchIndex and self._settings.chunk_topk_calc is None
-
-    def prepare_steady(self) -> int:
-        """Make all room that the next steps may need; for how many blocks it is."""
-        assert isinstance(self.index, TorchIndex)
-        assert isinstance(self.residency, Residency)
-        room = self.index.room
-        self.residency.make_room(room * (self.shape.heads // self._together))
-        return room
-
-    @property
-    def lasting(self) -> tuple[object, ...]:
-        """Tensors whose places a recorded step knows; others where one of them has moved."""
-        assert isinstance(self.index, TorchIndex)
-        assert isinstance(self.residency, Residency)
-        slots = self._slots
-        places = () if slots is None else self.home.addresses(self._device)
-        return (*self.index.lasting, *self.residency.lasting, *places, self.residency, slots)
-
-    def search_within(
-        self, query: Tensor, topk: int, total: Tensor, table: Tensor | None
-    ) -> Tensor:
-        """Physical blocks (B, X, topk) for query (B, H, D), of as many as `total` (1,) says."""
-        assert isinstance(self.index, TorchIndex)
-        blocks = self.index.search_within(self._asking(query), topk, total, table)
-        if table is None:
-            return blocks
-        return table[:, None].expand(-1, blocks.shape[1], -1).gather(2, blocks)
 
     @property
     def at_home(self) -> bool:
@@ -256,14 +239,4 @@ def check_index(settings: InfLLMSettings) -> None:
     Raises:
         MissingExtraError: its package is not installed.
     """
-    _make_index(settings)
-
-
-def _make_index(settings: InfLLMSettings) -> Index:
-    """The index that the settings ask for."""
-    chunk, start = settings.chunk_topk_calc, settings.faiss_ivf_from
-    if start is not None:
-        inverted: Index = INDEXES.get("ivf")(chunk, start)
-        return inverted
-    exact: Index = INDEXES.get("faiss" if settings.faiss else "torch")(chunk)
-    return exact
+    settings.index.build(INDEX)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.archive import Archive
+from inf_llm.memory.index import EarlyFound
 from inf_llm.memory.recent import Recent
 from inf_llm.memory.represent import most_attended_mean
 from inf_llm.memory.stats import MemoryStats
@@ -115,17 +116,25 @@ class BlockMemory:
         if self.sinks is None:
             self.sinks = k[:, :, :0], v[:, :, :0]
 
-    def foresees(self) -> bool:
-        """Whether recalling becomes faster when all queries are told beforehand."""
-        return self._archive is not None and self._archive.foresees()
+    @property
+    def gains_from_several(self) -> bool:
+        """Whether `search_several` makes the searches of `recall` faster."""
+        if self._archive is None or self._table.numbers is not None:
+            return False
+        return self._archive.gains_from_several
 
-    def foresee(self, queries: Tensor) -> None:
-        """A hint: the queries (n, B, H, D) that `recall` will get next, in turn."""
-        if self._archive is not None:
-            self._archive.foresee(queries)
+    def search_several(self, queries: Tensor) -> list[EarlyFound]:
+        """What queries (n, 1, H, D) find among the blocks sealed so far, each for its `recall`."""
+        assert self._archive is not None
+        total = self.blocks
+        found = self._archive.search_several(queries, min(self.settings.topk, total), total)
+        return [EarlyFound(each, total) for each in found]
 
-    def recall(self, query: Tensor) -> Recalled | None:
-        """The blocks that match query (B, H, D) best; None while nothing is sealed."""
+    def recall(self, query: Tensor, early: EarlyFound | None = None) -> Recalled | None:
+        """The blocks that match query (B, H, D) best; None while nothing is sealed.
+
+        `early` is what this query found in `search_several`: only later blocks are searched then.
+        """
         if self._archive is None or not self.blocks:
             return None
         topk = min(self.settings.topk, self.blocks)
@@ -135,7 +144,7 @@ class BlockMemory:
             blocks = torch.arange(topk, device=query.device).expand(rows, groups, topk)
             scores = None
         else:
-            blocks, scores = self._archive.search(query, topk, self.blocks, table)
+            blocks, scores = self._archive.search(query, topk, self.blocks, table, early)
         return self._fetch(blocks, scores, table)
 
     def _fetch(self, blocks: Tensor, scores: Tensor | None, table: Tensor | None) -> Recalled:

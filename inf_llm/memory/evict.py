@@ -10,25 +10,11 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from inf_llm.registry import Registry
-
-POLICIES = Registry(
-    "eviction policy",
-    {
-        "lru": "inf_llm.memory.evict:LeastRecentlyUsed",
-        "fifo": "inf_llm.memory.evict:FirstInFirstOut",
-        "lru-s": "inf_llm.memory.evict:LeastScored",
-    },
-)
-
 Number = TypeVar("Number", float, Tensor)
 
 
 class Policy:
     """One rule.
-
-    Args:
-        decay: factor on what pages earned, once per execution block.
 
     Attributes:
         fades: factor on all priorities when an execution block begins.
@@ -37,9 +23,6 @@ class Policy:
 
     fades = 1.0
     needs_mass = False
-
-    def __init__(self, decay: float) -> None:
-        del decay
 
     def loaded(self, now: Number) -> Number:
         """The priority of a page that comes in; `now` grows with every page that is used."""

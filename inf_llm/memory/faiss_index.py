@@ -16,15 +16,14 @@ _LISTS_READ = 1 / 8  # share of an inverted file's lists that a search reads
 class FaissIndex(Index):
     """The same search through faiss, on the host, one flat inner-product index per vector."""
 
-    def __init__(self, chunk: int | None = None) -> None:
+    def __init__(self) -> None:
         try:
             import faiss
         except ImportError as error:
             raise MissingExtraError(
-                "faiss = true needs the faiss package: pip install 'inf-llm[faiss]'"
+                "index faiss (faiss = true) needs the faiss package: pip install 'inf-llm[faiss]'"
             ) from error
         self._faiss = faiss
-        self._chunk = chunk
         self._indexes: list = []
         self._known: set[int] = set()
 
@@ -92,12 +91,11 @@ class InvertedIndex(FaissIndex):
     grown fourfold.
 
     Args:
-        chunk: not used; faiss bounds its own memory.
         start: blocks from which on the inverted file is used.
     """
 
-    def __init__(self, chunk: int | None = None, start: int = 1 << 17) -> None:
-        super().__init__(chunk)
+    def __init__(self, start: int = 1 << 17) -> None:
+        super().__init__()
         self._refile_at = max(start, 64)
 
     def put(self, blocks: Tensor, representatives: Tensor) -> None:

@@ -39,11 +39,6 @@ class Recent:
         """The tokens held, oldest first: a view (B, X, len, ...) of one stream."""
         return self._buffers[stream][:, :, self._start : self._end]
 
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Names of what is kept of every token."""
-        return tuple(self._buffers)
-
     def append(self, **streams: Tensor) -> None:
         """Add tokens; each stream brings (B, X, n, ...) with the same B and n every time."""
         count = next(iter(streams.values())).shape[2]

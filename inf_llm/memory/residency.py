@@ -58,7 +58,7 @@ class Residency:
         Returns:
             Slots (n,), and which of the pages (n,) are not there yet and must be copied in.
         """
-        self.make_room(pages_in_all)
+        self._make_room(pages_in_all)
         self._step += 1
         if self.policy.fades != 1:
             self._priority *= self.policy.fades
@@ -104,12 +104,7 @@ class Residency:
         self._page_in[slots[slots >= 0]] = -1
         self._slot_of[pages] = -1
 
-    @property
-    def lasting(self) -> tuple[Tensor, ...]:
-        """Tensors that are replaced when there is more room; all others stay where they are."""
-        return (self._slot_of,)
-
-    def make_room(self, pages_in_all: int) -> None:
+    def _make_room(self, pages_in_all: int) -> None:
         """See that so many pages can exist."""
         if pages_in_all < self._slot_of.shape[0]:
             return

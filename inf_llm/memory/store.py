@@ -195,8 +195,6 @@ class Slots:
             pages, shape.tokens * shape.value_width, dtype=shape.dtype, device=device
         )
         self._direct = can_load(device, home.pinned)
-        # Whether a step that is recorded can load: nothing comes to the host, nothing runs beside.
-        self.is_direct = self._direct and not overlap
         self._stream = torch.cuda.Stream(device) if overlap and device.type == "cuda" else None
 
     def load(self, pages: Tensor, places: Tensor, missing: Tensor) -> None:

@@ -17,7 +17,8 @@ from inf_llm.checks import field_types
 from inf_llm.config import RunConfig, load_config
 from inf_llm.errors import MissingExtraError, SettingsError
 from inf_llm.picture.measure import KINDS, WINDOW, Sight, measure
-from inf_llm.settings import SETTINGS, OriginSettings, settings_class
+from inf_llm.settings import OriginSettings, settings_class
+from inf_llm.variants import ATTENTION
 
 COLOURS = ("#ffffff", "#0072b2", "#e69f00", "#009e73", "#cc79a7")
 GLYPHS = " █▓▒░"
@@ -55,7 +56,7 @@ def visualize(
         raise SettingsError(
             f"out = {str(out)!r} has a suffix that cannot be drawn; accepted: {', '.join(SUFFIXES)}"
         )
-    chosen = [_like(settings, name) for name in SETTINGS] if all_types else [settings]
+    chosen = [_like(settings, name) for name in ATTENTION] if all_types else [settings]
     if file is not None:
         _save([measure(one, length) for one in chosen], file)
     return "\n".join(in_characters(measure(one, length, width)) for one in chosen)

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inf_llm.attention import ATTENTION_TYPES
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.errors import SettingsError
 from inf_llm.kernels import Scoring
 from inf_llm.rope import Rope
 from inf_llm.settings import OriginSettings, WindowSettings
+from inf_llm.variants import ATTENTION
 
 NOTHING, WINDOW, SINK, RECALLED, OTHER = range(5)
 KINDS = ("nothing", "local window", "sinks", "recalled blocks", "not in a block yet")
@@ -72,7 +72,7 @@ def measure(settings: OriginSettings, length: int, cells: int = 512) -> Sight:
     v = torch.zeros(length, len(at))
     v[at, torch.arange(len(at))] = 1
     rope = Rope(torch.tensor([frequency], dtype=torch.float64))
-    layer: LayerAttention = ATTENTION_TYPES.get(settings.type)(rope, settings)
+    layer: LayerAttention = ATTENTION.get(settings.type)(rope, settings)
     far = _record_far(layer)
     text = [x[None, None] for x in (q, k, v)]  # one row, one head
     weights = layer.attend(text[0], text[1], text[2], Rule(Scoring(1.0)))[0, 0, at]

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inf_llm.attention import ATTENTION_TYPES
 from inf_llm.attention.base import Rule
 from inf_llm.kernels import Scoring
 from inf_llm.rope import Rope
 from inf_llm.settings import make_settings
 from inf_llm.testing import replay
+from inf_llm.variants import ATTENTION
 from tests.attention.dense import Score, Turn, dense
 from tests.attention.draws import examples, feeds_of, memory_settings
 from tests.layers import EVERY_TYPE, MEMORY, WINDOW, Qkv, feed, random_qkv
@@ -163,7 +163,7 @@ def package_rope(turn: Turn, width: int) -> Rope:
 @pytest.mark.parametrize("kind", EVERY_TYPE)
 def test_rotations(kind: str, turn: Turn) -> None:
     qkv, settings, feeds = random_qkv(100), EVERY_TYPE[kind], [70, 20] + [1] * 10
-    layer = ATTENTION_TYPES.get(kind)(package_rope(turn, 16), make_settings(kind, **settings))
+    layer = ATTENTION.get(kind)(package_rope(turn, 16), make_settings(kind, **settings))
     got = feed(layer, qkv, feeds)
     want = dense(*qkv, kind=kind, feeds=feeds, turn=turn, **settings)
     assert min(want.mass_gap, want.score_gap) > 1e-5, "choose another seed"
@@ -182,7 +182,7 @@ SCORES = {
 @pytest.mark.parametrize("kind", EVERY_TYPE)
 def test_ways_to_score(kind: str, score: Score) -> None:
     qkv, settings, feeds = random_qkv(100), EVERY_TYPE[kind], [70, 20] + [1] * 10
-    layer = ATTENTION_TYPES.get(kind)(Rope.from_base(16, 10000.0), make_settings(kind, **settings))
+    layer = ATTENTION.get(kind)(Rope.from_base(16, 10000.0), make_settings(kind, **settings))
     sink = None if score.sink is None else torch.from_numpy(score.sink).float()
     how = Rule(Scoring(score.scale or 0.25, score.softcap), sink)
     got = feed(layer, qkv, feeds, how)

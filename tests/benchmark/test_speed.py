@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -69,16 +68,6 @@ def test_provenance(facts: dict[str, Any]) -> None:
     assert environment["threads"] == 1
     assert environment["hardware"]
     assert "n_local=48" in facts["settings"]["stream-lm"]
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_graphs_are_a_variant(name: str) -> None:
-    """Every preset's memory can be recorded."""
-    settings = settings_of("inf-llm:graph", PRESETS[name])
-    assert isinstance(settings, InfLLMSettings)
-    assert settings.decode_graph
-    plain = dataclasses.replace(settings, decode_graph=False, async_global_stream=False)
-    assert plain == dataclasses.replace(PRESETS[name].memory, async_global_stream=False)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -182,7 +171,6 @@ WRONG = {
     "length": (["--lengths", "32k,many"], "'many' is not a number of tokens"),
     "type": (["--types", "infllm"], "'infllm' is not measured here; did you mean 'inf-llm'?"),
     "kernel": (["--types", "inf-llm:tritn"], "names no kernel; did you mean 'triton'?"),
-    "graph of a window": (["--types", "stream-lm:graph"], "'stream-lm:graph' names no kernel"),
     "kernel of origin": (["--types", "origin:triton"], "takes no kernel"),
     "steps": (["--steps", "0"], "--steps 0 is out of range"),
     "folder": (["--json", "nowhere/at/all.json"], "its folder does not exist"),

@@ -21,7 +21,7 @@ from inf_llm.config import load_config
 from inf_llm.errors import SettingsError
 from inf_llm.rope import Rope
 from inf_llm.scaling import rescale
-from inf_llm.settings import OriginSettings, make_settings
+from inf_llm.settings import make_settings
 
 SIZES: dict[str, Any] = {
     "vocab_size": 97,
@@ -141,15 +141,17 @@ def test_yarn_refuses_what_is_scaled_already_unless_told_the_base() -> None:
 
 
 def test_a_layer_without_positions_stays_so() -> None:
-    assert rescale(Rope.none(), OriginSettings(scaling="ntk", scaling_factor=2.0)).pairs == 0
+    assert (
+        rescale(Rope.none(), make_settings("origin", scaling="ntk", scaling_factor=2.0)).pairs == 0
+    )
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"scaling": "yran"}, "did you mean 'yarn'"),
-        ({"scaling": "ntk"}, "scaling_factor = 1.0 does not go with scaling = 'ntk': more than 1"),
-        ({"scaling_factor": 4.0}, "scaling_factor = 4.0 does not go with scaling = 'none'"),
+        ({"scaling": "ntk"}, "scaling = 'ntk' needs factor"),
+        ({"scaling_factor": 4.0}, "scaling_factor = 4.0 has no effect with scaling = 'none'"),
         ({"scaling": "yarn", "scaling_factor": 4.0}, "'yarn' needs trained_len"),
         (
             {"scaling": "ntk", "scaling_factor": 4.0, "trained_len": 5},

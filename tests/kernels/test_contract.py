@@ -13,11 +13,11 @@ import torch
 
 from inf_llm import kernels
 from inf_llm.kernels import Band, Scoring, fused_cpu, reference, triton_impl
-from inf_llm.settings import KERNELS
+from inf_llm.variants import KERNEL
 from tests.kernels.shapes import BANDS, SHAPES, Shape, check_call, random_call
 
 every_band = pytest.mark.parametrize("band", BANDS.values(), ids=BANDS)
-every_kernel = pytest.mark.parametrize("kernel", KERNELS)
+every_kernel = pytest.mark.parametrize("kernel", ["auto", *KERNEL])
 
 
 def need(kernel: str, device: torch.device) -> None:

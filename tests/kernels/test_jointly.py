@@ -118,26 +118,6 @@ def test_later_sources_are_asked_for_later(monkeypatch: pytest.MonkeyPatch) -> N
     assert order == ["asked", "attends"] * 3
 
 
-@pytest.mark.parametrize("queries", [1, 3])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_keys_that_only_the_device_knows(
-    queries: int, dtype: torch.dtype, device: torch.device
-) -> None:
-    """They receive no mass, whichever way all is computed."""
-    window, far, own = random_sources(queries, dtype, device)
-    k, v = own.pieces[0]
-    there = torch.tensor([True, False, True, False], device=device)
-    masked = Source(own.q, [(k, v)], watched=True, visible=there)
-    o, masses = attend_jointly([window, far, masked], Scoring(0.4))
-    less = Source(own.q, [(k[:, :, there], v[:, :, there])], watched=True)
-    want, shares = dense([window, far, less], Scoring(0.4))
-    near = 1e-5 if dtype == torch.float32 else 3e-2
-    torch.testing.assert_close(o.double(), want, atol=near, rtol=near)
-    assert masses[2] is not None
-    torch.testing.assert_close(masses[2][:, :, there].double(), shares[2], atol=near, rtol=near)
-    assert not masses[2][:, :, ~there].any()
-
-
 @pytest.mark.parametrize("kernel", ["auto", "reference"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("queries", [1, 3])

@@ -9,7 +9,7 @@ import torch
 
 from inf_llm.memory.archive import Archive
 from inf_llm.memory.store import PageShape
-from inf_llm.settings import InfLLMSettings
+from inf_llm.settings import InfLLMSettings, make_settings
 
 H, G, TOKENS, D, DV = 4, 2, 3, 8, 5
 SHAPE = PageShape(G, TOKENS, D, DV, torch.float32)
@@ -19,9 +19,9 @@ every_policy = pytest.mark.parametrize("policy", ["lru", "fifo", "lru-s"])
 
 
 def make(slots: bool, rows: int = 2, room: int = 3, **settings: Any) -> Archive:
-    chosen = InfLLMSettings(
-        block_size=TOKENS, repr_topk=1, topk=2, max_cached_block=room, **settings
-    )
+    sizes = {"block_size": TOKENS, "repr_topk": 1, "topk": 2, "max_cached_block": room}
+    chosen = make_settings("inf-llm", **sizes, **settings)
+    assert isinstance(chosen, InfLLMSettings)
     return Archive(chosen, SHAPE, H, rows, torch.device("cpu"), slots)
 
 

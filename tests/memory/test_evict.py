@@ -10,15 +10,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inf_llm.memory.evict import POLICIES
+from inf_llm.choice import Choice
+from inf_llm.memory.evict import Policy
 from inf_llm.memory.residency import Ledger, Residency
+from inf_llm.variants import EVICTION
 from tests.attention.draws import examples
 
-every_policy = pytest.mark.parametrize("name", list(POLICIES))
+every_policy = pytest.mark.parametrize("name", list(EVICTION))
+
+
+def policy(name: str, decay: float = 0.5) -> Policy:
+    made: Policy = Choice(name, {"decay": decay} if name == "lru-s" else {}).build(EVICTION)
+    return made
 
 
 def residency(name: str, slots: int, decay: float = 0.5) -> Residency:
-    return Residency(slots, POLICIES.get(name)(decay), torch.device("cpu"))
+    return Residency(slots, policy(name, decay), torch.device("cpu"))
 
 
 class Shelf:
@@ -178,7 +185,7 @@ def test_a_ledger_says_what_tensors_say(name: str, repeats: bool, seed: int) -> 
     """The same slots for the same pages, whatever came before, and the same counts."""
     chance = random.Random(seed)
     slots, pages_in_all = chance.randint(1, 12), chance.choice([12, 20, 60])
-    tensors, ledger = residency(name, slots), Ledger(slots, POLICIES.get(name)(0.5))
+    tensors, ledger = residency(name, slots), Ledger(slots, policy(name))
     for _ in range(60):
         chosen = chance.choices(range(pages_in_all), k=chance.randint(1, slots))
         pages = torch.tensor(chosen if repeats else list(dict.fromkeys(chosen)))

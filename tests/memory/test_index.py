@@ -10,14 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from inf_llm.choice import Choice
 from inf_llm.errors import MissingExtraError, SettingsError
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
-from inf_llm.memory.index import INDEXES, Index, TorchIndex
+from inf_llm.memory.index import Index, TorchIndex
+from inf_llm.memory.int8_index import Int8Index
 from inf_llm.memory.sketch import GROUP
+from inf_llm.variants import INDEX
 from tests.attention.draws import examples
 
 WIDTH = 12
-every_index = pytest.mark.parametrize("name", list(INDEXES))
+every_index = pytest.mark.parametrize("name", list(INDEX))
+
+
+def made(name: str, chunk: int | None = None) -> Index:
+    """An index; one that takes no chunk goes without."""
+    options = {} if chunk is None or name in ("faiss", "ivf") else {"chunk": chunk}
+    index: Index = Choice(name, options).build(INDEX)
+    return index
 
 
 def one_by_one(
@@ -65,7 +75,7 @@ PUTS = {
 def test_search(
     name: str, puts: list[list[int]], groups: int, queries: int, chunk: int | None
 ) -> None:
-    index = INDEXES.get(name)(chunk)
+    index = made(name, chunk)
     vectors = filled(index, puts, groups)
     total = len(vectors)
     query = torch.randn(2, queries, WIDTH)
@@ -84,7 +94,7 @@ def test_every_row_has_blocks_of_its_own(
     name: str, groups: int, queries: int, chunk: int | None
 ) -> None:
     """Numbers that come back count a row's own blocks, whatever their physical numbers."""
-    index = INDEXES.get(name)(chunk)
+    index = made(name, chunk)
     vectors = filled(index, [list(range(12))], groups)
     table = [[5, 0, 11, 3, 7], [1, 2, 3, 4, 5], [5, 0, 11, 3, 8]]
     query = torch.randn(3, queries, WIDTH)
@@ -100,16 +110,16 @@ def test_every_row_has_blocks_of_its_own(
 def test_a_sketch_changes_nothing(data: st.DataObject) -> None:
     """Many blocks of one row are sketched first; here it starts with the first block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("inf_llm.memory.index._SKETCH_FROM", 1)
+        patch.setattr("inf_llm.memory.int8_index._SKETCH_FROM", 1)
         patch.setattr("inf_llm.memory.sketch._FEW", data.draw(st.sampled_from([0, 1 << 15])))
-        patch.setattr("inf_llm.memory.index._LIKELY", data.draw(st.sampled_from([0, 56])))
+        patch.setattr("inf_llm.memory.int8_index._LIKELY", data.draw(st.sampled_from([0, 56])))
         if data.draw(st.booleans()):
             patch.setattr("inf_llm.native.sketch._functions", lambda: None)
         torch.manual_seed(data.draw(st.integers(0, 99)))
         size = data.draw(st.sampled_from([1e-6, 1.0, 1e4]))
         V, X = data.draw(st.sampled_from([(1, 1), (2, 2), (2, 4)]))
         dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))
-        index, vectors = TorchIndex(), torch.empty(V, 0, WIDTH, dtype=dtype)
+        index, vectors = Int8Index(), torch.empty(V, 0, WIDTH, dtype=dtype)
         for _ in range(data.draw(st.integers(1, 6))):
             first = data.draw(st.integers(0, vectors.shape[1]))
             new = (size * torch.randn(V, data.draw(st.integers(1, 90)), WIDTH)).to(dtype)
@@ -133,11 +143,31 @@ def test_a_sketch_changes_nothing(data: st.DataObject) -> None:
 @every_index
 def test_only_the_first_blocks(name: str) -> None:
     """Blocks past `total` belong to somebody else."""
-    index = INDEXES.get(name)()
+    index = made(name)
     vectors = filled(index, [list(range(10))], 1)
     query = torch.randn(2, 1, WIDTH)
     want, _ = one_by_one(vectors, query, 2, [[0, 1, 2, 3]] * 2)
     assert index.search(query, 2, 4, None)[0].tolist() == want
+
+
+@every_index
+def test_several_queries_and_later_blocks(name: str) -> None:
+    """Several queries find what each does alone; and so do searches that go on from there."""
+    index = made(name)
+    vectors = filled(index, [list(range(20))], 2)
+    queries = torch.randn(5, 4, WIDTH)
+    found = {topk: index.search_several(queries, topk, 20) for topk in (3, 20)}
+    vectors |= filled(index, [list(range(20, 29))], 2)
+    for n, query in enumerate(queries):
+        for topk, wanted in ((3, 3), (20, 20), (20, 25)):
+            early = found[topk][n]
+            want, scores = one_by_one(vectors, query[None], topk, [list(range(20))])
+            assert early[0].tolist() == want
+            torch.testing.assert_close(early[1], torch.tensor(scores), atol=1e-5, rtol=1e-5)
+            numbers, values = index.search_further(query[None], wanted, early, 20, 29)
+            want, scores = one_by_one(vectors, query[None], wanted, [list(range(29))])
+            assert numbers.tolist() == want
+            torch.testing.assert_close(values, torch.tensor(scores), atol=1e-5, rtol=1e-5)
 
 
 @examples(40)
@@ -162,7 +192,7 @@ def test_faiss_finds_the_same(data: st.DataObject) -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @every_index
 def test_half_precision(name: str, dtype: torch.dtype, device: torch.device) -> None:
-    index = INDEXES.get(name)()
+    index = made(name)
     vectors = torch.randn(1, 50, WIDTH).to(device, dtype)
     index.put(torch.arange(50), vectors)
     query = torch.randn(2, 1, WIDTH).to(device, dtype)
@@ -183,7 +213,7 @@ def test_without_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_unknown_index() -> None:
     with pytest.raises(SettingsError, match="did you mean 'faiss'"):
-        INDEXES.get("fais")
+        INDEX.get("fais")
 
 
 def clustered(count: int, width: int = 32) -> Tensor:

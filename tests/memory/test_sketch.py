@@ -7,9 +7,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inf_llm.memory import index as index_module
+from inf_llm.memory import int8_index
 from inf_llm.memory import sketch as sketch_module
 from inf_llm.memory.index import TorchIndex
+from inf_llm.memory.int8_index import Int8Index
 from inf_llm.memory.sketch import FINE, GROUP, Sketch
 from inf_llm.native import sketch as native
 
@@ -118,8 +119,8 @@ def test_both_ways_of_asking_agree(monkeypatch):
 
 def test_vectors_that_are_no_numbers_do_no_harm(either, monkeypatch):
     """Nothing sensible can be found, but what is found exists."""
-    monkeypatch.setattr(index_module, "_SKETCH_FROM", 1)
-    index = TorchIndex()
+    monkeypatch.setattr(int8_index, "_SKETCH_FROM", 1)
+    index = Int8Index()
     index.put(torch.arange(200), torch.full((1, 200, 16), torch.nan))
     numbers, _ = index.search(torch.full((1, 1, 16), torch.nan), 5, 200, None)
     assert len(numbers.unique()) == 5
@@ -156,17 +157,18 @@ EXTREMES = {
 
 
 @pytest.mark.parametrize(("vectors", "query"), EXTREMES.values(), ids=EXTREMES)
-@pytest.mark.parametrize("foreseen", [False, True], ids=["", "foreseen"])
-def test_extremes(either, vectors, query, foreseen, monkeypatch):
+@pytest.mark.parametrize("several", [False, True], ids=["", "several"])
+def test_extremes(either, vectors, query, several, monkeypatch):
     """What float32 cannot hold is not sketched; nothing is lost, and nothing found twice."""
-    monkeypatch.setattr(index_module, "_SKETCH_FROM", 16)
-    index = TorchIndex()
+    monkeypatch.setattr(int8_index, "_SKETCH_FROM", 16)
+    index = Int8Index()
     index.put(torch.arange(64), vectors[:, :64])  # the centre is theirs
     index.search(_RANDOM[:, :1], 2, 64, None)
     index.put(torch.arange(64, 600), vectors[:, 64:])
-    if foreseen:
-        index.foresee(query[None])
-    numbers, _ = index.search(query[None], 8, 600, None)
+    if several:
+        _, (numbers, _) = index.search_several(torch.stack((_RANDOM[0, :1], query)), 8, 600)
+    else:
+        numbers, _ = index.search(query[None], 8, 600, None)
     assert len(numbers.unique()) == 8
     truth = (vectors[0].double() @ query[0].double()).nan_to_num(nan=-torch.inf)
     got, want = truth[numbers[0, 0]].sort().values, truth.topk(8).values.sort().values
@@ -188,13 +190,13 @@ def test_search_through_the_sketch_is_exact(either, monkeypatch):
     """Also when it grows step by step, and when freed numbers are written again."""
     generator = torch.Generator().manual_seed(1)
     vectors = torch.randn(1, 400, 32, generator=generator)
-    plain, sketched = TorchIndex(), TorchIndex()
+    plain, sketched = TorchIndex(), Int8Index()
     for first, last in ((0, 100), (100, 130), (130, 400)):
         for each in (plain, sketched):
             each.put(torch.arange(first, last), vectors[:, first:last])
         query = torch.randn(1, 1, 32, generator=generator)
         wanted = plain.search(query, 8, last, None)
-        monkeypatch.setattr(index_module, "_SKETCH_FROM", 1)
+        monkeypatch.setattr(int8_index, "_SKETCH_FROM", 1)
         found = sketched.search(query, 8, last, None)
         monkeypatch.undo()
         assert torch.equal(found[0], wanted[0])
@@ -204,54 +206,40 @@ def test_search_through_the_sketch_is_exact(either, monkeypatch):
     for each in (plain, sketched):
         each.put(torch.arange(300, 350), fresh)
     query = fresh[:, 20:21]
-    monkeypatch.setattr(index_module, "_SKETCH_FROM", 1)
+    monkeypatch.setattr(int8_index, "_SKETCH_FROM", 1)
     found = sketched.search(query, 4, 400, None)[0]
     monkeypatch.undo()
     assert 320 in found.flatten().tolist()
     assert torch.equal(found, plain.search(query, 4, 400, None)[0])
 
 
-def test_what_is_foreseen_is_found_as_if_it_was_asked_alone(either, monkeypatch):
-    """While blocks are added and set again, and when other questions come in between."""
-    monkeypatch.setattr(index_module, "_SKETCH_FROM", 100)
-    monkeypatch.setattr(index_module, "_FORESEE_FROM", 100)
-    monkeypatch.setattr(index_module, "_PRODUCTS", 3 * 4 * 1000)  # three questions at a time
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_several_queries_find_what_each_finds_alone(either, at_once, monkeypatch):
+    """Also when blocks were added, or set again, after an earlier search."""
+    monkeypatch.setattr(int8_index, "_SKETCH_FROM", 100)
+    monkeypatch.setattr(int8_index, "_SEVERAL_FROM", 100)
+    monkeypatch.setattr(int8_index, "_PRODUCTS", at_once * 4 * 1000)
     generator = torch.Generator().manual_seed(2)
-    vectors = torch.randn(2, 2000, 16, generator=generator)
-    told, alone = TorchIndex(), TorchIndex()
-    for each in (told, alone):
-        each.put(torch.arange(1000), vectors[:, :1000])
-        each.search(vectors[:, :2].reshape(1, 4, 16), 5, 1000, None)
-    assert told.foresees()
-    queries = torch.randn(8, 4, 16, generator=generator)
-    told.foresee(queries)
-    total = 1000
-    for n, query in enumerate(queries[[0, 1, 5, 2, 3, 3, 4, 5, 6, 7]]):
-        found, wanted = (each.search(query[None], 9, total, None) for each in (told, alone))
-        assert torch.equal(found[0], wanted[0])
-        torch.testing.assert_close(found[1], wanted[1])
-        for each in (told, alone):
-            each.put(torch.arange(total, total + 90), vectors[:, total : total + 90])
-            if n == 6:
-                each.put(torch.arange(70), query[:2, None].expand(-1, 70, -1))
-        total += 90
+    vectors = torch.randn(2, 1270, 16, generator=generator)
+    together, alone = Int8Index(), TorchIndex()
+    for total in (1000, 1090, 1270):
+        for each in (together, alone):
+            each.put(torch.arange(total), vectors[:, :total])
+        queries = torch.randn(8, 4, 16, generator=generator)
+        found = together.search_several(queries, 9, total)
+        assert together.gains_from_several
+        for query, (numbers, scores) in zip(queries, found, strict=True):
+            wanted = alone.search(query[None], 9, total, None)
+            assert torch.equal(numbers, wanted[0])
+            torch.testing.assert_close(scores, wanted[1])
+        vectors = vectors.roll(1, 1)
 
 
-def test_what_was_foreseen_for_more_blocks_is_not_used_for_fewer(monkeypatch):
-    monkeypatch.setattr(index_module, "_SKETCH_FROM", 64)
-    index, vectors = TorchIndex(), torch.randn(1, 512, 16)
-    index.put(torch.arange(512), vectors)
-    queries = vectors[0, 500:502, None]  # the best blocks are among the last
-    index.foresee(queries)
-    assert 500 in index.search(queries[:1], 5, 512, None)[0]
-    assert index.search(queries[1:], 5, 128, None)[0].max() < 128
-
-
-def test_several_questions_are_asked_at_once(monkeypatch):
-    monkeypatch.setattr(index_module, "_SKETCH_FROM", 100)
-    index = TorchIndex()
+def test_the_codes_are_read_once_for_several_queries(monkeypatch):
+    monkeypatch.setattr(int8_index, "_SKETCH_FROM", 100)
+    monkeypatch.setattr(int8_index, "_PRODUCTS", 8 * 512)
+    index = Int8Index()
     index.put(torch.arange(512), torch.randn(1, 512, 16))
-    index.search(torch.randn(1, 1, 16), 5, 512, None)
     asked, ask = [], Sketch.ask
 
     def counting(sketch, queries, count):
@@ -259,8 +247,5 @@ def test_several_questions_are_asked_at_once(monkeypatch):
         return ask(sketch, queries, count)
 
     monkeypatch.setattr(Sketch, "ask", counting)
-    queries = torch.randn(10, 1, 16)
-    index.foresee(queries)
-    for query in queries:
-        index.search(query[None], 5, 512, None)
+    index.search_several(torch.randn(10, 1, 16), 5, 512)
     assert asked == [8, 2]

@@ -1,0 +1,113 @@
+"""A variant as a setting names it: ``lru``, or ``{name: lru-s, decay: 0.1}``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from inf_llm.errors import SettingsError
+from inf_llm.registry import Registry, accepted
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A row of a registry, with options.
+
+    Attributes:
+        name: of the row.
+        options: by name; those left out have the defaults of the row.
+        spelled: the keys that said "name" and the options, where they were published ones.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    spelled: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, key: str, value: object) -> Choice:
+        """What setting `key` says: a name, or a mapping with a name and options.
+
+        Raises:
+            SettingsError: it is neither.
+        """
+        if isinstance(value, Choice):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            return cls(value["name"], {k: v for k, v in value.items() if k != "name"})
+        raise SettingsError(
+            f"{key} = {value!r} is not text, and not a mapping with a name and options: "
+            "write {name: ...}",
+            key,
+        )
+
+    def plain(self) -> Any:
+        """As `of` takes it, in plain types."""
+        return {"name": self.name, **self.options} if self.options else self.name
+
+    def check(self, key: str, registry: Registry) -> None:
+        """See that the row of setting `key` is there and takes these options.
+
+        Raises:
+            SettingsError: the row is unknown, or an option is unknown, missing or out of range.
+        """
+        said = self.spelled.get("name", key)
+        if self.name not in registry:
+            known = accepted(self.name, registry)
+            raise SettingsError(f"{said} = {self.name!r} is not known; {known}", said)
+        settings = registry.options(self.name)
+        for option in self.options:
+            if option not in _names(settings):
+                self._refuse_option(key, option, registry)
+        needed = _names(settings, needed=True)
+        for option in needed:
+            if option not in self.options:
+                how = ", ".join((f"name: {self.name}", *(f"{each}: ..." for each in needed)))
+                message = f"{said} = {self.name!r} needs {option}: write {key}: {{{how}}}"
+                raise SettingsError(message, said)
+        if settings is not None:
+            self._check_values(key, settings)
+
+    def _check_values(self, key: str, settings: Any) -> None:
+        try:
+            settings(**self.options)
+        except SettingsError as error:
+            option = error.key or "name"
+            said = self._spelled(key, option)
+            message = f"{said}{str(error).removeprefix(option)}"
+            raise SettingsError(message, said.partition(".")[0]) from None
+
+    def _refuse_option(self, key: str, option: str, registry: Registry) -> NoReturn:
+        """Say to which rows an option belongs, or which options this row has."""
+        said, name = self._spelled(key, option), self.spelled.get("name", key)
+        owners = [row for row in registry if option in _names(registry.options(row))]
+        own = _names(registry.options(self.name))
+        if owners:
+            rule = f"has no effect with {name} = {self.name!r}: leave it out, or set {name} to "
+            rule += " or ".join(map(repr, owners))
+        else:
+            rule = f"is not an option of {self.name!r}; "
+            rule += accepted(option, own) if own else "it takes none"
+        message = f"{said} = {self.options[option]!r} {rule}"
+        raise SettingsError(message, said.partition(".")[0])
+
+    def _spelled(self, key: str, option: str) -> str:
+        return self.spelled.get(option, f"{key}.{option}")
+
+    def build(self, registry: Registry, *given: Any) -> Any:
+        """What the row makes of the given things and its options, which it gets as keywords."""
+        made, settings = registry.get(self.name), registry.options(self.name)
+        return made(*given) if settings is None else made(*given, **vars(settings(**self.options)))
+
+
+def _names(settings: Any, needed: bool = False) -> list[str]:
+    """The options of a row, or only those without a default."""
+    fields = () if settings is None else dataclasses.fields(settings)
+    return [each.name for each in fields if not needed or _has_no_default(each)]
+
+
+def _has_no_default(each: dataclasses.Field[Any]) -> bool:
+    return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING

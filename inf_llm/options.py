@@ -1,0 +1,86 @@
+"""Options of variants that take some, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inf_llm.checks import at_least, require, typed
+
+
+@dataclass(frozen=True)
+class Decay:
+    """Options of the policy "lru-s".
+
+    Attributes:
+        decay: factor on every block's score, once per execution block.
+    """
+
+    decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        typed(self)
+        message = f"decay = {self.decay} is out of range: it is a factor from 0 to 1"
+        require(0 <= self.decay <= 1, "decay", message)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Options of the indexes "int8" and "torch".
+
+    Attributes:
+        chunk: representatives scored at a time, to bound the memory of scoring; None for all.
+    """
+
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        typed(self)
+        if self.chunk is not None:
+            at_least(self, 1, "chunk")
+
+
+@dataclass(frozen=True)
+class InvertedFrom:
+    """Options of the index "ivf".
+
+    Attributes:
+        start: blocks from which on faiss searches an inverted file, which reads less and may miss
+            some of the best.
+    """
+
+    start: int = 1 << 17
+
+    def __post_init__(self) -> None:
+        typed(self)
+        at_least(self, 64, "start")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Options of the scalings "linear" and "ntk".
+
+    Attributes:
+        factor: how many times its trained length a model shall read.
+    """
+
+    factor: float
+
+    def __post_init__(self) -> None:
+        typed(self)
+        message = f"factor = {self.factor} is too small: more than 1 is needed"
+        require(self.factor > 1, "factor", message)
+
+
+@dataclass(frozen=True)
+class YarnStretch(Stretch):
+    """Options of the scaling "yarn".
+
+    Attributes:
+        trained_len: the trained length in tokens.
+    """
+
+    trained_len: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "trained_len")

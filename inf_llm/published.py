@@ -1,0 +1,92 @@
+"""Keys of published and earlier configurations that say a part of what is now one choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from inf_llm.checks import FieldTypes, mismatch, require
+from inf_llm.choice import Choice
+
+_PUBLISHED_DECAY = 0.1
+"""Published files say `score_decay: 0.1` beside every strategy."""
+
+_KEYS: dict[str, tuple[str, bool, type, object]] = {
+    "cache_strategy": ("eviction", False, str, None),
+    "score_decay": ("eviction", False, float, None),
+    "faiss": ("index", False, bool, False),
+    "faiss_ivf_from": ("index", True, int, None),
+    "chunk_topk_calc": ("index", True, int, None),
+    "scaling_factor": ("scaling", False, float, 1.0),
+    "trained_len": ("scaling", True, int, None),
+}
+"""Per key: the setting it belongs to, whether None is allowed, its type, the value that says
+nothing."""
+
+
+def published_keys(settings: Iterable[str]) -> FieldTypes:
+    """The keys that say a part of one of these settings, with their types."""
+    known = set(settings)
+    return {key: row[1:3] for key, row in _KEYS.items() if row[0] in known}
+
+
+def translated(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same settings, with choices in the place of published keys.
+
+    Raises:
+        SettingsError: a key has a value of another type, or says what is said already.
+    """
+    result = {key: value for key, value in values.items() if key not in _KEYS}
+    said: dict[str, dict[str, Any]] = {}
+    for key in (key for key in _KEYS if key in values):
+        setting, optional, kind, nothing = _KEYS[key]
+        problem = mismatch(key, values[key], optional, kind)
+        require(problem is None, key, problem or "")
+        if values[key] != nothing:
+            said.setdefault(setting, {})[key] = values[key]
+    for setting, keys in said.items():
+        given = values.get(setting)
+        taken = "cache_strategy" in keys or "faiss" in keys or not isinstance(given, str)
+        message = f"{next(iter(keys))} says a part of {setting}, which is given: leave one out"
+        require(given is None or not taken, next(iter(keys)), message)
+        result[setting] = _CHOICES[setting](given, keys)
+    return result
+
+
+def _eviction(given: str | None, said: dict[str, Any]) -> Choice:
+    name = said.get("cache_strategy", given or "lru")
+    options = {"decay": said["score_decay"]} if "score_decay" in said else {}
+    if name != "lru-s" and options.get("decay") == _PUBLISHED_DECAY:
+        options = {}
+    spelled = {"name": "eviction" if given else "cache_strategy", "decay": "score_decay"}
+    return Choice(name, options, spelled)
+
+
+def _index(given: str | None, said: dict[str, Any]) -> Choice:
+    parts = {"faiss_ivf_from": "start", "chunk_topk_calc": "chunk"}
+    options = {parts[key]: value for key, value in said.items() if key in parts}
+    require(
+        given is not None or "faiss" in said or "start" not in options,
+        "faiss_ivf_from",
+        f"faiss_ivf_from = {options.get('start')} has no effect with faiss = false: "
+        "leave it out, or set faiss to true",
+    )
+    if "faiss" in said:
+        options.pop("chunk", None)  # faiss bounds its own memory
+        name = "ivf" if options else "faiss"
+    else:
+        name = given or "int8"
+    return Choice(name, options, {part: key for key, part in parts.items()})
+
+
+def _scaling(given: str | None, said: dict[str, Any]) -> Choice:
+    parts = {"scaling_factor": "factor", "trained_len": "trained_len"}
+    options = {parts[key]: value for key, value in said.items()}
+    return Choice(given or "none", options, {part: key for key, part in parts.items()})
+
+
+_CHOICES: dict[str, Callable[[str | None, dict[str, Any]], Choice]] = {
+    "eviction": _eviction,
+    "index": _index,
+    "scaling": _scaling,
+}

@@ -1,0 +1,88 @@
+"""Every name that a configuration may choose by, kind by kind, and where it is.
+
+A row is the place of a class or function, and beside it that of the dataclass of its options, if
+it takes any. A row from outside needs no change here:
+
+    from inf_llm.variants import EVICTION
+    EVICTION.add("random", RandomPage)              # a class, or "package.module:RandomPage"
+
+or, in the metadata of an installed distribution, where the command line finds it too:
+
+    [project.entry-points."inf_llm.variants"]
+    "eviction.random" = "package.module:RandomPage"
+
+The options of such a class are its attribute `Settings`, a frozen dataclass; without one it takes
+none. They reach the class as keywords.
+"""
+
+from __future__ import annotations
+
+from inf_llm.registry import Registry
+
+ATTENTION = Registry(
+    "attention type",
+    {
+        "origin": ("inf_llm.attention.origin:OriginAttention", "inf_llm.settings:OriginSettings"),
+        "infinite-lm": (
+            "inf_llm.attention.middle:infinite_lm",
+            "inf_llm.settings:InfiniteLMSettings",
+        ),
+        "stream-lm": (
+            "inf_llm.attention.window:StreamLMAttention",
+            "inf_llm.settings:StreamLMSettings",
+        ),
+        "inf-llm": ("inf_llm.attention.inf_llm:InfLLMAttention", "inf_llm.settings:InfLLMSettings"),
+    },
+    key="attention",
+)
+"""Called with a `Rope` and the settings; gives a `LayerAttention`. Its options are the settings of
+the type, a subclass of `WindowSettings` whose `type` is the name of the row."""
+
+EVICTION = Registry(
+    "eviction policy",
+    {
+        "lru": "inf_llm.memory.evict:LeastRecentlyUsed",
+        "fifo": "inf_llm.memory.evict:FirstInFirstOut",
+        "lru-s": ("inf_llm.memory.evict:LeastScored", "inf_llm.options:Decay"),
+    },
+    key="eviction",
+)
+"""Subclasses of `inf_llm.memory.evict.Policy`."""
+
+INDEX = Registry(
+    "retrieval index",
+    {
+        "int8": ("inf_llm.memory.int8_index:Int8Index", "inf_llm.options:Chunk"),
+        "torch": ("inf_llm.memory.index:TorchIndex", "inf_llm.options:Chunk"),
+        "faiss": "inf_llm.memory.faiss_index:FaissIndex",
+        "ivf": ("inf_llm.memory.faiss_index:InvertedIndex", "inf_llm.options:InvertedFrom"),
+    },
+    key="index",
+)
+"""Subclasses of `inf_llm.memory.index.Index`."""
+
+KERNEL = Registry(
+    "kernel",
+    {
+        "fused": "inf_llm.kernels.fused_cpu",
+        "triton": "inf_llm.kernels.triton_impl",
+        "varlen": "inf_llm.kernels.varlen",
+        "flash-attn": "inf_llm.kernels.flash_attn",
+        "flex": "inf_llm.kernels.flex",
+        "reference": "inf_llm.kernels.reference",
+    },
+    key="kernel",
+)
+"""Modules or objects, see `inf_llm.kernels`; `auto` tries them in this order."""
+
+SCALING = Registry(
+    "position scaling",
+    {
+        "none": "inf_llm.scaling:Unscaled",
+        "linear": ("inf_llm.scaling:Linear", "inf_llm.options:Stretch"),
+        "ntk": ("inf_llm.scaling:Ntk", "inf_llm.options:Stretch"),
+        "yarn": ("inf_llm.scaling:Yarn", "inf_llm.options:YarnStretch"),
+    },
+    key="scaling",
+)
+"""Objects that are called with a `Rope` and give another."""

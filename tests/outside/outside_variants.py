@@ -1,0 +1,78 @@
+"""Variants of another distribution: one row of every kind, found by its entry points."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from inf_llm.attention.window import InfiniteLMAttention
+from inf_llm.checks import require, typed
+from inf_llm.kernels import reference
+from inf_llm.memory.evict import Policy
+from inf_llm.memory.index import TorchIndex
+from inf_llm.settings import WindowSettings
+
+
+class RandomPage(Policy):
+    """Any page leaves."""
+
+    @dataclass(frozen=True)
+    class Settings:
+        seed: int = 0
+
+        def __post_init__(self) -> None:
+            typed(self)
+            require(self.seed >= 0, "seed", f"seed = {self.seed} is negative")
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def used(self, before, now):
+        return now * 0 + self._random.random()
+
+
+class Newest(TorchIndex):
+    """Always the newest blocks."""
+
+    def search(self, query, topk, total, table):
+        numbers = torch.arange(total - topk, total, device=query.device)
+        return numbers.expand(*query.shape[:2], topk), query.new_zeros(*query.shape[:2], topk)
+
+
+class Plain:
+    """The reference, counted."""
+
+    calls = 0
+    received = staticmethod(reference.received)
+
+    @staticmethod
+    def why_not(scoring, *inputs):
+        return None
+
+    @staticmethod
+    def attend(*args):
+        Plain.calls += 1
+        return reference.attend(*args)
+
+
+class Half:
+    """Positions divided by two."""
+
+    def __call__(self, rope):
+        return rope.rescaled(None, 0.5)
+
+
+@dataclass(frozen=True)
+class WindowedSettings(WindowSettings):
+    type: ClassVar[str] = "outside-window"
+    shorter: int = 0
+
+
+def windowed(rope, settings):
+    return InfiniteLMAttention(rope, settings)
+
+
+windowed.Settings = WindowedSettings
