@@ -62,6 +62,7 @@ class Limits:
         local: whether only this computer can reach it; then names of other hosts are refused,
             under which a page in a browser could have come.
         characters: most characters of documents that are held.
+        thinks: whether the chat template has a switch for reasoning, which requests cannot set.
     """
 
     model: str
@@ -69,6 +70,7 @@ class Limits:
     request_bytes: int = 16 << 20
     local: bool = True
     characters: int = 64 << 20
+    thinks: bool = False
 
 
 class Application:
@@ -93,8 +95,8 @@ class Application:
         ]
         metrics.gauge("memory_bytes", "Bytes of memories kept between requests.", self._kept_bytes)
         metrics.gauge("memories", "Memories kept between requests.", lambda: len(engine.pool))
-        metrics.gauge(
-            "memories_evicted", "Memories let go to make room.", lambda: engine.pool.evicted
+        metrics.counter(
+            "memories_evicted_total", "Memories let go to make room.", lambda: engine.pool.evicted
         )
         metrics.gauge("documents", "Documents held.", lambda: len(self.documents))
         metrics.gauge("jobs_waiting", "Jobs that wait for the model.", lambda: worker.waiting)
@@ -130,7 +132,7 @@ class Application:
             return await handler(request), route
         except ApiError as error:
             headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
-            return json_response(error.body(), error.status, **headers), route
+            return json_response(error.body(), error.status, headers), route
         except (ClientGone, asyncio.CancelledError):
             raise
         except Exception:
@@ -208,7 +210,7 @@ class Application:
             )
 
     async def _chat(self, request: Request) -> Reply:
-        question = chat_question(await request.json(self.limits.request_bytes))
+        question = chat_question(await request.json(self.limits.request_bytes), self.limits.thinks)
         return await self._ask(request, question, completions.ChatForm)
 
     async def _complete(self, request: Request) -> Reply:
@@ -227,10 +229,11 @@ class Application:
             lambda job: self.engine.answer(question, document, job),
         )
         shape = form(self.limits.model)
+        begun = await exchange.told()
+        headers = {"x-inf-llm-cut-tokens": str(begun.cut)} if begun.cut else {}
         if question.stream:
-            first = await exchange.first()
-            return Events(completions.stream_answer(exchange, first, shape, question))
-        return json_response(shape.whole(await exchange.result()))
+            return Events(completions.stream_answer(exchange, shape, question), headers=headers)
+        return json_response(shape.whole(await exchange.result()), headers=headers)
 
     async def _upload(self, request: Request) -> Reply:
         document, stream = uploaded(await request.json(self.limits.request_bytes))
@@ -238,7 +241,7 @@ class Application:
             request, self.worker, self.metrics, lambda job: self.engine.read(document, job)
         )
         if stream:
-            first = await exchange.first()
+            first = await exchange.told()
             return Events(completions.stream_reading(exchange, first, self.documents.add))
         self.documents.add(await exchange.result())
         return json_response(document.described(), 201)

@@ -12,7 +12,7 @@ from typing import Any
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.http import Request, comment, event
-from inf_llm.serve.jobs import Delta, Reading, Told
+from inf_llm.serve.jobs import Begun, Delta, Reading, Told
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.params import Question
 from inf_llm.serve.worker import Job, Worker
@@ -45,32 +45,25 @@ class Exchange:
         worker.submit(job)
         request.at_end(job.cancel)
 
-    async def first(self) -> Any:
-        """What is told first; an error may still become the status of the answer.
+    async def told(self) -> Any:
+        """What is told next.
 
         Raises:
-            ApiError: the job failed.
+            ApiError: the job failed; before an answer has begun, that is the answer.
         """
-        return self._checked(await self._events.get())
-
-    async def rest(self) -> AsyncIterator[Any]:
-        """What is told after it, to the end."""
-        while True:
-            yield self._checked(await self._events.get())
-
-    async def result(self) -> Any:
-        """What the job comes to."""
-        while isinstance(told := await self.first(), Reading | Delta):
-            pass
-        return told
-
-    def _checked(self, told: Any) -> Any:
+        told = await self._events.get()
         if isinstance(told, ApiError):
             if told.code == "cancelled":
                 self._metrics.count("cancelled_total")
             raise told
         if isinstance(told, Told):
             self._count(told)
+        return told
+
+    async def result(self) -> Any:
+        """What the job comes to."""
+        while isinstance(told := await self.told(), Begun | Reading | Delta):
+            pass
         return told
 
     def _count(self, told: Told) -> None:
@@ -153,25 +146,23 @@ def usage(told: Told) -> dict[str, Any]:
         "prompt_tokens": told.prompt_tokens,
         "completion_tokens": told.new_tokens,
         "total_tokens": told.prompt_tokens + told.new_tokens,
-        "prompt_tokens_details": {"cached_tokens": told.cached_tokens},
+        "prompt_tokens_details": {
+            "cached_tokens": told.cached_tokens,
+            "cut_tokens": told.cut_tokens,
+        },
     }
 
 
-async def stream_answer(
-    exchange: Exchange, first: Any, form: Form, question: Question
-) -> AsyncIterator[bytes]:
+async def stream_answer(exchange: Exchange, form: Form, question: Question) -> AsyncIterator[bytes]:
     """The events of a streamed answer; what is read before it begins is told in comments."""
     empty = {"usage": None} if question.include_usage else {}
     yield form.chunk([form.part("", None, True)], **empty)
-    told = first
     try:
-        following = exchange.rest()
-        while not isinstance(told, Told):
+        while not isinstance(told := await exchange.told(), Told):
             if isinstance(told, Delta):
                 yield form.chunk([form.part(told.text, None, False)], **empty)
             elif isinstance(told, Reading):
                 yield comment(f"reading {told.done} {told.total}")
-            told = await anext(following)
     except ApiError as error:
         yield event(error.body())
         return
@@ -188,11 +179,10 @@ async def stream_reading(
     """The events while a document is read: progress, then the document."""
     told = first
     try:
-        following = exchange.rest()
         while not isinstance(told, Document):
             if isinstance(told, Reading):
                 yield event({"object": "document.progress", "read": told.done, "of": told.total})
-            told = await anext(following)
+            told = await exchange.told()
     except ApiError as error:
         yield event(error.body())
         return

@@ -33,7 +33,7 @@ class Response:
     body: bytes
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    type: str = "application/json"
+    type: str = "application/json; charset=utf-8"
 
 
 @dataclass
@@ -42,6 +42,8 @@ class Events:
 
     parts: AsyncIterator[bytes]
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    type: str = "text/event-stream; charset=utf-8"
 
 
 Reply = Response | Events
@@ -169,15 +171,28 @@ def _too_large(limit: int) -> ApiError:
     )
 
 
-def json_response(value: Any, status: int = 200, **headers: str) -> Response:
+def json_response(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """A value as JSON."""
-    body = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
-    return Response(body, status, {key.replace("_", "-"): text for key, text in headers.items()})
+    return Response(json_line(value), status, dict(headers or {}))
 
 
 def event(value: Any) -> bytes:
     """A value as one server-sent event."""
-    return b"data: " + json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+    return b"data: " + json_line(value) + b"\n\n"
+
+
+def json_line(value: Any) -> bytes:
+    """A value as JSON in UTF-8, on one line for every reader.
+
+    Line separators other than "\\n" are allowed in JSON, but clients that split a stream into lines
+    as Python's `splitlines` does would cut an event there. JSON escapes those below U+0020 itself.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    for separator in "\x85\u2028\u2029":
+        text = text.replace(separator, f"\\u{ord(separator):04x}")
+    return text.encode("utf-8", "replace")
 
 
 def comment(text: str) -> bytes:
@@ -187,11 +202,11 @@ def comment(text: str) -> bytes:
 
 async def send_reply(send: Send, reply: Reply, headers: Mapping[str, str]) -> None:
     """Send an answer, with headers that all answers have."""
-    own = {**headers, **(reply.headers if isinstance(reply, Response) else {})}
+    own = {**headers, **reply.headers, "content-type": reply.type}
     if isinstance(reply, Response):
-        own |= {"content-type": reply.type, "content-length": str(len(reply.body))}
+        own["content-length"] = str(len(reply.body))
     else:
-        own |= {"content-type": "text/event-stream", "cache-control": "no-store"}
+        own["cache-control"] = "no-store"
     rows = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in own.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": rows})
     last = b""

@@ -29,11 +29,15 @@ class Metrics:
             for name, (kind, _) in _HELP.items()
             if kind == "histogram"
         }
-        self._gauges: dict[str, tuple[str, Callable[[], float]]] = {}
+        self._read: dict[str, tuple[str, str, Callable[[], float]]] = {}
 
     def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """A value to read when asked."""
-        self._gauges[name] = help_text, value
+        self._read[name] = "gauge", help_text, value
+
+    def counter(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """A count, which never falls, to read when asked."""
+        self._read[name] = "counter", help_text, value
 
     def count(self, name: str, by: float = 1, labels: str = "") -> None:
         """Something happened `by` times."""
@@ -57,8 +61,8 @@ class Metrics:
             for name, (kind, help_text) in _HELP.items():
                 lines += _head(name, kind, help_text)
                 lines += self._histogram(name) if kind == "histogram" else self._counter(name)
-        for name, (help_text, value) in self._gauges.items():
-            lines += [*_head(name, "gauge", help_text), f"inf_llm_{name} {value():g}"]
+        for name, (kind, help_text, value) in self._read.items():
+            lines += [*_head(name, kind, help_text), f"inf_llm_{name} {value():.15g}"]
         return "\n".join(lines) + "\n"
 
     def _counter(self, name: str) -> list[str]:

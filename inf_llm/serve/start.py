@@ -84,6 +84,7 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         options.request_bytes,
         _is_local(options.host),
         4 * options.request_bytes,
+        config.conv_type is None and _thinks(tokenizer),
     )
     return Application(engine, Worker(options.queue, on_failure), Metrics(), limits)
 
@@ -143,6 +144,12 @@ def _listening(options: ServeOptions) -> tuple[socket.socket, str]:
         ) from None
     host, port = listening.getsockname()[:2]
     return listening, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _thinks(tokenizer: Any) -> bool:
+    """Whether the chat template has a switch for reasoning."""
+    template = str(getattr(tokenizer, "chat_template", None))
+    return "thinking" in template or "reasoning_effort" in template
 
 
 def _is_local(host: str) -> bool:
