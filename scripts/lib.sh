@@ -52,6 +52,35 @@ print(hashlib.sha256(b"\0".join([*parts, extras.encode(), sys.version.encode()])
 PY
 }
 
+pip_finds_cpu_torch() { # an index of CPU builds, or a folder with one, in pip's configuration?
+    local place
+    for place in $("$VENV/bin/python" -m pip config list 2>/dev/null \
+        | sed -nE "s/^.*(index-url|find-links)='(.*)'$/\2/p" | sed 's/\\n/ /g'); do
+        case "$place" in
+            */cpu | */cpu/) return 0 ;;
+        esac
+        ls "${place#file://}"/torch-*+cpu*.whl >/dev/null 2>&1 && return 0
+    done
+    return 1
+}
+
+say_download() { # before it begins: how much it is, and how to make it less
+    if "$VENV/bin/python" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is None)'
+    then
+        step "installing inf-llm$1 (PyTorch is here already)"
+    elif [ "$(uname -s)" != Linux ] || pip_finds_cpu_torch; then
+        step "installing inf-llm$1 (the first time this downloads a few hundred MB)"
+    else
+        step "installing inf-llm$1 (the first time this downloads several GB: for Linux, PyTorch's" \
+            "default build comes with the CUDA libraries)"
+        command -v nvidia-smi >/dev/null 2>&1 && return
+        printf '%s\n' "   No NVIDIA GPU was found here. The CPU build is a few hundred MB. To get it," \
+            "   stop this with Ctrl-C and run it again with PyTorch's index for the compute platform" \
+            "   CPU (see pytorch.org/get-started):" \
+            "   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu bash $0" >&2
+    fi
+}
+
 install() { # install EXTRAS: the package, in place, with extras such as "[dev,faiss]" or ""
     local extras="${1:-}" stamp wanted
     make_venv
@@ -60,7 +89,7 @@ install() { # install EXTRAS: the package, in place, with extras such as "[dev,f
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
         return
     fi
-    step "installing inf-llm$extras (the first time this downloads a few hundred MB)"
+    say_download "$extras"
     (cd "$ROOT" && "$VENV/bin/python" -m pip install --disable-pip-version-check \
         --constraint scripts/constraints.txt --editable ".$extras") \
         || die "the installation failed, see above"

@@ -171,9 +171,16 @@ def test_a_report_needs_nothing_else_and_runs_nothing_of_the_text(
     assert len(data["words"]) == NEW
     assert data["layers"] == [0, 1]
     assert len(data["steps"]) == 2 * NEW
-    block = str(trace.passages()[0].block)
-    start, end = trace.span(int(block))
-    assert data["passages"][block]["texts"][1] == text.encode()[start:end].decode(errors="replace")
+    assert {block for step in data["steps"] for block in step[2]} == {
+        block for passage in data["passages"] for block in passage["blocks"]
+    }
+    for passage in data["passages"]:
+        before, shown, _ = passage["texts"]
+        assert before + shown in text
+        assert passage["start"] == trace.span(passage["blocks"][0])[0]
+        assert passage["end"] == trace.span(passage["blocks"][-1])[1]
+        block = text.encode()[passage["start"] : passage["end"]].decode(errors="ignore")
+        assert block.strip()[:9] in shown
 
 
 def test_a_report_where_nothing_was_recalled(model: Any, tmp_path: Path) -> None:

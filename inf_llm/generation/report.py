@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from inf_llm.errors import TextError
-from inf_llm.hf.trace import Passage, trace
+from inf_llm.generation.citations import Citation, cite, decoded
+from inf_llm.hf.trace import spans_of, trace
 
 TEMPLATE = Path(__file__).parent.parent / "assets" / "recall.html"
 MOST_TEXTS = 4000
 """Passages whose text goes into the report, the most recalled first."""
 
-CONTEXT = 24
-"""Tokens shown before and after a passage."""
+CONTEXT = 120
+"""Characters shown before and after a passage."""
 
 
 def save_report(
@@ -55,11 +56,12 @@ def report_data(
     seen: trace, ids: Sequence[int], tokenizer: Any, prompt_tokens: int, title: str, row: int
 ) -> dict[str, Any]:
     """The numbers and texts of a report, as its script reads them."""
-    passages = seen.passages(row)
+    recalls = seen.generated(row)
+    asked = 0, prompt_tokens
+    text, places = decoded(tokenizer, ids, [asked, *spans_of(recalls).values()])
     steps = [
         [recall.token, recall.layer, recall.blocks, [round(100 * w) for w in recall.weights]]
-        for recall in seen.recalls
-        if recall.row == row and recall.token is not None
+        for recall in recalls
     ]
     return {
         "title": title,
@@ -70,25 +72,24 @@ def report_data(
         "layers": seen.layers,
         "words": [tokenizer.decode([token]) for token in ids[prompt_tokens:]],
         "steps": steps,
-        "passages": {
-            passage.block: {
-                "score": round(passage.score, 4),
-                "texts": _texts(passage, ids, tokenizer) if rank < MOST_TEXTS else None,
+        "passages": [
+            {
+                "blocks": cited.blocks,
+                "start": cited.first,
+                "end": cited.last,
+                "texts": _texts(cited, text) if rank < MOST_TEXTS else None,
             }
-            for rank, passage in enumerate(passages)
-        },
+            for rank, cited in enumerate(cite(recalls, text, places, places[asked]))
+        ],
     }
 
 
-def _texts(passage: Passage, ids: Sequence[int], tokenizer: Any) -> list[str]:
+def _texts(cited: Citation, text: str) -> list[str]:
     """What stands before the passage, the passage, and what comes after."""
-    first, last = max(0, passage.start - CONTEXT), passage.end + CONTEXT
-    before, after = ids[first : passage.start], ids[passage.end : last]
-    decode = tokenizer.decode
     return [
-        str(decode(before, skip_special_tokens=True)),
-        passage.text(ids, tokenizer),
-        str(decode(after, skip_special_tokens=True)),
+        text[max(0, cited.start - CONTEXT) : cited.start],
+        text[cited.start : cited.end],
+        text[cited.end : cited.end + CONTEXT],
     ]
 
 

@@ -14,7 +14,7 @@ for the device meanwhile. A trace sees the feeds of its own thread.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass
 from types import TracebackType
@@ -227,7 +227,13 @@ class trace(Watcher):  # noqa: N801 (used like a function)
             layer: only this one.
             token: only for this generated token.
         """
-        chosen = [
+        return rank(self.generated(row, layer, token))
+
+    def generated(
+        self, row: int = 0, layer: int | None = None, token: int | None = None
+    ) -> list[Recall]:
+        """Recalls for generated tokens; arguments as of `passages`."""
+        return [
             recall
             for recall in self.recalls
             if recall.row == row
@@ -235,29 +241,61 @@ class trace(Watcher):  # noqa: N801 (used like a function)
             and layer in (None, recall.layer)
             and token in (None, recall.token)
         ]
-        return rank(chosen)
 
 
 def rank(recalls: Sequence[Recall]) -> list[Passage]:
     """The blocks of some recalls, the most recalled first."""
+    spans = spans_of(recalls)
+    return [
+        Passage(found.group, *spans[found.group], found.score, found.count, found.layers)
+        for found in tally(recalls, {block: block for block in spans})
+    ]
+
+
+def spans_of(recalls: Iterable[Recall]) -> dict[int, Span]:
+    """The tokens of every block that was recalled."""
+    return {
+        block: span
+        for recall in recalls
+        for block, span in zip(recall.blocks, recall.spans, strict=True)
+    }
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How much a group of blocks was recalled: `score`, `count` and `layers` as of `Passage`.
+
+    What recalled several of the group counts once, with the largest weight.
+    """
+
+    group: int
+    score: float
+    count: int
+    layers: tuple[int, ...]
+
+
+def tally(recalls: Sequence[Recall], groups: Mapping[int, int]) -> list[Tally]:
+    """Groups of blocks, the most recalled first; `groups` are by block."""
     weights: dict[int, float] = {}
     counts: dict[int, int] = {}
     layers: dict[int, set[int]] = {}
-    spans: dict[int, Span] = {}
     for recall in recalls:
-        for block, span, weight in zip(recall.blocks, recall.spans, recall.weights, strict=True):
-            weights[block] = weights.get(block, 0.0) + weight
-            counts[block] = counts.get(block, 0) + 1
-            layers.setdefault(block, set()).add(recall.layer)
-            spans[block] = span
-    passages = [
-        Passage(
-            block,
-            *spans[block],
-            weights[block] / len(recalls),
-            counts[block],
-            tuple(sorted(layers[block])),
-        )
-        for block in weights
+        for group, weight in _best(recall, groups).items():
+            weights[group] = weights.get(group, 0.0) + weight
+            counts[group] = counts.get(group, 0) + 1
+            layers.setdefault(group, set()).add(recall.layer)
+    found = [
+        Tally(group, weights[group] / len(recalls), counts[group], tuple(sorted(layers[group])))
+        for group in weights
     ]
-    return sorted(passages, key=lambda passage: (-passage.score, passage.block))
+    return sorted(found, key=lambda tally: (-tally.score, tally.group))
+
+
+def _best(recall: Recall, groups: Mapping[int, int]) -> dict[int, float]:
+    """The largest weight that a recall gave to a block of each group."""
+    best: dict[int, float] = {}
+    for block, weight in zip(recall.blocks, recall.weights, strict=True):
+        if block in groups:
+            group = groups[block]
+            best[group] = max(weight, best.get(group, 0.0))
+    return best

@@ -9,12 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from starlette.requests import Request
+
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.http import Request, comment, event
-from inf_llm.serve.jobs import Delta, Reading, Told
+from inf_llm.serve.jobs import Begun, Delta, Reading, Told
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.params import Question
+from inf_llm.serve.wire import comment, event
 from inf_llm.serve.worker import Job, Worker
 
 DONE = b"data: [DONE]\n\n"
@@ -33,7 +35,8 @@ class Exchange:
         metrics: Metrics,
         work: Callable[[Job], Any],
     ) -> None:
-        self._request, self._metrics = request, metrics
+        self._metrics = metrics
+        self._started = time.perf_counter()
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -41,45 +44,42 @@ class Exchange:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._events.put_nowait, happened)
 
-        job = Job(request.client, work, tell)
+        job = Job(request.client.host if request.client else "unknown", work, tell)
         worker.submit(job)
-        request.at_end(job.cancel)
+        self._watch = asyncio.create_task(_cancel_at_end(request, job))
 
-    async def first(self) -> Any:
-        """What is told first; an error may still become the status of the answer.
+    async def told(self) -> Any:
+        """What is told next.
 
         Raises:
-            ApiError: the job failed.
+            ApiError: the job failed; before an answer has begun, that is the answer.
         """
-        return self._checked(await self._events.get())
-
-    async def rest(self) -> AsyncIterator[Any]:
-        """What is told after it, to the end."""
-        while True:
-            yield self._checked(await self._events.get())
-
-    async def result(self) -> Any:
-        """What the job comes to."""
-        while isinstance(told := await self.first(), Reading | Delta):
-            pass
-        return told
-
-    def _checked(self, told: Any) -> Any:
+        told = await self._events.get()
         if isinstance(told, ApiError):
-            if told.code == "cancelled":
-                self._metrics.count("cancelled_total")
             raise told
         if isinstance(told, Told):
             self._count(told)
         return told
 
+    async def result(self) -> Any:
+        """What the job comes to."""
+        while isinstance(told := await self.told(), Begun | Reading | Delta):
+            pass
+        return told
+
     def _count(self, told: Told) -> None:
-        seconds = time.perf_counter() - self._request.started
-        self._metrics.count("prompt_tokens_total", told.prompt_tokens)
-        self._metrics.count("cached_tokens_total", told.cached_tokens)
-        self._metrics.count("generated_tokens_total", told.new_tokens)
-        self._metrics.took("first_token_seconds", told.first_token)
-        self._metrics.took("request_seconds", seconds)
+        self._metrics.prompt_tokens.inc(told.prompt_tokens)
+        self._metrics.cached_tokens.inc(told.cached_tokens)
+        self._metrics.generated_tokens.inc(told.new_tokens)
+        self._metrics.first_token.observe(told.first_token)
+        self._metrics.request.observe(time.perf_counter() - self._started)
+
+
+async def _cancel_at_end(request: Request, job: Job) -> None:
+    """Wait until the client goes away or has its answer; the body is read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    job.cancel()
 
 
 class Form(ABC):
@@ -153,25 +153,23 @@ def usage(told: Told) -> dict[str, Any]:
         "prompt_tokens": told.prompt_tokens,
         "completion_tokens": told.new_tokens,
         "total_tokens": told.prompt_tokens + told.new_tokens,
-        "prompt_tokens_details": {"cached_tokens": told.cached_tokens},
+        "prompt_tokens_details": {
+            "cached_tokens": told.cached_tokens,
+            "cut_tokens": told.cut_tokens,
+        },
     }
 
 
-async def stream_answer(
-    exchange: Exchange, first: Any, form: Form, question: Question
-) -> AsyncIterator[bytes]:
+async def stream_answer(exchange: Exchange, form: Form, question: Question) -> AsyncIterator[bytes]:
     """The events of a streamed answer; what is read before it begins is told in comments."""
     empty = {"usage": None} if question.include_usage else {}
     yield form.chunk([form.part("", None, True)], **empty)
-    told = first
     try:
-        following = exchange.rest()
-        while not isinstance(told, Told):
+        while not isinstance(told := await exchange.told(), Told):
             if isinstance(told, Delta):
                 yield form.chunk([form.part(told.text, None, False)], **empty)
             elif isinstance(told, Reading):
                 yield comment(f"reading {told.done} {told.total}")
-            told = await anext(following)
     except ApiError as error:
         yield event(error.body())
         return
@@ -188,11 +186,10 @@ async def stream_reading(
     """The events while a document is read: progress, then the document."""
     told = first
     try:
-        following = exchange.rest()
         while not isinstance(told, Document):
             if isinstance(told, Reading):
                 yield event({"object": "document.progress", "read": told.done, "of": told.total})
-            told = await anext(following)
+            told = await exchange.told()
     except ApiError as error:
         yield event(error.body())
         return

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inf_llm.serve.errors import ApiError, bad_value
+from inf_llm.serve.params import flag
+from inf_llm.serve.vendors import check_names
 
 MOST_DOCUMENTS = 256
 LONGEST_NAME = 200
@@ -25,6 +27,7 @@ class Document:
         id: what requests call it.
         created: seconds since 1970.
         tokens: how many, once it is read.
+        cut: how many more there were, which `truncation` left out.
     """
 
     text: str
@@ -32,6 +35,7 @@ class Document:
     id: str = field(default_factory=lambda: "doc-" + secrets.token_urlsafe(18))
     created: int = field(default_factory=lambda: int(time.time()))
     tokens: int = 0
+    cut: int = 0
 
     @property
     def core(self) -> str:
@@ -52,6 +56,7 @@ class Document:
             "name": self.name,
             "characters": len(self.text),
             "tokens": self.tokens,
+            "cut_tokens": self.cut,
         }
 
 
@@ -112,18 +117,15 @@ def uploaded(data: dict[str, Any]) -> tuple[Document, bool]:
     Raises:
         ApiError: something in it is not accepted.
     """
-    for name in data:
-        if name not in ("text", "name", "stream"):
-            raise ApiError(
-                400, f"{name[:60]!r} is not a parameter of this request", "unknown_parameter", name
-            )
-    text, name, stream = data.get("text"), data.get("name", ""), data.get("stream", False)
+    check_names(data, ("text", "name", "stream"))
+    text, name = data.get("text"), data.get("name")
     if not isinstance(text, str) or not text.strip():
         raise bad_value("text", "text must be a text that is not empty")
-    if not isinstance(name, str) or not isinstance(stream, bool):
-        raise bad_value("name", "name must be text, and stream true or false")
+    if not isinstance(name, str | None):
+        raise bad_value("name", "name must be text")
+    name = name or ""
     try:
         (text + name).encode("utf-8")
     except UnicodeEncodeError:
         raise bad_value("text", "text has half of a surrogate pair: it is no text") from None
-    return Document(text, name[:LONGEST_NAME]), stream
+    return Document(text, name[:LONGEST_NAME]), flag(data, "stream")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,8 @@ from transformers import StoppingCriteriaList
 
 from inf_llm.config import RunConfig
 from inf_llm.generation import Session
-from inf_llm.hf.trace import trace
+from inf_llm.generation.citations import Citation, cite, decoded
+from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Document
 from inf_llm.serve.params import Question, Sampling
 from inf_llm.serve.pool import MemoryPool
@@ -35,6 +37,13 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """A prompt is laid out; `cut` of its tokens were left out, as the configuration allows."""
+
+    cut: int
+
+
+@dataclass(frozen=True)
 class Delta:
     """More of an answer."""
 
@@ -49,6 +58,7 @@ class Told:
         text: all of it.
         reason: "stop", or "length" where it was cut.
         prompt_tokens, cached_tokens, new_tokens: counts; cached ones were in memory already.
+        cut_tokens: tokens of the prompt that were left out; they are not in `prompt_tokens`.
         first_token: seconds from the start of the job to the first token.
         passages: what was recalled, as the API tells it; None where nobody asked.
     """
@@ -58,6 +68,7 @@ class Told:
     prompt_tokens: int
     cached_tokens: int
     new_tokens: int
+    cut_tokens: int
     first_token: float
     passages: list[dict[str, Any]] | None = None
 
@@ -88,22 +99,23 @@ class Engine:
 
     def read(self, document: Document, job: Job) -> Document:
         """Read a document, so that questions about it find it in memory."""
-        prompt = self.prompts.of_document(document)
-        prompt = cut(prompt, self.config.max_len - 1, self.config.truncation)
+        whole = self.prompts.of_document(document)
+        prompt = cut(whole, self.config.max_len - 1, self.config.truncation)
         self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
         document.tokens = len(prompt.ids) - 1
+        document.cut = len(whole.ids) - len(prompt.ids)
         return document
 
     def answer(self, question: Question, document: Document | None, job: Job) -> Told:
         """Answer a prompt, telling the text as it comes."""
         started = time.perf_counter()
-        prompt = self.prompts.of_question(question, document)
+        whole = self.prompts.of_question(question, document)
         sampling = question.sampling
-        room = self.config.max_len - (sampling.max_tokens or 1)
-        prompt = cut(prompt, room, self.config.truncation)
-        longest = sampling.max_tokens or min(
-            self.answer_tokens, self.config.max_len - len(prompt.ids)
-        )
+        wanted = sampling.max_tokens or self.answer_tokens
+        prompt = cut(whole, self._room(wanted), self.config.truncation)
+        longest = min(wanted, self.config.max_len - len(prompt.ids))
+        cut_tokens = len(whole.ids) - len(prompt.ids)
+        job.emit(Begun(cut_tokens))
         session, cached = self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
         text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
         watch = trace(self.model, prompts=False) if question.recall and self.recalls else None
@@ -117,9 +129,21 @@ class Engine:
             len(prompt.ids),
             cached,
             text.tokens,
+            cut_tokens,
             (text.first or time.perf_counter()) - started,
             None if not question.recall else self._passages(watch, prompt, document),
         )
+
+    def _room(self, wanted: int) -> int:
+        """Tokens that a prompt may have.
+
+        A prompt that may not be cut leaves the answer what is left, one token at least. One that
+        is cut leaves it as many as are wanted, within `answer_tokens` and half of `max_len`.
+        """
+        most = self.config.max_len
+        if self.config.truncation is None:
+            return most - 1
+        return most - max(1, min(wanted, self.answer_tokens, most // 2))
 
     def _generate(
         self, session: Session, sampling: Sampling, longest: int, text: AnswerText, job: Job
@@ -153,33 +177,44 @@ class Engine:
         """What was recalled for the answer, the most recalled first."""
         if watch is None:
             return []
-        told = []
-        for passage in watch.passages()[:MOST_PASSAGES]:
-            ids = prompt.ids[passage.start : passage.end]
-            place = prompt.place(passage.start, passage.end)
-            told.append(
-                {
-                    "start": passage.start,
-                    "end": passage.end,
-                    "score": round(passage.score, 4),
-                    "recalls": passage.count,
-                    "layers": list(passage.layers),
-                    "text": prompt.text[slice(*place)] if place else self.tokenizer.decode(ids),
-                    "characters": _in_document(place, prompt, document),
-                }
-            )
-        return told
+        recalls = watch.generated()
+        spans = spans_of(recalls).values()
+        if prompt.offsets is None:
+            text, places = decoded(self.tokenizer, prompt.ids, spans)
+        else:
+            text, found = prompt.text, {span: prompt.place(*span) for span in spans}
+            places = {span: place for span, place in found.items() if place is not None}
+        cited = cite(recalls, text, places, prompt.document, self.tokenizer.all_special_tokens)
+        return [
+            {
+                **_tokens(passage, prompt),
+                "score": round(passage.score, 4),
+                "recalls": passage.count,
+                "layers": list(passage.layers),
+                "text": text[passage.start : passage.end],
+                "characters": _in_document(passage, prompt, document),
+            }
+            for passage in cited[:MOST_PASSAGES]
+        ]
 
 
-def _in_document(
-    place: tuple[int, int] | None, prompt: Prompt, document: Document | None
-) -> list[int] | None:
-    """Characters of the document that a place in the prompt covers; None where it is outside."""
-    if place is None or prompt.document is None or document is None:
+def _tokens(passage: Citation, prompt: Prompt) -> dict[str, int]:
+    """Tokens of a passage; only those of its blocks where the tokenizer cannot tell the others."""
+    if prompt.offsets is None:
+        return {"start": passage.first, "end": passage.last}
+    last = bisect_left(prompt.offsets, passage.end, key=lambda span: span[0])
+    return {"start": prompt.tokens_before(passage.start), "end": last}
+
+
+def _in_document(passage: Citation, prompt: Prompt, document: Document | None) -> list[int] | None:
+    """Characters of the document that a passage is; None where it is outside."""
+    if prompt.document is None or document is None:
         return None
-    start, end = (max(prompt.document[0], min(at, prompt.document[1])) for at in place)
-    shift = document.lead - prompt.document[0]
-    return [start + shift, end + shift] if start < end else None
+    start, end = prompt.document
+    if not start <= passage.start < passage.end <= end:
+        return None
+    shift = document.lead - start
+    return [passage.start + shift, passage.end + shift]
 
 
 def _watched(job: Job) -> Callable[[int, int], None]:

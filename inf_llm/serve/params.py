@@ -1,54 +1,34 @@
 """What may be asked: the JSON of a request as checked values.
 
 A parameter is used, or ignored because it cannot change the answer, or refused; none is silently
-left without its effect.
+left without its effect. What is ignored stands in `vendors`.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from inf_llm.serve.errors import ApiError, bad_value, unsupported
+from inf_llm.serve.errors import bad_value, unsupported
+from inf_llm.serve.vendors import check_names
 
-IGNORED = frozenset({"user", "store", "metadata", "service_tier", "safety_identifier"}) | {
-    "prompt_cache_key",
-    "prompt_cache_retention",
-}
-"""Accepted without effect: they say nothing about the answer."""
-
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "best_of": (1,),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "echo": (False,),
-    "suffix": ("",),
-    "logit_bias": ({},),
-    "frequency_penalty": (0, 0.0),
-    "presence_penalty": (0, 0.0),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "functions": ([],),
-    "function_call": ("none",),
-    "response_format": ({"type": "text"},),
-    "modalities": (["text"],),
-    "reasoning_effort": (),
-    "audio": (),
-    "prediction": (),
-    "verbosity": (),
-    "web_search_options": (),
-}
-"""Refused, but for the values here, which ask for nothing."""
-
-_SHARED = {
+SHARED = {
     *("model", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream"),
     *("stream_options", "document", "recall"),
 }
+_STREAM_OPTIONS = {"include_usage", "include_obfuscation"}
 ROLES = ("system", "developer", "user", "assistant")
+_OF_MESSAGES = {
+    *("role", "content"),
+    # accepted without effect, for a chat template takes a role and a content
+    *("id", "name", "timestamp", "annotations", "cache_control", "reasoning", "reasoning_content"),
+}
+_OF_PARTS = {"type", "text", "annotations", "cache_control"}
 LONGEST_STOP, MOST_STOPS = 200, 4
+LEAST_TEMPERATURE = 1e-5
+"""Below it the answer is greedy: a token one thousandth of a logit behind is never drawn there,
+and logits divided by much less are not finite."""
 
 Message = dict[str, str]
 
@@ -99,13 +79,17 @@ class Question:
     recall: bool
 
 
-def chat_question(data: dict[str, Any]) -> Question:
+def chat_question(data: dict[str, Any], thinks: bool = False) -> Question:
     """The body of a request to /v1/chat/completions.
+
+    Args:
+        data: the body.
+        thinks: whether the model's chat template has a switch for reasoning.
 
     Raises:
         ApiError: something in it is not accepted.
     """
-    _check_names(data, _SHARED | {"messages", "max_completion_tokens"})
+    check_names(data, SHARED | {"messages", "max_completion_tokens"}, thinks)
     given = data.get("messages")
     if not isinstance(given, list) or not given:
         raise bad_value("messages", "messages must be a list of at least one message")
@@ -115,13 +99,13 @@ def chat_question(data: dict[str, Any]) -> Question:
 
 def completion_question(data: dict[str, Any]) -> Question:
     """The body of a request to /v1/completions."""
-    _check_names(data, _SHARED | {"prompt"})
+    check_names(data, SHARED | {"prompt"})
     prompt = data.get("prompt")
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         prompt = prompt[0]
     if isinstance(prompt, str):
         return _question(data, (), _text("prompt", prompt))
-    if isinstance(prompt, list) and prompt and all(_is_int(token) for token in prompt):
+    if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
         return _question(data, (), tuple(prompt))
     if isinstance(prompt, list):
         raise unsupported("prompt", "prompt must be one text or one list of token ids")
@@ -134,9 +118,6 @@ def _question(
     model = data.get("model")
     if not isinstance(model, str) or not model:
         raise bad_value("model", "model is missing: the name of a model, as /v1/models lists it")
-    options = data.get("stream_options") or {}
-    if not isinstance(options, dict):
-        raise bad_value("stream_options", "stream_options must be an object")
     document = data.get("document")
     if document is not None and not isinstance(document, str):
         raise bad_value("document", "document must be the id of an uploaded document")
@@ -145,24 +126,27 @@ def _question(
         messages,
         prompt,
         _sampling(data),
-        _flag(data, "stream"),
-        _flag(options, "include_usage"),
+        flag(data, "stream"),
+        _usage_wanted(data.get("stream_options")),
         document,
-        _flag(data, "recall"),
+        flag(data, "recall"),
     )
 
 
-def _check_names(data: dict[str, Any], known: set[str]) -> None:
-    for name, value in data.items():
-        if name in known or name in IGNORED or value is None:
-            continue
-        if name not in _NEUTRAL:
-            raise ApiError(
-                400, f"{name[:60]!r} is not a parameter of this request", "unknown_parameter", name
-            )
-        if not any(
-            value == harmless and type(value) is type(harmless) for harmless in _NEUTRAL[name]
-        ):
+def _usage_wanted(options: Any) -> bool:
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise bad_value("stream_options", "stream_options must be an object")
+    _check_fields("stream_options", options, _STREAM_OPTIONS)
+    return flag(options, "include_usage")
+
+
+def _check_fields(where: str, fields: dict[str, Any], known: Collection[str]) -> None:
+    """Refuse fields inside a parameter that are not known, unless they are null, false or empty."""
+    for name, value in fields.items():
+        if value and name not in known:
+            name = f"{where}.{name}"[:100]
             raise unsupported(name, f"{name} is not supported by this server: leave it out")
 
 
@@ -173,8 +157,7 @@ def _message(index: int, message: Any) -> Message:
     role = message.get("role")
     if role not in ROLES:
         raise bad_value(f"{where}.role", f"{where}.role must be one of {', '.join(ROLES)}")
-    if message.get("tool_calls"):
-        raise unsupported(f"{where}.tool_calls", "tool calls are not supported by this server")
+    _check_fields(where, message, _OF_MESSAGES)
     text = _content(f"{where}.content", message.get("content"))
     return {"role": "system" if role == "developer" else role, "content": text}
 
@@ -187,6 +170,7 @@ def _content(where: str, content: Any) -> str:
     for part in content:
         if not isinstance(part, dict) or part.get("type") != "text":
             raise unsupported(where, f"{where}: only parts of type 'text' are supported")
+        _check_fields(where, part, _OF_PARTS)
     return "".join(_text(where, part.get("text")) for part in content)
 
 
@@ -201,40 +185,42 @@ def _text(where: str, value: Any) -> str:
 
 
 def _sampling(data: dict[str, Any]) -> Sampling:
-    longest = [data.get(name) for name in ("max_tokens", "max_completion_tokens")]
-    for name, value in zip(("max_tokens", "max_completion_tokens"), longest, strict=True):
-        _whole(name, value, 1)
+    longest = [
+        _whole(name, data.get(name), 1, nothing=(-1,))
+        for name in ("max_tokens", "max_completion_tokens")
+    ]
     seed = _whole("seed", data.get("seed"), -(2**63))
+    temperature = _number(data, "temperature", 0.0, 0.0, 2.0)
     return Sampling(
-        next((value for value in longest if value is not None), None),
-        _number(data, "temperature", 0.0, 0.0, 2.0),
+        min((value for value in longest if value is not None), default=None),
+        temperature if temperature >= LEAST_TEMPERATURE else 0.0,
         _number(data, "top_p", 1.0, 0.0, 1.0),
-        _whole("top_k", data.get("top_k"), 1),
+        _whole("top_k", data.get("top_k"), 1, nothing=(-1, 0)),
         None if seed is None else seed % 2**63,
         _stops(data.get("stop")),
     )
 
 
 def _stops(stop: Any) -> tuple[str, ...]:
-    texts = [stop] if isinstance(stop, str) else stop or []
+    texts = [] if stop is None else [stop] if isinstance(stop, str) else stop
     fits = isinstance(texts, list) and len(texts) <= MOST_STOPS
-    if not fits or not all(isinstance(t, str) and 0 < len(t) <= LONGEST_STOP for t in texts):
+    if not fits or not all(isinstance(t, str) and len(t) <= LONGEST_STOP for t in texts):
         raise bad_value(
             "stop",
             f"stop must be a text, or a list of at most {MOST_STOPS}, "
-            f"each of 1 to {LONGEST_STOP} characters",
+            f"each of at most {LONGEST_STOP} characters",
         )
-    return tuple(_text("stop", text) for text in texts)
+    return tuple(_text("stop", text) for text in texts if text)
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _whole(name: str, value: Any, least: int) -> int | None:
+def _whole(name: str, value: Any, least: int, nothing: tuple[int, ...] = ()) -> int | None:
+    """A whole number, written 4 or 4.0; None for null and for values that ask for nothing."""
     if value is None:
         return None
-    if not _is_int(value) or not least <= value < 2**63:
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    if fits and value in nothing:
+        return None
+    if not fits or not least <= value < 2**63 or value != int(value):
         raise bad_value(name, f"{name} must be a whole number of at least {least}")
     return int(value)
 
@@ -243,13 +229,18 @@ def _number(data: dict[str, Any], name: str, default: float, low: float, high: f
     value = data.get(name)
     if value is None:
         return default
-    fits = isinstance(value, float) or _is_int(value)
-    if not fits or not math.isfinite(value) or not low <= value <= high:
+    fits = isinstance(value, int | float) and not isinstance(value, bool)
+    if not fits or not low <= value <= high:
         raise bad_value(name, f"{name} must be a number from {low:g} to {high:g}")
     return float(value)
 
 
-def _flag(data: dict[str, Any], name: str) -> bool:
+def flag(data: dict[str, Any], name: str) -> bool:
+    """A parameter that is true, or false as it is where it was left out.
+
+    Raises:
+        ApiError: it is something else.
+    """
     value = data.get(name)
     if value is not None and not isinstance(value, bool):
         raise bad_value(name, f"{name} must be true or false")

@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.browser import browser as opened
+from tests.browser import needs_browser
 from tests.serve.conftest import Server
 
 pytest.importorskip("selenium", reason="needs selenium, of the extra 'dev'")
 
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver"),
-]
+pytestmark = [pytest.mark.slow, needs_browser]
 
 TEXT = "\n".join(f"{line}: the \U0001f40b swims & <b>spouts</b> all day." for line in range(120))
 
 
 @pytest.fixture(params=[(1360, 860), (390, 800)], ids=["desk", "phone"])
 def browser(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    width, height = request.param
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in (
-        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-        *("disable-background-networking", "disable-component-update", "disable-sync"),
-        f"user-data-dir={tmp_path / 'profile'}",
-        f"window-size={width},{height}",
-    ):
-        options.add_argument(f"--{argument}")
-    metrics = {"width": width, "height": height, "pixelRatio": 1}
-    options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    assert driver.get_log("browser") == []
-    driver.quit()
+    with opened(*request.param, tmp_path / "profile") as driver:
+        yield driver
 
 
 class Page:

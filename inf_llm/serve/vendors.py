@@ -1,0 +1,170 @@
+"""Parameters that other servers and their clients know, and what this server makes of each.
+
+null asks for nothing, whatever its name. A parameter of `HARMLESS` is accepted with any value,
+because it cannot change the answer. One of `NEUTRAL` is accepted with the values listed, which ask
+for nothing, and refused with any other. All other names are refused.
+
+Sources: the API references and clients of OpenAI, llama.cpp, vLLM, SGLang, TGI, Ollama, LM Studio,
+LocalAI, OpenRouter, Mistral, KoboldCpp, text-generation-webui, Open WebUI, Continue and LangChain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+from inf_llm.registry import accepted
+from inf_llm.serve.errors import ApiError, unsupported
+
+_HARMLESS_NAMES = (
+    # who asks, and in which conversation
+    "user user_id metadata tags store service_tier safety_identifier prompt_cache_key "
+    "prompt_cache_retention session_id chat_id conversation_id id request_id rid trace trace_id "
+    # how another server holds its model and its cache, and where it sends a request
+    "keep_alive ttl num_ctx n_ctx num_batch n_batch num_gpu main_gpu num_thread n_threads numa "
+    "low_vram f16_kv use_mmap use_mlock num_keep n_keep n_discard cache_prompt id_slot slot_id "
+    "provider route "
+    # more about the same answer than this server reports
+    "timings_per_token return_progress "
+    # details of samplers, penalties, beams and tools that are themselves in NEUTRAL
+    "dynatemp_exponent dynatemp_low dynatemp_high xtc_threshold smoothing_curve mirostat_tau "
+    "mirostat_eta dry_base dry_allowed_length dry_penalty_last_n dry_range dry_sequence_breakers "
+    "repeat_last_n penalize_nl repetition_penalty_range repetition_penalty_slope rep_pen_range "
+    "rep_pen_slope length_penalty early_stopping parallel_tool_calls "
+    "spaces_between_special_tokens"
+)
+HARMLESS = frozenset(_HARMLESS_NAMES.split())
+"""Accepted with any value, without effect."""
+
+_NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
+    # several answers and other searches; samplers, penalties; what is reported of the tokens
+    ((1,), "n best_of num_beams num_return_sequences"),
+    ((0,), "min_p top_a xtc_probability smoothing_factor dynatemp_range epsilon_cutoff eta_cutoff"),
+    ((0,), "penalty_alpha mirostat mirostat_mode min_keep"),
+    ((-1, 0), "top_n_sigma nsigma"),
+    ((1,), "typical_p typical typ_p tfs_z tfs guidance_scale"),
+    ((0,), "frequency_penalty presence_penalty dry_multiplier no_repeat_ngram_size"),
+    ((1,), "repetition_penalty repeat_penalty rep_pen encoder_repetition_penalty"),
+    ((0,), "top_logprobs n_probs top_n_tokens"),
+    # where an answer ends; who is first
+    ((0,), "min_tokens min_new_tokens min_length priority"),
+    # things that are switched on
+    ((False,), "use_beam_search dynamic_temperature watermark ignore_eos ban_eos_token"),
+    ((False,), "include_stop_str_in_output no_stop_trim logprobs details echo return_full_text"),
+    ((False,), "return_token_ids return_tokens return_tokens_as_token_ids return_hidden_states"),
+    ((False,), "post_sampling_probs decoder_input_details enable_search safe_prompt raw"),
+    ((False,), "continue_final_message"),
+    ((True,), "skip_special_tokens add_generation_prompt"),
+    # tools, texts, adapters, and tokens that are wanted or not
+    (([],), "tools functions tool_ids tool_servers plugins documents files images context models"),
+    (([],), "transforms lora logits_processors bad_words bad_words_ids allowed_token_ids"),
+    (([],), "banned_tokens banned_strings stop_token_ids stop_regex"),
+    (("none", "auto"), "tool_choice function_call"),
+    (({}, []), "logit_bias"),
+    (({},), "features variables kv_transfer_params vllm_xargs chat_template_kwargs"),
+    (({},), "mm_processor_kwargs"),
+    (({"include": False},), "usage"),
+    # the form of the answer, and how a prompt is laid out
+    (({"type": "text"},), "response_format"),
+    ((["text"],), "modalities"),
+    (("medium",), "verbosity"),
+    (("",), "format grammar regex ebnf suffix template system negative_prompt custom_token_bans"),
+    (("", []), "samplers"),
+    # other names for what this server takes, see INSTEAD
+    ((-1,), "n_predict num_predict max_new_tokens max_output_tokens sampler_seed random_seed"),
+    (([],), "stop_sequences"),
+    ((), "do_sample"),
+]
+NEUTRAL = {name: values for values, names in _NEUTRAL_ROWS for name in names.split()}
+"""Accepted with these values only: they ask for nothing."""
+
+REASONING: dict[str, tuple[Any, ...]] = {
+    "reasoning_effort": ("none",),
+    "reasoning_format": ("none", "auto"),
+    "thinking": ({"type": "disabled"},),
+    **dict.fromkeys(("think", "enable_thinking"), (False,)),
+    **dict.fromkeys(("include_reasoning", "separate_reasoning", "stream_reasoning"), (False, True)),
+}
+"""As `NEUTRAL` where the model's chat template has no switch for reasoning. Where it has one,
+these values ask for something, and are refused."""
+
+INSTEAD = {
+    **dict.fromkeys(("n_predict", "num_predict", "max_new_tokens"), "max_tokens"),
+    "max_output_tokens": "max_tokens",
+    **dict.fromkeys(("sampler_seed", "random_seed"), "seed"),
+    "stop_sequences": "stop",
+    "do_sample": "temperature",
+}
+"""What this server calls them."""
+
+
+def check_names(data: dict[str, Any], known: Collection[str], thinks: bool = False) -> None:
+    """Refuse what would have an effect elsewhere and has none here.
+
+    Args:
+        data: the JSON object of a request.
+        known: names that the request takes.
+        thinks: whether the model's chat template has a switch for reasoning.
+
+    Raises:
+        ApiError: a parameter is not known, or asks for what is not done.
+    """
+    for name, value in data.items():
+        if name in known or name in HARMLESS or value is None:
+            continue
+        if name == "options" and isinstance(value, dict):
+            _check_options(value, thinks)
+        elif name in NEUTRAL or name in REASONING:
+            _check_neutral(name, value, thinks)
+        else:
+            raise ApiError(
+                400,
+                f"{name[:60]!r} is not a parameter of this request; {accepted(name[:60], known)}",
+                "unknown_parameter",
+                name,
+            )
+
+
+def _check_options(options: dict[str, Any], thinks: bool) -> None:
+    """Ollama's clients put parameters there; those that have an effect would be lost."""
+    try:
+        check_names(options, (), thinks)
+    except ApiError as error:
+        name = f"options.{error.param}"[:80]
+        raise unsupported(
+            name, f"{name} is not taken here: leave it out, or give it in the request itself"
+        ) from None
+
+
+def _check_neutral(name: str, value: Any, thinks: bool) -> None:
+    values = NEUTRAL.get(name) or (() if thinks else REASONING.get(name, ()))
+    if any(_same(value, harmless) for harmless in values) or _no_bias(name, value):
+        return
+    instead = [INSTEAD[name]] if name in INSTEAD else [json.dumps(value) for value in values]
+    raise unsupported(
+        name,
+        f"{name} = {_shown(value)} is not supported by this server: "
+        f"{', or '.join(['leave it out', *(f'give {one}' for one in instead)])}",
+    )
+
+
+def _same(value: Any, harmless: Any) -> bool:
+    """Whether they are equal as JSON: 1 and 1.0 are, 1 and true are not."""
+    return isinstance(value, bool) is isinstance(harmless, bool) and bool(value == harmless)
+
+
+def _no_bias(name: str, value: Any) -> bool:
+    """Whether these are biases of tokens, all of them 0."""
+    return (
+        name == "logit_bias"
+        and isinstance(value, dict)
+        and all(_same(bias, 0) for bias in value.values())
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, however long or deep it is."""
+    if isinstance(value, dict | list):
+        return "{...}" if isinstance(value, dict) else "[...]"
+    return json.dumps(value)[:60]

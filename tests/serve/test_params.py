@@ -1,0 +1,180 @@
+"""What may be asked, walked over the tables: nothing is refused that asks for nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from inf_llm.serve.documents import uploaded
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.params import LEAST_TEMPERATURE, SHARED, chat_question, completion_question
+from inf_llm.serve.vendors import HARMLESS, INSTEAD, NEUTRAL, REASONING
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+TEXT = {"model": "m", "prompt": "hello"}
+PLAIN = chat_question(CHAT)
+ODD: tuple[Any, ...] = (True, "x", 0.5, -7, [1], {"a": [None]}, "\ud800")
+
+
+def refused(body: dict[str, Any], **more: Any) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        chat_question(CHAT | body, **more)
+    assert caught.value.status == 400
+    return caught.value
+
+
+@pytest.mark.parametrize("name", sorted(NEUTRAL | REASONING))
+def test_values_that_ask_for_nothing_pass_and_others_are_refused_by_name(name: str) -> None:
+    values = (NEUTRAL | REASONING)[name]
+    for value in (*values, None):
+        assert chat_question(CHAT | {name: value}) == PLAIN
+        assert completion_question(TEXT | {name: value}).sampling == PLAIN.sampling
+    for value in ODD:
+        if json.dumps(value) not in map(json.dumps, values):
+            error = refused({name: value})
+            assert error.param == name
+            assert error.message.startswith(name)
+            assert "leave it out" in error.message
+
+
+@pytest.mark.parametrize("value", [*ODD, None, {}, 1e300], ids=repr)
+def test_what_cannot_change_an_answer_is_ignored(value: Any) -> None:
+    assert chat_question(CHAT | dict.fromkeys(HARMLESS, value)) == PLAIN
+
+
+def test_no_name_stands_in_two_tables() -> None:
+    assert not HARMLESS & NEUTRAL.keys()
+    assert not HARMLESS & REASONING.keys()
+    assert not NEUTRAL.keys() & REASONING.keys()
+    assert INSTEAD.keys() <= NEUTRAL.keys()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*sorted(SHARED - {"model"}), "max_completion_tokens", "anything_else"],
+)
+def test_null_asks_for_nothing_whatever_its_name(name: str) -> None:
+    assert chat_question(CHAT | {name: None}) == PLAIN
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"max_tokens": -1},
+        {"max_completion_tokens": -1.0},
+        {"top_k": 0},
+        {"top_k": -1},
+        {"top_p": 1},
+        {"stop": ""},
+        {"stop": []},
+        {"stop": [""]},
+        {"stream": False},
+        {"stream_options": {}},
+        {"stream_options": {"include_usage": False, "include_obfuscation": False}},
+        {"stream_options": {"continuous_usage_stats": False}},
+        {"logit_bias": {"50256": 0, "11": 0.0}},
+        {"options": {"num_ctx": 8192, "repeat_penalty": 1.0, "num_predict": -1}},
+        {"document": None, "recall": False},
+    ],
+    ids=str,
+)
+def test_neutral_values_of_what_is_taken(body: dict[str, Any]) -> None:
+    assert chat_question(CHAT | body) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"n": True}, "n"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"min_p": False}, "min_p"),
+        ({"logit_bias": {"11": -100}}, "logit_bias"),
+        ({"logit_bias": {"11": False}}, "logit_bias"),
+        ({"options": {"temperature": 0.7}}, "options.temperature"),
+        ({"options": {"num_predict": 8}}, "options.num_predict"),
+        ({"options": [1]}, "options"),
+        (
+            {"stream_options": {"continuous_usage_stats": True}},
+            "stream_options.continuous_usage_stats",
+        ),
+        ({"stream_options": []}, "stream_options"),
+        ({"max_tokens": -2}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": 10**400}, "max_tokens"),
+        ({"top_k": -2}, "top_k"),
+        ({"top_k": True}, "top_k"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"temperature": float("inf")}, "temperature"),
+        ({"temperature": -1e-300}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"top_p": "1"}, "top_p"),
+        ({"seed": 0.5}, "seed"),
+        ({"seed": float("inf")}, "seed"),
+    ],
+    ids=str,
+)
+def test_other_values_are_refused(body: dict[str, Any], param: str) -> None:
+    assert refused(body).param == param
+
+
+def test_a_refusal_names_what_is_accepted() -> None:
+    assert "give 1" in refused({"repetition_penalty": 1.3}).message
+    assert "1.3" in refused({"repetition_penalty": 1.3}).message
+    assert '{"type": "text"}' in refused({"response_format": {"type": "json_object"}}).message
+    assert "give max_tokens" in refused({"max_new_tokens": 9}).message
+    assert "did you mean 'temperature'?" in refused({"temprature": 1}).message
+
+
+@pytest.mark.parametrize("name", sorted(REASONING))
+def test_a_model_that_can_reason_does_what_its_template_says(name: str) -> None:
+    """Where the template has a switch, a wish to set it is no wish for nothing."""
+    assert chat_question(CHAT | {name: None}, thinks=True) == PLAIN
+    for value in REASONING[name]:
+        assert refused({name: value}, thinks=True).param == name
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -0.0, 5e-324, 1e-300, 1e-38, LEAST_TEMPERATURE / 2])
+def test_hardly_any_temperature_is_greedy(value: float) -> None:
+    assert chat_question(CHAT | {"temperature": value}).sampling.temperature == 0
+
+
+def test_whole_numbers_may_be_written_with_a_point() -> None:
+    body = {"max_tokens": 7.0, "seed": 3.0, "top_k": 2.0, "n": 1.0}
+    sampling = chat_question(CHAT | body).sampling
+    assert (sampling.max_tokens, sampling.seed, sampling.top_k) == (7, 3, 2)
+    assert all(type(value) is int for value in (sampling.max_tokens, sampling.seed, sampling.top_k))
+
+
+def test_both_bounds_of_an_answer_hold() -> None:
+    for one, other in ((5, 9), (9, 5)):
+        body = {"max_tokens": one, "max_completion_tokens": other}
+        assert chat_question(CHAT | body).sampling.max_tokens == 5
+
+
+def test_fields_of_messages() -> None:
+    """An answer given back as the official client dumps it passes; what has an effect does not."""
+    said = {"role": "assistant", "content": "hi", "refusal": None, "annotations": [], "audio": None}
+    said |= {"function_call": None, "tool_calls": [], "name": "a", "reasoning_content": "hm"}
+    part = {"type": "text", "text": "hello", "cache_control": {"type": "ephemeral"}}
+    messages = [{"role": "user", "content": [part]}, said, {"role": "user", "content": "so?"}]
+    asked = chat_question({"model": "m", "messages": messages}).messages
+    assert [message["content"] for message in asked] == ["hello", "hi", "so?"]
+    assert all(message.keys() == {"role", "content"} for message in asked)
+    for more in (
+        {"prefix": True},
+        {"images": ["aGk="]},
+        {"tool_calls": [{}]},
+        {"audio": {"id": "a"}},
+    ):
+        error = refused({"messages": [said | more]})
+        assert error.param == f"messages[0].{next(iter(more))}"
+
+
+def test_documents_follow_the_same_rule() -> None:
+    body = {"text": "t", "name": None, "stream": None, "user": "me", "whatever": None}
+    document, stream = uploaded(body)
+    assert (document.name, stream) == ("", False)
+    with pytest.raises(ApiError, match=r"'nmae' is not a parameter.*'name'"):
+        uploaded({"text": "t", "nmae": "x"})
