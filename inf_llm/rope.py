@@ -30,12 +30,15 @@ class Rope:
         amplitude: factor on the rotated dimensions (YaRN and longrope use one other than 1).
         start: first rotated dimension of a head.
         interleaved: pairs are neighbours (2i, 2i+1) rather than halves (i, i + R).
+        rounds: cosines, sines and products are rounded to the dtype of what is rotated, as most
+            models do; else all is float32, and rounded once.
     """
 
     frequencies: Tensor
     amplitude: float = 1.0
     start: int = 0
     interleaved: bool = False
+    rounds: bool = False
     _latest: dict[tuple[int, int, torch.device], Table] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -120,15 +123,19 @@ class Rope:
         return self._turn(x.abs(), (one, one))
 
     def _turn(self, x: Tensor, table: Table) -> Tensor:
-        cos, sin = table
         end = self.start + 2 * self.pairs
         span = x[..., self.start : end]
-        span = span if span.dtype == torch.float64 else span.float()
+        if not self.rounds and span.dtype != torch.float64:
+            span = span.float()
         if self.interleaved:
             swapped = span.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
         else:
             swapped = span.roll(self.pairs, -1)
-        turned = torch.addcmul(span * cos, swapped, sin).to(x.dtype)
+        if self.rounds:
+            cos, sin = (part.to(x.dtype) for part in table)
+            turned = span * cos + swapped * sin
+        else:
+            turned = torch.addcmul(span * table[0], swapped, table[1]).to(x.dtype)
         if self.start == 0 and end == x.shape[-1]:
             return turned
         return torch.cat((x[..., : self.start], turned, x[..., end:]), -1)

@@ -8,6 +8,7 @@ layer's; if none does, the model is refused with the reason.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -222,7 +223,30 @@ class _Search:
                 "other operations after the rotation, or frequencies that depend on the length): "
                 f"the nearest rotation is off by {excess:.3g} times what rounding explains"
             )
-        return best, call
+        return self._as_rounded(best, plain, rotated), call
+
+    def _as_rounded(self, rope: Rope, plain: list[Tensor], rotated: list[Tensor]) -> Rope:
+        """The same rotation, rounding as the model does where that is nearer to what it gave.
+
+        In float32 it makes no difference that could be seen, and rounding once is faster.
+        """
+        if plain[0].dtype in (torch.float32, torch.float64):
+            return rope
+        key = ("rounds", rope)
+        if key not in self.ropes:
+            self.ropes[key] = dataclasses.replace(rope, rounds=True, _latest={})
+        choices = (rope, self.ropes[key])
+        off = [self._off(choice, plain, rotated) for choice in choices]
+        return choices[off[1] < off[0]]
+
+    def _off(self, rope: Rope, plain: list[Tensor], rotated: list[Tensor]) -> float:
+        """Sum of all differences, each token at its position."""
+        total = 0.0
+        for x, wanted in zip(plain, rotated, strict=True):
+            for i, position in enumerate(self.positions):
+                got = rope.rotate_to(x[:, :, i : i + 1], position)
+                total += float((got.float() - wanted[:, :, i : i + 1].float()).abs().sum())
+        return total
 
     def _candidates(self, call: RotaryCall, query: Tensor) -> Iterator[Rope]:
         """Every layout worth trying."""
