@@ -55,10 +55,12 @@ def serve(
     largest = parse_bytes("--max-request-bytes", max_request_bytes)
     if api_key is not None and not api_key.strip():
         raise ConfigError("--api-key is empty: give a key, or leave it out")
-    from inf_llm.serve.start import ServeOptions, build, require_uvicorn
+    from inf_llm.serve import require_extra
+
+    require_extra()
+    from inf_llm.serve.start import ServeOptions, build
     from inf_llm.serve.start import serve as serve_until_told
 
-    require_uvicorn()
     options = ServeOptions(
         host, port, budget, api_key, largest, model_name, max_new_tokens, max_queue, grace
     )

@@ -1,8 +1,10 @@
 """An OpenAI-compatible server whose documents and conversations stay in the model's memory.
 
-http.py       requests and responses: bounded bodies, event streams, clients that go away
+wire.py       between bytes and values: bounded bodies, JSON, event streams
+guard.py      what holds for every request: its host, its headers, that it is counted
 errors.py     what can go wrong, in the form OpenAI's clients understand
 params.py     what may be asked: JSON to checked values
+vendors.py    parameters of other servers, and what is made of them
 prompts.py    messages and documents to token ids, and where the document lies in them
 pool.py       memories kept between requests, found by their tokens, bounded in bytes
 worker.py     the one thread that runs the model, fair to its clients
@@ -12,3 +14,17 @@ metrics.py    counts, as Prometheus reads them
 app.py        the routes
 start.py      the process: sockets, signals, the end
 """
+
+from inf_llm.errors import MissingExtraError
+
+
+def require_extra() -> None:
+    """Raise `MissingExtraError` unless what serving needs is installed."""
+    try:
+        import prometheus_client  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f"serving needs {error.name}: pip install 'inf-llm[serve]'"
+        ) from error

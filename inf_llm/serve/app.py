@@ -12,43 +12,35 @@ GET, DELETE /v1/documents/ID  what is known of it; forget it
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import hmac
-import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
 from inf_llm.serve import completions
 from inf_llm.serve.documents import Documents, uploaded
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.http import (
-    ClientGone,
-    Events,
-    Handler,
-    Receive,
-    Reply,
-    Request,
-    Response,
-    Scope,
-    Send,
-    json_response,
-    send_reply,
-)
+from inf_llm.serve.guard import Guard
 from inf_llm.serve.jobs import Engine
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.params import Question, chat_question, completion_question
-from inf_llm.serve.worker import Worker
+from inf_llm.serve.wire import Json, json_object, refusal
+from inf_llm.serve.worker import Job, Worker
 
 PAGE = Path(__file__).parent.parent / "assets" / "chat.html"
-_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-_COMMON_HEADERS = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
-_log = logging.getLogger("inf_llm.serve")
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -73,123 +65,83 @@ class Limits:
     thinks: bool = False
 
 
-class Application:
+class Application(Starlette):
     """The server's answers. `engine` runs in the worker's thread only."""
 
-    def __init__(self, engine: Engine, worker: Worker, metrics: Metrics, limits: Limits) -> None:
-        self.engine, self.worker, self.metrics, self.limits = engine, worker, metrics, limits
+    def __init__(self, engine: Engine, worker: Worker, limits: Limits) -> None:
+        self.engine, self.worker, self.limits = engine, worker, limits
         self.documents = Documents(limits.characters)
         self.created = int(time.time())
         self._page = page_response()
-        self._routes: list[tuple[str, re.Pattern[str], Handler]] = [
-            ("GET", re.compile("/"), self._show_page),
-            ("GET", re.compile("/health"), self._health),
-            ("GET", re.compile("/metrics"), self._metrics),
-            ("GET", re.compile("/v1/models"), self._models),
-            ("GET", re.compile("/v1/models/.+"), self._model),
-            ("POST", re.compile("/v1/chat/completions"), self._chat),
-            ("POST", re.compile("/v1/completions"), self._complete),
-            ("POST", re.compile("/v1/documents"), self._upload),
-            ("GET", re.compile("/v1/documents/[^/]+"), self._document),
-            ("DELETE", re.compile("/v1/documents/[^/]+"), self._forget),
-        ]
-        metrics.gauge("memory_bytes", "Bytes of memories kept between requests.", self._kept_bytes)
-        metrics.gauge("memories", "Memories kept between requests.", lambda: len(engine.pool))
-        metrics.counter(
-            "memories_evicted_total", "Memories let go to make room.", lambda: engine.pool.evicted
+        self.metrics = Metrics(
+            {
+                "memory_bytes": ("Bytes of memories kept.", lambda: engine.pool.bytes),
+                "memories": ("Memories kept between requests.", lambda: len(engine.pool)),
+                "memories_evicted_total": ("Memories let go.", lambda: engine.pool.evicted),
+                "documents": ("Documents held.", lambda: len(self.documents)),
+                "jobs_waiting": ("Jobs that wait for the model.", lambda: worker.waiting),
+                "jobs_running": ("Jobs that run.", lambda: worker.running),
+                "cancelled_total": ("Jobs whose client left.", lambda: worker.cancelled),
+            }
         )
-        metrics.gauge("documents", "Documents held.", lambda: len(self.documents))
-        metrics.gauge("jobs_waiting", "Jobs that wait for the model.", lambda: worker.waiting)
-        metrics.gauge("jobs_running", "Jobs that run.", lambda: worker.running)
+        routes = self._routes()
+        paths = {route.endpoint: route.path for route in routes}
+        super().__init__(
+            routes=routes,
+            middleware=[Middleware(Guard, local=limits.local, metrics=self.metrics, paths=paths)],
+            exception_handlers={ApiError: _refused, HTTPException: _not_here},
+        )
+        self.router.redirect_slashes = False
 
-    def _kept_bytes(self) -> float:
-        return self.engine.pool.bytes
+    def _routes(self) -> list[Route]:
+        keyed = self._keyed
+        return [
+            Route("/", self._show_page),
+            Route("/health", self._health),
+            Route("/metrics", keyed(self._read_metrics)),
+            Route("/v1/models", keyed(self._models)),
+            Route("/v1/models/{name:path}", keyed(self._model)),
+            Route("/v1/chat/completions", keyed(self._chat), methods=["POST"]),
+            Route("/v1/completions", keyed(self._complete), methods=["POST"]),
+            Route("/v1/documents", keyed(self._upload), methods=["POST"]),
+            Route("/v1/documents/{id}", keyed(self._document), methods=["GET", "DELETE"]),
+        ]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI's entry; see its specification."""
-        if scope["type"] != "http":
-            return
-        request = Request(scope, receive)
-        try:
-            reply, route = await self._answer(request)
-            self.metrics.count(
-                "requests_total", labels=f'{{route="{route}",status="{reply.status}"}}'
-            )
-            await send_reply(send, reply, _COMMON_HEADERS)
-        except ClientGone:
-            pass
-        finally:
-            request.close()
+    def _keyed(self, endpoint: Endpoint) -> Endpoint:
+        """An endpoint that answers only those who show the key, if there is one."""
 
-    async def _answer(self, request: Request) -> tuple[Reply, str]:
-        """The answer, and the route for the metrics."""
-        route = "none"
-        try:
-            self._check_host(request)
-            handler, route = self._route(request)
-            if route not in ("/", "/health"):
-                self._check_key(request)
-            return await handler(request), route
-        except ApiError as error:
-            headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
-            return json_response(error.body(), error.status, headers), route
-        except (ClientGone, asyncio.CancelledError):
-            raise
-        except Exception:
-            _log.exception("%s %s failed", request.method, route)
-            failure = ApiError(500, "the request failed", "internal_error")
-            return json_response(failure.body(), 500), route
+        async def checked(request: Request) -> Response:
+            kind, _, given = request.headers.get("authorization", "").partition(" ")
+            key = self.limits.api_key
+            right = key is None or hmac.compare_digest(given.strip().encode(), key.encode())
+            if not right or (key is not None and kind.lower() != "bearer"):
+                raise ApiError(
+                    401,
+                    "a valid API key is needed: send the header 'Authorization: Bearer KEY'",
+                    "invalid_api_key",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+            return await endpoint(request)
 
-    def _route(self, request: Request) -> tuple[Handler, str]:
-        found = [row for row in self._routes if row[1].fullmatch(request.path)]
-        if not found:
-            raise ApiError(404, f"there is no {request.path[:80]!r} here", "not_found")
-        for method, pattern, handler in found:
-            if request.method == method or (request.method == "HEAD" and method == "GET"):
-                return handler, re.sub(r"\W*[.+\[].*", "/*", pattern.pattern)
-        accepted = ", ".join(method for method, _, _ in found)
-        raise ApiError(405, f"{request.method} is not accepted here, but {accepted}", "bad_method")
+        return checked
 
-    def _check_host(self, request: Request) -> None:
-        host = re.sub(r":\d*$", "", request.headers.get("host", ""))
-        if self.limits.local and host.lower() not in _LOCAL_HOSTS:
-            raise ApiError(
-                403,
-                f"Host is {host[:80]!r}: a server on a local address answers only to "
-                f"{', '.join(_LOCAL_HOSTS)}",
-                "bad_host",
-            )
-
-    def _check_key(self, request: Request) -> None:
-        if self.limits.api_key is None:
-            return
-        kind, _, given = request.headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode(), self.limits.api_key.encode())
-        if kind.lower() != "bearer" or not right:
-            raise ApiError(
-                401,
-                "a valid API key is needed: send the header 'Authorization: Bearer KEY'",
-                "invalid_api_key",
-            )
-
-    async def _show_page(self, request: Request) -> Reply:
+    async def _show_page(self, request: Request) -> Response:
         return self._page
 
-    async def _health(self, request: Request) -> Reply:
+    async def _health(self, request: Request) -> Response:
         alive = self.worker.alive
         body = {"status": "ok" if alive else "failed", "model": self.limits.model}
-        return json_response(body | {"waiting": self.worker.waiting}, 200 if alive else 503)
+        return Json(body | {"waiting": self.worker.waiting}, 200 if alive else 503)
 
-    async def _metrics(self, request: Request) -> Reply:
-        body = self.metrics.text().encode()
-        return Response(body, type="text/plain; version=0.0.4; charset=utf-8")
+    async def _read_metrics(self, request: Request) -> Response:
+        return Response(self.metrics.text(), media_type=self.metrics.media_type)
 
-    async def _models(self, request: Request) -> Reply:
-        return json_response({"object": "list", "data": [self._described()]})
+    async def _models(self, request: Request) -> Response:
+        return Json({"object": "list", "data": [self._described()]})
 
-    async def _model(self, request: Request) -> Reply:
-        self._check_model(request.path.removeprefix("/v1/models/"))
-        return json_response(self._described())
+    async def _model(self, request: Request) -> Response:
+        self._check_model(request.path_params["name"])
+        return Json(self._described())
 
     def _described(self) -> dict[str, Any]:
         return {
@@ -209,53 +161,74 @@ class Application:
                 "model",
             )
 
-    async def _chat(self, request: Request) -> Reply:
-        question = chat_question(await request.json(self.limits.request_bytes), self.limits.thinks)
+    async def _json(self, request: Request) -> dict[str, Any]:
+        return await json_object(request, self.limits.request_bytes)
+
+    async def _chat(self, request: Request) -> Response:
+        question = chat_question(await self._json(request), self.limits.thinks)
         return await self._ask(request, question, completions.ChatForm)
 
-    async def _complete(self, request: Request) -> Reply:
-        question = completion_question(await request.json(self.limits.request_bytes))
+    async def _complete(self, request: Request) -> Response:
+        question = completion_question(await self._json(request))
         return await self._ask(request, question, completions.TextForm)
+
+    def _exchange(self, request: Request, work: Callable[[Job], Any]) -> completions.Exchange:
+        return completions.Exchange(request, self.worker, self.metrics, work)
 
     async def _ask(
         self, request: Request, question: Question, form: type[completions.Form]
-    ) -> Reply:
+    ) -> Response:
         self._check_model(question.model)
         document = self.documents.get(question.document) if question.document else None
-        exchange = completions.Exchange(
-            request,
-            self.worker,
-            self.metrics,
-            lambda job: self.engine.answer(question, document, job),
-        )
+        exchange = self._exchange(request, lambda job: self.engine.answer(question, document, job))
         shape = form(self.limits.model)
         begun = await exchange.told()
         headers = {"x-inf-llm-cut-tokens": str(begun.cut)} if begun.cut else {}
         if question.stream:
             return Events(completions.stream_answer(exchange, shape, question), headers=headers)
-        return json_response(shape.whole(await exchange.result()), headers=headers)
+        return Json(shape.whole(await exchange.result()), headers=headers)
 
-    async def _upload(self, request: Request) -> Reply:
-        document, stream = uploaded(await request.json(self.limits.request_bytes))
-        exchange = completions.Exchange(
-            request, self.worker, self.metrics, lambda job: self.engine.read(document, job)
-        )
+    async def _upload(self, request: Request) -> Response:
+        document, stream = uploaded(await self._json(request))
+        exchange = self._exchange(request, lambda job: self.engine.read(document, job))
         if stream:
             first = await exchange.told()
             return Events(completions.stream_reading(exchange, first, self.documents.add))
         self.documents.add(await exchange.result())
-        return json_response(document.described(), 201)
+        return Json(document.described(), 201)
 
-    async def _document(self, request: Request) -> Reply:
-        return json_response(self.documents.get(_last(request)).described())
+    async def _document(self, request: Request) -> Response:
+        name = request.path_params["id"]
+        if request.method == "DELETE":
+            self.documents.remove(name)
+            return Json({"id": name, "object": "document", "deleted": True})
+        return Json(self.documents.get(name).described())
 
-    async def _forget(self, request: Request) -> Reply:
-        self.documents.remove(_last(request))
-        return json_response({"id": _last(request), "object": "document", "deleted": True})
+
+class Events(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """See `Response`."""
+        super().init_headers({**(headers or {}), "cache-control": "no-store"})
 
 
-def _last(request: Request) -> str:
-    return request.path.rpartition("/")[2]
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return refusal(error)
+
+
+async def _not_here(request: Request, error: Exception) -> Response:
+    """No such path, or no such method there."""
+    assert isinstance(error, HTTPException)
+    if error.status_code != 405:
+        path = request.url.path[:80]
+        return refusal(ApiError(404, f"there is no {path!r} here", "not_found"))
+    allowed = sorted({*(error.headers or {})["Allow"].split(", ")} - {"HEAD"})
+    message = f"{request.method} is not accepted here, but {', '.join(allowed)}"
+    return refusal(ApiError(405, message, "bad_method", headers={"Allow": ", ".join(allowed)}))
 
 
 def page_response() -> Response:
@@ -269,7 +242,7 @@ def page_response() -> Response:
         "x-frame-options": "DENY",
         "cache-control": "no-cache",
     }
-    return Response(page, headers=headers, type="text/html; charset=utf-8")
+    return Response(page, headers=headers, media_type="text/html")
 
 
 def _policy(page: bytes) -> Mapping[str, str]:

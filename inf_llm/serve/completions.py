@@ -9,12 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from starlette.requests import Request
+
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.http import Request, comment, event
 from inf_llm.serve.jobs import Begun, Delta, Reading, Told
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.params import Question
+from inf_llm.serve.wire import comment, event
 from inf_llm.serve.worker import Job, Worker
 
 DONE = b"data: [DONE]\n\n"
@@ -33,7 +35,8 @@ class Exchange:
         metrics: Metrics,
         work: Callable[[Job], Any],
     ) -> None:
-        self._request, self._metrics = request, metrics
+        self._metrics = metrics
+        self._started = time.perf_counter()
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
@@ -41,9 +44,9 @@ class Exchange:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._events.put_nowait, happened)
 
-        job = Job(request.client, work, tell)
+        job = Job(request.client.host if request.client else "unknown", work, tell)
         worker.submit(job)
-        request.at_end(job.cancel)
+        self._watch = asyncio.create_task(_cancel_at_end(request, job))
 
     async def told(self) -> Any:
         """What is told next.
@@ -53,8 +56,6 @@ class Exchange:
         """
         told = await self._events.get()
         if isinstance(told, ApiError):
-            if told.code == "cancelled":
-                self._metrics.count("cancelled_total")
             raise told
         if isinstance(told, Told):
             self._count(told)
@@ -67,12 +68,18 @@ class Exchange:
         return told
 
     def _count(self, told: Told) -> None:
-        seconds = time.perf_counter() - self._request.started
-        self._metrics.count("prompt_tokens_total", told.prompt_tokens)
-        self._metrics.count("cached_tokens_total", told.cached_tokens)
-        self._metrics.count("generated_tokens_total", told.new_tokens)
-        self._metrics.took("first_token_seconds", told.first_token)
-        self._metrics.took("request_seconds", seconds)
+        self._metrics.prompt_tokens.inc(told.prompt_tokens)
+        self._metrics.cached_tokens.inc(told.cached_tokens)
+        self._metrics.generated_tokens.inc(told.new_tokens)
+        self._metrics.first_token.observe(told.first_token)
+        self._metrics.request.observe(time.perf_counter() - self._started)
+
+
+async def _cancel_at_end(request: Request, job: Job) -> None:
+    """Wait until the client goes away or has its answer; the body is read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    job.cancel()
 
 
 class Form(ABC):

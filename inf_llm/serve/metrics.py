@@ -1,83 +1,73 @@
-"""Counts and durations, in the text form that Prometheus reads."""
+"""Counts and durations for Prometheus."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Metric,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
-_HELP = {
-    "requests_total": ("counter", "Requests answered, by route and status."),
-    "prompt_tokens_total": ("counter", "Prompt tokens, cached ones included."),
-    "cached_tokens_total": ("counter", "Prompt tokens that were in memory already."),
-    "generated_tokens_total": ("counter", "Tokens generated."),
-    "cancelled_total": ("counter", "Jobs whose client went away."),
-    "first_token_seconds": ("histogram", "From a request to the first token of its answer."),
-    "request_seconds": ("histogram", "From a request to the end of its answer."),
-}
+Values = Mapping[str, tuple[str, Callable[[], float]]]
+"""By name, what a value means and how to read it."""
 
 
 class Metrics:
-    """What happened so far. Values that are read when asked for are given as functions."""
+    """What happened so far.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: dict[tuple[str, str], float] = {}
-        self._durations: dict[str, list[float]] = {
-            name: [0.0] * (len(_BUCKETS) + 2)
-            for name, (kind, _) in _HELP.items()
-            if kind == "histogram"
-        }
-        self._read: dict[str, tuple[str, str, Callable[[], float]]] = {}
+    Args:
+        values: what else is told; what ends in "_total" only grows, the rest comes and goes.
+    """
 
-    def gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A value to read when asked."""
-        self._read[name] = "gauge", help_text, value
+    media_type = CONTENT_TYPE_LATEST
 
-    def counter(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A count, which never falls, to read when asked."""
-        self._read[name] = "counter", help_text, value
+    def __init__(self, values: Values) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_Read(values))
+        self.requests = Counter(
+            "inf_llm_requests",
+            "Requests answered, by route and status.",
+            ("route", "status"),
+            registry=self.registry,
+        )
+        self.prompt_tokens = self._counter("prompt_tokens", "Prompt tokens, cached ones included.")
+        self.cached_tokens = self._counter("cached_tokens", "Prompt tokens found in memory.")
+        self.generated_tokens = self._counter("generated_tokens", "Tokens generated.")
+        self.first_token = self._histogram(
+            "first_token_seconds", "From the start of a job to the first token of its answer."
+        )
+        self.request = self._histogram(
+            "request_seconds", "From a request that has arrived to the end of its answer."
+        )
 
-    def count(self, name: str, by: float = 1, labels: str = "") -> None:
-        """Something happened `by` times."""
-        with self._lock:
-            key = name, labels
-            self._counts[key] = self._counts.get(key, 0) + by
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self.registry)
 
-    def took(self, name: str, seconds: float) -> None:
-        """Something took so long."""
-        with self._lock:
-            row = self._durations[name]
-            for at, bound in enumerate(_BUCKETS):
-                row[at] += seconds <= bound
-            row[-2] += 1
-            row[-1] += seconds
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"inf_llm_{name}", text, registry=self.registry)
 
-    def text(self) -> str:
-        """All of it."""
-        lines: list[str] = []
-        with self._lock:
-            for name, (kind, help_text) in _HELP.items():
-                lines += _head(name, kind, help_text)
-                lines += self._histogram(name) if kind == "histogram" else self._counter(name)
-        for name, (kind, help_text, value) in self._read.items():
-            lines += [*_head(name, kind, help_text), f"inf_llm_{name} {value():.15g}"]
-        return "\n".join(lines) + "\n"
-
-    def _counter(self, name: str) -> list[str]:
-        rows = [(labels, value) for (other, labels), value in self._counts.items() if other == name]
-        return [f"inf_llm_{name}{labels} {value:.15g}" for labels, value in rows or [("", 0)]]
-
-    def _histogram(self, name: str) -> list[str]:
-        row = self._durations[name]
-        lines = [
-            f'inf_llm_{name}_bucket{{le="{bound:g}"}} {row[at]:.0f}'
-            for at, bound in enumerate(_BUCKETS)
-        ]
-        lines.append(f'inf_llm_{name}_bucket{{le="+Inf"}} {row[-2]:.0f}')
-        return [*lines, f"inf_llm_{name}_sum {row[-1]:.6f}", f"inf_llm_{name}_count {row[-2]:.0f}"]
+    def _histogram(self, name: str, text: str) -> Histogram:
+        return Histogram(f"inf_llm_{name}", text, registry=self.registry, buckets=_BUCKETS)
 
 
-def _head(name: str, kind: str, help_text: str) -> list[str]:
-    return [f"# HELP inf_llm_{name} {help_text}", f"# TYPE inf_llm_{name} {kind}"]
+class _Read(Collector):
+    """Values that are kept elsewhere."""
+
+    def __init__(self, values: Values) -> None:
+        self._values = values
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        for name, (text, read) in self._values.items():
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield family(f"inf_llm_{name}", text, read())

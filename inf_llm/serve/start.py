@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+import uvicorn
+
 from inf_llm.config import RunConfig
-from inf_llm.errors import ConfigError, MissingExtraError
+from inf_llm.errors import ConfigError
 from inf_llm.serve.app import Application, Limits
 from inf_llm.serve.jobs import Engine
-from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.pool import MemoryPool
 from inf_llm.serve.prompts import Prompts
 from inf_llm.serve.worker import Worker
@@ -54,19 +55,6 @@ class ServeOptions:
     grace: float = 30.0
 
 
-def require_uvicorn() -> Any:
-    """The web server's module.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingExtraError("serving needs uvicorn: pip install 'inf-llm[serve]'") from error
-    return uvicorn
-
-
 def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) -> Application:
     """The application, with its worker not started yet."""
     pool = MemoryPool(model, tokenizer, options.memory_budget, config.chunk_size)
@@ -86,7 +74,7 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         4 * options.request_bytes,
         config.conv_type is None and _thinks(tokenizer),
     )
-    return Application(engine, Worker(options.queue, on_failure), Metrics(), limits)
+    return Application(engine, Worker(options.queue, on_failure), limits)
 
 
 def serve(application: Application, options: ServeOptions, on_ready: Callable[[str], None]) -> bool:
@@ -100,35 +88,41 @@ def serve(application: Application, options: ServeOptions, on_ready: Callable[[s
     Returns:
         Whether all ended in time.
     """
-    uvicorn = require_uvicorn()
     logging.getLogger("inf_llm.serve").setLevel(logging.WARNING)
-    config = uvicorn.Config(
-        application,
-        lifespan="off",
-        ws="none",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(options.grace)),
-    )
-    listening, address = _listening(options)
-    server = _told(uvicorn, config, lambda: on_ready(address))
+    server = WebServer(application, options, on_ready)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it is done
         signal.signal(number, lambda *_: None)
     application.worker.start()
-    server.run(sockets=[listening])
+    server.run([server.listening])
     return application.worker.stop(JOIN_SECONDS) and server.started
 
 
-def _told(uvicorn: Any, config: Any, on_ready: Callable[[], None]) -> Any:
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: Any = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                on_ready()
+class WebServer(uvicorn.Server):
+    """Listens from the beginning, and says when it can be reached. Arguments as of `serve`."""
 
-    return Server(config)
+    def __init__(
+        self, application: Application, options: ServeOptions, on_ready: Callable[[str], None]
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                lifespan="off",
+                ws="none",
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=max(1, round(options.grace)),
+            )
+        )
+        self.listening, self._address = _listening(options)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: Any = None) -> None:
+        """See `uvicorn.Server`."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready(self._address)
 
 
 def _listening(options: ServeOptions) -> tuple[socket.socket, str]:

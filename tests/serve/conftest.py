@@ -1,8 +1,9 @@
-"""A server of a tiny random model in its own process, as users start it."""
+"""Servers of a tiny random model: in this process for most tests, in its own as users start it."""
 
 from __future__ import annotations
 
 import os
+import queue
 import re
 import signal
 import subprocess
@@ -16,10 +17,14 @@ from typing import Any
 import pytest
 
 pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
+pytest.importorskip("starlette", reason="needs the extra 'serve'")
+pytest.importorskip("prometheus_client", reason="needs the extra 'serve'")
 pytest.importorskip("openai", reason="needs the official client, of the extra 'dev'")
 
 import openai
 
+from inf_llm.serve.start import ServeOptions, WebServer
+from tests.serve.inprocess import local
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 READY_SECONDS = 120
@@ -27,15 +32,21 @@ READY_SECONDS = 120
 
 @dataclass
 class Server:
-    """A running `inf-llm serve`."""
+    """A server that can be reached."""
 
-    process: subprocess.Popen[str]
     address: str
     model: str
-    lines: list[str] = field(default_factory=list)
 
     def client(self, key: str = "any", **more: Any) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.address}/v1", api_key=key, max_retries=0, **more)
+
+
+@dataclass
+class ServerProcess(Server):
+    """A running `inf-llm serve`."""
+
+    process: subprocess.Popen[str]
+    lines: list[str] = field(default_factory=list)
 
     def resident_bytes(self) -> int:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
@@ -47,7 +58,7 @@ class Server:
         return self.process.wait(seconds)
 
 
-def start(config: Path | str, *options: str) -> Server:
+def start(config: Path | str, *options: str) -> ServerProcess:
     """Start a server on a free port, and wait until it says where it is."""
     command = [sys.executable, "-c", "from inf_llm.cli import main; main()", "serve"]
     process = subprocess.Popen(
@@ -63,7 +74,7 @@ def start(config: Path | str, *options: str) -> Server:
         lines.append(line)
         found = re.search(r"serving (\S+) at (http://\S+?),", line)
         if found:
-            server = Server(process, found[2], found[1], lines)
+            server = ServerProcess(found[2], found[1], process, lines)
             threading.Thread(target=lambda: lines.extend(process.stderr), daemon=True).start()
             return server
     raise AssertionError(f"the server did not start: {''.join(lines)}")
@@ -84,18 +95,25 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(tiny_config: Path) -> Iterator[Server]:
-    running = start(tiny_config, "--max-new-tokens", "16", "--max-request-bytes", "3MB")
-    yield running
-    running.stop()
+def server() -> Iterator[Server]:
+    """A server on a socket of its own, in a thread of this process."""
+    options = {"port": 0, "answer_tokens": 16, "request_bytes": 3_000_000, "grace": 1}
+    with local(**options) as running:
+        addresses: queue.Queue[str] = queue.Queue()
+        web = WebServer(running.app, ServeOptions(**options), addresses.put)
+        thread = threading.Thread(target=web.run, args=([web.listening],))
+        thread.start()
+        yield Server(addresses.get(timeout=READY_SECONDS), running.model)
+        web.should_exit = True
+        thread.join()
 
 
 @pytest.fixture
-def started(tiny_config: Path) -> Iterator[Callable[..., Server]]:
+def started(tiny_config: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Start servers that end with the test."""
-    all_started: list[Server] = []
+    all_started: list[ServerProcess] = []
 
-    def begin(*options: str, config: Path | str = tiny_config) -> Server:
+    def begin(*options: str, config: Path | str = tiny_config) -> ServerProcess:
         all_started.append(start(config, *options))
         return all_started[-1]
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
@@ -25,15 +25,14 @@ class Local:
     """An application, and a client without a socket."""
 
     app: Any
-    model: str = "tiny"
-    headers: dict[str, str] = field(default_factory=dict)
+    model: str = "tiny-model"
 
     def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         async def go() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=True)
             base = "http://127.0.0.1"
             async with httpx.AsyncClient(transport=transport, base_url=base) as client:
-                return await client.request(method, path, **({"headers": self.headers} | more))
+                return await client.request(method, path, **more)
 
         return asyncio.run(go())
 
@@ -61,7 +60,7 @@ def local(
     model.config.eos_token_id = model.generation_config.eos_token_id = None  # it talks on
     inf_llm.patch(model, type="inf-llm", **SETTINGS)
     config = RunConfig(
-        ModelConfig("tiny"), InfLLMSettings(**SETTINGS), max_len, truncation, chunk_size=64
+        ModelConfig("tiny-model"), InfLLMSettings(**SETTINGS), max_len, truncation, chunk_size=64
     )
     app = build(model, tiny_tokenizer(), config, ServeOptions(**options))
     app.worker.start()

@@ -28,7 +28,7 @@ numbers = st.one_of(
 texts = st.one_of(
     st.text(st.characters(), max_size=20),
     st.sampled_from(
-        ["", " ", "\0", "\ud800", "\udfff\ud800", "\u2028\x85", "tiny", "user", "text"]
+        ["", " ", "\0", "\ud800", "\udfff\ud800", "\u2028\x85", "tiny-model", "user", "text"]
     ),
 )
 values = st.recursive(
@@ -62,11 +62,11 @@ sampling = st.fixed_dictionaries(
     },
 )
 chats = st.fixed_dictionaries(
-    {"model": st.just("tiny"), "messages": st.lists(messages, min_size=1, max_size=3)}
+    {"model": st.just("tiny-model"), "messages": st.lists(messages, min_size=1, max_size=3)}
 )
 completions = st.fixed_dictionaries(
     {
-        "model": st.just("tiny"),
+        "model": st.just("tiny-model"),
         "prompt": st.one_of(texts, st.lists(st.integers(-1, 300), max_size=90)),
     }
 )
@@ -136,7 +136,7 @@ def test_documents(server: Local, body: dict[str, Any]) -> None:
 words = st.text(min_size=1, max_size=20)  # no halves of surrogate pairs
 right = st.fixed_dictionaries(
     {
-        "model": st.just("tiny"),
+        "model": st.just("tiny-model"),
         "messages": st.lists(
             st.fixed_dictionaries({"role": st.just("user"), "content": words}), min_size=1
         ),

@@ -14,10 +14,10 @@ import httpx
 import openai
 import pytest
 
-from tests.serve.conftest import Server
+from tests.serve.conftest import ServerProcess
 from tests.serve.test_openai import STORY, ask, metric, until
 
-Start = Callable[..., Server]
+Start = Callable[..., ServerProcess]
 BUDGET = 6_000_000
 
 
@@ -68,7 +68,7 @@ def test_a_port_that_is_taken_is_said(started: Start, tiny_config: Path) -> None
     assert "choose others with --host and --port" in run.stderr
 
 
-def _soak(server: Server, requests: int) -> None:
+def _soak(server: ServerProcess, requests: int) -> None:
     """Requests of all sorts; memory must stop growing, and stay within the budget."""
 
     def one(number: int) -> None:

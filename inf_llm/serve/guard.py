@@ -1,0 +1,78 @@
+"""What holds for every request: its host is checked, its answer gets headers and is counted."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.metrics import Metrics
+from inf_llm.serve.wire import refusal
+
+_LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+_HEADERS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+_log = logging.getLogger("inf_llm.serve")
+
+
+class Guard:
+    """Stands around the application.
+
+    Args:
+        app: answers.
+        local: refuse names of other hosts, under which a page in a browser could have come.
+        metrics: counts the answers.
+        paths: the path of each endpoint, for the metrics.
+    """
+
+    def __init__(
+        self, app: ASGIApp, local: bool, metrics: Metrics, paths: Mapping[Any, str]
+    ) -> None:
+        self._app, self._local, self._metrics, self._paths = app, local, metrics, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI's entry; see its specification."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def counted(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], *_HEADERS]
+                route = self._paths.get(scope.get("endpoint"), "none")
+                self._metrics.requests.labels(route, message["status"]).inc()
+            await send(message)
+
+        app = self._app if self._welcome(scope) else refusal(_wrong_host(scope))
+        try:
+            await app(scope, receive, counted)
+        except ClientDisconnect:
+            pass
+        except Exception:
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            if not started:
+                failure = ApiError(500, "the request failed", "internal_error")
+                await refusal(failure)(scope, receive, counted)
+
+    def _welcome(self, scope: Scope) -> bool:
+        return not self._local or _host(scope).lower() in _LOCAL_HOSTS
+
+
+def _host(scope: Scope) -> str:
+    return re.sub(r":\d*$", "", Request(scope).headers.get("host", ""))
+
+
+def _wrong_host(scope: Scope) -> ApiError:
+    return ApiError(
+        403,
+        f"Host is {_host(scope)[:80]!r}: a server on a local address answers only to "
+        f"{', '.join(_LOCAL_HOSTS)}",
+        "bad_host",
+    )

@@ -1,0 +1,114 @@
+"""Between bytes and values: bounded JSON bodies, JSON that no reader cuts, server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from inf_llm.serve.errors import ApiError
+
+DRAINED = 8
+"""A body that is too large is still received, and dropped, up to this many times the limit, so
+that the client reads our answer."""
+DRAIN_SECONDS, BODY_SECONDS = 10.0, 120.0
+"""A body that says it is too large, and any other, must have arrived by then."""
+
+
+class Json(JSONResponse):
+    """A value as JSON."""
+
+    media_type = "application/json; charset=utf-8"
+
+    def render(self, content: Any) -> bytes:
+        """See `Response`."""
+        return json_line(content)
+
+
+def refusal(error: ApiError) -> Json:
+    """An error as a whole answer."""
+    return Json(error.body(), error.status, error.headers)
+
+
+def event(value: Any) -> bytes:
+    """A value as one server-sent event."""
+    return b"data: " + json_line(value) + b"\n\n"
+
+
+def comment(text: str) -> bytes:
+    """A line of an event stream that clients skip; it keeps the connection alive."""
+    return f": {text}\n\n".encode()
+
+
+def json_line(value: Any) -> bytes:
+    """A value as JSON in UTF-8, on one line for every reader.
+
+    Line separators other than "\\n" are allowed in JSON, but clients that split a stream into lines
+    as Python's `splitlines` does would cut an event there. JSON escapes those below U+0020 itself.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    for separator in "\x85\u2028\u2029":
+        text = text.replace(separator, f"\\u{ord(separator):04x}")
+    return text.encode("utf-8", "replace")
+
+
+async def json_object(request: Request, limit: int) -> dict[str, Any]:
+    """The body of a request, which must be a JSON object of at most `limit` bytes.
+
+    Raises:
+        ApiError: it is too large, too slow, of another type, not JSON, or not an object.
+    """
+    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, f"Content-Type is {kind or 'missing'!r}: application/json is accepted")
+    declared = request.headers.get("content-length", "")
+    too_large = declared.isdecimal() and int(declared) > limit
+    seconds = DRAIN_SECONDS if too_large else BODY_SECONDS
+    try:
+        body = await asyncio.wait_for(_body(request, limit), seconds)
+    except asyncio.TimeoutError:
+        if too_large:
+            raise _too_large(limit) from None
+        raise ApiError(408, f"the body has not arrived in {seconds:.0f} s") from None
+    return _parsed(body)
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """All of a body, of which never more than `limit` bytes are held, and one piece."""
+    held, size = bytearray(), 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size <= limit:
+            held += piece
+        elif size > limit * DRAINED:
+            break
+    if size > limit:
+        raise _too_large(limit)
+    return bytes(held)
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(
+        413, f"the request has more than {limit:,} bytes, which is the limit", "request_too_large"
+    )
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+    except UnicodeDecodeError as error:
+        raise ApiError(400, f"the body is not UTF-8 (byte {error.start})", "invalid_json") from None
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply", "invalid_json") from None
+    except ValueError as error:
+        raise ApiError(400, f"the body is not JSON: {error}", "invalid_json") from None
+    if not isinstance(value, dict):
+        raise ApiError(400, "the body must be a JSON object, as {...}", "invalid_json")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
