@@ -2,12 +2,23 @@
 # when what it depends on changes. Needs Python 3.10+ with pip, nothing else.
 #
 # PYTHON=/path/to/python chooses the interpreter; otherwise the first fit one on PATH is taken.
+# TORCH_INDEX_URL=URL is where torch comes from, for a build other than the usual one.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="$ROOT/.venv"
 
 step() { printf '\n== %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+timed() { # timed NAME COMMAND ...: runs it as a step, and says how long it took
+    local name="$1" begun="$SECONDS" code=0
+    shift
+    step "$name"
+    "$@" || code=$?
+    printf -- '-- %s: %d min %d s%s\n' "$name" $(((SECONDS - begun) / 60)) $(((SECONDS - begun) % 60)) \
+        "$([ "$code" = 0 ] || printf ', failed with exit code %d' "$code")" >&2
+    return "$code"
+}
 
 is_fit() { # a Python of 3.10 or later?
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
@@ -52,6 +63,23 @@ print(hashlib.sha256(b"\0".join([*parts, extras.encode(), sys.version.encode()])
 PY
 }
 
+torch_pin() { # the release of torch that the project is developed with
+    grep '^torch==' "$ROOT/scripts/constraints.txt"
+}
+
+cuda_note() { # what more the usual build of torch brings
+    [ "$(uname -s)" = Linux ] && [ -z "${TORCH_INDEX_URL:-}" ] || return 0
+    "$VENV/bin/python" -c 'import torch' >/dev/null 2>&1 && return
+    printf ', and with the usual build of torch some 3 GB of CUDA libraries, 5.5 GB on the disk;
+   on a machine without a GPU, TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu does without'
+}
+
+install_torch() { # from another index than all else, where one is named
+    [ -n "${TORCH_INDEX_URL:-}" ] || return 0
+    "$VENV/bin/python" -m pip install --disable-pip-version-check "$(torch_pin)" \
+        --index-url "$TORCH_INDEX_URL" || die "torch cannot be had from $TORCH_INDEX_URL"
+}
+
 install() { # install EXTRAS: the package, in place, with extras such as "[dev,faiss]" or ""
     local extras="${1:-}" stamp wanted
     make_venv
@@ -60,7 +88,8 @@ install() { # install EXTRAS: the package, in place, with extras such as "[dev,f
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
         return
     fi
-    step "installing inf-llm$extras (the first time this downloads a few hundred MB)"
+    step "installing inf-llm$extras (the first time this downloads some hundred MB$(cuda_note))"
+    install_torch
     (cd "$ROOT" && "$VENV/bin/python" -m pip install --disable-pip-version-check \
         --constraint scripts/constraints.txt --editable ".$extras") \
         || die "the installation failed, see above"
