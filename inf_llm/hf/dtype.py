@@ -76,7 +76,7 @@ def settle_dtype(model: PreTrainedModel) -> PreTrainedModel:
         return model
     checkpoint = (str(model.config.name_or_path), own)
     if checkpoint not in _known:
-        _known[checkpoint] = _timed(model, [own, *others])
+        _known[checkpoint] = time_formats(model, [own, *others])
     seconds = _known[checkpoint]
     if len(seconds) > 1:
         fastest = min(seconds, key=seconds.__getitem__)
@@ -121,7 +121,7 @@ def _first_layer(model: PreTrainedModel) -> nn.Module | None:
     return None
 
 
-def _timed(model: PreTrainedModel, formats: list[torch.dtype]) -> dict[torch.dtype, float]:
+def time_formats(model: PreTrainedModel, formats: list[torch.dtype]) -> dict[torch.dtype, float]:
     """Seconds that the first layer takes in each format; nothing where that cannot be told.
 
     One thread and its own clock, in turns, so that other programs on the machine change little.

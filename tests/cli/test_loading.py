@@ -18,7 +18,9 @@ def test_the_measured_format_is_said(
     invoke: Invoke, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: list[str]
 ) -> None:
     monkeypatch.setattr(dtype, "_known", {})
-    monkeypatch.setattr(dtype, "_timed", lambda *_: {torch.bfloat16: 0.0052, torch.float32: 0.001})
+    monkeypatch.setattr(
+        dtype, "time_formats", lambda *_: {torch.bfloat16: 0.0052, torch.float32: 0.001}
+    )
     tokenizer = script().make_tokenizer()
     script().make_model(len(tokenizer)).bfloat16().save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")

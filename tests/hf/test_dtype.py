@@ -37,7 +37,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
             asked.append(formats)
             return {each: seconds[module.dtype_name(each)] for each in formats}
 
-        monkeypatch.setattr(module, "_timed", timed)
+        monkeypatch.setattr(module, "time_formats", timed)
         return asked
 
     return set_times
