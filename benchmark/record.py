@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from benchmark.rows import complete_lines
 from inf_llm.errors import InfLLMError
+from inf_llm.processor import machine
 
 try:
     import fcntl
@@ -37,7 +38,8 @@ def claim(folder: Path, settings: Mapping[str, Any], tasks: Mapping[str, Any]) -
 
     Args:
         folder: where the predictions go; made if absent.
-        settings: what must be equal for rows to belong together, by section.
+        settings: what must be equal for rows to belong together, by section. The machine that
+            made the first of them stands beside it.
         tasks: what must be equal per task; tasks may be added later.
 
     Raises:
@@ -46,7 +48,7 @@ def claim(folder: Path, settings: Mapping[str, Any], tasks: Mapping[str, Any]) -
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         path = folder / RECORD
-        wanted = json.loads(json.dumps({**settings, "tasks": dict(tasks)}))
+        wanted = json.loads(json.dumps({**settings, "machine": machine(), "tasks": dict(tasks)}))
         if not path.exists():
             if any(folder.glob("*.jsonl*")):
                 raise RunFolderError(

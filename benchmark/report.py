@@ -139,7 +139,9 @@ def _mean_json(mean: Mean) -> dict[str, Any]:
 
 
 def _record_notes(record: Mapping[str, Any]) -> list[str]:
-    rules = record.get("rules")
-    if not isinstance(rules, Mapping):
-        return []
-    return ["Prompt rules: " + ", ".join(f"{key} = {value}" for key, value in rules.items())]
+    notes, rules = [], record.get("rules")
+    if isinstance(rules, Mapping):
+        notes.append("Prompt rules: " + ", ".join(f"{k} = {v}" for k, v in rules.items()))
+    if "machine" in record:
+        notes.append(f"Predicted on {record['machine']}.")
+    return notes

@@ -36,6 +36,7 @@ from inf_llm.errors import InfLLMError
 from inf_llm.generation.footprint import predicted_host_bytes
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patch
+from inf_llm.processor import machine
 from inf_llm.settings import InfLLMSettings
 
 PARTS = 20
@@ -61,7 +62,7 @@ def _run(args: argparse.Namespace) -> None:
     print(
         f"{tokens:,} tokens in {facts['seconds']:.0f} s; host memory {held:,.0f} MB, predicted "
         f"{foreseen:,.0f} MB, ratio {facts['ratio']:.3f}; time of the last part over the second: "
-        f"{facts['last_over_second']:.2f}"
+        f"{facts['last_over_second']:.2f}; {facts['hardware']}"
     )
 
 
@@ -107,6 +108,7 @@ def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
             )
     predicted = predicted_host_bytes(model.config, MEMORY, 4, tokens)
     return {
+        "hardware": machine("cpu"),
         "tokens": tokens,
         "seconds": time.perf_counter() - started,
         "host_bytes": parts[-1]["host_bytes"],

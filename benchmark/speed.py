@@ -30,6 +30,7 @@ from benchmark.timing.ratios import ratios
 from benchmark.timing.subjects import make_subject, settings_of
 from benchmark.timing.walk import Plan, walk
 from inf_llm.errors import InfLLMError
+from inf_llm.processor import machine
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +86,7 @@ def _run(args: argparse.Namespace) -> None:
     measured = walk(subjects, plan, lambda text: print(text, file=sys.stderr))
     rows = report.rows(measured)
     found = ratios(rows, chosen.target)
-    print(report.table(rows))
+    print(report.table(rows, machine(chosen.device)))
     print("\n".join(("", *map(str, found))))
     if args.json:
         facts = {

@@ -63,7 +63,8 @@ class ModelConfig:
     Attributes:
         path: a folder, a hub id, or "demo" for the small model that comes with the package.
         tokenizer_path: where the tokenizer is; the model's path where it is None.
-        dtype: of the weights and of what is computed; "auto" is what the checkpoint says.
+        dtype: of the weights and of what is computed; "auto" is what the checkpoint says, on a CPU
+            the fastest of those that hold its weights as they are (`inf_llm.hf.dtype`).
         device_map: as `transformers` takes it ("auto", "cpu", "cuda:0"); None picks the GPU
             where there is one.
     """

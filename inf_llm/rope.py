@@ -20,6 +20,11 @@ Table = tuple[Tensor, Tensor]
 _TABLES_KEPT = 8
 
 
+def on_which_angles_are_exact(device: torch.device) -> torch.device:
+    """The device itself, or the host where it has no float64, as Apple's mps."""
+    return device if device.type in ("cpu", "cuda") else torch.device("cpu")
+
+
 @dataclass(frozen=True, eq=False)
 class Rope:
     """How one layer rotates its queries and keys.
@@ -82,7 +87,7 @@ class Rope:
         return table
 
     def _compute(self, first: int, count: int, device: torch.device) -> Table:
-        exact = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+        exact = on_which_angles_are_exact(device)
         positions = torch.arange(first, first + count, dtype=torch.float64, device=exact)
         angles = positions[:, None] * self.frequencies.to(exact)
         cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude

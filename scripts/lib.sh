@@ -9,6 +9,16 @@ VENV="$ROOT/.venv"
 step() { printf '\n== %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
+timed() { # timed NAME COMMAND ...: runs it as a step, and says how long it took
+    local name="$1" begun="$SECONDS" code=0
+    shift
+    step "$name"
+    "$@" || code=$?
+    printf -- '-- %s: %d min %d s%s\n' "$name" $(((SECONDS - begun) / 60)) $(((SECONDS - begun) % 60)) \
+        "$([ "$code" = 0 ] || printf ', failed with exit code %d' "$code")" >&2
+    return "$code"
+}
+
 is_fit() { # a Python of 3.10 or later?
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
 }
@@ -79,6 +89,10 @@ say_download() { # before it begins: how much it is, and how to make it less
             "   CPU (see pytorch.org/get-started):" \
             "   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu bash $0" >&2
     fi
+}
+
+torch_pin() { # the release of torch that the project is developed with
+    grep '^torch==' "$ROOT/scripts/constraints.txt"
 }
 
 install() { # install EXTRAS: the package, in place, with extras such as "[dev,faiss]" or ""

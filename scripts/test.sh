@@ -1,26 +1,28 @@
 #!/usr/bin/env bash
 # Lint, types and tests, as CI runs them:
-#   bash scripts/test.sh           everything but the slow rows
+#   bash scripts/test.sh           everything but the slow rows and the real models
 #   bash scripts/test.sh --slow    the slow rows only
+#   bash scripts/test.sh --real    the tests with real models, which scripts/real_models.sh fetches
 #   bash scripts/test.sh ARGS      anything else goes to pytest: -k config, tests/test_config.py
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-install "[dev,eval,faiss,chat]"
+install "[dev,eval,faiss,chat,gguf]"
 cd "$ROOT"
 
-if [ "${1:-}" = --slow ]; then
-    shift
-    step "slow tests"
-    exec "$VENV/bin/python" -m pytest -m slow "$@"
-fi
-if [ $# -eq 0 ]; then
-    step "lint"
-    "$VENV/bin/python" -m ruff check .
-    "$VENV/bin/python" -m ruff format --check .
-    step "types"
-    "$VENV/bin/python" -m mypy
-    step "tests"
-    set -- --numprocesses 2
-fi
-exec "$VENV/bin/python" -m pytest "$@"
+python() { "$VENV/bin/python" -m "$@"; }
+
+case "${1:-}" in
+    --slow | --real)
+        marker="${1#--}"
+        shift
+        timed "tests marked $marker" python pytest -m "$marker" "$@"
+        ;;
+    "")
+        timed "lint" python ruff check .
+        timed "format" python ruff format --check .
+        timed "types" python mypy
+        timed "tests" python pytest --numprocesses 2
+        ;;
+    *) python pytest "$@" ;;
+esac

@@ -1,28 +1,44 @@
 #!/usr/bin/env bash
-# The tests of the seam with transformers, on its oldest supported and its newest release:
+# The seam with transformers, on its oldest supported and its newest release, with every other
+# package but torch as new as it comes: the tests of the seam, and the demo.
 #   bash scripts/test_versions.sh                 5.10.* and the newest, the default tests
+#   bash scripts/test_versions.sh newest          the newest alone
 #   bash scripts/test_versions.sh 5.12.* 5.20.*   these releases
 #   SLOW=1 bash scripts/test_versions.sh          all families too
 # Each release has a virtual environment of its own in .venvs/, made the first time.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-[ $# -gt 0 ] || set -- "5.10.*" ""
-marks="not slow"
-[ -z "${SLOW:-}" ] || marks="slow or not slow"
+[ $# -gt 0 ] || set -- "5.10.*" newest
+marks="not slow and not real"
+[ -z "${SLOW:-}" ] || marks="not real"
+
+install_release() { # RELEASE of transformers, all else but torch unconstrained
+    local wanted="transformers"
+    [ "$1" = newest ] || wanted="transformers==$1"
+    (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --upgrade --upgrade-strategy eager "$(torch_pin)" "$wanted" --editable ".[faiss,gguf]" \
+        "pytest>=8" "pytest-xdist>=3.5" "hypothesis>=6.100") \
+        || die "the installation failed, see above"
+}
+
+versions() {
+    "$VENV/bin/python" -c 'import sys; from importlib.metadata import version
+print("Python", sys.version.split()[0], *(f"{n} {version(n)}" for n in ("torch", "transformers")))'
+}
+
+test_release() {
+    (cd "$ROOT" && "$VENV/bin/python" -m pytest tests/hf -m "$marks" --numprocesses 2)
+}
+
 failed=()
 for release in "$@"; do
-    VENV="$ROOT/.venvs/transformers-${release:-newest}"
-    VENV="${VENV//[^A-Za-z0-9_.\/-]/x}"
+    VENV="$ROOT/.venvs/transformers-${release//[^A-Za-z0-9._-]/x}"
     make_venv
-    wanted="transformers>=5.10"
-    [ -z "$release" ] || wanted="transformers==$release"
-    step "installing $wanted"
-    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade \
-        "$(grep '^torch==' "$ROOT/scripts/constraints.txt")" "$wanted" \
-        accelerate safetensors omegaconf rich typer "pytest>=8" hypothesis \
-        || die "the installation failed, see above"
-    step "testing with transformers $("$VENV/bin/python" -c 'from importlib.metadata import version; print(version("transformers"))')"
-    (cd "$ROOT" && "$VENV/bin/python" -m pytest tests/hf -m "$marks") || failed+=("${release:-newest}")
+    timed "installing transformers $release" install_release "$release"
+    with="$(versions)"
+    timed "the seam with $with" test_release || failed+=("transformers $release: tests/hf")
+    timed "the demo with $with" "$VENV/bin/inf-llm" demo --lengths 4k \
+        || failed+=("transformers $release: inf-llm demo")
 done
-[ ${#failed[@]} -eq 0 ] || die "failed with transformers ${failed[*]}"
+[ ${#failed[@]} -eq 0 ] || die "failed: $(printf '%s; ' "${failed[@]}")"

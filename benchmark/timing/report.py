@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmark.timing.walk import Measured, Samples
+from inf_llm.processor import machine
 
 Row = dict[str, Any]
 
@@ -48,8 +49,8 @@ def _spread(name: str, values: Sequence[float], factor: float) -> Row:
     }
 
 
-def table(rows: Sequence[Row]) -> str:
-    """All rows as Markdown."""
+def table(rows: Sequence[Row], measured_on: str) -> str:
+    """All rows as Markdown, and what they were measured on."""
     head = (
         "| type | length | prefill tok/s | last tenth µs/tok | decode ms | device KV | host KV |\n"
         "|---|---:|---:|---:|---:|---:|---:|"
@@ -61,7 +62,7 @@ def table(rows: Sequence[Row]) -> str:
         f"| {_mib(row['host_kv_bytes'])} |"
         for row in rows
     ]
-    note = "Medians (least to greatest)."
+    note = f"{measured_on}, {torch.get_num_threads()} threads. Medians (least to greatest)."
     if any(row["filled_with_random"] for row in rows):
         note += " † the cache was filled with random keys and values instead of reading a prompt."
     return "\n".join((head, *lines, "", note))
@@ -99,7 +100,7 @@ def environment(device: str) -> Row:
             found[package] = None
     found["python"] = platform.python_version()
     return {
-        "hardware": _hardware(device),
+        "hardware": machine(device),
         "threads": torch.get_num_threads(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "system": platform.system(),
@@ -113,17 +114,6 @@ def environment(device: str) -> Row:
 def _own_arguments() -> list[str]:
     here = Path(sys.argv[0])
     return [f"benchmark/{here.name}" if here.name == "speed.py" else here.name, *sys.argv[1:]]
-
-
-def _hardware(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = models[0].split(":", 1)[1].strip() if models else name
-    return f"{name}, {os.cpu_count()} cores"
 
 
 def _peak_rss() -> int | None:

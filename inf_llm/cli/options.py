@@ -9,6 +9,7 @@ import typer
 
 from inf_llm.cli.failures import say
 from inf_llm.config import RunConfig, load_config
+from inf_llm.processor import processor
 
 if TYPE_CHECKING:
     from inf_llm.memory.stats import MemoryStats
@@ -50,11 +51,16 @@ def load_quietly(config: RunConfig) -> tuple[Any, Any]:
     say(f"loading {config.model.path} with {config.attention.type} attention")
     import transformers
 
+    from inf_llm.hf.dtype import dtype_choice
     from inf_llm.hf.load import load
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    return load(config)
+    model, tokenizer = load(config)
+    choice = dtype_choice(model)
+    if choice is not None:
+        say(f"loaded in {choice}; {processor()}")
+    return model, tokenizer
 
 
 def size(count: int) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from inf_llm.demo.trial import Trial
 from inf_llm.errors import MissingExtraError
+from inf_llm.processor import machine
 
 _DEPTH_BANDS = 5
 _SHADES = ((0.95, "green3"), (0.6, "yellow3"), (0.3, "dark_orange"), (0.0, "red3"))
@@ -31,6 +32,8 @@ def table(trials: Sequence[Trial]) -> Table:
         title="needles found; KV MB is on the device, per haystack",
         title_justify="left",
         title_style="bold",
+        caption=machine(),
+        caption_justify="left",
     )
     for name in ("type", "length", "task"):
         made.add_column(name, no_wrap=True)

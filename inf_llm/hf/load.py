@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from inf_llm.config import RunConfig, load_config
 from inf_llm.errors import ConfigError
+from inf_llm.hf.dtype import settle_dtype
 from inf_llm.hf.llama_infinite import register
 from inf_llm.hf.patch import patch, patched, unpatch
 
@@ -67,7 +68,8 @@ def load_model(config: RunConfig) -> PreTrainedModel:
         model = model.cuda()
     if patched(model) is not None:  # it brings an attention of its own; the configuration decides
         unpatch(model)
-    return model.eval()
+    model.eval()
+    return settle_dtype(model) if source.dtype == "auto" else model
 
 
 def _from_pretrained(factory: Any, key: str, path: str, what: str, **options: Any) -> Any:

@@ -103,7 +103,7 @@ class RotaryCall:
         Each longer stretch of positions refines the last estimate, so that a float32 table gives
         frequencies good to about 1e-9.
         """
-        cos, sin = (x.double().cpu() for x in self.at(torch.tensor(_POSITIONS, device=device)))
+        cos, sin = (x.cpu().double() for x in self.at(torch.tensor(_POSITIONS, device=device)))
         angle = torch.atan2(sin, cos)
         estimate = angle[1]
         for row, position in enumerate(_POSITIONS[2:], start=2):

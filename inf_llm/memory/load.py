@@ -13,6 +13,8 @@ import os
 import torch
 from torch import Tensor
 
+from inf_llm.untried import untried
+
 _AT_ONCE = 1024  # numbers that one program copies
 
 
@@ -44,6 +46,8 @@ def load_pages(
     from inf_llm.memory import load_code
 
     width = target.shape[1]
+    if target.is_cuda:
+        untried("recalled blocks read from pinned host memory by a Triton program")
     device = torch.cuda.device(target.device) if target.is_cuda else contextlib.nullcontext()
     with device:
         load_code.load_kernel[(len(pages), -(-width // _AT_ONCE))](

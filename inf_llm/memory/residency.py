@@ -28,6 +28,12 @@ class Traffic:
     evictions: int | Tensor = 0
 
 
+def clock_dtype(device: torch.device) -> torch.dtype:
+    """In what steps are counted. Apple's mps has no float64; past 16 million steps all pages of a
+    step are then equally young there, which changes what is copied, and no result."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 class Residency:
     """Which pages are on the device, in which slot.
 
@@ -42,10 +48,11 @@ class Residency:
         self._slots = slots
         self._page_in = torch.full((slots,), -1, device=device)
         self._slot_of = torch.full((64,), -1, device=device)  # the last entry is a bin
-        self._priority = torch.zeros(slots, device=device, dtype=torch.float64)
+        clock = clock_dtype(device)
+        self._priority = torch.zeros(slots, device=device, dtype=clock)
         # The later of the pages of one step is the younger, so that nothing is left to chance.
-        self._order = torch.arange(slots, device=device, dtype=torch.float64) / slots
-        self._step = torch.zeros(1, device=device, dtype=torch.float64)
+        self._order = torch.arange(slots, device=device, dtype=clock) / slots
+        self._step = torch.zeros(1, device=device, dtype=clock)
         self.traffic = Traffic(*(torch.zeros((), dtype=torch.int64, device=device) for _ in "hme"))
 
     def admit(self, pages: Tensor, pages_in_all: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from inf_llm.memory.load import can_load, load_pages
 from inf_llm.memory.region import reserve
+from inf_llm.untried import untried
 
 _SLAB_BYTES = 64 << 20
 _RESERVED_BYTES = 8 << 30  # of a slab that takes memory only where it is written
@@ -51,6 +52,8 @@ class Home:
         self.shape = shape
         self._device = device
         self.pinned = pinned
+        if pinned:
+            untried("sealed blocks in pinned host memory")
         self._slabs: list[tuple[Tensor, Tensor]] = []
         self._per_slab = max(1, _RESERVED_BYTES // shape.block_bytes)
         first = None if pinned or device.type != "cpu" else self._reserve()
@@ -195,7 +198,10 @@ class Slots:
             pages, shape.tokens * shape.value_width, dtype=shape.dtype, device=device
         )
         self._direct = can_load(device, home.pinned)
-        self._stream = torch.cuda.Stream(device) if overlap and device.type == "cuda" else None
+        self._stream: torch.cuda.Stream | None = None
+        if overlap and device.type == "cuda":
+            untried("recalled blocks copied on a stream of their own")
+            self._stream = torch.cuda.Stream(device)
 
     def load(self, pages: Tensor, places: Tensor, missing: Tensor) -> None:
         """Copy those pages (n,) of the home that are missing to places (n,) here."""

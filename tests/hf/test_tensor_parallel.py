@@ -46,6 +46,7 @@ def test_two_processes_say_what_one_says(tmp_path: Path) -> None:
 
 
 def test_faiss_is_refused_where_scores_must_be_summed() -> None:
+    pytest.importorskip("faiss", reason="needs the extra 'faiss'")
     sizes = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
     model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2)).eval()
     model._tp_size = 2

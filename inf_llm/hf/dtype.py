@@ -1,0 +1,199 @@
+"""Which number format a model runs fastest in on this processor: measured, not looked up.
+
+With AMX, bfloat16 reads one and a half times as fast as float32; with AVX2 alone it reads five
+times more slowly. `dtype: auto` on a CPU therefore times one layer of the loaded model in every
+format that holds its weights as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+_ROWS = 32  # tokens read for every token answered
+_SECONDS = 0.3  # after which nothing is repeated
+_GAIN = 1.2  # by how much another format must win, so that noise decides little
+_NOTE = "_inf_llm_dtype"
+
+_known: dict[tuple[str, torch.dtype], dict[torch.dtype, float]] = {}
+"""What was measured in this process, so that models compared side by side are in one format."""
+
+
+@dataclass(frozen=True)
+class DtypeChoice:
+    """What was measured, and what follows from it.
+
+    Attributes:
+        dtype: the format that the model is in now.
+        seconds: per format, in which time one layer reads `_ROWS` tokens at once and one alone,
+            on one thread.
+    """
+
+    dtype: torch.dtype
+    seconds: dict[torch.dtype, float]
+
+    def __str__(self) -> str:
+        took = {dtype_name(dtype): f"{1e3 * s:.1f} ms" for dtype, s in self.seconds.items()}
+        own = took.pop(dtype_name(self.dtype))
+        others = ", ".join(f"{time} in {other}" for other, time in took.items())
+        return f"{dtype_name(self.dtype)} (one layer takes {own}, and {others})"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` for `torch.bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def dtype_choice(model: PreTrainedModel) -> DtypeChoice | None:
+    """What `settle_dtype` measured on this model, if it measured."""
+    return model.__dict__.get(_NOTE)
+
+
+@torch.no_grad()
+def settle_dtype(model: PreTrainedModel) -> PreTrainedModel:
+    """Put a model that is on a CPU into the format in which one layer of it is the fastest.
+
+    Only formats that hold its weights as they are take part: float32 holds those of a bfloat16 or
+    float16 checkpoint, while a float32 checkpoint stays as it is. The weights of a GGUF file are
+    coarser than either, so both take part. A model on another device, with weights on disk, with
+    packed weights, or too large for a wider format is left as it is.
+
+    Returns:
+        The same model.
+    """
+    own = _format(model)
+    others = [] if own is None else _others(model, own)
+    if own is None or not others:
+        return model
+    checkpoint = (str(model.config.name_or_path), own)
+    if checkpoint not in _known:
+        _known[checkpoint] = time_formats(model, [own, *others])
+    seconds = _known[checkpoint]
+    if len(seconds) > 1:
+        fastest = min(seconds, key=seconds.__getitem__)
+        chosen = own if seconds[own] <= _GAIN * seconds[fastest] else fastest
+        _convert(model, own, chosen)
+        model.__dict__[_NOTE] = DtypeChoice(chosen, seconds)
+    return model
+
+
+def _format(model: PreTrainedModel) -> torch.dtype | None:
+    """The one format of a model's weights, where all are plain numbers on the CPU."""
+    weights = list(model.parameters())
+    if any(w.device.type != "cpu" or not w.is_floating_point() for w in weights):
+        return None
+    sizes: dict[torch.dtype, int] = {}
+    for weight in weights:
+        sizes[weight.dtype] = sizes.get(weight.dtype, 0) + weight.numel()
+    return max(sizes, key=sizes.__getitem__, default=None)
+
+
+def _others(model: PreTrainedModel, own: torch.dtype) -> list[torch.dtype]:
+    """Formats other than its own in which the weights stay what they are."""
+    quantized = getattr(model.config, "quantization_config", None)
+    if quantized is not None:
+        method = str(getattr(quantized, "quant_method", "")).lower()
+        return [torch.bfloat16] if method.endswith("gguf") and own == torch.float32 else []
+    if own not in (torch.bfloat16, torch.float16):
+        return []
+    import psutil  # comes with accelerate
+
+    wider = sum(weight.numel() for weight in model.parameters()) * (4 - own.itemsize)
+    return [torch.float32] if wider < 0.8 * psutil.virtual_memory().available else []
+
+
+def _first_layer(model: PreTrainedModel) -> nn.Module | None:
+    """The first of the decoder's layers, by how many there are."""
+    count = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
+    decoder = model.get_decoder()  # of a model with images; some give a head under this name
+    for module in (decoder if isinstance(decoder, PreTrainedModel) else model).modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return module[0]
+    return None
+
+
+def time_formats(model: PreTrainedModel, formats: list[torch.dtype]) -> dict[torch.dtype, float]:
+    """Seconds that the first layer takes in each format; nothing where that cannot be told.
+
+    One thread and its own clock, in turns, so that other programs on the machine change little.
+    """
+    layer = _first_layer(model)
+    if layer is None:
+        return {}
+    with _one_thread():
+        inputs = [_inputs(model, layer, rows) for rows in (_ROWS, 1)]
+        if None in inputs:
+            return {}
+        twins = {dtype: copy.deepcopy(layer).to(dtype) for dtype in formats}
+        best = {(dtype, at): math.inf for dtype in formats for at in range(len(inputs))}
+        started = time.perf_counter()
+        while math.inf in best.values() or time.perf_counter() - started < _SECONDS:
+            for dtype, at in best:
+                args, kwargs = _cast(inputs[at], dtype)
+                before = time.thread_time()
+                twins[dtype](*args, **kwargs)
+                best[dtype, at] = min(best[dtype, at], time.thread_time() - before)
+    return {dtype: sum(best[dtype, at] for at in range(len(inputs))) for dtype in formats}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Reached(Exception):  # noqa: N818 (no error: it ends a run that has shown what it should)
+    """The layer was reached, with these arguments."""
+
+
+def _inputs(model: PreTrainedModel, layer: nn.Module, tokens: int) -> tuple[Any, Any] | None:
+    """What the model calls its layer with when it reads so many tokens; None if it does not."""
+
+    def stop(module: nn.Module, args: Any, kwargs: Any) -> None:
+        raise _Reached(args, kwargs)
+
+    ids = torch.arange(3, 3 + tokens)[None] % model.config.get_text_config().vocab_size
+    hook = layer.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        model(input_ids=ids, use_cache=False)
+    except _Reached as reached:
+        args, kwargs = reached.args
+        return args, kwargs
+    finally:
+        hook.remove()
+    return None
+
+
+def _cast(given: Any, dtype: torch.dtype) -> Any:
+    """Arguments with every floating tensor in a format."""
+    if torch.is_tensor(given):
+        return given.to(dtype) if given.is_floating_point() else given
+    if isinstance(given, tuple | list):
+        return type(given)(_cast(part, dtype) for part in given)
+    if isinstance(given, dict):
+        return {key: _cast(part, dtype) for key, part in given.items()}
+    return given
+
+
+def _convert(model: PreTrainedModel, own: torch.dtype, wanted: torch.dtype) -> None:
+    """The weights in another format; rotary frequencies and other buffers keep their precision."""
+    for weight in model.parameters():
+        if weight.dtype == own:
+            weight.data = weight.data.to(wanted)
+    for buffer in model.buffers():
+        if buffer.dtype == own and own != torch.float32:
+            buffer.data = buffer.data.to(wanted)
+    model.config.dtype = wanted

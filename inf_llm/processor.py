@@ -1,0 +1,71 @@
+"""What the processor is called and what it can: a figure measured on a CPU means little without.
+
+Which number format is the faster, and by how much, follows from these instruction sets.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")  # Linux
+_SETS = {  # flag of Linux: how it is written
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_bf16": "AMX",
+    "asimd": "NEON",
+    "sve": "SVE",
+    "bf16": "BF16",
+}
+
+
+def machine(device: str | None = None) -> str:
+    """What computes: the name of the GPU, or the `processor`.
+
+    Args:
+        device: `cuda` or `cpu`; None for the GPU where there is one.
+    """
+    import torch
+
+    if device == "cuda" or (device is None and torch.cuda.is_available()):
+        return torch.cuda.get_device_name()
+    return processor()
+
+
+@functools.cache
+def processor() -> str:
+    """Its name, instruction sets and number of cores: `AMD EPYC (AVX2, AVX-512), 2 cores`."""
+    named, sets = _from_cpuinfo() if _CPUINFO.exists() else (_from_system(), _from_torch())
+    told = f"{named} ({', '.join(sets)})" if sets else named
+    return f"{told}, {os.cpu_count()} cores"
+
+
+def _from_cpuinfo() -> tuple[str, list[str]]:
+    """What Linux says of the first core."""
+    lines = (line.partition(":") for line in _CPUINFO.read_text().split("\n\n")[0].splitlines())
+    said = {key.strip().lower(): value.strip() for key, _, value in lines}
+    flags = (said.get("flags") or said.get("features") or "").split()
+    named = said.get("model name") or platform.processor() or platform.machine()
+    return named, [written for flag, written in _SETS.items() if flag in flags]
+
+
+def _from_system() -> str:
+    """What macOS says, or Python elsewhere."""
+    try:
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        said = ""
+    return said or platform.processor() or platform.machine()
+
+
+def _from_torch() -> list[str]:
+    """The widest instruction set that torch found."""
+    import torch
+
+    found = torch.backends.cpu.get_cpu_capability()
+    return [] if found in ("DEFAULT", "NO AVX") else [found]
