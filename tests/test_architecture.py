@@ -30,7 +30,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("inf_llm.native",),
     ("inf_llm.config", "inf_llm.needles"),
     ("inf_llm.config_file", "inf_llm.conversation", "inf_llm.settings"),
-    ("inf_llm.checks",),
+    ("inf_llm.checks", "inf_llm.unsaved"),
     ("inf_llm.registry",),
     ("inf_llm.errors",),
 ]
