@@ -13,12 +13,13 @@ from transformers import StoppingCriteriaList
 
 from inf_llm.config import RunConfig
 from inf_llm.generation import Session
+from inf_llm.generation.options import LEAST_TEMPERATURE
+from inf_llm.generation.text import AnswerText
 from inf_llm.hf.trace import trace
 from inf_llm.serve.documents import Document
 from inf_llm.serve.params import Question, Sampling
 from inf_llm.serve.pool import MemoryPool
 from inf_llm.serve.prompts import Prompt, Prompts, cut
-from inf_llm.serve.text import AnswerText
 from inf_llm.serve.worker import Job
 from inf_llm.settings import InfLLMSettings
 
@@ -129,7 +130,7 @@ class Engine:
             return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)
 
         options: dict[str, Any] = {}
-        if sampling.temperature:
+        if sampling.temperature >= LEAST_TEMPERATURE:
             options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
             options["top_k"] = sampling.top_k or 0
         if sampling.seed is not None:
