@@ -1,4 +1,7 @@
-"""Rules that settings are checked by; a failure says the value, the rule and what is accepted."""
+"""Rules that settings, arguments and texts are checked by, each with the same words at every door.
+
+A failure says the value, the rule and what is accepted.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from inf_llm.errors import SettingsError
+from inf_llm.errors import SettingsError, TextError
 from inf_llm.registry import accepted
 
+_BYTES = (bytes, bytearray, memoryview)
 LARGEST = 2**31 - 1
 """No count of tokens or blocks may be larger: positions are kept as 32-bit numbers in places."""
 
@@ -26,11 +30,59 @@ def require(holds: bool, key: str, message: str) -> None:
 def at_least(settings: object, least: int, *keys: str) -> None:
     """Each of `keys` is a count from `least` to `LARGEST`."""
     for key in keys:
-        value = getattr(settings, key)
-        require(value >= least, key, f"{key} = {value} is too small: at least {least} is needed")
-        require(
-            value <= LARGEST, key, f"{key} = {value} is too large: at most {LARGEST} is allowed"
-        )
+        _in_range(key, getattr(settings, key), least)
+
+
+def _in_range(key: str, value: int, least: int) -> None:
+    require(value >= least, key, f"{key} = {value} is too small: at least {least} is needed")
+    require(value <= LARGEST, key, f"{key} = {value} is too large: at most {LARGEST} is allowed")
+
+
+def count(key: str, value: Any, least: int = 1) -> int:
+    """An argument that is a count from `least` to `LARGEST`, as a plain int."""
+    _of_kind(key, value, int)
+    _in_range(key, int(value), least)
+    return int(value)
+
+
+def number(key: str, value: Any, low: float, high: float) -> float:
+    """An argument that is a number from `low` to `high`, as a plain float."""
+    _of_kind(key, value, float)
+    message = f"{key} = {value} is out of range: a number from {low:g} to {high:g} is accepted"
+    require(low <= value <= high, key, message)
+    return float(value)
+
+
+def _of_kind(key: str, value: object, kind: type) -> None:
+    message = mismatch(key, value, False, kind)
+    require(message is None, key, message or "")
+
+
+def require_callable(key: str, value: object, *methods: str) -> None:
+    """An argument that will be called, or whose methods of these names will be; or None."""
+    wanted = f"an object with {' and '.join(methods)}" if methods else "a function"
+    called = [getattr(value, name, None) for name in methods] if methods else [value]
+    message = f"{key} = {_shown(value)} is not {wanted}, or None"
+    require(value is None or all(map(callable, called)), key, message)
+
+
+def check_text(what: str, text: object) -> None:
+    """See that `text`, which a message calls `what`, is text that can be encoded.
+
+    Raises:
+        TextError: it is no `str`, or has half of a surrogate pair, as bytes that are not UTF-8 and
+            cut JSON escapes leave behind.
+    """
+    if not isinstance(text, str):
+        hint = "; decode it first, as in data.decode()" if isinstance(text, _BYTES) else ""
+        raise TextError(f"{what} must be text, not {type(text).__name__}{hint}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"{what} is not text in UTF-8 (character {error.start:,} is half of a surrogate "
+            "pair): convert it to UTF-8 first"
+        ) from None
 
 
 def one_of(settings: object, key: str, names: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from inf_llm.checks import require
+from inf_llm.checks import count
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.generation import Session
 from inf_llm.generation.footprint import footprint
@@ -72,7 +72,7 @@ class ReadingMemory:
     """
 
     def __init__(self, model: Any, tokenizer: Any, chunk_size: int = 8192, points: int = 4) -> None:
-        require(points >= 1, "points", f"points = {points} is too small: at least 1 is needed")
+        points = count("points", points)
         self._fresh = Session(model, tokenizer, chunk_size)
         self._cuts = self._fresh.can_cut
         self._exact_anywhere = execution_block(model) == 1

@@ -10,9 +10,8 @@ Whatever was said before is in the memory; a question costs the tokens that are 
 
 from __future__ import annotations
 
-import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,15 +27,18 @@ from inf_llm.chat.turns import (
     Document,
     Transcript,
     Turn,
-    check_text,
     load,
     save,
 )
+from inf_llm.checks import check_text, count, require, require_callable
 from inf_llm.errors import TextError
 from inf_llm.generation import Session, encode, fit
+from inf_llm.generation.options import answer_options, stop_texts
+from inf_llm.generation.prompt import check_truncation
 from inf_llm.generation.session import Progress
+from inf_llm.generation.text import AnswerText
 from inf_llm.memory.stats import MemoryStats
-from inf_llm.serve.text import AnswerText
+from inf_llm.unsaved import Unsaved, bare_copy
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Held:
     bytes: int
 
 
-class ChatSession:
+class ChatSession(Unsaved):
     """Questions and answers with a model that remembers what it read.
 
     Args:
@@ -91,7 +93,8 @@ class ChatSession:
         points: most states kept to go back to; each takes a window on the device.
 
     Raises:
-        SettingsError: there is no such `conv_type`.
+        SettingsError: there is no such `conv_type`, or a number is out of range.
+        UnsupportedInputError: these are not a model and its tokenizer.
     """
 
     def __init__(
@@ -105,10 +108,12 @@ class ChatSession:
         truncation: str | None = None,
         points: int = 4,
     ) -> None:
+        self._memory = ReadingMemory(model, tokenizer, chunk_size, points)
         self.layout: Layout = choose_layout(tokenizer, conv_type)
         self._model, self._tokenizer = model, tokenizer
-        self._max_len, self._truncation = max_len, truncation
-        self._memory = ReadingMemory(model, tokenizer, chunk_size, points)
+        check_truncation(truncation)
+        self._max_len = None if max_len is None else count("max_len", max_len, 2)
+        self._truncation = truncation
         self._said = Transcript()
         self._stats = MemoryStats()
 
@@ -145,7 +150,9 @@ class ChatSession:
         Raises:
             TextError: the text is empty or no text, or longer than `max_len` allows.
         """
+        check_text("the name", name)
         check_text(name, text)
+        require_callable("on_progress", on_progress)
         if not text.strip():
             raise TextError(f"{name}: is empty, there is nothing to read")
         added = replace(self._said, documents=(*self._said.documents, Document(name, text)))
@@ -164,6 +171,7 @@ class ChatSession:
         on_text: Callable[[str], None] | None = None,
         on_progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
+        stop: str | Sequence[str] | None = (),
         **sampling: Any,
     ) -> Reply:
         """Ask, and add question and answer to the conversation.
@@ -176,22 +184,30 @@ class ChatSession:
             on_text: called with each piece of the answer as it comes.
             on_progress: as for `add_document`.
             should_stop: asked after every token; true ends the answer there, which is kept.
+            stop: a text, or several, at which the answer ends; they are not part of it.
             **sampling: for `generate`: temperature, top_p, repetition_penalty, ... Without a
                 temperature the likeliest token is taken.
 
         Raises:
-            TextError: the question is empty, or the prompt is longer than `max_len` allows.
+            TextError: the question is empty or no text, or the prompt is longer than `max_len`
+                allows.
+            SettingsError: an argument is not known, or its value not accepted.
         """
         check_text("the question", text)
         if not text.strip():
             raise TextError("the question is empty")
+        require_callable("on_text", on_text)
+        require_callable("on_progress", on_progress)
+        require_callable("should_stop", should_stop)
+        stops = (*self.layout.stops, *stop_texts(stop))
+        self._check(max_new_tokens, sampling)
         question = Turn(USER, text, self._said.documents)
         asked = Transcript((*self._said.turns, question))
         started = time.perf_counter()
         session, reuse = self._read(self._ids(asked), max_new_tokens, on_progress)
-        streamer = AnswerText(self._tokenizer, self.layout.stops, on_text or _ignore)
-        stop = should_stop or _never
-        self._generate(session, streamer, stop, max_new_tokens, sampling)
+        streamer = AnswerText(self._tokenizer, stops, on_text or _ignore)
+        over = should_stop or _never
+        self._generate(session, streamer, over, max_new_tokens, sampling)
         first = streamer.first or time.perf_counter()
         answer = streamer.text.strip()
         self._said = Transcript((*asked.turns, Turn(ASSISTANT, answer)))
@@ -201,7 +217,7 @@ class ChatSession:
             streamer.tokens,
             first - started,
             time.perf_counter() - first,
-            stop(),
+            over(),
         )
 
     def regenerate(self, **how: Any) -> Reply:
@@ -277,7 +293,7 @@ class ChatSession:
 
     def fork(self) -> ChatSession:
         """A conversation that goes on by itself from here; nothing is read again for it."""
-        twin = copy.copy(self)
+        twin = bare_copy(self)
         twin._memory = self._memory.fork()
         return twin
 
@@ -305,6 +321,13 @@ class ChatSession:
         session, reuse = self._memory.read(ids, on_progress)
         self._stats = session.stats()
         return session, reuse
+
+    def _check(self, max_new_tokens: int, sampling: dict[str, Any]) -> None:
+        """Refuse, before anything is read, what `Session.ask` would refuse after it."""
+        for name in ("streamer", "stopping_criteria", "eos_token_id"):
+            message = f"{name} is the conversation's own; on_text, should_stop and stop do the same"
+            require(name not in sampling, name, message)
+        answer_options(self._model, self._tokenizer, max_new_tokens, sampling)
 
     def _generate(
         self,

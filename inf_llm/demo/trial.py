@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.errors import SettingsError
+from inf_llm.generation.options import own_options
 from inf_llm.generation.prompt import encode
 from inf_llm.generation.session import empty_cache, execution_block, feed_length
 from inf_llm.hf.cache import MemoryCache
@@ -179,10 +180,8 @@ def _answer(
     output = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        max_new_tokens=max(sample.max_new_tokens for sample in batch),
-        do_sample=False,
-        pad_token_id=tokenizer.pad_token_id,
-        **with_cache(model, cache),
+        **own_options(tokenizer, max(sample.max_new_tokens for sample in batch))
+        | with_cache(model, cache),
     )
     texts: list[str] = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
     return texts

@@ -10,15 +10,17 @@ text nor a large vocabulary needs much memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from inf_llm.checks import count, require_callable
 from inf_llm.errors import TextError
 from inf_llm.generation.session import Progress, empty_cache, execution_block, feed_length
+from inf_llm.generation.tokens import known_ids, vocabulary
 from inf_llm.hf.decoder import with_cache
 
 FIRST_EDGE = 256
@@ -75,19 +77,23 @@ class Perplexity:
 
 @torch.no_grad()
 def measure_perplexity(
-    model: Any, ids: Sequence[int], chunk_size: int = 8192, on_progress: Progress | None = None
+    model: Any, ids: Iterable[int], chunk_size: int = 8192, on_progress: Progress | None = None
 ) -> Perplexity:
     """Mean negative log-likelihood of a text by position, for a model of any attention type.
 
     Args:
         model: a causal language model, patched or not.
-        ids: the text.
+        ids: the text; a list, a tensor or what a tokenizer returned.
         chunk_size: most tokens fed at a time; fewer are where the vocabulary is large.
         on_progress: called with tokens done and tokens in all.
 
     Raises:
-        TextError: fewer than two tokens.
+        TextError: fewer than two tokens, or others than the model knows.
+        SettingsError: `chunk_size` is no count.
     """
+    count("chunk_size", chunk_size)
+    require_callable("on_progress", on_progress)
+    ids = known_ids(ids, vocabulary(model))
     if len(ids) < 2:
         raise TextError("the text has fewer than two tokens: there is nothing to predict")
     started = time.perf_counter()

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from inf_llm.checks import check_text, require
+from inf_llm.config import TRUNCATIONS
 from inf_llm.conversation import PLAIN, TEMPLATES
 from inf_llm.errors import TextError
 
@@ -70,11 +72,22 @@ def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str,
 
 
 def encode(tokenizer: Any, text: str, add_special_tokens: bool = True) -> list[int]:
-    """Token ids of a text of any length."""
+    """Token ids of a text of any length.
+
+    Raises:
+        TextError: it is no text; see `check_text`.
+    """
+    check_text("the text", text)
     encoded = tokenizer(
         text, add_special_tokens=add_special_tokens, truncation=False, verbose=False
     )
     return list(encoded["input_ids"])
+
+
+def check_truncation(truncation: str | None) -> None:
+    """Raise `SettingsError` unless there is such a way to cut a prompt."""
+    message = f"truncation = {truncation!r} is not known; None, {' and '.join(TRUNCATIONS)} are"
+    require(truncation is None or truncation in TRUNCATIONS, "truncation", message)
 
 
 def fit(ids: list[int], limit: int, truncation: str | None) -> list[int]:
@@ -88,7 +101,9 @@ def fit(ids: list[int], limit: int, truncation: str | None) -> list[int]:
 
     Raises:
         TextError: the prompt is longer and may not be cut, or there is no room for any.
+        SettingsError: there is no such truncation.
     """
+    check_truncation(truncation)
     if limit < 1:
         raise TextError(
             "max_len leaves no room for a prompt beside the answer: raise max_len, or ask for "

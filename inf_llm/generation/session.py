@@ -22,12 +22,16 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from inf_llm.errors import CropError, TextError
-from inf_llm.generation.prompt import encode
-from inf_llm.hf.cache import MemoryCache
+from inf_llm.checks import count, require_callable
+from inf_llm.errors import CropError, TextError, UnsupportedInputError
+from inf_llm.generation.options import answer_options, stop_texts
+from inf_llm.generation.text import StopTexts
+from inf_llm.generation.tokens import Readable, token_ids, vocabulary
+from inf_llm.hf.cache import MemoryCache, Witness
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patched
 from inf_llm.memory.stats import MemoryStats
+from inf_llm.unsaved import Unsaved, bare_copy
 
 Progress = Callable[[int, int], None]
 """Called with the tokens done and the tokens in all."""
@@ -50,22 +54,27 @@ class Answer:
     seconds: float
 
 
-class Session:
+class Session(Unsaved):
     """Reads a text into a model's memory and answers from it.
 
     Args:
         model: a model, patched or not; unpatched it keeps every token, as it always does.
         tokenizer: the model's.
         chunk_size: tokens fed at a time, rounded down to whole execution blocks.
+
+    Raises:
+        UnsupportedInputError: these are not a model and its tokenizer.
+        SettingsError: `chunk_size` is no count.
     """
 
     def __init__(self, model: Any, tokenizer: Any, chunk_size: int = 8192) -> None:
+        _check_pair(model, tokenizer)
         self.model = model
         self.tokenizer = tokenizer
         self.ids: list[int] = []
         """Every token of the session, those that wait to be fed included."""
         self.cache = empty_cache(model)
-        self._step = feed_length(model, chunk_size)
+        self._step = feed_length(model, count("chunk_size", chunk_size))
         self._block = execution_block(model)
 
     @property
@@ -74,9 +83,18 @@ class Session:
         return int(self.cache.get_seq_length())
 
     @torch.no_grad()
-    def read(self, text: str | Sequence[int], on_progress: Progress | None = None) -> None:
-        """Read a text, or token ids. Several calls read on."""
-        self._append(text)
+    def read(self, text: Readable, on_progress: Progress | None = None) -> None:
+        """Read a text, or token ids. Several calls read on.
+
+        Args:
+            text: the text; token ids may be a list, a tensor or what a tokenizer returned.
+            on_progress: called with the tokens done and the tokens in all.
+
+        Raises:
+            TextError: it is neither a text nor ids that the model knows.
+        """
+        require_callable("on_progress", on_progress)
+        self.ids += token_ids(self.tokenizer, text, vocabulary(self.model), first=not self.ids)
         total = len(self.ids)
         # one token at least waits: its logits begin the answer
         end = (total - 1) // self._block * self._block
@@ -85,6 +103,8 @@ class Session:
             with self._whole_or_nothing():
                 self.model(
                     input_ids=self._tensor(chunk),
+                    output_hidden_states=False,
+                    output_attentions=False,
                     logits_to_keep=1,
                     **with_cache(self.model, self.cache),
                 )
@@ -96,54 +116,72 @@ class Session:
     @torch.no_grad()
     def ask(
         self,
-        text: str | Sequence[int] = "",
+        text: Readable = "",
         max_new_tokens: int = 128,
-        stop: Sequence[str] = (),
+        stop: str | Sequence[str] | None = (),
         streamer: Any = None,
         on_progress: Progress | None = None,
         **sampling: Any,
     ) -> Answer:
         """Read the text, then let the model continue.
 
-        The session goes on from the answer; ask a `fork()` to keep it as it was.
+        The session goes on from the answer; ask a `fork()` to keep it as it was. After a failure a
+        question is not part of it, unless some of it was fed already.
 
         Args:
             text: a question, or token ids; nothing to continue what was read.
             max_new_tokens: longest answer.
-            stop: texts at which the answer ends; they are not part of it.
+            stop: a text, or several, at which the answer ends; they are not part of it.
             streamer: as `generate` takes it; gets the new tokens only.
             on_progress: as in `read`.
-            sampling: anything else that `generate` takes. Without `do_sample` or `temperature`
-                the answer is greedy.
+            sampling: what else `generate` takes and suits a session; see `answer_options`. Without
+                `do_sample` or a `temperature` the answer is greedy, whatever the checkpoint says.
 
         Raises:
-            TextError: nothing was read and nothing is asked.
+            TextError: it is no text, or nothing was read and nothing is asked.
+            SettingsError: a keyword is not known, or its value not accepted. Like all that can be
+                known beforehand it is said before anything is read: the session is as it was.
         """
         started = time.perf_counter()
-        self.read(text, on_progress)
+        options = answer_options(self.model, self.tokenizer, max_new_tokens, sampling)
+        stops = stop_texts(stop)
+        require_callable("streamer", streamer, "put", "end")
+        asked_at = len(self.ids)
+        try:
+            self.read(text, on_progress)
+            prompt = len(self.ids)
+            new = self._generate(options, stops, streamer)
+        except BaseException:
+            if self.fed <= asked_at:
+                del self.ids[asked_at:]
+            raise
+        text_out = _until(self.tokenizer.decode(new, skip_special_tokens=True), stops)
+        return Answer(text_out, tuple(new), prompt, time.perf_counter() - started)
+
+    def _generate(
+        self, options: dict[str, Any], stops: tuple[str, ...], streamer: Any
+    ) -> list[int]:
+        """Tokens that follow what was read, which then belong to it."""
         if not self.ids:
             raise TextError("the prompt is empty: read a text or ask something first")
         prompt = self._tensor(self.ids)
-        options: dict[str, Any] = self._sampling(sampling)
-        if stop:
-            options |= {"stop_strings": list(stop), "tokenizer": self.tokenizer}
+        if stops:
+            ends = StopTexts(self.tokenizer, stops, len(self.ids))
+            options["stopping_criteria"] = [*options.get("stopping_criteria", ()), ends]
         with self._whole_or_nothing():
             output = self.model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
-                max_new_tokens=max_new_tokens,
                 streamer=_AfterPrompt(streamer) if streamer is not None else None,
-                **with_cache(self.model, self.cache),
-                **options,
+                **(options | with_cache(self.model, self.cache)),
             )
-        new = output[0, prompt.shape[1] :].tolist()
+        new: list[int] = output[0, prompt.shape[1] :].tolist()
         self.ids += new
-        text_out = _until(self.tokenizer.decode(new, skip_special_tokens=True), stop)
-        return Answer(text_out, tuple(new), prompt.shape[1], time.perf_counter() - started)
+        return new
 
     def fork(self) -> Session:
         """A session that goes on by itself from here; what was read is not read again."""
-        twin = copy.copy(self)
+        twin = bare_copy(self)
         twin.ids = list(self.ids)
         twin.cache = copy.deepcopy(self.cache)
         return twin
@@ -159,7 +197,9 @@ class Session:
 
         Raises:
             CropError: the memory has merged or dropped tokens; a `fork()` made in time goes back.
+            SettingsError: `length` is no count.
         """
+        length = count("length", length, 0)
         if not self.can_cut:
             raise CropError(
                 f"cannot go back to {length} of {len(self.ids)} tokens: not every token is kept "
@@ -181,33 +221,19 @@ class Session:
     def _whole_or_nothing(self) -> Iterator[None]:
         """Of a feed that breaks off, some layers have seen more than others.
 
-        So all is let go, and read again from `ids` when the session is used next.
+        So all is let go, and read again from `ids` when the session is used next; unless it broke
+        off before any layer was fed.
         """
+        witness = Witness(self.cache)
         try:
             yield
         except BaseException:
-            self.cache = empty_cache(self.model)
+            if not witness.unchanged():
+                self.cache = empty_cache(self.model)
             raise
-
-    def _append(self, text: str | Sequence[int]) -> None:
-        if isinstance(text, str):
-            text = encode(self.tokenizer, text, add_special_tokens=not self.ids) if text else ()
-        self.ids += [int(token) for token in text]
 
     def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
         return torch.tensor([ids], device=self.model.device)
-
-    def _sampling(self, sampling: dict[str, Any]) -> dict[str, Any]:
-        warm = bool(sampling.get("temperature"))
-        options = {"do_sample": warm, "pad_token_id": self._pad_token(), **sampling}
-        if not options["do_sample"]:  # a checkpoint's own sampling defaults would only warn
-            options = {"temperature": None, "top_p": None, "top_k": None, **options}
-            options["temperature"] = None
-        return options
-
-    def _pad_token(self) -> int | None:
-        own = self.tokenizer.pad_token_id
-        return own if own is not None else self.tokenizer.eos_token_id
 
 
 def empty_cache(model: Any) -> Any:
@@ -228,6 +254,15 @@ def feed_length(model: Any, chunk_size: int) -> int:
     """The longest feed of whole execution blocks that a chunk has room for; one at least."""
     block = execution_block(model)
     return max(block, chunk_size // block * block)
+
+
+def _check_pair(model: Any, tokenizer: Any) -> None:
+    fits = callable(getattr(model, "generate", None)) and hasattr(model, "config")
+    if not fits or not callable(tokenizer) or not hasattr(tokenizer, "decode"):
+        raise UnsupportedInputError(
+            f"a causal language model and its tokenizer are needed, not {type(model).__name__} and "
+            f"{type(tokenizer).__name__}: inf_llm.load(config) gives both, in this order"
+        )
 
 
 def _holds(layer: Any) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -20,6 +21,7 @@ from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.rows import RowGroup
 from inf_llm.memory.stats import MemoryStats
+from inf_llm.unsaved import Unsaved
 
 MakeAttention = Callable[[], LayerAttention]
 Makers = dict[int, MakeAttention]
@@ -56,7 +58,7 @@ class CacheStats:
     total: MemoryStats
 
 
-class MemoryLayer(CacheLayerMixin):
+class MemoryLayer(Unsaved, CacheLayerMixin):
     """One layer's memory of a batch.
 
     Args:
@@ -181,7 +183,7 @@ class MemoryLayer(CacheLayerMixin):
         return twin
 
 
-class MemoryCache(DynamicCache):
+class MemoryCache(Unsaved, DynamicCache):
     """A cache of a patched model. Made by `generate`, or by `inf_llm.new_cache(model)`.
 
     Attributes:
@@ -246,6 +248,43 @@ def _copied(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _copied(part) for key, part in state.items()}
     return state
+
+
+class Witness:
+    """Knows whether a cache has been fed since: more exactly, whether a feed began to change it.
+
+    Args:
+        cache: as it is now. Nothing of it is kept alive.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._before = list(_marks(cache.layers))
+
+    def unchanged(self) -> bool:
+        """Whether every layer is as it was."""
+        now = list(_marks(self._cache.layers))
+        return len(now) == len(self._before) and all(
+            old is new or (type(old) is type(new) is int and old == new)
+            for old, new in zip(self._before, now, strict=True)
+        )
+
+
+def _marks(state: Any) -> Iterator[object]:
+    """What tells a state from a later one: numbers, and which tensors it has in which version."""
+    if isinstance(state, MemoryLayer):
+        yield state.rows.seen
+    elif torch.is_tensor(state):
+        yield weakref.ref(state)
+        # tensors of `torch.inference_mode` have no version: taken for changed
+        yield object() if state.is_inference() else state._version
+    elif isinstance(state, list | tuple | dict):
+        for part in state.values() if isinstance(state, dict) else state:
+            yield from _marks(part)
+    elif isinstance(state, CacheLayerMixin):
+        yield from _marks(vars(state))
+    elif isinstance(state, int):
+        yield int(state)
 
 
 def adopt(cache: Cache, makers: Makers) -> MemoryCache:

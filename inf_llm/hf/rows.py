@@ -60,12 +60,10 @@ class RowGroup:
             self._begin(rows, padded=padding is not None and max(padding) > 0)
         self._check(rows, padding)
         self._tell_members()
+        self.seen += length  # before they are fed: of a feed that breaks off, it is seen
         if self._padding:
-            out = self._attend_each(q, k, v, padding or [0] * rows, rule)
-        else:
-            out = self._members[0].attend(q, k, v, rule)
-        self.seen += length
-        return out
+            return self._attend_each(q, k, v, padding or [0] * rows, rule)
+        return self._members[0].attend(q, k, v, rule)
 
     def _begin(self, rows: int, padded: bool) -> None:
         self.count = rows

@@ -15,12 +15,12 @@ from transformers import StoppingCriteriaList
 from inf_llm.config import RunConfig
 from inf_llm.generation import Session
 from inf_llm.generation.citations import Citation, cite, decoded
+from inf_llm.generation.text import AnswerText
 from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Document
 from inf_llm.serve.params import Question, Sampling
 from inf_llm.serve.pool import MemoryPool
 from inf_llm.serve.prompts import Prompt, Prompts, cut
-from inf_llm.serve.text import AnswerText
 from inf_llm.serve.worker import Job
 from inf_llm.settings import InfLLMSettings
 

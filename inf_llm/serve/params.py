@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from inf_llm.generation.options import LEAST_TEMPERATURE
 from inf_llm.serve.errors import bad_value, unsupported
 from inf_llm.serve.vendors import check_names
 
@@ -26,9 +27,6 @@ _OF_MESSAGES = {
 }
 _OF_PARTS = {"type", "text", "annotations", "cache_control"}
 LONGEST_STOP, MOST_STOPS = 200, 4
-LEAST_TEMPERATURE = 1e-5
-"""Below it the answer is greedy: a token one thousandth of a logit behind is never drawn there,
-and logits divided by much less are not finite."""
 
 Message = dict[str, str]
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
 from inf_llm.chat.memory import ReadingMemory, common_length
 from inf_llm.chat.session import ChatSession
 from inf_llm.chat.turns import ASSISTANT, USER, Document, Transcript, Turn
-from inf_llm.errors import CropError, SettingsError, TextError
+from inf_llm.errors import (
+    CropError,
+    InfLLMError,
+    SettingsError,
+    TextError,
+    UnsupportedInputError,
+)
 from inf_llm.generation import Session, encode
 from tests.checkpoints import SETTINGS
 
@@ -245,6 +255,87 @@ def test_what_is_no_question(chat: ChatSession, text: str) -> None:
     with pytest.raises(TextError):
         chat.add_document(text, "this one")
     assert chat.transcript == Transcript()
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "bytes": ({"text": b"Who?"}, "the question must be text, not bytes; decode it first"),
+    "ids": ({"text": [5, 6]}, "the question must be text, not list"),
+    "None": ({"text": None}, "the question must be text, not NoneType"),
+    "a misspelt name": ({"temprature": 0.5}, "temprature is not .*'temperature'"),
+    "no tokens": ({"max_new_tokens": 0}, "max_new_tokens = 0 is too small"),
+    "beams": ({"num_beams": 2}, "num_beams = 2 does not suit"),
+    "below zero": ({"temperature": -1}, "temperature = -1 is out of range"),
+    "what generate refuses": ({"temperature": 1.0, "top_k": "x"}, "generate refuses .*top_k"),
+    "its own": ({"streamer": print}, "streamer is the conversation's own"),
+    "an empty stop": ({"stop": [""]}, "stop has ''"),
+    "no function": ({"on_text": "print"}, "on_text = 'print' is not a function"),
+    "no progress": ({"on_progress": 1}, "on_progress = 1 is not a function"),
+    "no answer": ({"should_stop": True}, "should_stop = true is not a function"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_refused_is_refused_before_anything_is_read(
+    memory_model: Any, chat: ChatSession, what: str
+) -> None:
+    asked, message = REFUSED[what]
+    chat.add_document(BOOK)
+    before = chat.transcript, chat.held()
+    calls: list[int] = []
+    hook = memory_model.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        with pytest.raises(InfLLMError, match=message):
+            chat.ask(**{"text": "Who? " * 40, "max_new_tokens": NEW, **asked})
+    finally:
+        hook.remove()
+    assert not calls
+    assert (chat.transcript, chat.held()) == before
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda model, tokenizer: ChatSession(None, tokenizer), "not NoneType and"),
+        (lambda model, tokenizer: ChatSession(tokenizer, model), "in this order"),
+        (lambda model, tokenizer: ChatSession(model, tokenizer, chunk_size=0), "chunk_size = 0"),
+        (lambda model, tokenizer: ChatSession(model, tokenizer, max_len="9"), "max_len = '9'"),
+        (lambda model, tokenizer: ChatSession(model, tokenizer, truncation="sufix"), "'sufix' is"),
+        (lambda model, tokenizer: ChatSession(model, tokenizer, points=1.5), "points = 1.5"),
+        (lambda model, tokenizer: ChatSession(model, tokenizer).add_document(b"x"), "not bytes"),
+        (lambda model, tokenizer: ChatSession(model, tokenizer).add_document("x", 5), "the name"),
+    ],
+)
+def test_other_arguments_of_the_wrong_kind(
+    memory_model: Any, tokenizer: Any, made: Callable[[Any, Any], Any], message: str
+) -> None:
+    with pytest.raises(InfLLMError, match=message):
+        made(memory_model, tokenizer)
+
+
+def test_a_stop_text_ends_an_answer(chat: ChatSession) -> None:
+    chat.add_document(BOOK)
+    free = chat.fork().ask("Who?", max_new_tokens=40).text
+    mark = free[4:6]
+    assert chat.ask("Who?", max_new_tokens=40, stop=mark).text == free[: free.index(mark)].strip()
+    assert chat.turns[-1].content == free[: free.index(mark)].strip()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_is_a_fork(chat: ChatSession, copied: Callable[[Any], Any]) -> None:
+    chat.add_document(BOOK)
+    twin = copied(chat)
+    first = twin.ask("Who?", max_new_tokens=NEW)
+    assert first.reuse.reused
+    assert chat.turns == ()
+    assert chat.ask("Who?", max_new_tokens=NEW).text == first.text
+
+
+def test_a_conversation_is_not_pickled(chat: ChatSession) -> None:
+    """`save` keeps what was said."""
+    chat.add_document(BOOK)
+    for write in (pickle.dumps, lambda it: torch.save(it, io.BytesIO())):
+        with pytest.raises(UnsupportedInputError, match="a ChatSession cannot be pickled, saved"):
+            write(chat)
 
 
 def test_what_cannot_be_edited(chat: ChatSession) -> None:

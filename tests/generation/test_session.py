@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
 import torch
 from transformers import TextStreamer
 
-from inf_llm.errors import TextError
+import inf_llm
+from inf_llm.errors import TextError, UnsupportedInputError
 from inf_llm.generation import Session, encode
+from tests.checkpoints import SETTINGS
+from tests.hf.tiny import character_tokenizer
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 12  # 540 bytes, 540 tokens
 NEW = 8
@@ -93,6 +100,152 @@ def test_stats_of_a_model_as_it_is(bare: Any, tokenizer: Any) -> None:
     session.read(TEXT)
     numbers = 2 * 2 * 2 * 16 * session.fed  # layers, key and value, heads, head size
     assert session.stats().device_bytes == 4 * numbers
+
+
+class BreakError(Exception):
+    pass
+
+
+def _breaks(*args: Any, **kwargs: Any) -> None:
+    raise BreakError
+
+
+def _asked(session: Session) -> tuple[int, ...]:
+    return session.ask("And then?", max_new_tokens=NEW).token_ids
+
+
+@pytest.mark.parametrize("before", ["generate", "the layers"])
+def test_what_fails_before_a_layer_is_fed_costs_nothing(
+    model: Any, tokenizer: Any, before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = _asked(_read(Session(model, tokenizer, 64)))
+    session = _read(Session(model, tokenizer, 64))
+    cache, state = session.cache, (session.fed, list(session.ids), session.stats())
+    with monkeypatch.context() as patching:
+        if before == "generate":
+            patching.setattr(model, "generate", _breaks)
+        else:
+            patching.setattr(model.get_input_embeddings(), "forward", _breaks)
+        with pytest.raises(BreakError):
+            session.ask(max_new_tokens=NEW)
+    assert session.cache is cache
+    assert (session.fed, session.ids, session.stats()) == state
+    assert _asked(session) == wanted
+
+
+@pytest.mark.parametrize("where", ["in the first layer", "in the last layer", "between tokens"])
+def test_what_breaks_a_feed_off_is_read_again(
+    model: Any, tokenizer: Any, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = _asked(_read(Session(model, tokenizer, 64)))
+    session = _read(Session(model, tokenizer, 64))
+    ids = list(session.ids)
+    with monkeypatch.context() as patching:
+        if where == "between tokens":
+            patching.setattr(model.lm_head, "forward", _breaks)
+        else:
+            layer = model.model.layers[0 if where == "in the first layer" else -1]
+            patching.setattr(layer.self_attn.o_proj, "forward", _breaks)
+        with pytest.raises(BreakError):
+            _asked(session)
+    assert session.fed == 0
+    assert session.ids == ids, "a question that failed was not asked"
+    assert _asked(session) == wanted
+
+
+def test_what_breaks_off_within_a_layer_is_read_again(
+    memory_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own counts do not tell yet that it has changed."""
+    wanted = _asked(_read(Session(memory_model, tokenizer)))
+    session = _read(Session(memory_model, tokenizer))
+    with monkeypatch.context() as patching:
+        patching.setattr("inf_llm.memory.block_memory.BlockMemory.settle", _breaks)
+        with pytest.raises(BreakError):
+            _asked(session)
+    assert session.fed == 0
+    assert _asked(session) == wanted
+
+
+def _read(session: Session) -> Session:
+    session.read(TEXT)
+    return session
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_is_a_fork(memory_model: Any, tokenizer: Any, copied: Any) -> None:
+    session = _read(Session(memory_model, tokenizer))
+    twin = copied(session)
+    assert twin.model is session.model
+    assert twin.cache is not session.cache
+    first = _asked(twin)
+    assert _asked(session) == first
+    assert copied({"one": [session]})
+
+
+@pytest.mark.parametrize("patched", [True, False], ids=["inf-llm", "not patched"])
+def test_a_session_is_not_written_anywhere(
+    memory_model: Any, tokenizer: Any, patched: bool
+) -> None:
+    if not patched:
+        inf_llm.unpatch(memory_model)
+    session = _read(Session(memory_model, tokenizer))
+    try:
+        for write in (pickle.dumps, lambda it: torch.save(it, io.BytesIO()), ForkingPickler.dumps):
+            with pytest.raises(UnsupportedInputError, match="a Session cannot be pickled, saved"):
+                write({"what has": [session]})
+    finally:
+        if not patched:
+            inf_llm.patch(memory_model, type="inf-llm", **SETTINGS["inf-llm"])
+
+
+@pytest.mark.parametrize("stop", ["no such", None, (), [], {"no such"}], ids=repr)
+def test_stops_that_do_not_come(memory_model: Any, tokenizer: Any, stop: Any) -> None:
+    free = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=NEW)
+    answer = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=NEW, stop=stop)
+    assert answer.token_ids == free.token_ids
+
+
+def test_one_stop_text_is_one_text(memory_model: Any, tokenizer: Any) -> None:
+    free = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=40)
+    mark = free.text[4:8]
+    assert len(mark) == 4
+    asked = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=40, stop=mark)
+    assert asked.text == free.text[: free.text.index(mark)]
+
+
+def test_a_stop_text_is_looked_for_in_the_answer_alone(memory_model: Any, tokenizer: Any) -> None:
+    """Half of it at the end of the prompt does not count."""
+    free = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=NEW)
+    half = TEXT[-2:] + tokenizer.decode(free.token_ids[:1])
+    answer = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=NEW, stop=half)
+    assert answer.token_ids == free.token_ids
+
+
+def test_a_stop_text_that_no_token_is_part_of(bare: Any) -> None:
+    tokenizer = character_tokenizer()
+    free = Session(bare, tokenizer).ask("The fox", max_new_tokens=NEW)
+    answer = Session(bare, tokenizer).ask("The fox", max_new_tokens=NEW, stop="☃")
+    assert answer.token_ids == free.token_ids
+
+
+def test_a_special_token_is_a_stop_text_too(memory_model: Any, tokenizer: Any) -> None:
+    """As people give the mark that ends a turn."""
+    special = tokenizer.eos_token
+    free = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=NEW)
+    forced = lambda ids, scores: _only(tokenizer.eos_token_id, scores)  # noqa: E731
+    answer = Session(memory_model, tokenizer).ask(
+        TEXT, max_new_tokens=NEW, stop=special, logits_processor=forced, eos_token_id=10**6
+    )
+    assert answer.token_ids == (tokenizer.eos_token_id,)
+    assert answer.text == ""
+    assert len(free.token_ids) > 1
+
+
+def _only(token: int, scores: torch.Tensor) -> torch.Tensor:
+    wanted = torch.full_like(scores, -100.0)
+    wanted[:, token] = 0
+    return wanted
 
 
 def test_stop_text(memory_model: Any, tokenizer: Any) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
+import pickle
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
@@ -13,7 +16,7 @@ from transformers import DynamicCache, QuantizedCache, StaticCache
 
 import inf_llm
 from inf_llm.errors import CropError, UnsupportedInputError
-from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.cache import MemoryCache, Witness
 from tests.hf.families import exists
 from tests.hf.tiny import LONG, feed, left_padded, tiny, tiny_patched, tokens
 from tests.hf.zoo import WORKING
@@ -68,7 +71,9 @@ def test_a_window_does_not_grow(kind: str) -> None:
     assert cache.stats().total.tokens == 768
 
 
-@pytest.mark.parametrize("branch", [MemoryCache.fork, copy.deepcopy], ids=["fork", "deepcopy"])
+@pytest.mark.parametrize(
+    "branch", [MemoryCache.fork, copy.deepcopy, copy.copy], ids=["fork", "deepcopy", "copy"]
+)
 @pytest.mark.parametrize("padded", [False, True])
 def test_branches_go_on_by_themselves_and_share_their_blocks(
     branch: Callable[[MemoryCache], MemoryCache], padded: bool
@@ -93,6 +98,103 @@ def test_branches_go_on_by_themselves_and_share_their_blocks(
     del twin
     gc.collect()
     assert held < archive.used < after, "a branch's own blocks are freed with it"
+
+
+@pytest.mark.parametrize("branch", [copy.deepcopy, copy.copy])
+def test_a_layer_branches_by_itself(branch: Callable[[Any], Any]) -> None:
+    model = tiny_patched()
+    trunk, apart = _read(model, 200), _read(model, 200)
+    twin = inf_llm.new_cache(model)
+    twin.layers = [branch(layer) for layer in trunk.layers]
+    more = tokens(40, seed=1)
+    wanted = feed(model, more, apart)
+    assert torch.equal(feed(model, more, twin), wanted)
+    assert torch.equal(feed(model, more, trunk), wanted)
+
+
+WRITERS: dict[str, Callable[[Any], Any]] = {
+    "pickle": pickle.dumps,
+    "torch.save": lambda held: torch.save(held, io.BytesIO()),
+    "multiprocessing": ForkingPickler.dumps,
+}
+
+
+@pytest.mark.parametrize("count", [8, 200], ids=["a window", "blocks"])
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("what", ["MemoryCache", "MemoryLayer"])
+def test_a_memory_is_not_written_anywhere(what: str, writer: str, count: int) -> None:
+    """It would be the model and all the room there is; and nothing could read it again."""
+    cache = _read(tiny_patched(), count)
+    held = cache if what == "MemoryCache" else cache.layers[1]
+    for given in (held, {"past_key_values": [held]}):
+        with pytest.raises(UnsupportedInputError, match=f"a {what} cannot be pickled, saved"):
+            WRITERS[writer](given)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_nor_are_its_parts_that_hold_blocks(writer: str) -> None:
+    rows = _read(tiny_patched(), 200).memories[0].rows
+    with pytest.raises(UnsupportedInputError, match="cannot be pickled, saved"):
+        WRITERS[writer](rows)
+
+
+def test_no_tensor_within_reach_is_part_of_much_more() -> None:
+    """What saves a tensor writes all of its storage."""
+    cache = _read(tiny_patched(), 600)
+    rows = cache.memories[0].rows
+    recalled = rows.members[0].recalled
+    home = rows.members[0].memory.archive.home
+    for tensor in (recalled.k, recalled.v, recalled.blocks, *home.read(torch.arange(2))):
+        assert tensor.untyped_storage().nbytes() <= 2 * max(64, tensor.nbytes)
+    held = cache.stats().total
+    room = sum(
+        part.untyped_storage().nbytes()
+        for layer in cache.memories
+        for slab in layer.rows.members[0].memory.archive.home._slabs
+        for part in slab
+    )
+    assert room <= max(2 * held.host_bytes, len(cache.memories) << 20)
+
+
+@pytest.mark.parametrize("family", ["llama", "lfm2", "qwen3_5"])
+def test_a_witness_sees_that_a_layer_was_fed(family: str) -> None:
+    if not exists(WORKING[family]):
+        pytest.skip(f"this transformers cannot feed {family} in parts")
+    model = tiny_patched(family)
+    cache = _read(model, 96)
+    witness = Witness(cache)
+    twin = cache.fork()
+    assert witness.unchanged()
+    feed(model, tokens(1), twin)
+    assert witness.unchanged()
+    feed(model, tokens(1), cache)
+    assert not witness.unchanged()
+
+
+def test_a_witness_sees_the_first_layer_of_a_plain_cache() -> None:
+    model, cache = tiny(), DynamicCache()
+    for count in (5, 1, 1):
+        witness = Witness(cache)
+        assert witness.unchanged()
+        with pytest.raises(ZeroDivisionError):
+            _feed_one_layer(model, cache, count)
+        assert not witness.unchanged()
+
+
+def test_under_inference_mode_a_plain_cache_counts_as_fed() -> None:
+    """There is no telling, so the safe answer is given."""
+    model, cache = tiny(), DynamicCache()
+    with torch.inference_mode():
+        model(tokens(5), past_key_values=cache)
+        assert not Witness(cache).unchanged()
+
+
+def _feed_one_layer(model: Any, cache: DynamicCache, count: int) -> None:
+    hook = model.model.layers[0].register_forward_hook(lambda *_: 1 / 0)
+    try:
+        model(tokens(count), past_key_values=cache, use_cache=True)
+    finally:
+        hook.remove()
 
 
 @pytest.mark.parametrize("family", ["lfm2", "qwen3_5"])

@@ -91,6 +91,14 @@ def test_sampling_is_repeated_by_its_seed(server: Server) -> None:
     assert other.choices[0].message.content != first.choices[0].message.content
 
 
+@pytest.mark.parametrize("temperature", [0, 1e-300, 1e-40, 1e-38, 1e-6])
+def test_next_to_no_temperature_is_greedy(server: Server, temperature: float) -> None:
+    greedy, cold = (
+        ask(server, STORY, max_tokens=8, **asked) for asked in ({}, {"temperature": temperature})
+    )
+    assert cold.choices[0].message.content == greedy.choices[0].message.content
+
+
 def test_stop_texts_end_an_answer_and_are_no_part_of_it(server: Server) -> None:
     whole = ask(server, STORY, max_tokens=16).choices[0].message.content
     stop = whole[4:6]

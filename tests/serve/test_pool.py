@@ -11,9 +11,9 @@ import torch
 import inf_llm
 from inf_llm.generation import Session
 from inf_llm.generation.footprint import footprint
+from inf_llm.generation.text import AnswerText
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.pool import MemoryPool
-from inf_llm.serve.text import AnswerText
 from inf_llm.serve.worker import Job, Worker
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 

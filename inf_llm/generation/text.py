@@ -6,6 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
+
 _REPLACEMENT = "\ufffd"  # what half a character decodes to
 
 
@@ -16,6 +19,7 @@ class AnswerText:
         tokenizer: the model's.
         stops: texts at which the answer ends; they are not part of it.
         say: called with each new piece.
+        special: the text of special tokens counts too.
 
     Attributes:
         text: what was said so far.
@@ -25,13 +29,20 @@ class AnswerText:
         first: when the first token came, by `time.perf_counter`.
     """
 
-    def __init__(self, tokenizer: Any, stops: tuple[str, ...], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        stops: tuple[str, ...],
+        say: Callable[[str], None],
+        special: bool = False,
+    ) -> None:
         self.text = ""
         self.tokens = 0
         self.stopped = False
         self.ended_by_itself = False
         self.first: float | None = None
         self._tokenizer, self._stops, self._say = tokenizer, stops, say
+        self._skip = not special
         self._ids: list[int] = []
         self._from = 0  # tokens before this one are decoded for good
         self._next = 0  # tokens from here on have not been said
@@ -63,7 +74,8 @@ class AnswerText:
         self._hear(after[len(before) :])
 
     def _text(self, first: int, last: int) -> str:
-        return str(self._tokenizer.decode(self._ids[first:last], skip_special_tokens=True))
+        ids = self._ids[first:last]
+        return str(self._tokenizer.decode(ids, skip_special_tokens=self._skip))
 
     def _hear(self, piece: str) -> None:
         """Say what cannot be part of a stop text any more."""
@@ -92,3 +104,26 @@ class AnswerText:
         if piece:
             self.text += piece
             self._say(piece)
+
+
+class StopTexts:
+    """A stopping criterion for `generate`: ends an answer of one row at any of some texts.
+
+    transformers' own looks at prompt and answer together, so that half of a stop text in the
+    prompt counts, and refuses texts that it cannot put together from tokens.
+
+    Args:
+        tokenizer: the model's.
+        stops: the texts.
+        prompt: tokens before the answer.
+    """
+
+    def __init__(self, tokenizer: Any, stops: tuple[str, ...], prompt: int) -> None:
+        self._answer = AnswerText(tokenizer, stops, lambda piece: None, special=True)
+        self._prompt = prompt
+
+    def __call__(self, ids: Tensor, scores: Any, **more: Any) -> Tensor:
+        """Whether each row (B,) of ids (B, tokens) has ended."""
+        self._answer.put(ids[0, self._prompt + self._answer.tokens :])
+        over = self._answer.stopped
+        return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)

@@ -1,0 +1,95 @@
+"""What may be read: a text, or the token ids of one text in any of the forms they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from typing import Any
+
+from inf_llm.errors import TextError
+from inf_llm.generation.prompt import encode
+
+Readable = str | Iterable[int] | Mapping[str, Any]
+"""A text; ids as a list, a tensor or an array (n,) or (1, n); what a tokenizer returned for one."""
+
+_ACCEPTED = "a text is accepted, or the token ids of one text: whole numbers, (n,) or (1, n)"
+
+
+def vocabulary(model: Any) -> int:
+    """Number of token ids that a model knows."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
+def token_ids(tokenizer: Any, given: Readable, known: int, first: bool = True) -> list[int]:
+    """The token ids of what was given to be read.
+
+    Args:
+        tokenizer: the model's.
+        given: a text or its ids; see `Readable`.
+        known: ids from 0 to `known` - 1 exist.
+        first: whether a text is the first of its prompt, so that special tokens belong before it.
+
+    Raises:
+        TextError: it is neither, or it has ids that the model does not know.
+    """
+    if not isinstance(given, str):
+        return known_ids(given, known)
+    ids = encode(tokenizer, given, add_special_tokens=first) if given else []
+    if ids and max(ids) >= known:
+        raise TextError(
+            f"the tokenizer gives token id {max(ids)}, but this model knows ids from 0 to "
+            f"{known - 1} only: use the tokenizer that belongs to the model"
+        )
+    return ids
+
+
+def known_ids(given: Any, known: int) -> list[int]:
+    """The same for ids alone, where there is no tokenizer that could take a text."""
+    ids = _plain(given)
+    place = next((i for i, token in enumerate(ids) if not 0 <= token < known), None)
+    if place is not None:
+        raise TextError(
+            f"token id {ids[place]} (at place {place:,}) does not exist: this model knows ids from "
+            f"0 to {known - 1}"
+        )
+    return ids
+
+
+def _plain(given: Any) -> list[int]:
+    """Ids as a list of int."""
+    if isinstance(given, bytes | bytearray | memoryview):
+        raise _unreadable(f"{type(given).__name__}: decode them first, as in data.decode()")
+    if isinstance(given, Mapping):
+        return _encoded(given)
+    ordered = isinstance(given, Iterable) and not isinstance(given, Set)
+    if not ordered or not getattr(given, "ndim", 1):
+        raise _unreadable(f"{type(given).__name__} ({str(given)[:40]})")
+    items = given.tolist() if hasattr(given, "tolist") else list(given)
+    if items and _is_row(items[0]):
+        if len(items) > 1:
+            raise _unreadable(f"{len(items)} rows: read one text at a time")
+        return _plain(items[0])
+    items = [item.item() if hasattr(item, "item") else item for item in items]
+    for place, item in enumerate(items):
+        if not isinstance(item, int) or isinstance(item, bool):
+            raise _unreadable(f"a {type(given).__name__} with {item!r:.40} at place {place:,}")
+    return items
+
+
+def _encoded(given: Mapping[str, Any]) -> list[int]:
+    """The ids in what a tokenizer returned."""
+    if "input_ids" not in given:
+        raise _unreadable(f"a {type(given).__name__} without 'input_ids'")
+    mask = given.get("attention_mask")
+    if mask is not None and not all(_plain(mask)):
+        raise _unreadable("a text with padding: encode it with padding=False")
+    return _plain(given["input_ids"])
+
+
+def _is_row(item: Any) -> bool:
+    """Whether an item of a list is a list of its own; a text is not, nor is a tensor of one id."""
+    dimensions = getattr(item, "ndim", None)
+    return isinstance(item, list | tuple) if dimensions is None else dimensions > 0
+
+
+def _unreadable(what: str) -> TextError:
+    return TextError(f"cannot read {what}; {_ACCEPTED}")

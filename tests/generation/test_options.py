@@ -1,0 +1,384 @@
+"""What a checkpoint suggests changes no session; what a caller asks for is checked beforehand."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+import inf_llm
+from inf_llm.errors import InfLLMError
+from inf_llm.generation import Answer, Session
+from inf_llm.generation.options import (
+    FOR_SAMPLING,
+    FROM_CHECKPOINT,
+    OWN,
+    answer_options,
+    fields,
+    own_options,
+)
+from tests.checkpoints import SETTINGS
+
+TEXT = "The quick brown fox jumps over the lazy dog. " * 8
+NEW = 8
+
+SUGGESTED: dict[str, Any] = {
+    "max_length": 30,
+    "max_new_tokens": 3,
+    "min_length": 900,
+    "min_new_tokens": 700,
+    "early_stopping": "never",
+    "max_time": 1e-9,
+    "stop_strings": ["e", "a", " "],
+    "do_sample": True,
+    "num_beams": 3,
+    "cache_implementation": "static",
+    "cache_config": {"backend": "quanto", "nbits": 4},
+    "max_cache_len": 64,
+    "temperature": 9.5,
+    "top_k": 7,
+    "top_p": 0.3,
+    "min_p": 0.4,
+    "top_h": 0.4,
+    "typical_p": 0.3,
+    "epsilon_cutoff": 0.3,
+    "eta_cutoff": 0.3,
+    "repetition_penalty": 9.0,
+    "encoder_repetition_penalty": 0.05,
+    "length_penalty": -3.0,
+    "no_repeat_ngram_size": 1,
+    "encoder_no_repeat_ngram_size": 1,
+    "bad_words_ids": [[token] for token in range(2, 120)],
+    "suppress_tokens": list(range(2, 120)),
+    "begin_suppress_tokens": list(range(2, 120)),
+    "sequence_bias": [[[65], 99.0]],
+    "exponential_decay_length_penalty": [1, 9.0],
+    "forced_bos_token_id": 66,
+    "forced_eos_token_id": 67,
+    "watermarking_config": {"bias": 99.0, "context_width": 1},
+    "guidance_scale": 9.0,
+    "pad_token_id": 99,
+    "bos_token_id": 9,
+    "decoder_start_token_id": 9,
+    "num_assistant_tokens": 3,
+    "num_assistant_tokens_schedule": "heuristic",
+    "assistant_confidence_threshold": 0.99,
+    "prompt_lookup_num_tokens": 4,
+    "max_matching_ngram_size": 3,
+    "assistant_early_exit": 1,
+    "assistant_lookbehind": 3,
+    "target_lookbehind": 3,
+    "assistant_ensemble_weight": 0.5,
+    "speculation_type": "dflash",
+    "continuous_batching_config": None,  # refused by some releases when a file has it
+    "compile_config": None,  # an object that no file can hold
+    "penalty_alpha": 0.9,
+    "dola_layers": "high",
+    "diversity_penalty": 0.9,
+    "num_beam_groups": 2,
+    "constraints": [1],
+    "force_words_ids": [[[65]]],
+    "prefill_chunk_size": 7,
+}
+"""Values that are unusual; all other settings, of later releases too, are set to true."""
+
+WITH = {"num_return_sequences": {"num_return_sequences": 2, "do_sample": True}}
+"""Some files are refused by transformers without a second setting."""
+
+BITING = {
+    *("max_time", "stop_strings", "num_beams", "cache_implementation", "repetition_penalty"),
+    *("no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"),
+    *("sequence_bias", "watermarking_config", "num_return_sequences"),
+    *("return_dict_in_generate", "token_healing"),
+}
+"""Some that would be felt, if they were not overridden."""
+
+
+@pytest.fixture(scope="module")
+def folder(bare: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint on disk."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    bare.save_pretrained(folder)
+    return folder
+
+
+Load = Callable[..., Any]
+
+
+@pytest.fixture
+def load(folder: Path, tmp_path: Path) -> Load:
+    """Loads the checkpoint with other files: what a file has on top, or None for no file."""
+
+    def load(kind: str | None = "inf-llm", **files: dict[str, Any] | None) -> Any:
+        shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+        for name, values in files.items():
+            file = tmp_path / f"{name}.json"
+            if values is None:
+                file.unlink()
+            else:
+                file.write_text(json.dumps(json.loads(file.read_text()) | values))
+        model = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+        return inf_llm.patch(model, type=kind, **SETTINGS[kind]) if kind else model
+
+    return load
+
+
+def _answer(model: Any, tokenizer: Any, **asked: Any) -> Answer:
+    session = Session(model, tokenizer)
+    session.read(TEXT)
+    return session.ask("And then?", max_new_tokens=NEW, **asked)
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path, tokenizer: Any) -> dict[str | None, tuple[int, ...]]:
+    """What the checkpoint says without suggestions, per type."""
+    said = {}
+    for kind in (None, "inf-llm"):
+        model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        if kind:
+            inf_llm.patch(model, type=kind, **SETTINGS[kind])
+        said[kind] = _answer(model, tokenizer).token_ids
+    return said
+
+
+@pytest.mark.parametrize("kind", [None, "inf-llm"], ids=["not patched", "inf-llm"])
+@pytest.mark.parametrize("name", sorted(fields() - {"eos_token_id"}))
+def test_no_suggestion_changes_an_answer(
+    load: Load, plain: Any, tokenizer: Any, kind: str | None, name: str
+) -> None:
+    value = False if name == "use_cache" else SUGGESTED.get(name, True)
+    model = load(kind, generation_config={name: value} | WITH.get(name, {}))
+    assert getattr(model.generation_config, name) is not None or value is None
+    assert _answer(model, tokenizer).token_ids == plain[kind]
+
+
+@pytest.mark.parametrize("name", sorted(BITING & fields()))
+def test_suggestions_do_change_what_generate_says(
+    load: Load, plain: Any, tokenizer: Any, name: str
+) -> None:
+    """The control: with nothing overridden it is another answer, or none."""
+    said = {name: SUGGESTED.get(name, True)} | WITH.get(name, {})
+    model = load("inf-llm", generation_config=said)
+    session = Session(model, tokenizer)
+    session.read(TEXT + "And then?")
+    assert _followed(model, session) != plain["inf-llm"]
+
+
+def _followed(model: Any, session: Session) -> tuple[int, ...] | None:
+    """What `generate` says by itself; None where it fails."""
+    ids = torch.tensor([session.ids])
+    options = {"attention_mask": torch.ones_like(ids), "past_key_values": session.cache}
+    try:
+        said = model.generate(ids, max_new_tokens=NEW, **options)
+        return tuple(said[0, ids.shape[1] :].tolist())
+    except Exception:
+        return None
+
+
+@pytest.mark.parametrize("kind", [None, "inf-llm"], ids=["not patched", "inf-llm"])
+@pytest.mark.parametrize(
+    "said",
+    [{"use_cache": False}, {"num_beams": 2, "temperature": 0.3}, {"output_hidden_states": True}],
+    ids=str,
+)
+def test_nor_does_the_older_form(
+    load: Load, plain: Any, tokenizer: Any, kind: str | None, said: dict[str, Any]
+) -> None:
+    """In config.json, with no generation_config.json."""
+    model = load(kind, config=said, generation_config=None)
+    kept: list[Any] = []
+    model.register_forward_hook(lambda module, given, out: kept.append(out.hidden_states))
+    session = Session(model, tokenizer)
+    session.read(TEXT)
+    assert kept
+    assert set(kept) == {None}, "a long text's hidden states are kept for nobody"
+    assert session.ask("And then?", max_new_tokens=NEW).token_ids == plain[kind]
+    assert session.fed == len(session.ids) - 1
+
+
+def test_what_ends_an_answer_is_the_checkpoints(load: Load, plain: Any, tokenizer: Any) -> None:
+    last = plain["inf-llm"][2]
+    model = load("inf-llm", generation_config={"eos_token_id": [1, last]})
+    said = _answer(model, tokenizer).token_ids
+    assert said == plain["inf-llm"][: plain["inf-llm"].index(last) + 1]
+
+
+def test_every_setting_is_said_or_left_on_purpose(tokenizer: Any) -> None:
+    assert fields() - own_options(tokenizer, 5).keys() == FROM_CHECKPOINT & fields()
+    left = fields() - own_options(tokenizer, 5, samples=True).keys()
+    assert left == (FROM_CHECKPOINT | FOR_SAMPLING) & fields()
+    assert not OWN.keys() & (FROM_CHECKPOINT | FOR_SAMPLING)
+    assert {"use_cache", "num_beams", "max_length", "temperature"} <= fields()
+
+
+def test_nothing_is_said_about_what_is_overridden(
+    load: Load, tokenizer: Any, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    names = ("max_length", "temperature", "top_p", "top_k", "do_sample", "min_p")
+    model = load(generation_config={name: SUGGESTED[name] for name in names})
+    logging.getLogger("transformers").propagate = True
+    recwarn.clear()
+    _answer(model, tokenizer)
+    assert not [record.message for record in caplog.records]
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_suggestions_for_sampling_hold_where_an_answer_is_sampled(
+    load: Load, plain: Any, tokenizer: Any
+) -> None:
+    torch.manual_seed(0)
+    model = load("inf-llm", generation_config={"top_k": 1})
+    assert _answer(model, tokenizer, temperature=9.0).token_ids == plain["inf-llm"]
+    assert _answer(model, tokenizer, temperature=9.0, top_k=0).token_ids != plain["inf-llm"]
+    model = load("inf-llm", generation_config={"top_k": 0, "temperature": 1e-4})
+    assert _answer(model, tokenizer, do_sample=True).token_ids == plain["inf-llm"]
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, 1e-300, 1e-40, 1e-38, 1e-6])
+def test_a_temperature_of_nothing_is_greedy(
+    memory_model: Any, tokenizer: Any, temperature: float
+) -> None:
+    wanted = _answer(memory_model, tokenizer).token_ids
+    said = _answer(memory_model, tokenizer, temperature=temperature, top_p=0.5, top_k=3)
+    assert said.token_ids == wanted
+
+
+@pytest.mark.parametrize("temperature", [1e-5, 1, 2, 1e6])
+def test_other_temperatures_sample(memory_model: Any, tokenizer: Any, temperature: float) -> None:
+    options = answer_options(memory_model, tokenizer, 5, {"temperature": temperature})
+    assert options["do_sample"] is True
+    assert type(options["temperature"]) is float
+    ends = {"eos_token_id": 10**6}  # none
+    assert len(_answer(memory_model, tokenizer, temperature=temperature, **ends).token_ids) == NEW
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a misspelt name": ({"temprature": 0.5}, "temprature is not .*'temperature'"),
+    "another's name": ({"max_tokens": 5}, "max_tokens is not .*'max_new_tokens'"),
+    "no tokens": ({"max_new_tokens": 0}, "max_new_tokens = 0 is too small: at least 1"),
+    "fewer": ({"max_new_tokens": -3}, "max_new_tokens = -3 is too small"),
+    "half a token": ({"max_new_tokens": 2.5}, "max_new_tokens = 2.5 is not a whole number"),
+    "tokens in words": ({"max_new_tokens": "9"}, "max_new_tokens = '9' is not a whole number"),
+    "true tokens": ({"max_new_tokens": True}, "max_new_tokens = true is not a whole number"),
+    "None tokens": ({"max_new_tokens": None}, "max_new_tokens = null is not a whole number"),
+    "beams": ({"num_beams": 2}, "num_beams = 2 does not suit a session"),
+    "answers": ({"num_return_sequences": 2}, "num_return_sequences = 2 does not suit"),
+    "no cache": ({"use_cache": False}, "use_cache = False does not suit"),
+    "another cache": ({"cache_implementation": "static"}, "cache_implementation = 'static' does"),
+    "a dictionary": ({"return_dict_in_generate": True}, "return_dict_in_generate = True does not"),
+    "a whole length": ({"max_length": 9}, "max_length = 9 does not suit.*max_new_tokens"),
+    "stop strings": ({"stop_strings": ["x"]}, "stop_strings .* does not suit.*stop takes texts"),
+    "chunks": ({"prefill_chunk_size": 8}, "prefill_chunk_size = 8 does not suit.*chunk_size"),
+    "far from any": ({"xyzzy": 1}, "xyzzy is not an argument here; accepted are max_new_tokens"),
+    "its own ids": ({"input_ids": torch.ones(1, 1)}, "input_ids = .* does not suit a session"),
+    "its own cache": ({"past_key_values": "x"}, "past_key_values = 'x' does not suit a session"),
+    "below zero": ({"temperature": -1}, "temperature = -1 is out of range: a number from 0 to"),
+    "too warm": ({"temperature": 1e300}, r"temperature = 1e\+300 is out of range"),
+    "no number": ({"temperature": float("nan")}, "temperature = nan is not a finite number"),
+    "without end": ({"temperature": float("inf")}, "temperature = inf is not a finite number"),
+    "in words": ({"temperature": "warm"}, "temperature = 'warm' is not a finite number"),
+    "true": ({"temperature": True}, "temperature = true is not a finite number"),
+    "both": ({"do_sample": True, "temperature": 0}, "do_sample = True and temperature = 0"),
+    "sampled perhaps": ({"do_sample": "yes"}, "do_sample = 'yes' is not true or false"),
+    "without effect": ({"top_p": 0.9}, "top_p = 0.9 acts on sampling only"),
+    "more than all": ({"temperature": 1.0, "top_p": 1.5}, "top_p = 1.5 is out of range: a number"),
+    "that too, with no effect": ({"temperature": 0, "top_p": 1.5}, "top_p = 1.5 is out of range"),
+    "less than none": ({"temperature": 1.0, "top_k": -1}, "generate refuses .*top_k = -1"),
+    "no penalty": ({"repetition_penalty": 0}, "generate refuses repetition_penalty = 0.0"),
+    "a penalty below": ({"repetition_penalty": -1.0}, "repetition_penalty = -1.0 is out of range"),
+    "no number at all": ({"repetition_penalty": float("nan")}, "repetition_penalty = nan is not"),
+    "words out of reach": ({"bad_words_ids": [[10**6]]}, "generate refuses bad_words_ids"),
+    "an end in words": ({"eos_token_id": "</s>"}, "generate refuses eos_token_id"),
+    "no time": ({"max_time": "soon"}, "generate refuses max_time = 'soon'"),
+    "guesses": ({"prompt_lookup_num_tokens": 3}, "prompt_lookup_num_tokens = 3 does not.*empty"),
+    "guided in words": ({"guidance_scale": "strong"}, "guidance_scale = 'strong' is not a finite"),
+    "not a config": ({"generation_config": {"top_k": 1}}, "generation_config is a dict"),
+    "beams in a config": (
+        {"generation_config": GenerationConfig(num_beams=2)},
+        "num_beams = 2 does not suit",
+    ),
+    "no stop": ({"stop": ""}, "stop has ''"),
+    "no stop among them": ({"stop": ["x", ""]}, "stop has ''"),
+    "a number": ({"stop": [5]}, "stop has 5: a text is accepted"),
+    "bytes": ({"stop": b"x"}, "stop has b'x'"),
+    "half a character": ({"stop": ["\ud83d"]}, "stop is not text in UTF-8"),
+    "not a streamer": ({"streamer": print}, "streamer = .* is not an object with put and end"),
+    "no progress": ({"on_progress": 5}, "on_progress = 5 is not a function"),
+    "no criterion": ({"stopping_criteria": "x"}, "stopping_criteria = 'x' is not a function"),
+    "one that is none": ({"logits_processor": [print, 5]}, "logits_processor = 5 is not"),
+    "not allowed": ({"prefix_allowed_tokens_fn": 5}, "prefix_allowed_tokens_fn = 5 is not"),
+    "no assistant": (
+        {"assistant_model": torch.nn.Linear(2, 2)},
+        "assistant_model = Linear.* does not suit",
+    ),
+}
+
+
+@pytest.mark.parametrize("patched", [True, False], ids=["inf-llm", "not patched"])
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_refused_costs_nothing(
+    memory_model: Any, bare: Any, tokenizer: Any, patched: bool, what: str
+) -> None:
+    asked, message = REFUSED[what]
+    if not patched:
+        inf_llm.unpatch(memory_model)
+    session = Session(bare, tokenizer)
+    session.read(TEXT)
+    before, cache = (session.fed, list(session.ids), session.stats()), session.cache
+    calls: list[int] = []
+    hook = bare.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        with pytest.raises(InfLLMError, match=message) as refusal:
+            session.ask("What else?", **{"max_new_tokens": 4, **asked})
+    finally:
+        hook.remove()
+        if not patched:
+            inf_llm.patch(bare, type="inf-llm", **SETTINGS["inf-llm"])
+    assert "\n" not in str(refusal.value)
+    assert not calls
+    assert (session.fed, session.ids, session.stats()) == before
+    assert session.cache is cache
+
+
+ACCEPTED: dict[str, dict[str, Any]] = {
+    "what it does anyway": {"num_beams": 1, "use_cache": True, "return_dict_in_generate": False},
+    "nothing": {"temperature": None, "top_p": None, "stop": None, "streamer": None},
+    "not sampled": {"do_sample": False, "temperature": 0.7},
+    "one function": {"logits_processor": lambda ids, scores: scores},
+    "functions": {"stopping_criteria": [lambda ids, scores: torch.zeros(1, dtype=torch.bool)]},
+    "a config": {"generation_config": GenerationConfig(do_sample=False)},
+    "a neutral penalty": {"repetition_penalty": 1.0},
+}
+
+
+@pytest.mark.parametrize("what", ACCEPTED)
+def test_what_changes_nothing_is_accepted(memory_model: Any, tokenizer: Any, what: str) -> None:
+    wanted = _answer(memory_model, tokenizer).token_ids
+    assert _answer(memory_model, tokenizer, **ACCEPTED[what]).token_ids == wanted
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"repetition_penalty": 9.0},
+        {"no_repeat_ngram_size": 1},
+        {"bad_words_ids": [[token] for token in range(2, 120)]},
+        {"generation_config": GenerationConfig(repetition_penalty=9.0)},
+        {"logits_processor": lambda ids, scores: -scores},
+        {"guidance_scale": 3.0},
+        {"max_time": 1e-9},
+    ],
+    ids=str,
+)
+def test_what_is_asked_for_is_done(
+    memory_model: Any, tokenizer: Any, asked: dict[str, Any]
+) -> None:
+    wanted = _answer(memory_model, tokenizer).token_ids
+    assert _answer(memory_model, tokenizer, **asked).token_ids != wanted
