@@ -31,7 +31,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("inf_llm.config", "inf_llm.needles"),
     ("inf_llm.config_file", "inf_llm.conversation", "inf_llm.settings"),
     ("inf_llm.published", "inf_llm.options"),
-    ("inf_llm.checks", "inf_llm.choice", "inf_llm.variants"),
+    ("inf_llm.checks", "inf_llm.choice", "inf_llm.unsaved", "inf_llm.variants"),
     ("inf_llm.registry",),
     ("inf_llm.errors",),
 ]

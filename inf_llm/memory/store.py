@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.load import can_load, load_pages
-from inf_llm.memory.region import reserve
+from inf_llm.unsaved import Unsaved
 
-_SLAB_BYTES = 64 << 20
-_RESERVED_BYTES = 8 << 30  # of a slab that takes memory only where it is written
+_SLAB_BYTES = 64 << 20  # of one that stays where it is
+_FIRST_BYTES = 1 << 20  # of one that moves when it is full
 _FEW = 256  # pages that are read one by one: a slab at a time would take many more steps
 
 
@@ -38,8 +38,12 @@ class PageShape:
         return self.heads * self.tokens * width * self.dtype.itemsize
 
 
-class Home:
-    """All sealed blocks, in slabs of equal size that are never moved: one, where it can be.
+class Home(Unsaved):
+    """All sealed blocks, in slabs of equal size: one, where it can be.
+
+    On the host it is one slab that moves to twice the room when it is full, so that what is
+    reserved is at most twice what was needed, and reading stays one step. Page-locked slabs stay
+    where they are, for a GPU knows their addresses.
 
     Args:
         shape: what one block holds.
@@ -51,47 +55,62 @@ class Home:
         self.shape = shape
         self._device = device
         self.pinned = pinned
-        self._slabs: list[tuple[Tensor, Tensor]] = []
-        self._per_slab = max(1, _RESERVED_BYTES // shape.block_bytes)
-        first = None if pinned or device.type != "cpu" else self._reserve()
-        if first is None:
-            self._per_slab = max(1, _SLAB_BYTES // shape.block_bytes)
-        else:
-            self._slabs.append(first)
+        self._slabs: tuple[tuple[Tensor, Tensor], ...] = ()  # replaced as a whole, never changed
+        room = _FIRST_BYTES if self.moves else _SLAB_BYTES
+        self._per_slab = max(1, room // shape.block_bytes)
         self._addresses: tuple[Tensor, Tensor] | None = None
         self._held = torch.zeros(0, dtype=torch.int32)  # holders of every block
         self._free: list[int] = []
         self._lock = threading.Lock()
         self.count = 0
 
+    @property
+    def moves(self) -> bool:
+        """Whether there is one slab, which moves when it is full, instead of many that stay."""
+        return not self.pinned
+
     def allocate(self, count: int) -> Tensor:
         """Numbers (count,) of blocks that are free, ascending; the caller holds each once."""
         with self._lock:
-            reused = sorted(self._free[-count:]) if self._free else []
+            reused = sorted(self._free[-count:])
+            end = self.count + count - len(reused)
+            self._make_room(end)
             del self._free[len(self._free) - len(reused) :]
-            fresh = count - len(reused)
-            numbers = torch.tensor(
-                reused + list(range(self.count, self.count + fresh)), dtype=torch.int64
-            )
-            self.count += fresh
-            while len(self._slabs) * self._per_slab < self.count:
-                k_width, v_width = self._widths
-                self._slabs.append((self._empty(k_width), self._empty(v_width)))
+            numbers = torch.tensor([*reused, *range(self.count, end)], dtype=torch.int64)
+            self.count = end
             if self.count > len(self._held):
                 more = self._held.new_zeros(2 * self.count - len(self._held))
                 self._held = torch.cat((self._held, more))
             self._held[numbers] += 1
         return numbers
 
-    @property
-    def _widths(self) -> tuple[int, int]:
-        """Of the keys and of the values of a page."""
-        return self.shape.tokens * self.shape.key_width, self.shape.tokens * self.shape.value_width
+    def _make_room(self, count: int) -> None:
+        """See that so many blocks have a place; others may be reading meanwhile."""
+        if not self.moves:
+            while len(self._slabs) * self._per_slab < count:
+                self._slabs = (*self._slabs, self._slab(self._per_slab))
+        elif not self._slabs:
+            self._move_to(max(count, self._per_slab))
+        elif count > self._per_slab:
+            self._move_to(max(count, 2 * self._per_slab))
 
-    def _reserve(self) -> tuple[Tensor, Tensor] | None:
-        """A long slab that takes memory only where it is written, if there can be one."""
-        k, v = (reserve(self.rows_per_slab, width, self.shape.dtype) for width in self._widths)
-        return None if k is None or v is None else (k, v)
+    def _move_to(self, room: int) -> None:
+        """Move the only slab, if there is one, to where there is room for so many blocks."""
+        roomy = self._slab(room)
+        for slab in self._slabs:
+            for old, new in zip(slab, roomy, strict=True):
+                new[: len(old)] = old
+        self._slabs, self._per_slab = (roomy,), room
+
+    def _slab(self, blocks: int) -> tuple[Tensor, Tensor]:
+        """Room for keys and for values; where nothing is written the system gives no memory."""
+        shape, rows = self.shape, blocks * self.shape.heads
+        widths = (shape.tokens * shape.key_width, shape.tokens * shape.value_width)
+        k, v = (
+            torch.empty(rows, width, dtype=shape.dtype, device=self._device, pin_memory=self.pinned)
+            for width in widths
+        )
+        return k, v
 
     def addresses(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """Where the slabs of keys and those of values lie, for programs on a device."""
@@ -104,15 +123,6 @@ class Home:
     def rows_per_slab(self) -> int:
         """Pages in a slab."""
         return self._per_slab * self.shape.heads
-
-    def _empty(self, width: int) -> Tensor:
-        return torch.empty(
-            self.rows_per_slab,
-            width,
-            dtype=self.shape.dtype,
-            device=self._device,
-            pin_memory=self.pinned,
-        )
 
     def hold(self, numbers: Tensor) -> None:
         """One more holder for each of these blocks; a number may stand there several times."""
@@ -135,6 +145,10 @@ class Home:
 
     def write(self, numbers: Tensor, k: Tensor, v: Tensor) -> None:
         """Fill blocks (n,) with keys (n, G, tokens, D) and values (n, G, tokens, Dv)."""
+        with self._lock:  # a slab that moves must not leave this behind
+            self._write(numbers, k, v)
+
+    def _write(self, numbers: Tensor, k: Tensor, v: Tensor) -> None:
         heads = self.shape.heads
         slab_of = numbers // self._per_slab
         for slab in slab_of.unique().tolist():
@@ -150,8 +164,9 @@ class Home:
 
     def read(self, pages: Tensor) -> tuple[Tensor, Tensor]:
         """Pages (n,) as rows: keys (n, tokens * D) and values (n, tokens * Dv)."""
-        if len(self._slabs) == 1:
-            k, v = self._slabs[0]
+        slabs = self._slabs
+        if len(slabs) == 1:
+            k, v = slabs[0]
             return k.index_select(0, pages), v.index_select(0, pages)
         rows = self.rows_per_slab
         if len(pages) <= _FEW:

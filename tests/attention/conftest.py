@@ -22,4 +22,3 @@ def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
         monkeypatch.setattr(owner, name, _filled(getattr(owner, name)))
     monkeypatch.setattr("inf_llm.memory.store._SLAB_BYTES", 1 << 20)
-    monkeypatch.setattr("inf_llm.memory.store.reserve", lambda *sizes: None)  # always zeros

@@ -162,13 +162,14 @@ def test_slots_give_what_the_home_gives(settings: dict[str, Any], seed: int) -> 
 
 @pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
 @pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
-def test_blocks_in_many_slabs(
-    slots: bool, perhead: bool, monkeypatch: pytest.MonkeyPatch, device: torch.device
+@pytest.mark.parametrize("moves", [False, True], ids=["many slabs", "a slab that moves"])
+def test_where_blocks_lie_changes_nothing(
+    slots: bool, perhead: bool, moves: bool, monkeypatch: pytest.MonkeyPatch, device: torch.device
 ) -> None:
     qkv, feeds = random_qkv(200, rows=2, device=device), [150, 25] + [1] * 25
     one = feed(make_memory_layer(slots=slots, perhead=perhead), qkv, feeds)
-    for name in ("_SLAB_BYTES", "_RESERVED_BYTES"):
-        monkeypatch.setattr(f"inf_llm.memory.store.{name}", 5000)
+    for name, room in (("_SLAB_BYTES", 5000), ("_FIRST_BYTES", 1000), ("Home.moves", moves)):
+        monkeypatch.setattr(f"inf_llm.memory.store.{name}", room)
     many = feed(make_memory_layer(slots=slots, perhead=perhead), qkv, feeds)
     torch.testing.assert_close(many, one, **CLOSE)
 

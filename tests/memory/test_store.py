@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import mmap
+import pickle
+import sys
 import threading
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inf_llm.errors import UnsupportedInputError
 from inf_llm.memory import store
 from inf_llm.memory.store import Home, PageShape, Slots
 from tests.attention.draws import examples
@@ -24,9 +31,19 @@ def few(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(params=[1, 7, 10_000], ids=lambda blocks: f"{blocks} blocks a slab")
-def home(request: pytest.FixtureRequest, few: int, monkeypatch: pytest.MonkeyPatch) -> Home:
+def blocks_a_slab(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["moves", "stays"])
+def home(
+    request: pytest.FixtureRequest, blocks_a_slab: int, few: int, monkeypatch: pytest.MonkeyPatch
+) -> Home:
+    """One that moves, as on the host, or one whose slabs stay, as where a GPU reads them."""
     monkeypatch.setattr(store, "_FEW", few)
-    monkeypatch.setattr(store, "_RESERVED_BYTES", request.param * SHAPE.block_bytes)
+    monkeypatch.setattr(Home, "moves", request.param)
+    for name in ("_FIRST_BYTES", "_SLAB_BYTES"):
+        monkeypatch.setattr(store, name, blocks_a_slab * SHAPE.block_bytes)
     return Home(SHAPE, CPU, pinned=False)
 
 
@@ -55,6 +72,94 @@ def test_written_and_read(home: Home) -> None:
     assert torch.equal(v, want_v.view(60, 8)[pages])
     k, _ = home.read(torch.tensor([4, 4, 59]))
     assert torch.equal(k, want_k.view(60, 20)[[4, 4, 59]])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 40, 1000])
+def test_a_home_has_room_for_twice_its_blocks_at_most(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_FIRST_BYTES", 3 * SHAPE.block_bytes)
+    home = Home(SHAPE, CPU, pinned=False)
+    assert home._slabs == (), "nothing is reserved before there is a block"
+    for _ in range(count):
+        home.allocate(1)
+    (slab,) = home._slabs
+    reserved = sum(part.untyped_storage().nbytes() for part in slab)
+    assert home.nbytes <= reserved <= max(3 * SHAPE.block_bytes, 2 * home.nbytes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_taken_where_it_is_written() -> None:
+    shape = PageShape(heads=1, tokens=128, key_width=128, value_width=128, dtype=torch.float32)
+    home = Home(shape, CPU, pinned=False)
+    gc.collect()
+    before = _resident()
+    home.allocate(1600)  # 200 MiB
+    numbers = torch.arange(160)
+    home.write(numbers, *torch.ones(2, 160, 1, 128, 128))
+    assert 19 << 20 < _resident() - before < 60 << 20
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * mmap.PAGESIZE
+
+
+def test_without_memory_for_more_a_home_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "_FIRST_BYTES", 4 * SHAPE.block_bytes)
+    home = Home(SHAPE, CPU, pinned=False)
+    numbers = home.allocate(4)
+    home.write(numbers, *blocks_of(numbers))
+    home.release(torch.tensor([2]))
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("not enough memory")
+
+    with monkeypatch.context() as patching:
+        patching.setattr(store.torch, "empty", refuse)
+        with pytest.raises(RuntimeError, match="not enough memory"):
+            home.allocate(2)
+    assert (home.count, home.used) == (4, 3)
+    again = home.allocate(2)
+    assert again.tolist() == [2, 4]
+    home.write(again, *blocks_of(again))
+    assert torch.equal(home.read(torch.arange(15))[0], blocks_of(torch.arange(5))[0].view(15, 20))
+
+
+def test_a_slab_moves_while_others_read_and_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every thread finds what it wrote, whoever makes the slab move meanwhile."""
+    monkeypatch.setattr(store, "_FIRST_BYTES", SHAPE.block_bytes)
+    home = Home(SHAPE, CPU, pinned=False)
+    wrong: list[int] = []
+
+    def work() -> None:
+        mine: list[int] = []
+        for _ in range(120):
+            numbers = home.allocate(3)
+            home.write(numbers, *blocks_of(numbers))
+            mine += numbers.tolist()
+            own = torch.tensor(mine)
+            if not torch.equal(home.read(own * 3)[0], blocks_of(own)[0][:, 0].flatten(1)):
+                wrong.append(len(mine))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert home.used == 4 * 120 * 3
+
+
+def test_a_home_is_not_written_anywhere() -> None:
+    """Nor is what holds one; what is reserved would look like data."""
+    home = Home(SHAPE, CPU, pinned=False)
+    home.allocate(3)
+    for write in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(UnsupportedInputError, match="a Home cannot be"):
+            write(home)
+    with pytest.raises(UnsupportedInputError, match="a Home cannot be"):
+        pickle.dumps({"what has": [home]})
 
 
 def test_written_with_gaps(home: Home) -> None:
