@@ -62,17 +62,20 @@ class Archive:
         self.make_room(rows)
 
     def make_room(self, rows: int) -> None:
-        """See that so many rows can recall at once; what was on the device is loaded anew."""
+        """See that so many rows can recall at once; what was on the device is loaded anew.
+
+        What was counted so far stays counted.
+        """
         if rows <= self._rows:
             return
-        settings = self._settings
+        settings, so_far = self._settings, self.residency.traffic if self._rows else None
         places = rows * self.groups * settings.max_cached_block
         policy: Policy = settings.eviction.build(EVICTION)
         self._rows = rows
         self._slots: Slots | None = None
-        self.residency: Residency | Ledger = Ledger(places, policy)
+        self.residency: Residency | Ledger = Ledger(places, policy, so_far)
         if self._copies:
-            self.residency = Residency(places, policy, self._device)
+            self.residency = Residency(places, policy, self._device, so_far)
             pages = places * self._together
             self._slots = Slots(self.home, pages, self._device, settings.async_global_stream)
 

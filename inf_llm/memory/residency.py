@@ -35,9 +35,12 @@ class Residency:
         slots: how many pages fit.
         policy: who leaves first.
         device: where the bookkeeping lives.
+        so_far: counts to go on from.
     """
 
-    def __init__(self, slots: int, policy: Policy, device: torch.device) -> None:
+    def __init__(
+        self, slots: int, policy: Policy, device: torch.device, so_far: Traffic | None = None
+    ) -> None:
         self.policy = policy
         self._slots = slots
         self._page_in = torch.full((slots,), -1, device=device)
@@ -46,7 +49,7 @@ class Residency:
         # The later of the pages of one step is the younger, so that nothing is left to chance.
         self._order = torch.arange(slots, device=device, dtype=torch.float64) / slots
         self._step = torch.zeros(1, device=device, dtype=torch.float64)
-        self.traffic = Traffic(*(torch.zeros((), dtype=torch.int64, device=device) for _ in "hme"))
+        self.traffic = so_far or Traffic(*torch.zeros(3, dtype=torch.int64, device=device))
 
     def admit(self, pages: Tensor, pages_in_all: int) -> tuple[Tensor, Tensor]:
         """Give every wanted page a slot.
@@ -119,13 +122,13 @@ class Ledger:
     What it counts where pages are read at home, with nothing copied, is what slots would see.
     """
 
-    def __init__(self, slots: int, policy: Policy) -> None:
+    def __init__(self, slots: int, policy: Policy, so_far: Traffic | None = None) -> None:
         self.policy = policy
         self._page_in: list[int | None] = [None] * slots
         self._slot_of: dict[int, int] = {}
         self._priority = [_EMPTY] * slots
         self._step = 0
-        self._traffic = Traffic()
+        self._traffic = so_far or Traffic()
         self._later: list[Tensor] = []
 
     @property

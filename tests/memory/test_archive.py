@@ -152,3 +152,22 @@ def test_faiss_by_setting() -> None:
     query = torch.randn(1, H, D)
     assert type(one.index) is not type(two.index)
     assert torch.equal(one.search(query, 2, 9, None)[0], two.search(query, 2, 9, None)[0])
+
+
+@both_ways
+def test_more_rows_forget_no_counts(slots: bool) -> None:
+    archive = make(slots, rows=1)
+    numbers, *_ = sealed(archive, 6, rows=1)
+    for _ in range(3):
+        fetch(archive, numbers[:, None, :2])
+    before = _counts(archive)
+    assert before == (4, 2, 0)
+    archive.make_room(2)
+    assert _counts(archive) == before
+    fetch(archive, numbers[:, None, 2:4])
+    assert _counts(archive) == (4, 4, 0)
+
+
+def _counts(archive: Archive) -> tuple[int, int, int]:
+    traffic = archive.residency.traffic
+    return int(traffic.hits), int(traffic.misses), int(traffic.evictions)
