@@ -6,12 +6,11 @@ the next feed, and can be copied, cut back, or have its rows rearranged.
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,8 +19,9 @@ from inf_llm.errors import CropError
 from inf_llm.kernels import Scoring, with_learned_sink
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
+from inf_llm.state import State, Stateful
 
-MARKS_KEPT = 128
+CHECKPOINTS_KEPT = 128
 """Execution blocks that `crop` can go back over; decoding guesses far fewer tokens at once."""
 
 Part = tuple[Tensor, Tensor]
@@ -62,20 +62,27 @@ watching: ContextVar[tuple[Watcher, ...]] = ContextVar("watching", default=())
 """Who looks on in this thread; nobody, as a rule."""
 
 
-class LayerAttention(ABC):
+_L = TypeVar("_L", bound="LayerAttention")
+
+
+class LayerAttention(Stateful, ABC):
     """One layer's attention over everything it was fed.
+
+    A subclass names what it holds, as `Stateful` says.
 
     Args:
         rope: how the layer rotates.
         block: tokens computed at once, and that choose together where an attention type chooses.
     """
 
+    numbers: ClassVar[tuple[str, ...]] = ("seen",)
+
     def __init__(self, rope: Rope, block: int) -> None:
         self.rope = rope
         self.block = block
         self.seen = 0
         self._alone_from: int | None = None
-        self._marks: list[LayerAttention] | None = None
+        self._checkpoints: list[State] | None = None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         """Feed tokens and get their attention output.
@@ -122,23 +129,15 @@ class LayerAttention(ABC):
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         """One execution block; see `attend`. `self.seen` is the position of its first token."""
 
-    @abstractmethod
-    def _mark(self) -> LayerAttention:
-        """The state now, for `_restore`."""
-
-    @abstractmethod
-    def _restore(self, mark: LayerAttention) -> None:
-        """Back to the state at `mark`."""
-
     def record(self, wanted: bool = True) -> None:
-        """Remember the state before every execution block from now on, so that `crop` can work."""
-        self._marks = [] if wanted else None
+        """Note the state before every execution block from now on, so that `crop` can work."""
+        self._checkpoints = [] if wanted else None
 
     def _note_state(self) -> None:
-        """Add the state now to the notes, if they are kept; the oldest go, with what they hold."""
-        if self._marks is not None:
-            self._marks.append(self._mark())
-            del self._marks[:-MARKS_KEPT]
+        """Add a checkpoint, if they are kept; the oldest go, with what they hold."""
+        if self._checkpoints is not None:
+            self._checkpoints.append(self.checkpoint())
+            del self._checkpoints[:-CHECKPOINTS_KEPT]
 
     def crop(self, count: int) -> None:
         """Forget the newest `count` tokens, which must end where an execution block began.
@@ -146,48 +145,39 @@ class LayerAttention(ABC):
         Raises:
             CropError: nothing was recorded at that point.
         """
+        states = self._checkpoints or []
+        self._forget_checkpoints()
         if count == 0:
-            if self._marks:
-                self._marks.clear()
             return
-        marks = self._marks or []
         target = self.seen - count
-        chosen = next((mark for mark in marks if mark.seen == target), None)
+        chosen = next((state for state in states if state.numbers["seen"] == target), None)
         if chosen is None:
-            can = ", ".join(str(mark.seen) for mark in marks[-8:]) or "none"
+            self._checkpoints = states
+            can = ", ".join(str(state.numbers["seen"]) for state in states[-8:]) or "none"
             raise CropError(
                 f"cannot go back to {target} of {self.seen} tokens: older tokens are already "
                 f"merged into blocks; recorded points to go back to: {can}"
             )
-        alone = self._alone_from
-        self._restore(chosen)
-        self._marks, self._alone_from = [], alone
+        self.rollback(chosen)
 
-    @abstractmethod
-    def fork(self) -> LayerAttention:
-        """A copy that goes on by itself."""
+    def _forget_checkpoints(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints = []
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> LayerAttention:
-        return self.fork()
-
-    def _bare_copy(self) -> LayerAttention:
-        twin = copy.copy(self)
-        twin._marks = None if self._marks is None else []
+    def fork(self: _L) -> _L:
+        """See `Stateful.fork`; sealed blocks are shared, and what `crop` needs is not copied."""
+        twin = super().fork()
+        twin._forget_checkpoints()
         return twin
 
+    def __deepcopy__(self: _L, memo: dict[int, Any]) -> _L:
+        return self.fork()
+
     def select_rows(self, rows: Tensor) -> None:
-        """Rows become the given ones (a 1-D index; rows may repeat or vanish).
+        """See `Stateful.select_rows`; what `crop` needs is of other rows, so it is dropped."""
+        super().select_rows(rows)
+        self._forget_checkpoints()
 
-        What was recorded for `crop` is of other rows, so it is dropped.
-        """
-        if self._marks is not None:
-            self._marks = []
-        self._select_rows(rows)
-
-    @abstractmethod
-    def _select_rows(self, rows: Tensor) -> None:
-        """The state of other rows; see `select_rows`."""
-
-    @abstractmethod
     def stats(self) -> MemoryStats:
         """What is held, and what it cost."""
+        return MemoryStats(self.seen, device_bytes=self.nbytes)

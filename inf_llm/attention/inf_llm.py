@@ -33,6 +33,9 @@ class InfLLMAttention(LayerAttention):
         slots: force copies of recalled blocks on the device, or none; see `Archive`.
     """
 
+    numbers = ("seen", "recalled", "_steps")
+    parts = ("memory",)
+
     def __init__(self, rope: Rope, settings: InfLLMSettings, slots: bool | None = None) -> None:
         super().__init__(rope, settings.exc_block_size)
         self.settings = settings
@@ -133,28 +136,9 @@ class InfLLMAttention(LayerAttention):
             assert self.recalled is not None
             self.memory.observe_recalled(self.recalled, far[:, :, : self.recalled.k.shape[2]])
 
-    def _mark(self) -> InfLLMAttention:
-        twin = self._bare_copy()
-        assert isinstance(twin, InfLLMAttention)
-        twin.memory = self.memory.mark()
-        return twin
-
-    def _restore(self, mark: LayerAttention) -> None:
-        assert isinstance(mark, InfLLMAttention)
-        memory = self.memory
-        memory.restore(mark.memory)
-        self.__dict__.update(mark.__dict__)
-        self.memory = memory
-
-    def fork(self) -> InfLLMAttention:
-        """See `LayerAttention.fork`; sealed blocks are shared."""
-        twin = self._bare_copy()
-        assert isinstance(twin, InfLLMAttention)
-        twin.memory = self.memory.fork()
-        return twin
-
-    def _select_rows(self, rows: Tensor) -> None:
-        self.memory.select_rows(rows)
+    def select_rows(self, rows: Tensor) -> None:
+        """See `Stateful.select_rows`; decode steps that share a choice go on sharing it."""
+        super().select_rows(rows)
         shared = self.recalled if self.settings.reselect_every > 1 else None
         self.recalled = None if shared is None else shared.of_rows(rows)
 

@@ -8,8 +8,6 @@ the text, and time with its square. It is meant for finding something in a text 
 
 from __future__ import annotations
 
-import copy
-import dataclasses
 import math
 
 import torch
@@ -20,14 +18,14 @@ from inf_llm.attention.window import InfiniteLMAttention
 from inf_llm.checks import LARGEST
 from inf_llm.kernels import Scoring, merge
 from inf_llm.memory.recent import Recent
-from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
 from inf_llm.settings import InfiniteLMSettings
+from inf_llm.state import Stateful
 
 _CHUNK = 4096  # keys scored at once, to bound the memory of scores
 
 
-class Middle:
+class Middle(Stateful):
     """All tokens of some rows that may ever be in the middle.
 
     Args:
@@ -36,6 +34,8 @@ class Middle:
         n_init: first tokens of a text, which are sinks and never in the middle.
         n_local: length of the window; a token at that distance or more has left it.
     """
+
+    parts = ("_kept",)
 
     def __init__(self, rope: Rope, topk: int, n_init: int, n_local: int) -> None:
         self._rope = rope
@@ -98,30 +98,11 @@ class Middle:
         o = torch.einsum("bhqk,bhqkd->bhqd", weights, values.float())
         return o.to(v.dtype), lse
 
-    def fork(self) -> Middle:
-        """A copy that goes on by itself."""
-        twin = copy.copy(self)
-        twin._kept = self._kept.fork()
-        return twin
-
-    def mark(self) -> Middle:
-        """The state now, to go back to."""
-        twin = copy.copy(self)
-        twin._kept = self._kept.mark()
-        return twin
-
-    def select_rows(self, rows: Tensor) -> None:
-        """Rows become the given ones (a 1-D index; rows may repeat or vanish)."""
-        self._kept.select_rows(rows)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return self._kept.nbytes
-
 
 class MiddleAttention(InfiniteLMAttention):
     """LM-Infinite with a look at the middle."""
+
+    parts = ("recent", "_middle")
 
     def __init__(self, rope: Rope, settings: InfiniteLMSettings) -> None:
         super().__init__(rope, settings)
@@ -133,28 +114,6 @@ class MiddleAttention(InfiniteLMAttention):
         middle = self._middle.attend(q, self.seen, rule.scoring)
         parts = [part for part in (sinks, middle) if part is not None]
         return merge(parts) if parts else None
-
-    def _mark(self) -> MiddleAttention:
-        twin = super()._mark()
-        assert isinstance(twin, MiddleAttention)
-        twin._middle = self._middle.mark()
-        return twin
-
-    def fork(self) -> MiddleAttention:
-        """See `LayerAttention.fork`."""
-        twin = super().fork()
-        assert isinstance(twin, MiddleAttention)
-        twin._middle = self._middle.fork()
-        return twin
-
-    def _select_rows(self, rows: Tensor) -> None:
-        super()._select_rows(rows)
-        self._middle.select_rows(rows)
-
-    def stats(self) -> MemoryStats:
-        """See `LayerAttention.stats`."""
-        window = super().stats()
-        return dataclasses.replace(window, device_bytes=window.device_bytes + self._middle.nbytes)
 
 
 def infinite_lm(rope: Rope, settings: InfiniteLMSettings) -> LayerAttention:

@@ -5,13 +5,14 @@ State is `n_init + n_local` tokens whatever the length of the text.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from inf_llm.attention.base import LayerAttention, Part, Rule
 from inf_llm.kernels import Band, attend, merge
 from inf_llm.memory.recent import Recent
-from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
 from inf_llm.settings import WindowSettings
 
@@ -25,6 +26,8 @@ class WindowAttention(LayerAttention):
         rope: how the layer rotates.
         n_local: length of the window; None for no limit.
     """
+
+    parts: ClassVar[tuple[str, ...]] = ("recent",)
 
     def __init__(self, rope: Rope, n_local: int | None) -> None:
         super().__init__(rope, _BLOCK if n_local is None else min(_BLOCK, max(64, n_local)))
@@ -52,29 +55,6 @@ class WindowAttention(LayerAttention):
         """Attention to what is out of the window; nothing is kept of it here."""
         return None
 
-    def _mark(self) -> WindowAttention:
-        twin = self._bare_copy()
-        assert isinstance(twin, WindowAttention)
-        twin.recent = self.recent.mark()
-        return twin
-
-    def _restore(self, mark: LayerAttention) -> None:
-        self.__dict__.update(mark.__dict__)
-
-    def fork(self) -> WindowAttention:
-        """See `LayerAttention.fork`."""
-        twin = self._bare_copy()
-        assert isinstance(twin, WindowAttention)
-        twin.recent = self.recent.fork()
-        return twin
-
-    def _select_rows(self, rows: Tensor) -> None:
-        self.recent.select_rows(rows)
-
-    def stats(self) -> MemoryStats:
-        """See `LayerAttention.stats`."""
-        return MemoryStats(self.seen, device_bytes=self.recent.nbytes)
-
 
 class ChunkedAttention(WindowAttention):
     """A window that starts anew every `chunk` tokens (Llama 4): no token sees an earlier chunk."""
@@ -98,6 +78,8 @@ class ChunkedAttention(WindowAttention):
 
 class SinkAttention(WindowAttention):
     """A window plus the first `n_init` tokens, seen once they have left it."""
+
+    fixed = ("_held",)
 
     def __init__(self, rope: Rope, settings: WindowSettings) -> None:
         super().__init__(rope, settings.n_local)
@@ -130,17 +112,6 @@ class SinkAttention(WindowAttention):
 
     def _sink_query(self, q: Tensor) -> Tensor:
         raise NotImplementedError
-
-    def _select_rows(self, rows: Tensor) -> None:
-        super()._select_rows(rows)
-        if self._held is not None:
-            rows = rows.to(self._held[0].device)
-            self._held = self._held[0].index_select(0, rows), self._held[1].index_select(0, rows)
-
-    def stats(self) -> MemoryStats:
-        """See `LayerAttention.stats`."""
-        sinks = sum(tensor.nbytes for tensor in self._held or ())
-        return MemoryStats(self.seen, device_bytes=self.recent.nbytes + sinks)
 
 
 class InfiniteLMAttention(SinkAttention):

@@ -7,7 +7,6 @@ many of the newest tokens must stay and how much mass each received.
 
 from __future__ import annotations
 
-import copy
 import functools
 import weakref
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from inf_llm.memory.represent import most_attended_mean
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.memory.store import PageShape
 from inf_llm.settings import InfLLMSettings
+from inf_llm.state import State, Stateful
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Recalled:
         return Recalled(own(self.blocks), scores, own(self.places), lambda: pages)
 
 
-class BlockMemory:
+class BlockMemory(Stateful):
     """Rows of equal length; see the module's text.
 
     Args:
@@ -77,6 +77,11 @@ class BlockMemory:
         keep: newest tokens that are never sealed.
         slots: as for `Archive`.
     """
+
+    fixed = ("sinks",)
+    numbers = ("seen",)
+    parts = ("recent", "_table")
+    derived = ("_latest",)
 
     def __init__(self, settings: InfLLMSettings, keep: int, slots: bool | None = None) -> None:
         self.settings = settings
@@ -98,7 +103,7 @@ class BlockMemory:
     @property
     def table(self) -> Tensor | None:
         """Physical numbers of all rows' blocks (B, N); None where they are simply 0 to N - 1."""
-        return self._table.numbers
+        return self._table.physical
 
     @property
     def archive(self) -> Archive | None:
@@ -119,7 +124,7 @@ class BlockMemory:
     @property
     def gains_from_several(self) -> bool:
         """Whether `search_several` makes the searches of `recall` faster."""
-        if self._archive is None or self._table.numbers is not None:
+        if self._archive is None or self._table.physical is not None:
             return False
         return self._archive.gains_from_several
 
@@ -138,7 +143,7 @@ class BlockMemory:
         if self._archive is None or not self.blocks:
             return None
         topk = min(self.settings.topk, self.blocks)
-        table = self._table.numbers
+        table = self._table.physical
         if topk == self.blocks:
             rows, groups = query.shape[0], self._archive.groups
             blocks = torch.arange(topk, device=query.device).expand(rows, groups, topk)
@@ -217,47 +222,17 @@ class BlockMemory:
         shape = PageShape(k.shape[1], k.shape[3], k.shape[4], v.shape[4], k.dtype)
         return Archive(self.settings, shape, heads, k.shape[0], k.device, self._slots)
 
-    def fork(self) -> BlockMemory:
-        """A branch that goes on by itself; sealed blocks are shared, not copied."""
-        twin = copy.copy(self)
-        twin.recent = self.recent.fork()
-        twin._table = self._table.fork()
-        twin._latest = None
-        return twin
-
-    def mark(self) -> BlockMemory:
-        """The state now, for `restore`; only tokens added later may be forgotten."""
-        twin = copy.copy(self)
-        twin.recent = self.recent.mark()
-        twin._table = self._table.mark()
-        return twin
-
-    def restore(self, mark: BlockMemory) -> None:
-        """Forget everything since `mark`."""
-        table, archive = self._table, self._archive
-        self.__dict__.update(mark.__dict__)
-        self._table, self._archive = table, archive
-        self._table.cut(len(mark._table))
-        self._latest = None
-
     def select_rows(self, rows: Tensor) -> None:
-        """Rows become the given ones (a 1-D index; rows may repeat or vanish)."""
-        self.recent.select_rows(rows)
-        if self.sinks is not None:
-            sink_k, sink_v = self.sinks
-            rows = rows.to(sink_k.device)
-            self.sinks = sink_k.index_select(0, rows), sink_v.index_select(0, rows)
-        self._table.select_rows(rows.cpu())
+        """See `Stateful.select_rows`."""
+        super().select_rows(rows)
         if self._archive is not None:
             self._archive.make_room(len(rows))
-        self._latest = None
 
     def stats(self) -> MemoryStats:
         """What is held and what recalling cost so far."""
-        sinks = sum(tensor.nbytes for tensor in self.sinks or ())
         archive = self._archive
         if archive is None:
-            return MemoryStats(self.seen, device_bytes=self.recent.nbytes + sinks)
+            return MemoryStats(self.seen, device_bytes=self.nbytes)
         recalled = archive.slot_bytes
         if not recalled and self._latest is not None:
             recalled = self._latest[1].k.nbytes + self._latest[1].v.nbytes
@@ -265,7 +240,7 @@ class BlockMemory:
         return MemoryStats(
             tokens=self.seen,
             blocks=self.blocks,
-            device_bytes=self.recent.nbytes + sinks + recalled,
+            device_bytes=self.nbytes + recalled,
             host_bytes=archive.host_bytes,
             index_bytes=archive.index.nbytes,
             hits=int(traffic.hits),
@@ -275,7 +250,7 @@ class BlockMemory:
         )
 
 
-class Table:
+class Table(Stateful):
     """Which physical block each block of each row is: (B, N), held until this table is gone."""
 
     def __init__(self) -> None:
@@ -289,7 +264,7 @@ class Table:
         return self._count
 
     @property
-    def numbers(self) -> Tensor | None:
+    def physical(self) -> Tensor | None:
         """(B, N) on the host; None where every row's blocks are simply 0 to N - 1."""
         return None if self._plain else self._state[0][:, : self._count]
 
@@ -328,11 +303,13 @@ class Table:
             twin._watch()
         return twin
 
-    def mark(self) -> Table:
-        """A note of the length now; holds nothing."""
-        twin = Table()
-        twin._count = self._count
-        return twin
+    def checkpoint(self) -> State:
+        """The length now; it holds no block."""
+        return State({}, {"count": self._count}, {})
+
+    def rollback(self, state: State) -> None:
+        """See `Stateful.rollback`."""
+        self.cut(state.numbers["count"])
 
     def cut(self, count: int) -> None:
         """Let go of all blocks after the first `count` of each row."""
@@ -345,7 +322,8 @@ class Table:
             self.archive.release(gone)
 
     def select_rows(self, rows: Tensor) -> None:
-        """Rows become the given ones."""
+        """See `Stateful.select_rows`."""
+        rows = rows.cpu()
         if not self._count or self.archive is None:
             self._state = [torch.empty(1, 0, dtype=torch.int64)]
             return

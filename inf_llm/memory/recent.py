@@ -8,14 +8,14 @@ index.
 
 from __future__ import annotations
 
-import copy
-
 from torch import Tensor
+
+from inf_llm.state import Stateful
 
 _FIRST_CAPACITY = 256
 
 
-class Recent:
+class Recent(Stateful):
     """A queue of tokens along dimension 2, with named streams that move together.
 
     Args:
@@ -24,11 +24,16 @@ class Recent:
         sums: streams whose values are added to while their tokens are held.
     """
 
+    growing = ("_buffers",)
+    changing = ("_totals",)
+    numbers = ("_room", "_start", "_end")
+
     def __init__(self, capacity: int | None, sums: tuple[str, ...] = ()) -> None:
         self._full = capacity
         self._sums = sums
         self._room = 0
         self._buffers: dict[str, Tensor] = {}
+        self._totals: dict[str, Tensor] = {}
         self._start = 0
         self._end = 0
 
@@ -37,7 +42,10 @@ class Recent:
 
     def __getitem__(self, stream: str) -> Tensor:
         """The tokens held, oldest first: a view (B, X, len, ...) of one stream."""
-        return self._buffers[stream][:, :, self._start : self._end]
+        return self._of(stream)[stream][:, :, self._start : self._end]
+
+    def _of(self, stream: str) -> dict[str, Tensor]:
+        return self._totals if stream in self._sums else self._buffers
 
     def append(self, **streams: Tensor) -> None:
         """Add tokens; each stream brings (B, X, n, ...) with the same B and n every time."""
@@ -45,7 +53,7 @@ class Recent:
         if self._end + count > self._room:
             self._move(streams, len(self) + count)
         for name, values in streams.items():
-            self._buffers[name][:, :, self._end : self._end + count] = values
+            self._of(name)[name][:, :, self._end : self._end + count] = values
         self._end += count
 
     def drop(self, count: int) -> None:
@@ -56,38 +64,12 @@ class Recent:
         """Put what is held at the front of a fresh buffer with room for `needed` tokens."""
         doubled = max(_FIRST_CAPACITY, 2 * needed)
         room = doubled if self._full is None else max(needed, min(self._full, doubled))
-        fresh = {}
+        buffers: dict[str, Tensor] = {}
+        totals: dict[str, Tensor] = {}
         for name, like in streams.items():
-            shape = (*like.shape[:2], room, *like.shape[3:])
-            fresh[name] = like.new_empty(shape)
+            fresh = like.new_empty((*like.shape[:2], room, *like.shape[3:]))
             if len(self):
-                fresh[name][:, :, : len(self)] = self[name]
-        self._buffers, self._room = fresh, room
+                fresh[:, :, : len(self)] = self[name]
+            (totals if name in self._sums else buffers)[name] = fresh
+        self._buffers, self._totals, self._room = buffers, totals, room
         self._start, self._end = 0, len(self)
-
-    def fork(self) -> Recent:
-        """An independent copy of what is held now."""
-        twin = copy.copy(self)
-        twin._buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
-        return twin
-
-    def mark(self) -> Recent:
-        """The state now, to go back to. Shares all buffers that only grow."""
-        twin = copy.copy(self)
-        twin._buffers = {
-            name: buffer.clone() if name in self._sums else buffer
-            for name, buffer in self._buffers.items()
-        }
-        return twin
-
-    def select_rows(self, rows: Tensor) -> None:
-        """Rows become the given ones (a 1-D index, rows may repeat or vanish)."""
-        self._buffers = {
-            name: buffer.index_select(0, rows.to(buffer.device))
-            for name, buffer in self._buffers.items()
-        }
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the buffers, room included."""
-        return sum(buffer.nbytes for buffer in self._buffers.values())

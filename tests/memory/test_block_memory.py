@@ -103,14 +103,14 @@ def test_streams_travel_along() -> None:
     assert held == [float(i) for i in range(30 - len(held), 30)]
 
 
-def test_marks_and_restores() -> None:
+def test_checkpoint_and_rollback() -> None:
     k, v = text(60, rows=2)
     memory, straight = make(), make()
     fed(memory, k[:, :, :24], v[:, :, :24])
     fed(straight, k[:, :, :24], v[:, :, :24])
-    mark = memory.mark()
+    state = memory.checkpoint()
     fed(memory, -k[:, :, 24:50], v[:, :, 24:50])
-    memory.restore(mark)
+    memory.rollback(state)
     assert (memory.seen, memory.blocks) == (straight.seen, straight.blocks)
     for one in (memory, straight):
         fed(one, k[:, :, 24:], v[:, :, 24:])
@@ -138,16 +138,16 @@ def test_blocks_are_freed_with_their_memory() -> None:
     assert archive.used == 0
 
 
-def test_a_mark_holds_no_blocks() -> None:
+def test_a_checkpoint_holds_no_blocks() -> None:
     k, v = text(60)
     memory = make()
     fed(memory, k, v)
     archive = memory.archive
     assert archive is not None
-    mark = memory.mark()
+    state = memory.checkpoint()
     del memory
     assert archive.used == 0
-    assert mark.seen == 60
+    assert state.numbers["seen"] == 60
 
 
 def test_stats_before_anything() -> None:

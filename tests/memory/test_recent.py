@@ -104,20 +104,21 @@ def test_forks_part() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 60], ids=["in the room left", "beyond the room left"])
-def test_marks_stay_as_they_were(count: int) -> None:
+def test_checkpoints_stay_as_they_were(count: int) -> None:
     recent = Recent(50, sums=("mass",))
     recent.append(**tokens(0, 5))
     recent["mass"][:] += 1
-    mark = recent.mark()
+    state = recent.checkpoint()
     recent["mass"][:] += 1
     recent.append(**tokens(10, count))
     recent.drop(4)
-    assert held(mark) == [0, 1, 2, 3, 4]
-    assert mark["mass"].flatten().tolist() == [1] * 5
-    mark.append(**tokens(30, 2))
-    mark["mass"][:] += 1
-    assert held(mark) == [0, 1, 2, 3, 4, 30, 31]
-    assert mark["mass"].flatten().tolist() == [2] * 5 + [1] * 2
+    recent.rollback(state)
+    assert held(recent) == [0, 1, 2, 3, 4]
+    assert recent["mass"].flatten().tolist() == [1] * 5
+    recent.append(**tokens(30, 2))
+    recent["mass"][:] += 1
+    assert held(recent) == [0, 1, 2, 3, 4, 30, 31]
+    assert recent["mass"].flatten().tolist() == [2] * 5 + [1] * 2
 
 
 def test_rows_of_nothing() -> None:

@@ -1,0 +1,124 @@
+"""What a memory is, as data: tensors with a row per batch row, numbers, and parts with the same.
+
+A class names its attributes once, by how they change. One walk over these names then gives copies,
+checkpoints, rollbacks, other rows and sizes, for all classes alike.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+_S = TypeVar("_S", bound="Stateful")
+Held = Any
+"""A tensor, a tuple or dictionary of tensors, or None."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A moment of an object.
+
+    Attributes:
+        tensors: by attribute; a row per batch row.
+        numbers: by attribute; anything that is replaced and never changed.
+        parts: of the objects that belong to it.
+    """
+
+    tensors: Mapping[str, Held]
+    numbers: Mapping[str, Any]
+    parts: Mapping[str, State]
+
+
+class Stateful:
+    """An object whose state can be copied, noted, brought back, and given other rows.
+
+    Attributes:
+        fixed: names of tensors that are replaced and never changed.
+        growing: names of tensors that are written only behind what the numbers say is held.
+        changing: names of tensors that are changed in place.
+        numbers: names of all else that belongs to the state.
+        parts: names of objects of this kind.
+        derived: names of what follows from the state; None whenever that becomes another one.
+    """
+
+    fixed: ClassVar[tuple[str, ...]] = ()
+    growing: ClassVar[tuple[str, ...]] = ()
+    changing: ClassVar[tuple[str, ...]] = ()
+    numbers: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[tuple[str, ...]] = ()
+    derived: ClassVar[tuple[str, ...]] = ()
+
+    def checkpoint(self) -> State:
+        """The state now, for one `rollback`. It shares all tensors but those that change."""
+        tensors = {name: getattr(self, name) for name in (*self.fixed, *self.growing)}
+        tensors |= {name: _each(torch.clone, getattr(self, name)) for name in self.changing}
+        numbers = {name: getattr(self, name) for name in self.numbers}
+        return State(tensors, numbers, {name: part.checkpoint() for name, part in self._parts()})
+
+    def rollback(self, state: State) -> None:
+        """Back to a checkpoint of this object."""
+        for name, value in {**state.tensors, **state.numbers}.items():
+            setattr(self, name, value)
+        for name, part in self._parts():
+            part.rollback(state.parts[name])
+        self._derive_anew()
+
+    def fork(self: _S) -> _S:
+        """A copy that goes on by itself."""
+        twin = copy.copy(self)
+        for name in (*self.growing, *self.changing):
+            setattr(twin, name, _each(torch.clone, getattr(self, name)))
+        for name, part in self._parts():
+            setattr(twin, name, part.fork())
+        twin._derive_anew()
+        return twin
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Rows become the given ones (a 1-D index; rows may repeat or vanish)."""
+
+        def chosen(tensor: Tensor) -> Tensor:
+            return tensor.index_select(0, rows.to(tensor.device))
+
+        for name in (*self.fixed, *self.growing, *self.changing):
+            setattr(self, name, _each(chosen, getattr(self, name)))
+        for _, part in self._parts():
+            part.select_rows(rows)
+        self._derive_anew()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors, room included."""
+        names = (*self.fixed, *self.growing, *self.changing)
+        own = sum(tensor.nbytes for name in names for tensor in _flat(getattr(self, name)))
+        return own + sum(part.nbytes for _, part in self._parts())
+
+    def _parts(self) -> Iterator[tuple[str, Stateful]]:
+        return ((name, getattr(self, name)) for name in self.parts)
+
+    def _derive_anew(self) -> None:
+        for name in self.derived:
+            setattr(self, name, None)
+
+
+def _each(change: Callable[[Tensor], Tensor], held: Held) -> Held:
+    """The same, with every tensor changed."""
+    if held is None:
+        return None
+    if isinstance(held, dict):
+        return {key: _each(change, part) for key, part in held.items()}
+    if isinstance(held, tuple):
+        return tuple(_each(change, part) for part in held)
+    return change(held)
+
+
+def _flat(held: Held) -> Iterator[Tensor]:
+    if isinstance(held, dict | tuple):
+        for part in held.values() if isinstance(held, dict) else held:
+            yield from _flat(part)
+    elif held is not None:
+        yield held
