@@ -375,7 +375,7 @@ def test_what_changes_nothing_is_accepted(memory_model: Any, tokenizer: Any, wha
         {"guidance_scale": 3.0},
         {"max_time": 1e-9},
     ],
-    ids=str,
+    ids=lambda asked: next(iter(asked)),
 )
 def test_what_is_asked_for_is_done(
     memory_model: Any, tokenizer: Any, asked: dict[str, Any]
