@@ -197,10 +197,10 @@ def types(check: Check) -> Figures:
 
 
 def decode_at_32k(check: Check) -> Figures:
-    """Tokens decoded behind a long text: as the reference, as usual, and as a recorded graph."""
+    """Tokens decoded behind a long text: by the reference, as usual, and with copies beside."""
     length, new = (2048, 8) if check.small else (32768, 64)
-    ways = {"reference": ["model.kernel=reference"], "usual": [], "graph": []}
-    ways["graph"] = ["model.decode_graph=true", "model.async_global_stream=false"]
+    ways = {"reference": ["model.kernel=reference"], "usual": []}
+    ways["own stream"] = ["model.async_global_stream=true"]
     figures: Figures = {}
     for name, overrides in ways.items():
         model, tokenizer = _load("inf-llm", check.device, "model.dtype=float32", *overrides)
@@ -229,7 +229,7 @@ def speed(check: Check) -> Figures:
     types = ("origin", "stream-lm", "inf-llm")
     if not check.small:
         chosen, lengths = PRESETS["h200"], (4096, 32768)
-        types = (*types, "inf-llm:graph", "inf-llm:triton")
+        types = (*types, "inf-llm:triton")
         if torch.cuda.mem_get_info(check.device)[1] < BYTES_FOR_8B:
             chosen = dataclasses.replace(chosen, model={**chosen.model, "num_hidden_layers": 4})
     chosen = dataclasses.replace(chosen, lengths=lengths)

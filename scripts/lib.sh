@@ -2,7 +2,6 @@
 # when what it depends on changes. Needs Python 3.10+ with pip, nothing else.
 #
 # PYTHON=/path/to/python chooses the interpreter; otherwise the first fit one on PATH is taken.
-# TORCH_INDEX_URL=URL is where torch comes from, for a build other than the usual one.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="$ROOT/.venv"
@@ -63,23 +62,6 @@ print(hashlib.sha256(b"\0".join([*parts, extras.encode(), sys.version.encode()])
 PY
 }
 
-torch_pin() { # the release of torch that the project is developed with
-    grep '^torch==' "$ROOT/scripts/constraints.txt"
-}
-
-cuda_note() { # what more the usual build of torch brings
-    [ "$(uname -s)" = Linux ] && [ -z "${TORCH_INDEX_URL:-}" ] || return 0
-    "$VENV/bin/python" -c 'import torch' >/dev/null 2>&1 && return
-    printf ', and with the usual build of torch some 3 GB of CUDA libraries, 5.5 GB on the disk;
-   on a machine without a GPU, TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu does without'
-}
-
-install_torch() { # from another index than all else, where one is named
-    [ -n "${TORCH_INDEX_URL:-}" ] || return 0
-    "$VENV/bin/python" -m pip install --disable-pip-version-check "$(torch_pin)" \
-        --index-url "$TORCH_INDEX_URL" || die "torch cannot be had from $TORCH_INDEX_URL"
-}
-
 install() { # install EXTRAS: the package, in place, with extras such as "[dev,faiss]" or ""
     local extras="${1:-}" stamp wanted
     make_venv
@@ -88,10 +70,13 @@ install() { # install EXTRAS: the package, in place, with extras such as "[dev,f
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
         return
     fi
-    step "installing inf-llm$extras (the first time this downloads some hundred MB$(cuda_note))"
-    install_torch
+    step "installing inf-llm$extras (the first time this downloads a few hundred MB)"
     (cd "$ROOT" && "$VENV/bin/python" -m pip install --disable-pip-version-check \
         --constraint scripts/constraints.txt --editable ".$extras") \
         || die "the installation failed, see above"
     printf '%s\n' "$wanted" > "$stamp"
+}
+
+torch_pin() { # the release of torch that the project is developed with
+    grep '^torch==' "$ROOT/scripts/constraints.txt"
 }

@@ -16,7 +16,6 @@ marks="not slow and not real"
 install_release() { # RELEASE of transformers, all else but torch unconstrained
     local wanted="transformers"
     [ "$1" = newest ] || wanted="transformers==$1"
-    install_torch
     (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
         --upgrade --upgrade-strategy eager "$(torch_pin)" "$wanted" --editable ".[faiss,gguf]" \
         "pytest>=8" "pytest-xdist>=3.5" "hypothesis>=6.100") \

@@ -19,7 +19,6 @@ from inf_llm.kernels import Source, attend_jointly
 from inf_llm.memory.block_memory import BlockMemory
 from inf_llm.memory.steady import SteadyMemory
 from inf_llm.rope import Rope
-from inf_llm.untried import untried
 
 Record = Callable[[Callable[[], None]], Callable[[], None]]
 """Takes a program, and gives what repeats it; recording does not run it."""
@@ -33,7 +32,6 @@ def recorder(device: torch.device) -> Record | None:
 
 
 def _cuda_graph(device: torch.device, program: Callable[[], None]) -> Callable[[], None]:
-    untried("decode steps recorded as CUDA graphs")
     graph = torch.cuda.CUDAGraph()
     stream = torch.cuda.Stream(device)
     # Other threads may go on using the device meanwhile.

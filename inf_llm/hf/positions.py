@@ -10,7 +10,6 @@ from transformers import PreTrainedModel
 from inf_llm.hf.hooks import Patched
 from inf_llm.hf.probe import probe
 from inf_llm.hf.rotary import RotaryCall, like, rotary_modules
-from inf_llm.rope import on_which_angles_are_exact
 from inf_llm.scaling import rescale
 
 
@@ -28,10 +27,9 @@ def rescale_positions(model: PreTrainedModel, state: Patched) -> None:
         if rope is None:
             return output
         positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
-        exact = on_which_angles_are_exact(positions.device)
-        angles = positions.to(exact).double()[..., None] * rope.frequencies.abs().to(exact)
+        angles = positions.double()[..., None] * rope.frequencies.abs().to(positions.device)
         cos, sin = angles.cos() * rope.amplitude, angles.sin() * rope.amplitude
-        return like(output, cos.float().to(positions.device), sin.float().to(positions.device))
+        return like(output, cos.float(), sin.float())
 
     for module in rotary_modules(model):
         state.undo.append(module.register_forward_hook(hook, with_kwargs=True).remove)
