@@ -111,6 +111,6 @@ def test_memory_computes_where_there_is_no_float64(
 
 def test_devices_without_float64() -> None:
     mps, cpu = torch.device("mps"), torch.device("cpu")
-    assert rope.on_which_angles_are_exact(mps) == cpu
+    assert rope.exact_device(mps) == cpu
     clocks = residency.clock_dtype(mps), residency.clock_dtype(cpu)
     assert clocks == (torch.float32, torch.float64)
