@@ -20,7 +20,7 @@ Table = tuple[Tensor, Tensor]
 _TABLES_KEPT = 8
 
 
-def on_which_angles_are_exact(device: torch.device) -> torch.device:
+def exact_device(device: torch.device) -> torch.device:
     """The device itself, or the host where it has no float64, as Apple's mps."""
     return device if device.type in ("cpu", "cuda") else torch.device("cpu")
 
@@ -87,7 +87,7 @@ class Rope:
         return table
 
     def _compute(self, first: int, count: int, device: torch.device) -> Table:
-        exact = on_which_angles_are_exact(device)
+        exact = exact_device(device)
         positions = torch.arange(first, first + count, dtype=torch.float64, device=exact)
         angles = positions[:, None] * self.frequencies.to(exact)
         cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude

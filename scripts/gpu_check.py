@@ -197,9 +197,10 @@ def types(check: Check) -> Figures:
 
 
 def decode_at_32k(check: Check) -> Figures:
-    """Tokens decoded behind a long text: with the reference kernel, and as usual."""
+    """Tokens decoded behind a long text: by the reference, as usual, and with copies beside."""
     length, new = (2048, 8) if check.small else (32768, 64)
     ways = {"reference": ["model.kernel=reference"], "usual": []}
+    ways["own stream"] = ["model.async_global_stream=true"]
     figures: Figures = {}
     for name, overrides in ways.items():
         model, tokenizer = _load("inf-llm", check.device, "model.dtype=float32", *overrides)
