@@ -9,7 +9,7 @@ from torch import nn
 from inf_llm.hf.hooks import Patched
 from inf_llm.hf.probe import probe
 from inf_llm.hf.rotary import RotaryCall, like, rotary_modules
-from inf_llm.rope import Rope, on_which_angles_are_exact
+from inf_llm.rope import Rope, exact_device
 from inf_llm.scaling import rescale
 
 _ROPES = "_inf_llm_ropes"
@@ -38,7 +38,7 @@ def _rescaled(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
     if rope is None:
         return output
     positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]
-    exact = on_which_angles_are_exact(positions.device)
+    exact = exact_device(positions.device)
     angles = positions.to(exact).double()[..., None] * rope.frequencies.abs().to(exact)
     cos, sin = angles.cos() * rope.amplitude, angles.sin() * rope.amplitude
     return like(output, cos.float().to(positions.device), sin.float().to(positions.device))
