@@ -13,7 +13,6 @@ from transformers import StoppingCriteriaList
 
 from inf_llm.config import RunConfig
 from inf_llm.generation import Session
-from inf_llm.generation.options import LEAST_TEMPERATURE
 from inf_llm.generation.text import AnswerText
 from inf_llm.hf.trace import trace
 from inf_llm.serve.documents import Document
@@ -130,7 +129,7 @@ class Engine:
             return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)
 
         options: dict[str, Any] = {}
-        if sampling.temperature >= LEAST_TEMPERATURE:
+        if sampling.temperature:
             options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
             options["top_k"] = sampling.top_k or 0
         if sampling.seed is not None:
