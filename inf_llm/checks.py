@@ -19,6 +19,8 @@ from inf_llm.registry import accepted
 _BYTES = (bytes, bytearray, memoryview)
 LARGEST = 2**31 - 1
 """No count of tokens or blocks may be larger: positions are kept as 32-bit numbers in places."""
+LEAST_TEMPERATURE = 1e-5
+"""Below it an answer takes the likeliest token each time: nearer than that, logits are rounding."""
 
 
 def require(holds: bool, key: str, message: str) -> None:

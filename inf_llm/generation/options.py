@@ -18,13 +18,18 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from inf_llm.checks import check_text, count, mismatch, number, require, require_callable
+from inf_llm.checks import (
+    LEAST_TEMPERATURE,
+    check_text,
+    count,
+    mismatch,
+    number,
+    require,
+    require_callable,
+)
 from inf_llm.errors import SettingsError
+from inf_llm.generation.tokens import vocabulary
 from inf_llm.registry import nearest
-
-LEAST_TEMPERATURE = 1e-5
-"""Below it the likeliest token is taken: nearer than that, logits are rounding."""
-MOST_TEMPERATURE = 1e6
 
 OWN: dict[str, Any] = {
     "use_cache": True,
@@ -51,10 +56,11 @@ change it."""
 FROM_CHECKPOINT = frozenset({"bos_token_id", "eos_token_id", "decoder_start_token_id"})
 """Which tokens begin and end a text."""
 
+_LARGE = 1e6  # of numbers that have no natural end
 _SHARES = ("top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 _MOST = {
     **dict.fromkeys(_SHARES, 1.0),
-    **dict.fromkeys(("temperature", "repetition_penalty", "guidance_scale"), MOST_TEMPERATURE),
+    **dict.fromkeys(("temperature", "repetition_penalty", "guidance_scale"), _LARGE),
 }
 _WARPERS = frozenset({"temperature", "top_k", *_SHARES})
 """These change how a token is drawn, never which is the likeliest."""
@@ -221,7 +227,8 @@ def stop_texts(stop: Any) -> tuple[str, ...]:
 
 def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> None:
     """Let `generate` prepare an answer to one token and use what it made, all but the model."""
-    if "custom_generate" not in inspect.signature(model.generate).parameters:
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # of an adapter
+    if "custom_generate" not in inspect.signature(inner.generate).parameters:
         return
     token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
     told = {name: options[name] for name in options.keys() - {*_FUNCTIONS, "guidance_scale"}}
@@ -242,7 +249,7 @@ def _instead_of_decoding(
     model: Any, input_ids: Any, logits_processor: Any, stopping_criteria: Any, **more: Any
 ) -> Any:
     """Some settings are looked at only when the first scores are there."""
-    scores = torch.zeros(1, model.get_output_embeddings().weight.shape[0], device=input_ids.device)
+    scores = torch.zeros(1, vocabulary(model), device=input_ids.device)
     logits_processor(input_ids, scores)
     stopping_criteria(input_ids, scores)
     return input_ids

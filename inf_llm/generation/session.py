@@ -27,9 +27,10 @@ from inf_llm.errors import CropError, TextError, UnsupportedInputError
 from inf_llm.generation.options import answer_options, stop_texts
 from inf_llm.generation.text import StopTexts
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
-from inf_llm.hf.cache import MemoryCache, Witness
+from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patched
+from inf_llm.hf.witness import Witness
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.unsaved import Unsaved, bare_copy
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import copy
 import functools
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -248,43 +247,6 @@ def _copied(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _copied(part) for key, part in state.items()}
     return state
-
-
-class Witness:
-    """Knows whether a cache has been fed since: more exactly, whether a feed began to change it.
-
-    Args:
-        cache: as it is now. Nothing of it is kept alive.
-    """
-
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
-        self._before = list(_marks(cache.layers))
-
-    def unchanged(self) -> bool:
-        """Whether every layer is as it was."""
-        now = list(_marks(self._cache.layers))
-        return len(now) == len(self._before) and all(
-            old is new or (type(old) is type(new) is int and old == new)
-            for old, new in zip(self._before, now, strict=True)
-        )
-
-
-def _marks(state: Any) -> Iterator[object]:
-    """What tells a state from a later one: numbers, and which tensors it has in which version."""
-    if isinstance(state, MemoryLayer):
-        yield state.rows.seen
-    elif torch.is_tensor(state):
-        yield weakref.ref(state)
-        # tensors of `torch.inference_mode` have no version: taken for changed
-        yield object() if state.is_inference() else state._version
-    elif isinstance(state, list | tuple | dict):
-        for part in state.values() if isinstance(state, dict) else state:
-            yield from _marks(part)
-    elif isinstance(state, CacheLayerMixin):
-        yield from _marks(vars(state))
-    elif isinstance(state, int):
-        yield int(state)
 
 
 def adopt(cache: Cache, makers: Makers) -> MemoryCache:

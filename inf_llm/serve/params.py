@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from inf_llm.generation.options import LEAST_TEMPERATURE
+from inf_llm.checks import LEAST_TEMPERATURE
 from inf_llm.serve.errors import bad_value, unsupported
 from inf_llm.serve.vendors import check_names
 

@@ -16,7 +16,8 @@ from transformers import DynamicCache, QuantizedCache, StaticCache
 
 import inf_llm
 from inf_llm.errors import CropError, UnsupportedInputError
-from inf_llm.hf.cache import MemoryCache, Witness
+from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.witness import Witness
 from tests.hf.families import exists
 from tests.hf.tiny import LONG, feed, left_padded, tiny, tiny_patched, tokens
 from tests.hf.zoo import WORKING
