@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any
 
 import torch
@@ -306,6 +307,12 @@ class _Around:
 
     def __init__(self, model: Any, name: str, around: Callable[..., Any]) -> None:
         self.model, self.name, self.around = model, name, around
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """The method itself, whose signature and text this has."""
+        method: Callable[..., Any] = getattr(type(self.model), self.name)
+        return MethodType(method, self.model)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.around(self.model, getattr(type(self.model), self.name), *args, **kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import pickle
 import subprocess
@@ -83,6 +84,11 @@ def test_a_saved_model_goes_on_in_another_process(tmp_path: Path) -> None:
     command = [sys.executable, "-c", code, str(tmp_path / "model.pt"), str(tmp_path / "ids.pt")]
     told = subprocess.run(command, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == str(generate(model, TEXT)[0].tolist())
+
+
+def test_generate_keeps_its_signature() -> None:
+    patched_one, plain = tiny_patched(), tiny()
+    assert inspect.signature(patched_one.generate) == inspect.signature(plain.generate)
 
 
 def test_copies_of_a_model_and_its_memory_belong_together() -> None:
