@@ -1,4 +1,7 @@
-"""Rules that settings are checked by; a failure says the value, the rule and what is accepted."""
+"""Rules that settings and texts are checked by, each with the same words at every door.
+
+A failure says the value, the rule and what is accepted.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from inf_llm.errors import SettingsError
+from inf_llm.errors import SettingsError, TextError
 from inf_llm.registry import accepted
 
 LARGEST = 2**31 - 1
@@ -31,6 +34,20 @@ def at_least(settings: object, least: int, *keys: str) -> None:
         require(
             value <= LARGEST, key, f"{key} = {value} is too large: at most {LARGEST} is allowed"
         )
+
+
+def check_text(what: str, text: str) -> None:
+    """See that a text, which a message calls `what`, can be encoded.
+
+    Raises:
+        TextError: it has half of a surrogate pair, as bytes that are not UTF-8 leave behind.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TextError(
+            f"{what} is not text in UTF-8 (character {error.start:,}): convert it to UTF-8 first"
+        ) from None
 
 
 def one_of(settings: object, key: str, names: Iterable[str]) -> None:

@@ -6,7 +6,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-install "[dev,eval,faiss,chat]"
+install "[dev,eval,faiss,chat,gguf]"
 cd "$ROOT"
 
 if [ "${1:-}" = --slow ]; then

@@ -10,11 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from inf_llm.checks import check_text
+from inf_llm.conversation import ASSISTANT, BETWEEN, USER
 from inf_llm.errors import TextError
 
-BETWEEN = "\n\n"
-"""Stands between documents and what is said about them, as in `inf-llm run`."""
-USER, ASSISTANT = "user", "assistant"
 _FORM = "inf-llm chat"
 
 
@@ -66,18 +65,6 @@ class Transcript:
                     f"turn {index + 1} is of role {turn.role!r}, but user and assistant take "
                     f"turns: {wanted!r} is needed"
                 )
-
-
-def check_text(what: str, text: str) -> None:
-    """Raises:
-    TextError: it has half a character, as bytes that are not UTF-8 leave behind.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise TextError(
-            f"{what} is not text in UTF-8 (character {error.start:,}): convert it to UTF-8 first"
-        ) from None
 
 
 def save(path: str | Path, transcript: Transcript) -> None:

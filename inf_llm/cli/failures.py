@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
@@ -50,8 +51,9 @@ def reported(command: _Command) -> _Command:
 
 
 def say(message: str) -> None:
-    """One line on standard error."""
-    typer.echo(message, err=True)
+    """One line on standard error, if anybody still listens there."""
+    with contextlib.suppress(OSError):
+        typer.echo(message, err=True)
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
+from inf_llm.checks import check_text
+from inf_llm.errors import TextError
+from inf_llm.generation import check_document
 from inf_llm.serve.errors import ApiError, bad_value
 
 MOST_DOCUMENTS = 256
@@ -118,12 +121,13 @@ def uploaded(data: dict[str, Any]) -> tuple[Document, bool]:
                 400, f"{name[:60]!r} is not a parameter of this request", "unknown_parameter", name
             )
     text, name, stream = data.get("text"), data.get("name", ""), data.get("stream", False)
-    if not isinstance(text, str) or not text.strip():
-        raise bad_value("text", "text must be a text that is not empty")
+    if not isinstance(text, str):
+        raise bad_value("text", "text must be text")
     if not isinstance(name, str) or not isinstance(stream, bool):
         raise bad_value("name", "name must be text, and stream true or false")
     try:
-        (text + name).encode("utf-8")
-    except UnicodeEncodeError:
-        raise bad_value("text", "text has half of a surrogate pair: it is no text") from None
+        check_text("name", name)
+        check_document("text", text)
+    except TextError as error:
+        raise bad_value("text", str(error)) from None
     return Document(text, name[:LONGEST_NAME]), stream

@@ -7,13 +7,20 @@ from typing import Any
 
 import pytest
 
-from inf_llm.chat.layout import choose_layout
 from inf_llm.conversation import TEMPLATES
 from inf_llm.errors import SettingsError, TextError
+from inf_llm.generation.layout import choose_layout
+from tests.chat.conftest import chat_tokenizer
 from tests.checkpoints import script
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TALK = [*HELLO, {"role": "assistant", "content": "Hi."}, {"role": "user", "content": "Who?"}]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    """With a template of its own."""
+    return chat_tokenizer()
 
 
 @pytest.fixture
