@@ -73,11 +73,10 @@ def chat(
     chosen = configuration(config, model, overrides)
     from inf_llm.chat.session import ChatSession
     from inf_llm.chat.styles import Choice, choose_style
-    from inf_llm.chat.terminal import Terminal
-    from inf_llm.generation import read_text
+    from inf_llm.chat.terminal import Terminal, file_text
 
     for path in read or []:
-        read_text(path)  # seen now, before the model is loaded
+        file_text(str(path))  # seen now, before the model is loaded
     terminal_style = choose_style(Choice(style, multiline, mouse), say)
     loaded, tokenizer = load_quietly(chosen)
     session = ChatSession(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import io
 import os
 import sys
 from pathlib import Path
 
+from inf_llm.checks import check_text
 from inf_llm.cli.failures import say
 from inf_llm.errors import SettingsError
 
@@ -16,7 +19,7 @@ def prepare_process() -> None:
 
     A descriptor that is closed at the start would be given to the next file that is opened, and
     what libraries print would be written into it. Characters that standard output has no code for
-    become question marks.
+    become question marks, and what is typed where nobody set a language is read as UTF-8.
     """
     # Read when torch is loaded, later. Threads that wait by spinning take the cores from those
     # that work as soon as anything else runs on the machine: twenty times slower was measured.
@@ -30,6 +33,11 @@ def prepare_process() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for as long as the program runs)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+    if (
+        isinstance(sys.stdin, io.TextIOWrapper)
+        and codecs.lookup(sys.stdin.encoding).name == "ascii"
+    ):
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def require_output() -> None:
@@ -43,6 +51,18 @@ def require_output() -> None:
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if not encoding.lower().startswith("utf"):
         say(f"standard output is in {encoding}: what it cannot show is written as '?'")
+
+
+def argument_text(option: str, text: str) -> str:
+    """An argument as text: its bytes are UTF-8, whatever language the shell was set to.
+
+    Raises:
+        TextError: they are not.
+    """
+    with contextlib.suppress(UnicodeError):
+        text = os.fsencode(text).decode()
+    check_text(option, text)
+    return text
 
 
 def require_writable(option: str, path: Path | None) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from inf_llm.checks import check_text
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import (
     Config,
@@ -21,7 +20,7 @@ from inf_llm.cli.options import (
     memory_line,
     size,
 )
-from inf_llm.cli.output import require_output, require_writable
+from inf_llm.cli.output import argument_text, require_output, require_writable
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.conversation import BETWEEN, USER
 from inf_llm.errors import TextError
@@ -58,7 +57,7 @@ def run(
     """
     require_output()
     require_writable("--trace", trace)
-    check_text("--prompt", prompt)
+    prompt = argument_text("--prompt", prompt)
     chosen = configuration(config, model, overrides)
     from inf_llm.generation import Session, answer_ends, choose_layout, piped_text, read_text
 

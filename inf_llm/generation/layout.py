@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from inf_llm.conversation import ASSISTANT, BETWEEN, CONV_TYPES, PLAIN, TEMPLATES, USER
-from inf_llm.errors import SettingsError, TextError
+from inf_llm.errors import SettingsError, TextError, reason
 from inf_llm.registry import accepted
 
 Message = dict[str, str]
@@ -93,16 +93,19 @@ class TemplateLayout(Layout):
                 add_generation_prompt=add_generation_prompt,
             )
         except Exception as error:  # a template raises what its author thought of
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise TextError(f"{self.name} does not take this conversation: {reason}") from None
+            raise TextError(
+                f"{self.name} does not take this conversation: {reason(error)}"
+            ) from None
         return str(text)
 
     @cached_property
     def _form(self) -> _Form:
         """How the template wants what is said: as it is, or as a list of parts."""
-        return next(
-            (form for form in _FORMS if _MARK in self._example(form, {"role": USER})), _FORMS[0]
-        )
+        for form in _FORMS:
+            text = self._example(form, {"role": USER})
+            if _MARK in text and repr(_MARK) not in text:  # not the list itself, written out
+                return form
+        return _FORMS[0]
 
     def _example(self, form: _Form, *turns: Message) -> str:
         """A rendered conversation in which each of these says the same; "" if it is not taken."""

@@ -40,7 +40,7 @@ def complete_tokenizer(tokenizer: Any, file: Path) -> None:
     sample = words[:: max(1, len(words) // _SAMPLE)]
     read = [tokenizer(f" {t[1:]}", add_special_tokens=False)["input_ids"][-1] for t in sample]
     whole = sum(index == vocabulary[t] for index, t in zip(read, sample, strict=True))
-    if whole < len(sample) // 2:
+    if 2 * whole < len(sample):
         raise ValueError(
             f"of {len(sample)} words of its vocabulary, the tokenizer finds {whole} again: "
             "transformers misreads it, a newer release may not"

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from inf_llm.config import RunConfig, load_config
-from inf_llm.errors import ConfigError
+from inf_llm.errors import ConfigError, reason
 from inf_llm.hf.gguf import read_head
 from inf_llm.hf.gguf_rest import as_numbers, complete_model, complete_tokenizer
 from inf_llm.hf.llama_infinite import register
@@ -173,8 +173,6 @@ def _from_pretrained(factory: Any, source: Source, what: str, **options: Any) ->
 
 
 def _failure(source: Source, what: str, error: Exception) -> ConfigError:
-    told = str(error).strip()
-    reason = told.splitlines()[0] if told else type(error).__name__
     if isinstance(error, AssertionError | RuntimeError):  # as torch answers for a device
-        return ConfigError(f"{source.where}: cannot place the {what} ({reason})")
-    return ConfigError(f"{source.where}: cannot load the {what} ({reason}); {source.hint}")
+        return ConfigError(f"{source.where}: cannot place the {what} ({reason(error)})")
+    return ConfigError(f"{source.where}: cannot load the {what} ({reason(error)}); {source.hint}")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from inf_llm.errors import ConfigError, MissingExtraError
+from inf_llm.errors import ConfigError, MissingExtraError, reason
 from inf_llm.hf import files, gguf
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
@@ -138,8 +138,7 @@ def _fetched(where: str, repo: str, file: str) -> Path:
     try:
         return Path(str(cached_file(repo, file)))
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"{where}: cannot be fetched ({reason})") from error
+        raise ConfigError(f"{where}: cannot be fetched ({reason(error)})") from error
 
 
 def _require_gguf() -> None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from inf_llm.config import RunConfig
 from inf_llm.conversation import TEMPLATES
-from inf_llm.errors import ConfigError
+from inf_llm.errors import ConfigError, reason
 
 
 @torch.no_grad()
@@ -28,9 +28,8 @@ def try_out(model: PreTrainedModel, where: str) -> None:
     try:
         logits = model(torch.tensor([[0, 1]], device=model.device), use_cache=False).logits
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
         raise ConfigError(
-            f"{where}: the model cannot run ({type(error).__name__}: {reason})"
+            f"{where}: the model cannot run ({type(error).__name__}: {reason(error)})"
         ) from error
     if not torch.isfinite(logits).all():
         raise ConfigError(

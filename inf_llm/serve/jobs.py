@@ -13,7 +13,7 @@ from transformers import StoppingCriteriaList
 
 from inf_llm.config import RunConfig
 from inf_llm.conversation import USER
-from inf_llm.errors import ConfigError
+from inf_llm.errors import ConfigError, reason
 from inf_llm.generation import Session, answer_ends, encode
 from inf_llm.hf.trace import trace
 from inf_llm.serve.documents import Document
@@ -108,10 +108,9 @@ class Engine:
             session = Session(self.model, self.tokenizer, self.config.chunk_size)
             session.ask(ids, max_new_tokens=1, eos_token_id=ends)
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
             raise ConfigError(
                 f"{self.config.model.path}: the model cannot answer "
-                f"({type(error).__name__}: {reason})"
+                f"({type(error).__name__}: {reason(error)})"
             ) from error
         return refused
 
