@@ -34,12 +34,11 @@ _LONGEST_HEAD = 100_000_000
 
 def model_problem(folder: Path) -> str | None:
     """Why a folder is no model that can be loaded."""
-    weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     return (
-        _foreign(folder, weights)
+        _foreign(folder)
         or config_problem(folder / "config.json")
         or _json_problem(folder / "generation_config.json", needed=False)
-        or _weights_problem(weights)
+        or _weights_problem(folder)
     )
 
 
@@ -65,11 +64,11 @@ def config_problem(file: Path) -> str | None:
     return f"{file.name} has no model_type, so nothing says what model it is: {_AGAIN}"
 
 
-def _foreign(folder: Path, weights: Path | None) -> str | None:
+def _foreign(folder: Path) -> str | None:
     """What a folder holds that was made by another library, and is no model by itself."""
     for name, what in _FOREIGN.items():
         file = folder / name
-        if file.is_file() and (weights is None or name != "adapter_config.json"):
+        if file.is_file() and not (name == "adapter_config.json" and _weights(folder)):
             return what.format(base=_base(file))
     if (folder / "config.json").is_file():
         return None
@@ -86,7 +85,14 @@ def _base(file: Path) -> str:
     return f"merge it into {base} (merge_and_unload, save_pretrained) and give that folder"
 
 
-def _weights_problem(file: Path | None) -> str | None:
+def _weights(folder: Path) -> Path | None:
+    """The file of the weights, or the index of their files."""
+    return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+
+
+def _weights_problem(folder: Path) -> str | None:
+    named = json.loads((folder / "config.json").read_bytes()).get("transformers_weights")
+    file = folder / named if named and (folder / named).is_file() else _weights(folder)
     if file is None:
         return f"has no weights ({' or '.join(WEIGHTS[::2])}, or their parts with an index)"
     if file.suffix != ".json":

@@ -13,6 +13,9 @@ from inf_llm.errors import UnsupportedModelError
 from inf_llm.hf.gguf import Head, read_head
 
 _SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
+_LLAMA_3 = ("llama3", "llama-v3", "llama-bpe")
+"""Vocabularies that llama.cpp begins a text with, unless the file says otherwise."""
+
 _SPACES = ("Ġ", "▁")
 _SAMPLE = 200
 """Words that a tokenizer is tried with."""
@@ -35,6 +38,8 @@ def complete_tokenizer(tokenizer: Any, file: Path) -> None:
         setattr(
             tokenizer, f"{ours}_token", names.get(values.get(f"tokenizer.ggml.{theirs}_token_id"))
         )
+    if values.get("tokenizer.ggml.pre") in _LLAMA_3:
+        tokenizer.add_bos_token = values.get("tokenizer.ggml.add_bos_token", True)
     tokenizer.chat_template = values.get("tokenizer.chat_template")
     words = [t for t in vocabulary if t[:1] in _SPACES and t[1:].isascii() and t[1:].isalpha()]
     sample = words[:: max(1, len(words) // _SAMPLE)]

@@ -27,7 +27,8 @@ from inf_llm.hf.trial import check_vocabulary, try_out
 
 __all__ = ["DEMO", "load", "load_model", "load_tokenizer"]
 
-_OWN_CODE = {"trust_remote_code": False}  # without it transformers asks at the terminal
+_OWN_CODE = {"trust_remote_code": False}
+"""Of transformers, not of the checkpoint; left out, transformers asks at the terminal."""
 
 
 def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> tuple[Any, Any]:
@@ -48,7 +49,7 @@ def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> 
     """
     if not isinstance(config, RunConfig):
         config = load_config(config, overrides or [])
-    find("path", config.model.path, "model")
+    find("path", config.model.path, "model")  # an adapter is told before its tokenizer is missed
     tokenizer = load_tokenizer(config)  # before the weights, which take longer
     model = load_model(config)
     check_vocabulary(model, tokenizer, config)
@@ -98,8 +99,8 @@ def _described(source: Source) -> PreTrainedConfig:
     config = _from_pretrained(AutoConfig, source, "model")
     if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(
-            f"{source.where}: a model of type {config.model_type!r} is no decoder that generates "
-            "text; give one that transformers has as AutoModelForCausalLM"
+            f"{source.where}: transformers has no AutoModelForCausalLM of type "
+            f"{config.model_type!r}, so it cannot generate text here; give a decoder"
         )
     window = read_head(source.gguf).own("attention.sliding_window") if source.gguf else None
     if window is not None and hasattr(config, "sliding_window"):

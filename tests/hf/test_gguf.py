@@ -97,6 +97,14 @@ def test_all_tokens_that_end_an_answer(model: Any, tmp_path: Path) -> None:
     assert load_tokenizer(named(file)).bos_token is None
 
 
+@pytest.mark.parametrize(("pre", "wanted"), [("llama-bpe", True), ("smollm", False)])
+def test_what_a_text_begins_with(model: Any, tmp_path: Path, pre: str, wanted: bool) -> None:
+    file = write_gguf(tmp_path / "model.gguf", model, tokenizer__ggml__pre=pre)
+    tokenizer = load_tokenizer(named(file))
+    first = tokenizer("Hello")["input_ids"][0]
+    assert (first == tokenizer.bos_token_id) == wanted
+
+
 def scaled(model: Any, **rope: Any) -> LlamaForCausalLM:
     """The same weights with other rotary frequencies."""
     config = copy.deepcopy(model.config)

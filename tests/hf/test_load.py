@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "weights of BertLMHeadModel are missing: cls.predictions.bias and ",
     ),
-    "encoder and decoder": (t5, {}, "a model of type 't5' is no decoder that generates text"),
+    "encoder and decoder": (t5, {}, "no AutoModelForCausalLM of type 't5'"),
     "no head": (
         lambda: LlamaModel(LLAMA),
         {},
