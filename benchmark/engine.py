@@ -77,7 +77,7 @@ def load_tokenizer(config: RunConfig) -> Any:
 
 def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:
     """A message in its conversation's layout, and whether special tokens are still to be added."""
-    from inf_llm.generation.prompt import user_message as lay_out
+    from inf_llm.generation import user_message as lay_out
 
     return lay_out(tokenizer, text, conv_type)
 

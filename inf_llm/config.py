@@ -61,7 +61,8 @@ class ModelConfig:
     """Which model, and where it goes.
 
     Attributes:
-        path: a folder, a hub id, or "demo" for the small model that comes with the package.
+        path: a folder, a GGUF file, a hub id, "owner/name:FILE.gguf" on the hub, or "demo" for the
+            small model that comes with the package.
         tokenizer_path: where the tokenizer is; the model's path where it is None.
         dtype: of the weights and of what is computed; "auto" is what the checkpoint says, on a CPU
             the fastest of those that hold its weights as they are (`inf_llm.hf.dtype`).

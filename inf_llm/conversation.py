@@ -1,4 +1,4 @@
-"""How a user's message is laid out for the published models: `conv_type` of the configuration.
+"""How messages are laid out for the published models: `conv_type` of the configuration.
 
 Jinja templates in the form that tokenizers use. Later models bring their own with the tokenizer;
 these stand in for checkpoints that have none, and keep the published settings meaningful.
@@ -6,6 +6,9 @@ these stand in for checkpoints that have none, and keep the published settings m
 
 from __future__ import annotations
 
+USER, ASSISTANT = "user", "assistant"
+BETWEEN = "\n\n"
+"""Stands between a document and what is said about it."""
 PLAIN = "plain"
 """The conv_type that adds nothing: the text goes to the model as it is."""
 

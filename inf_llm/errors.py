@@ -44,3 +44,11 @@ class CropError(InfLLMError, RuntimeError):
 
 class TextError(InfLLMError, ValueError):
     """A text cannot be read or used as a prompt; the message says why and what would do."""
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

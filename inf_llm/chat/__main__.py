@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-
 import typer
 
 from inf_llm.cli.chat import chat
+from inf_llm.cli.output import prepare_process
 
 
 def main() -> None:
     """Run the chat by itself, without the other commands."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see `inf_llm.cli.main`
+    prepare_process()
     app = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,

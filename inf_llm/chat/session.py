@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from transformers import StoppingCriteriaList
 
-from inf_llm.chat.layout import Layout, choose_layout
 from inf_llm.chat.memory import ReadingMemory, Reuse, common_length
 from inf_llm.chat.turns import (
     ASSISTANT,
@@ -32,7 +31,15 @@ from inf_llm.chat.turns import (
 )
 from inf_llm.checks import check_text, count, require, require_callable
 from inf_llm.errors import TextError
-from inf_llm.generation import Session, encode, fit
+from inf_llm.generation import (
+    Layout,
+    Session,
+    answer_ends,
+    check_document,
+    choose_layout,
+    encode,
+    fit,
+)
 from inf_llm.generation.options import answer_options, stop_texts
 from inf_llm.generation.prompt import check_truncation
 from inf_llm.generation.session import Progress
@@ -153,8 +160,7 @@ class ChatSession(Unsaved):
         check_text("the name", name)
         check_text(name, text)
         require_callable("on_progress", on_progress)
-        if not text.strip():
-            raise TextError(f"{name}: is empty, there is nothing to read")
+        check_document(name, text)
         added = replace(self._said, documents=(*self._said.documents, Document(name, text)))
         ids = self._certain(added)
         if self._truncation is None or self._max_len is None or len(ids) < self._max_len:
@@ -345,18 +351,12 @@ class ChatSession(Unsaved):
             max_new_tokens=max_new_tokens,
             streamer=streamer,
             stopping_criteria=StoppingCriteriaList([enough]),
-            eos_token_id=self._ends(),
+            eos_token_id=answer_ends(self._model, self.layout),
             **sampling,
         )
         streamer.end()
         self._memory.answered(session)
         self._stats = session.stats()
-
-    def _ends(self) -> list[int] | None:
-        """Tokens that end an answer: the model's own, and those of the layout."""
-        own = self._model.generation_config.eos_token_id
-        own = [] if own is None else own if isinstance(own, list) else [own]
-        return list(dict.fromkeys([*own, *self.layout.ends])) or None
 
 
 def _ignore(text: str) -> None:

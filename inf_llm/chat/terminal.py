@@ -138,10 +138,7 @@ class Terminal:
         """`!!read FILE`: add a whole file to the conversation."""
         if not words:
             raise TextError("say which file: !!read FILE")
-        path = Path(words).expanduser()
-        if words == "-" or (path.exists() and not path.is_file()):
-            raise TextError(f"{path}: is not a file")
-        text = read_text(path)
+        path, text = file_text(words)
         print(f"reading {path.name}...", flush=True)
         started = time.perf_counter()
         with Task(lambda task: self.chat.add_document(text, path.name, task.check)) as task:
@@ -212,6 +209,18 @@ class Terminal:
         """`!!help`: this list."""
         for command in COMMANDS.values():
             print(command.described())
+
+
+def file_text(name: str) -> tuple[Path, str]:
+    """A file, and the text in it.
+
+    Raises:
+        TextError: there is no such file, or it holds no text.
+    """
+    path = Path(name).expanduser()
+    if name == "-" or (path.exists() and not path.is_file()):
+        raise TextError(f"{path}: is not a file")
+    return path, read_text(path)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from inf_llm.checks import check_text
+from inf_llm.conversation import ASSISTANT, BETWEEN, USER
 from inf_llm.errors import TextError
 
-BETWEEN = "\n\n"
-"""Stands between documents and what is said about them, as in `inf-llm run`."""
-USER, ASSISTANT = "user", "assistant"
 _FORM = "inf-llm chat"
 
 

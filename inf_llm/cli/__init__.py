@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 an unexpected failure, 2 something the caller can put righ
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ from inf_llm import __version__
 from inf_llm.cli.chat import chat
 from inf_llm.cli.demo import demo
 from inf_llm.cli.mask import mask
+from inf_llm.cli.output import prepare_process
 from inf_llm.cli.ppl import ppl
 from inf_llm.cli.run import run
 from inf_llm.cli.serve import serve
@@ -52,7 +52,5 @@ def _options(
 
 def main() -> None:
     """The console script."""
-    # Read when torch is loaded, later. Threads that wait by spinning take the cores from those
-    # that work as soon as anything else runs on the machine: twenty times slower was measured.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_process()
     app()

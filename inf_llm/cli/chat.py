@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -9,6 +10,8 @@ import typer
 
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Debug, Overrides, configuration, load_quietly
+from inf_llm.cli.output import require_output
+from inf_llm.errors import TextError
 
 
 @reported
@@ -25,7 +28,7 @@ def chat(
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            "--model", "--model-path", "-m", help="Folder or hub name, in place of model.path."
+            "--model", "--model-path", "-m", help="Folder, GGUF file or hub name, for model.path."
         ),
     ] = None,
     read: Annotated[
@@ -64,11 +67,16 @@ def chat(
     !!read FILE adds a whole file to the conversation. What was read stays in the memory, so that
     every further question costs only its own tokens. Ctrl-C stops an answer, Ctrl-D leaves.
     """
+    require_output()
+    if sys.stdin is None:
+        raise TextError("standard input is closed, and questions are read from there: open it")
     chosen = configuration(config, model, overrides)
     from inf_llm.chat.session import ChatSession
     from inf_llm.chat.styles import Choice, choose_style
-    from inf_llm.chat.terminal import Terminal
+    from inf_llm.chat.terminal import Terminal, file_text
 
+    for path in read or []:
+        file_text(str(path))  # seen now, before the model is loaded
     terminal_style = choose_style(Choice(style, multiline, mouse), say)
     loaded, tokenizer = load_quietly(chosen)
     session = ChatSession(

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Debug, Overrides
+from inf_llm.cli.output import require_output, require_writable
 from inf_llm.config import SHIPPED_CONFIGS, RunConfig, load_config
 from inf_llm.errors import ConfigError, SettingsError
 from inf_llm.settings import settings_class
@@ -64,8 +65,9 @@ def demo(
     The model comes with the package and was trained on 512 tokens. Full attention is run only
     to 8k tokens, and shown as it is. Settings given as KEY=VALUE go to every type that is run.
     """
-    for path in (json_file, plot):
-        _writable(path)  # asked now, so that no result is lost for want of a folder
+    require_output()
+    require_writable("--json", json_file)
+    require_writable("--plot", plot)
     sizes = _lengths(lengths)
     configs = {name: _config(name, config_dir, overrides or []) for name in _names(types)}
     families = _families(tasks)
@@ -176,12 +178,3 @@ def _write(trials: list[Trial], json_file: Path | None, picture: Path | None) ->
     if picture is not None:
         plot(trials, picture)
         say(f"wrote {picture}")
-
-
-def _writable(path: Path | None) -> None:
-    if path is None:
-        return
-    if not path.parent.is_dir():
-        raise SettingsError(f"{path}: the folder {path.parent} does not exist: make it first")
-    if path.is_dir():
-        raise SettingsError(f"{path} is a folder: give the name of a file in it")

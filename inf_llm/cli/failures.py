@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
 
-from inf_llm.errors import InfLLMError
+from inf_llm.errors import InfLLMError, SettingsError
 
 UNEXPECTED, REFUSED, INTERRUPTED = 1, 2, 130
 
@@ -24,6 +26,7 @@ def reported(command: _Command) -> _Command:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         try:
+            _require_folder()
             return command(*args, **kwargs)
         except KeyboardInterrupt as error:
             say(str(error) or "stopped")
@@ -49,9 +52,20 @@ def reported(command: _Command) -> _Command:
     return wrapped  # type: ignore[return-value]
 
 
+def _require_folder() -> None:
+    """Torch's mathematics library ends the process where the working directory is gone."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise SettingsError(
+            f"the working directory cannot be used ({error.strerror}): change to another one"
+        ) from None
+
+
 def say(message: str) -> None:
-    """One line on standard error."""
-    typer.echo(message, err=True)
+    """One line on standard error, if anybody still listens there."""
+    with contextlib.suppress(OSError):
+        typer.echo(message, err=True)
 
 
 def _first_line(error: BaseException) -> str:

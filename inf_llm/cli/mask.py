@@ -10,6 +10,7 @@ import typer
 
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Config, Debug, Overrides, configuration
+from inf_llm.cli.output import require_output, require_writable
 from inf_llm.errors import SettingsError
 
 
@@ -33,6 +34,8 @@ def mask(
 
     Nothing of the model is loaded: a made-up text is fed to the attention that the file describes.
     """
+    require_output()
+    require_writable("--out", out)
     chosen = configuration(config, None, overrides)
     tokens = _tokens(length)
     from inf_llm.picture import visualize

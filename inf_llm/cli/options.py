@@ -20,11 +20,11 @@ Config = Annotated[
 ]
 Model = Annotated[
     Optional[str],  # noqa: UP045 (typer reads it at run time, on Python 3.10 too)
-    typer.Option("--model", "-m", help="Folder or hub name, in the place of model.path."),
+    typer.Option("--model", "-m", help="Folder, GGUF file or hub name, for model.path."),
 ]
 File = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--file", "-f", help="Text to read, UTF-8. '-' or nothing: standard input."),
+    typer.Option("--file", "-f", help="Text to read. '-' or nothing: standard input."),
 ]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045

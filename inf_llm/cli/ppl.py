@@ -10,6 +10,7 @@ import typer
 
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Config, Debug, File, Model, Overrides, configuration, load_quietly
+from inf_llm.cli.output import require_output
 from inf_llm.cli.progress import TokenProgress
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def ppl(
     "fresh" is the same tokens predicted from contexts of 512 tokens begun anew: the text's own
     difficulty there. A ratio of about 1 or less means that the model survives so far.
     """
+    require_output()
     chosen = configuration(config, model, overrides)
     from inf_llm.generation import encode, measure_perplexity, read_text
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -21,12 +20,14 @@ from inf_llm.cli.options import (
     memory_line,
     size,
 )
+from inf_llm.cli.output import argument_text, require_output, require_writable
 from inf_llm.cli.progress import TokenProgress
+from inf_llm.conversation import BETWEEN, USER
 from inf_llm.errors import TextError
 
 if TYPE_CHECKING:
     from inf_llm.config import RunConfig
-    from inf_llm.generation import Answer, Session
+    from inf_llm.generation import Answer, Layout, Session
     from inf_llm.hf.trace import trace as Tracing
 
 
@@ -51,42 +52,53 @@ def run(
     """Read a text of any length, then answer a prompt about it.
 
     The answer goes to standard output, everything else to standard error.
-    Without --file the text comes from standard input, if that is not a terminal.
+    Without --file the text comes from standard input, if that is not a terminal; where nothing
+    comes from there, the prompt alone is answered.
     """
+    require_output()
+    require_writable("--trace", trace)
+    prompt = argument_text("--prompt", prompt)
     chosen = configuration(config, model, overrides)
-    from inf_llm.generation import Session, read_text
+    from inf_llm.generation import Session, answer_ends, choose_layout, piped_text, read_text
 
-    text = "" if file is None and sys.stdin.isatty() else read_text(file)
+    text = piped_text() if file is None else read_text(file)
+    if not (text or prompt):
+        raise TextError("nothing to read and nothing to ask: give --file, or a --prompt")
     loaded, tokenizer = load_quietly(chosen)
-    message = "\n\n".join(part for part in (text, prompt) if part)
-    ids = _prompt_ids(tokenizer, message, chosen, max_new_tokens)
-    watch = None if trace is None else _watch(loaded, trace)
+    layout = choose_layout(tokenizer, chosen.conv_type)
+    message = BETWEEN.join(part for part in (text, prompt) if part)
+    ids = _prompt_ids(tokenizer, layout, message, chosen, max_new_tokens)
+    watch = None if trace is None else _watch(loaded)
     session = Session(loaded, tokenizer, chosen.chunk_size)
     with TokenProgress(lambda: memory_line(session.stats())) as progress:
         session.read(ids, progress)
         reading = progress.seconds
     with watch or contextlib.nullcontext():
-        answer = session.ask(max_new_tokens=max_new_tokens, streamer=_stdout_streamer(tokenizer))
+        answer = session.ask(
+            max_new_tokens=max_new_tokens,
+            streamer=_stdout_streamer(tokenizer),
+            eos_token_id=answer_ends(loaded, layout),
+        )
     say(_summary(session, answer, len(ids), reading))
     if watch is not None and trace is not None:
         _report(watch, session, len(ids), trace, f"{chosen.model.path}: {prompt}")
 
 
-def _prompt_ids(tokenizer: Any, message: str, config: RunConfig, max_new_tokens: int) -> list[int]:
-    from inf_llm.generation import encode, fit, user_message
+def _prompt_ids(
+    tokenizer: Any, layout: Layout, message: str, config: RunConfig, max_new_tokens: int
+) -> list[int]:
+    from inf_llm.generation import encode, fit
 
-    prompt, add_special = user_message(tokenizer, message, config.conv_type)
-    ids = encode(tokenizer, prompt, add_special)
+    prompt = layout.prompt([{"role": USER, "content": message}])
+    ids = encode(tokenizer, prompt, layout.adds_special)
     kept = fit(ids, config.max_len - max_new_tokens, config.truncation)
     if len(kept) < len(ids):
         say(f"cut the prompt from {len(ids):,} to {len(kept):,} tokens ({config.truncation})")
     return kept
 
 
-def _watch(model: Any, path: Path) -> Tracing:
-    """A trace of the answer; that its report cannot be written is said before the text is read."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise TextError(f"--trace {path}: is a folder, or in one that does not exist: name a file")
+def _watch(model: Any) -> Tracing:
+    """A trace of the answer."""
     from inf_llm.hf.trace import trace
 
     return trace(model, prompts=False)

@@ -66,6 +66,9 @@ def serve(
     )
     loaded, tokenizer = load_quietly(chosen)
     application = build(loaded, tokenizer, chosen, options)
+    refused = application.engine.try_out()
+    if refused is not None:
+        say(f"chats will be refused: {refused}")
 
     def on_ready(address: str) -> None:
         say(f"serving {application.limits.model} at {address}, texts kept in {size(budget)}")

@@ -1,18 +1,25 @@
 """Reading and answering: feed a prompt in chunks, keep the session, measure perplexity."""
 
+from inf_llm.generation.documents import check_document, piped_text, read_text
+from inf_llm.generation.layout import Layout, answer_ends, choose_layout, user_message
 from inf_llm.generation.perplexity import Bucket, Perplexity, measure_perplexity
-from inf_llm.generation.prompt import encode, fit, read_text, user_message
+from inf_llm.generation.prompt import encode, fit
 from inf_llm.generation.report import save_report
 from inf_llm.generation.session import Answer, Session
 
 __all__ = [
     "Answer",
     "Bucket",
+    "Layout",
     "Perplexity",
     "Session",
+    "answer_ends",
+    "check_document",
+    "choose_layout",
     "encode",
     "fit",
     "measure_perplexity",
+    "piped_text",
     "read_text",
     "save_report",
     "user_message",

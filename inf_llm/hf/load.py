@@ -6,22 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from inf_llm.config import RunConfig, load_config
-from inf_llm.errors import ConfigError
+from inf_llm.errors import ConfigError, reason
 from inf_llm.hf.dtype import settle_dtype
+from inf_llm.hf.gguf import read_head
+from inf_llm.hf.gguf_rest import as_numbers, complete_model, complete_tokenizer
 from inf_llm.hf.llama_infinite import register
 from inf_llm.hf.patch import patch, patched, unpatch
+from inf_llm.hf.source import DEMO, Source, find
+from inf_llm.hf.trial import check_vocabulary, try_out
 
-DEMO = Path(__file__).parent.parent / "assets" / "demo"
+__all__ = ["DEMO", "load", "load_model", "load_tokenizer"]
 
-
-def resolve_path(path: str) -> str:
-    """A model's folder or hub name; `demo` is the small model that comes with the package."""
-    if path == "demo":
-        return str(DEMO)
-    return str(Path(path).expanduser()) if Path(path).expanduser().exists() else path
+_OWN_CODE = {"trust_remote_code": False}
+"""Of transformers, not of the checkpoint; left out, transformers asks at the terminal."""
 
 
 def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> tuple[Any, Any]:
@@ -35,70 +43,140 @@ def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> 
         The patched model, in evaluation mode, and its tokenizer.
 
     Raises:
-        ConfigError: there is no such model, or no such configuration.
+        ConfigError: there is no such model or configuration, the model's files are damaged or no
+            language model's, or its tokenizer belongs to another one.
+        MissingExtraError: its files are of a kind that needs a package that is absent.
         UnsupportedModelError: the model cannot be patched.
     """
     if not isinstance(config, RunConfig):
         config = load_config(config, overrides or [])
+    find("path", config.model.path, "model")  # an adapter is told before its tokenizer is missed
+    tokenizer = load_tokenizer(config)  # before the weights, which take longer
     model = load_model(config)
-    return patch(model, config), load_tokenizer(config)
+    check_vocabulary(model, tokenizer, config)
+    return patch(model, config), tokenizer
 
 
 def load_tokenizer(config: RunConfig) -> Any:
     """The tokenizer that a configuration names, its model's own by default.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or its files are damaged.
     """
-    source = config.model
-    if source.tokenizer_path is None:
-        return _from_pretrained(AutoTokenizer, "path", source.path, "tokenizer")
-    return _from_pretrained(AutoTokenizer, "tokenizer_path", source.tokenizer_path, "tokenizer")
+    key = "path" if config.model.tokenizer_path is None else "tokenizer_path"
+    source = find(key, getattr(config.model, key), "tokenizer")
+    tokenizer = _from_pretrained(AutoTokenizer, source, "tokenizer")
+    if source.gguf is not None:
+        try:
+            complete_tokenizer(tokenizer, source.gguf)
+        except ValueError as error:
+            raise _failure(source, "tokenizer", error) from error
+    return tokenizer
 
 
 def load_model(config: RunConfig) -> PreTrainedModel:
-    """The model as it is, not patched, on the device it will run on."""
-    source = config.model
+    """The model as it is, not patched, on the device it will run on.
+
+    Raises:
+        ConfigError: there is none, or its files are damaged or no language model's.
+    """
     register()  # a saved LlamaInfinite is one of the models that can be named
-    options: dict[str, Any] = {"dtype": source.dtype}
-    if source.device_map is not None:
-        options["device_map"] = source.device_map
-    model = _from_pretrained(AutoModelForCausalLM, "path", source.path, "model", **options)
-    if source.device_map is None and torch.cuda.is_available():
-        model = model.cuda()
+    source = find("path", config.model.path, "model")
+    options: dict[str, Any] = {"dtype": config.model.dtype}
+    if config.model.device_map is not None:
+        options["device_map"] = config.model.device_map
+    model = _placed(_weights(source, _described(source), options), source, config)
     if patched(model) is not None:  # it brings an attention of its own; the configuration decides
         unpatch(model)
     model.eval()
-    return settle_dtype(model) if source.dtype == "auto" else model
+    if config.model.dtype == "auto":
+        settle_dtype(model)
+    try_out(model, source.where)
+    return model
 
 
-def _from_pretrained(factory: Any, key: str, path: str, what: str, **options: Any) -> Any:
-    """transformers' own loading, with its many errors told as one line."""
-    where = f"model.{key} = {path!r}"
-    if _looks_local(path) and not Path(resolve_path(path)).is_dir():
+def _described(source: Source) -> PreTrainedConfig:
+    """The description of a model that generates text, before its weights are fetched or read."""
+    if source.gguf is None:
+        _check_kind(source)
+    config = _from_pretrained(AutoConfig, source, "model")
+    if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(
-            f"{where}: there is no such folder; give one with config.json and weights, "
-            "a hub name, or 'demo'"
+            f"{source.where}: transformers has no AutoModelForCausalLM of type "
+            f"{config.model_type!r}, so it cannot generate text here; give a decoder"
         )
+    window = read_head(source.gguf).own("attention.sliding_window") if source.gguf else None
+    if window is not None and hasattr(config, "sliding_window"):
+        config.sliding_window = window  # transformers reads it for some architectures only
+    return config
+
+
+def _check_kind(source: Source) -> None:
+    """See that transformers itself has the code of a model."""
     try:
-        return factory.from_pretrained(resolve_path(path), **options)
-    except (AssertionError, RuntimeError) as error:  # as torch answers for a device
-        raise ConfigError(f"{where}: cannot place the {what} ({_reason(error)})") from error
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        hint = (
-            "give a folder with config.json and weights"
-            if _looks_local(path)
-            else "give a local folder, or a hub name while the hub can be reached"
-        )
-        raise ConfigError(f"{where}: cannot load the {what} ({_reason(error)}); {hint}") from error
+        found, _ = PreTrainedConfig.get_config_dict(source.name)
+    except Exception as error:
+        raise _failure(source, "model", error) from error
+    kind = found.get("model_type")
+    if kind in CONFIG_MAPPING:
+        return
+    needs = (
+        "brings Python code of its own, which is not run here (no trust_remote_code): give a model "
+        "whose code is part of transformers"
+        if "auto_map" in found
+        else "is not known to this version of transformers: a newer one may know it"
+    )
+    raise ConfigError(f"{source.where}: a model of type {kind!r} {needs}")
 
 
-def _reason(error: Exception) -> str:
-    """The first line of what an error says."""
-    told = str(error).strip()
-    return told.splitlines()[0] if told else type(error).__name__
+def _weights(source: Source, config: PreTrainedConfig, options: dict[str, Any]) -> PreTrainedModel:
+    """The model with all its weights.
+
+    transformers gives random numbers to weights that are absent or of another shape.
+    """
+    model, report = _from_pretrained(
+        AutoModelForCausalLM,
+        source,
+        "model",
+        config=config,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **(as_numbers() if source.gguf is not None else {}),
+        **options,
+    )
+    for key, what in (("missing_keys", "missing"), ("mismatched_keys", "of another shape")):
+        names = sorted(row if isinstance(row, str) else row[0] for row in report[key])
+        if names:
+            raise ConfigError(
+                f"{source.where}: weights of {type(model).__name__} are {what}: {names[0]}"
+                f"{f' and {len(names) - 1} more' if len(names) > 1 else ''}; download it again, or "
+                "give a model that was saved for generating text"
+            )
+    if source.gguf is not None:
+        complete_model(model, source.gguf)
+        model.config.name_or_path = str(source.gguf)
+    return model
 
 
-def _looks_local(path: str) -> bool:
-    """Whether a path means a folder: hub names are `name` or `owner/name`."""
-    return path == "demo" or path.startswith((".", "/", "~")) or path.count("/") > 1
+def _placed(model: Any, source: Source, config: RunConfig) -> Any:
+    if config.model.device_map is not None or not torch.cuda.is_available():
+        return model
+    try:
+        return model.cuda()
+    except RuntimeError as error:
+        raise _failure(source, "model", error) from error
+
+
+def _from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> Any:
+    """transformers' own loading, with its many errors told as one line."""
+    try:
+        with source.arguments() as (name, keywords):
+            return factory.from_pretrained(name, **keywords, **_OWN_CODE, **options)
+    except Exception as error:  # also of the libraries that transformers loads with
+        raise _failure(source, what, error) from error
+
+
+def _failure(source: Source, what: str, error: Exception) -> ConfigError:
+    if isinstance(error, AssertionError | RuntimeError):  # as torch answers for a device
+        return ConfigError(f"{source.where}: cannot place the {what} ({reason(error)})")
+    return ConfigError(f"{source.where}: cannot load the {what} ({reason(error)}); {source.hint}")

@@ -9,6 +9,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
+from inf_llm.checks import check_text
+from inf_llm.errors import TextError
+from inf_llm.generation import check_document
 from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import flag
 from inf_llm.serve.vendors import check_names
@@ -119,13 +122,14 @@ def uploaded(data: dict[str, Any]) -> tuple[Document, bool]:
     """
     check_names(data, ("text", "name", "stream"))
     text, name = data.get("text"), data.get("name")
-    if not isinstance(text, str) or not text.strip():
-        raise bad_value("text", "text must be a text that is not empty")
+    if not isinstance(text, str):
+        raise bad_value("text", "text must be text")
     if not isinstance(name, str | None):
         raise bad_value("name", "name must be text")
     name = name or ""
     try:
-        (text + name).encode("utf-8")
-    except UnicodeEncodeError:
-        raise bad_value("text", "text has half of a surrogate pair: it is no text") from None
+        check_text("name", name)
+        check_document("text", text)
+    except TextError as error:
+        raise bad_value("text", str(error)) from None
     return Document(text, name[:LONGEST_NAME]), flag(data, "stream")

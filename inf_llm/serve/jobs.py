@@ -13,11 +13,14 @@ import torch
 from transformers import StoppingCriteriaList
 
 from inf_llm.config import RunConfig
-from inf_llm.generation import Session
+from inf_llm.conversation import USER
+from inf_llm.errors import ConfigError, reason
+from inf_llm.generation import Session, answer_ends, encode
 from inf_llm.generation.citations import Citation, cite, decoded
 from inf_llm.generation.text import AnswerText
 from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Document
+from inf_llm.serve.errors import ApiError
 from inf_llm.serve.params import Question, Sampling
 from inf_llm.serve.pool import MemoryPool
 from inf_llm.serve.prompts import Prompt, Prompts, cut
@@ -97,6 +100,31 @@ class Engine:
     def __post_init__(self) -> None:
         self.recalls = isinstance(self.config.attention, InfLLMSettings)
 
+    def try_out(self) -> str | None:
+        """Answer a question with one token, as requests will be.
+
+        Returns:
+            Why chats will be refused, where the model's layout does not take the simplest one.
+
+        Raises:
+            ConfigError: the model cannot answer.
+        """
+        refused = None
+        try:
+            ids = self.prompts.of_chat(({"role": USER, "content": "Hello"},), None).ids
+        except ApiError as error:
+            ids, refused = encode(self.tokenizer, "Hello"), error.message
+        ends = answer_ends(self.model, self.prompts.layout)
+        try:
+            session = Session(self.model, self.tokenizer, self.config.chunk_size)
+            session.ask(ids, max_new_tokens=1, eos_token_id=ends)
+        except Exception as error:
+            raise ConfigError(
+                f"{self.config.model.path}: the model cannot answer "
+                f"({type(error).__name__}: {reason(error)})"
+            ) from error
+        return refused
+
     def read(self, document: Document, job: Job) -> Document:
         """Read a document, so that questions about it find it in memory."""
         whole = self.prompts.of_document(document)
@@ -158,18 +186,15 @@ class Engine:
             options["top_k"] = sampling.top_k or 0
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
+        ends = answer_ends(self.model, self.prompts.layout)
         answer = session.ask(
             max_new_tokens=longest,
+            eos_token_id=ends,
             streamer=text,
             stopping_criteria=StoppingCriteriaList([enough]),
             **options,
         )
-        text.ended_by_itself = answer.token_ids[-1] in self._ends()
-
-    def _ends(self) -> set[int]:
-        """Tokens that end an answer."""
-        ends = self.model.generation_config.eos_token_id
-        return set(ends) if isinstance(ends, list) else {ends}
+        text.ended_by_itself = answer.token_ids[-1] in (ends or ())
 
     def _passages(
         self, watch: trace | None, prompt: Prompt, document: Document | None

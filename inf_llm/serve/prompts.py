@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from inf_llm.conversation import PLAIN, TEMPLATES
-from inf_llm.generation import encode, fit
+from inf_llm.conversation import BETWEEN
+from inf_llm.errors import TextError
+from inf_llm.generation import choose_layout, encode, fit
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import Message, Question
 
-BETWEEN = "\n\n"
-"""Stands between a document and the question, as in `inf-llm run`."""
 LONG_MESSAGE = 2000
 """Characters from which on a message is a place where other prompts may part from this one."""
 
@@ -57,14 +56,15 @@ class Prompts:
         tokenizer: the model's.
         conv_type: as in the configuration.
         vocabulary: number of token ids that the model knows.
+
+    Raises:
+        SettingsError: see `choose_layout`.
     """
 
     def __init__(self, tokenizer: Any, conv_type: str | None, vocabulary: int) -> None:
         self._tokenizer = tokenizer
-        self._conv_type = conv_type
+        self.layout = choose_layout(tokenizer, conv_type)
         self._vocabulary = vocabulary
-        own = getattr(tokenizer, "chat_template", None)
-        self._template = None if conv_type == PLAIN else TEMPLATES.get(conv_type or "", own)
 
     def of_question(self, question: Question, document: Document | None) -> Prompt:
         """The prompt of a request.
@@ -97,22 +97,11 @@ class Prompts:
                 raise bad_value("messages", "a question about a document needs a user's message")
             first["content"] = document.core + BETWEEN + first["content"]
         long = [m["content"] for m in messages if len(m["content"]) >= LONG_MESSAGE]
-        return self._encoded(*self._laid_out(messages), document, long)
-
-    def _laid_out(self, messages: list[Message]) -> tuple[str, bool]:
-        """The text, and whether special tokens must be added to it."""
-        if self._template is None:
-            return BETWEEN.join(message["content"] for message in messages), True
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages, chat_template=self._template, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template raises what its author thought of
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else "no reason given"
-            raise bad_value(
-                "messages", f"the model's chat template does not take these messages: {reason}"
-            ) from None
-        return str(text), False
+            text = self.layout.prompt(messages)
+        except TextError as error:
+            raise bad_value("messages", str(error)) from None
+        return self._encoded(text, self.layout.adds_special, document, long)
 
     def _encoded(
         self, text: str, special: bool, document: Document | None, long: list[str]

@@ -53,7 +53,10 @@ def test_origin_is_left_out_where_it_would_take_too_long(invoke: Invoke) -> None
         (("--lengths", "20"), "too short for passkey"),
         (("--types", "inf-lm"), "did you mean"),
         (("--tasks", "paskey"), "did you mean 'passkey'"),
-        (("--lengths", "300", "--json", "/nowhere/rows.json"), "does not exist"),
+        (
+            ("--lengths", "300", "--json", "/nowhere/rows.json"),
+            "--json /nowhere/rows.json: cannot be",
+        ),
         (("--config-dir", "/nowhere"), "/nowhere"),
         (("model.topk=8",), "topk has no effect with type 'stream-lm'"),
     ],

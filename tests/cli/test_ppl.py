@@ -48,7 +48,7 @@ def test_reads_standard_input(invoke: Invoke, config: Path, book: Path) -> None:
     ("content", "words", "says"),
     [
         (b"", [], "is empty"),
-        (b"\xff\xfe", [], "not text in UTF-8"),
+        (b"\xff\xfd", [], "not text in UTF-8"),
         (b"x", [], "fewer than two tokens"),
         (b"text", ["--max-tokens", "1"], "2"),
         (b"text", ["chunk_size=1"], "chunk_size = 1"),

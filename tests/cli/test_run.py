@@ -53,7 +53,7 @@ def test_truncation_is_said(invoke: Invoke, config: Path, book: Path, how: str) 
 # name: (content of the book, words after the usual ones, what the message must say)
 REFUSED = {
     "empty book": (b"", [], "is empty"),
-    "binary book": (b"\x89PNG\r\n\x1a\n\x00\x00", [], "is not text in UTF-8 (byte 0)"),
+    "binary book": (b"\x89PNG\r\n\x1a\n\x00\x00", [], "is a PNG image, not text"),
     "no such book": (None, [], "book.txt: cannot be read: No such file"),
     "too long": (b"long " * 100, ["max_len=300"], "506 tokens, but max_len leaves room for 296"),
     "no room": (b"long", ["max_len=2"], "no room"),
@@ -85,7 +85,7 @@ def test_refused_in_one_line(
 def test_model_that_is_no_model(invoke: Invoke, config: Path, book: Path, tmp_path: Path) -> None:
     done = invoke("run", "-c", config, "-f", book, "-p", "Why?", "--model", tmp_path)
     assert done.exit_code == 2
-    assert "cannot load the" in done.stderr
+    assert f"model.path = {str(tmp_path)!r}: has no config.json" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,0 +1,232 @@
+"""From messages to a prompt: the one place where run, chat, the server and the benchmark do it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+from inf_llm.conversation import ASSISTANT, BETWEEN, CONV_TYPES, PLAIN, TEMPLATES, USER
+from inf_llm.errors import SettingsError, TextError, reason
+from inf_llm.registry import accepted
+
+Message = dict[str, str]
+
+_MARK = "An example of what is said."
+_SHOWN = 40
+"""Characters of a message that an error shows."""
+
+
+class Layout(ABC):
+    """A way to lay out a conversation.
+
+    Attributes:
+        name: for a person.
+        roles: what the two sides are called.
+        adds_special: whether special tokens must be added when the prompt is encoded.
+        stops: texts that end an answer.
+        ends: tokens that end an answer, beside the model's own.
+    """
+
+    name: str
+    roles = ("USER", "ASSISTANT")
+    adds_special = False
+    stops: tuple[str, ...] = ()
+    ends: tuple[int, ...] = ()
+
+    def prompt(self, messages: Sequence[Message]) -> str:
+        """The prompt that ends where the answer to the last message begins.
+
+        Raises:
+            TextError: the template does not take these messages, or leaves one of them out.
+        """
+        text = self._laid_out(messages)
+        for message in messages:
+            # earlier answers may be shortened: templates of thinking models drop the thoughts
+            if message["role"] != ASSISTANT and message["content"].strip() not in text:
+                said = message["content"].strip()
+                shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
+                raise TextError(
+                    f"{self.name} leaves out what the {message['role']} says ({shown!r}): choose "
+                    f"another layout with conv_type, one of {', '.join(CONV_TYPES)}"
+                )
+        return text
+
+    @abstractmethod
+    def _laid_out(self, messages: Sequence[Message]) -> str:
+        """The prompt, whatever has become of the messages."""
+
+
+class PlainLayout(Layout):
+    """The texts as they are, with an empty line between."""
+
+    name = "nothing (plain text; --conv-template picks a template)"
+    adds_special = True
+
+    def _laid_out(self, messages: Sequence[Message]) -> str:
+        return BETWEEN.join(message["content"] for message in messages)
+
+
+class TemplateLayout(Layout):
+    """A template in the form that tokenizers have.
+
+    Args:
+        tokenizer: renders it.
+        template: the template.
+        name: for a person.
+    """
+
+    def __init__(self, tokenizer: Any, template: str, name: str) -> None:
+        self.name = name
+        self._tokenizer, self._template = tokenizer, template
+
+    def _laid_out(self, messages: Sequence[Message]) -> str:
+        return self._render(messages, self._form, add_generation_prompt=True)
+
+    def _render(self, messages: Sequence[Message], form: _Form, add_generation_prompt: bool) -> str:
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [{**message, "content": form(message["content"])} for message in messages],
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+            )
+        except Exception as error:  # a template raises what its author thought of
+            raise TextError(
+                f"{self.name} does not take this conversation: {reason(error)}"
+            ) from None
+        return str(text)
+
+    @cached_property
+    def _form(self) -> _Form:
+        """How the template wants what is said: as it is, or as a list of parts."""
+        for form in _FORMS:
+            text = self._example(form, {"role": USER})
+            if _MARK in text and repr(_MARK) not in text:  # not the list itself, written out
+                return form
+        return _FORMS[0]
+
+    def _example(self, form: _Form, *turns: Message) -> str:
+        """A rendered conversation in which each of these says the same; "" if it is not taken."""
+        try:
+            said = [{**turn, "content": _MARK} for turn in turns]
+            return self._render(said, form, add_generation_prompt=False)
+        except TextError:
+            return ""
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The special token that the template writes after an answer, if it writes one."""
+        text = self._example(self._form, {"role": USER}, {"role": ASSISTANT})
+        after = text.rpartition(_MARK)[2].lstrip()
+        special = self._tokenizer.get_added_vocab()
+        special |= dict(
+            zip(self._tokenizer.all_special_tokens, self._tokenizer.all_special_ids, strict=True)
+        )
+        return tuple(index for token, index in special.items() if token and after.startswith(token))
+
+
+_Form = Callable[[str], Any]
+_FORMS: tuple[_Form, ...] = (str, lambda text: [{"type": "text", "text": text}])
+
+
+class FastChatLayout(Layout):
+    """One of FastChat's conversation templates.
+
+    Args:
+        name: as FastChat has it.
+    """
+
+    adds_special = True
+
+    def __init__(self, name: str) -> None:
+        from fastchat.conversation import get_conv_template
+
+        self.name = f"FastChat's template {name!r}"
+        self._blank = get_conv_template(name)
+        self.roles = tuple(self._blank.roles)
+        stops = self._blank.stop_str or ()
+        self.stops = (stops,) if isinstance(stops, str) else tuple(stops)
+        self.ends = tuple(self._blank.stop_token_ids or ())
+
+    def _laid_out(self, messages: Sequence[Message]) -> str:
+        conversation = self._blank.copy()
+        for message in messages:
+            role = self.roles[message["role"] == ASSISTANT]
+            conversation.append_message(role, message["content"])
+        conversation.append_message(self.roles[1], None)
+        return str(conversation.get_prompt())
+
+
+def choose_layout(tokenizer: Any, conv_type: str | None = None) -> Layout:
+    """The layout of a name; without one the tokenizer's own, or plain text where it has none.
+
+    Args:
+        tokenizer: the model's.
+        conv_type: one of `CONV_TYPES`, or a name of FastChat's.
+
+    Raises:
+        SettingsError: there is no template of this name, or the tokenizer has several and none of
+            them is the default.
+    """
+    if conv_type is None:
+        own = own_template(tokenizer)
+        return TemplateLayout(tokenizer, own, "the tokenizer's template") if own else PlainLayout()
+    if conv_type == PLAIN:
+        return PlainLayout()
+    if conv_type in TEMPLATES:
+        return TemplateLayout(tokenizer, TEMPLATES[conv_type], f"template {conv_type!r}")
+    try:
+        from fastchat.conversation import conv_templates
+    except ImportError:
+        raise SettingsError(
+            f"conversation template {conv_type!r} is not known here; "
+            f"{accepted(conv_type, CONV_TYPES)}. FastChat has more: pip install 'inf-llm[chat]'",
+            "conv_type",
+        ) from None
+    if conv_type not in conv_templates:
+        known = accepted(conv_type, (*CONV_TYPES, *conv_templates))
+        raise SettingsError(f"conversation template {conv_type!r} is not known; {known}")
+    return FastChatLayout(conv_type)
+
+
+def own_template(tokenizer: Any) -> str | None:
+    """The chat template of a tokenizer: its only one, or of several the one called "default".
+
+    Raises:
+        SettingsError: there are several, and none is called so.
+    """
+    own = getattr(tokenizer, "chat_template", None)
+    if isinstance(own, list):  # as tokenizer_config.json has them
+        own = {row["name"]: row["template"] for row in own}
+    if not isinstance(own, dict):
+        return own or None
+    if "default" not in own:
+        raise SettingsError(
+            f"the tokenizer has the chat templates {', '.join(own)}, but none called 'default': "
+            f"choose a layout with conv_type, one of {', '.join(CONV_TYPES)}",
+            "conv_type",
+        )
+    return str(own["default"])
+
+
+def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:
+    """What a user says, as the model was trained to be spoken to.
+
+    Returns:
+        The prompt, and whether special tokens are to be added when it is encoded.
+
+    Raises:
+        SettingsError: see `choose_layout`.
+        TextError: see `Layout.prompt`.
+    """
+    layout = choose_layout(tokenizer, conv_type)
+    return layout.prompt([{"role": USER, "content": text}]), layout.adds_special
+
+
+def answer_ends(model: Any, layout: Layout) -> list[int] | None:
+    """Tokens that end an answer: the model's own, and those of the layout; None for none."""
+    own = model.generation_config.eos_token_id
+    own = [] if own is None else own if isinstance(own, list) else [own]
+    return list(dict.fromkeys([*own, *layout.ends])) or None

@@ -1,0 +1,174 @@
+"""The head of a GGUF file: what it says about itself, and whether it is one whole model.
+
+transformers reads the weights and the tokenizer, but not all that a file says, and it meets damaged
+files late. The layout is that of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_STRING, _ARRAY = 8, 9
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
+_SCALARS[12] = "d"
+_LONGEST = 1 << 24
+"""Bytes of a text, and entries of a list, beyond which a head must be damaged."""
+
+_LONG_FACTORS = {"rope_factors_long.weight", "rope_factors_short.weight"}
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """Where a tensor lies.
+
+    Attributes:
+        shape: as torch has it.
+        kind: ggml's number of its type.
+        start: bytes from the start of the file.
+    """
+
+    shape: tuple[int, ...]
+    kind: int
+    start: int
+
+    @property
+    def end(self) -> int:
+        """Bytes that the file must have for it to be whole.
+
+        Raises:
+            ValueError: the type is not known.
+        """
+        from gguf.constants import GGML_QUANT_SIZES
+
+        sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
+        if self.kind not in sizes:
+            raise ValueError(f"has weights of a type ({self.kind}) that the gguf package lacks")
+        per_block, size = sizes[self.kind]
+        return self.start + math.prod(self.shape) // per_block * size
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands before the weights.
+
+    Attributes:
+        values: the metadata; of lists only their length.
+        tensors: by name.
+    """
+
+    values: dict[str, Any]
+    tensors: dict[str, TensorPlace]
+
+    @property
+    def architecture(self) -> str:
+        """llama.cpp's name for the kind of model; empty where the file has none."""
+        return str(self.values.get("general.architecture", ""))
+
+    def own(self, key: str, default: Any = None) -> Any:
+        """A value that stands under the architecture's name."""
+        return self.values.get(f"{self.architecture}.{key}", default)
+
+
+def is_gguf(file: Path) -> bool:
+    """Whether a file begins as GGUF does."""
+    with file.open("rb") as opened:
+        return opened.read(len(MAGIC)) == MAGIC
+
+
+def read_head(file: Path) -> Head:
+    """The head of a file.
+
+    Raises:
+        ValueError: it is damaged, or of a version that is not known; the message says which.
+    """
+    with file.open("rb") as opened:
+        try:
+            return _head(opened)
+        except (struct.error, UnicodeDecodeError, KeyError, EOFError, OverflowError) as error:
+            raise ValueError("its head is damaged or not whole") from error
+
+
+def problem(file: Path) -> str | None:
+    """Why a GGUF file is no model that can be loaded; None where it is."""
+    try:
+        head = read_head(file)
+        needed = max((place.end for place in head.tensors.values()), default=0)
+    except ValueError as error:
+        return f"{error}: download it again"
+    parts, kind = int(head.values.get("split.count", 0)), head.own("rope.scaling.type", "none")
+    if parts > 1:
+        return (
+            f"is one of {parts} parts of a model: make one file of them with "
+            "llama-gguf-split --merge FIRST_PART OUT.gguf"
+        )
+    if not head.architecture or not head.tensors:
+        return "has no model in it: download it again"
+    if (size := file.stat().st_size) < needed:
+        return f"has {size:,} of {needed:,} bytes, so it was not downloaded whole"
+    if kind not in ("none", "linear") or _LONG_FACTORS & head.tensors.keys():
+        return (
+            f"scales its rotary frequencies ({'longrope' if kind == 'none' else kind}), which "
+            "transformers does not read from GGUF: use the model's folder with safetensors"
+        )
+    return None
+
+
+def _head(opened: BinaryIO) -> Head:
+    magic, version, tensors, entries = struct.unpack("<4sIQQ", opened.read(24))
+    if version not in _VERSIONS:
+        raise ValueError(f"is GGUF of version {version}: 2 and 3 are known")
+    if magic != MAGIC or max(tensors, entries) > _LONGEST:
+        raise EOFError
+    values = {}
+    for _ in range(entries):
+        key = _text(opened)
+        values[key] = _value(opened, *struct.unpack("<I", opened.read(4)))
+    places = list(_places(opened, tensors))
+    align = int(values.get("general.alignment", 32))
+    data = -(-opened.tell() // align) * align
+    return Head(
+        values, {name: TensorPlace(shape, kind, data + at) for name, shape, kind, at in places}
+    )
+
+
+def _places(opened: BinaryIO, count: int) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
+    """Name, shape, kind and offset from the first weight, of each tensor."""
+    for _ in range(count):
+        name = _text(opened)
+        (dimensions,) = struct.unpack("<I", opened.read(4))
+        *sizes, kind, at = struct.unpack(f"<{dimensions}QIQ", opened.read(8 * dimensions + 12))
+        yield name, tuple(reversed(sizes)), kind, at
+
+
+def _value(opened: BinaryIO, kind: int) -> Any:
+    if kind == _STRING:
+        return _text(opened)
+    if kind != _ARRAY:
+        form = "<" + _SCALARS[kind]
+        return struct.unpack(form, opened.read(struct.calcsize(form)))[0]
+    inner, count = struct.unpack("<IQ", opened.read(12))
+    if count > _LONGEST:
+        raise EOFError
+    if inner in _SCALARS:
+        opened.seek(count * struct.calcsize("<" + _SCALARS[inner]), 1)
+    else:
+        for _ in range(count):
+            _value(opened, inner)
+    return count
+
+
+def _text(opened: BinaryIO) -> str:
+    (length,) = struct.unpack("<Q", opened.read(8))
+    if length > _LONGEST:
+        raise EOFError
+    data = opened.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data.decode()

@@ -1,0 +1,156 @@
+"""Where the files of a model are: a folder, a GGUF file, or a name on the hub."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from inf_llm.errors import ConfigError, MissingExtraError, reason
+from inf_llm.hf import files, gguf
+
+DEMO = Path(__file__).parent.parent / "assets" / "demo"
+_HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>.+\.gguf)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What `from_pretrained` is given.
+
+    Attributes:
+        where: the setting that named it, for messages.
+        name: a folder or a hub name; unused for a GGUF file.
+        gguf: the file, or None.
+        local: whether it is on this computer.
+    """
+
+    where: str
+    name: str
+    gguf: Path | None
+    local: bool
+
+    @contextlib.contextmanager
+    def arguments(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """The name and the keywords for `from_pretrained`.
+
+        A GGUF file is named from an empty folder: transformers would mix it with whatever
+        config.json and tokenizer.json happen to lie beside it.
+        """
+        if self.gguf is None:
+            yield self.name, {}
+        else:
+            with tempfile.TemporaryDirectory() as empty:
+                yield empty, {"gguf_file": str(self.gguf.absolute())}
+
+    @property
+    def hint(self) -> str:
+        """What to do where it cannot be loaded."""
+        if self.local:
+            return "give a folder with config.json and weights, or a GGUF file"
+        return (
+            "give a local folder, a hub name while the hub can be reached, or of a repository of "
+            "GGUF files one of them (owner/name:FILE.gguf)"
+        )
+
+
+def find(key: str, path: str, what: str) -> Source:
+    """What a path in a configuration means.
+
+    Args:
+        key: of the setting: "path" or "tokenizer_path".
+        path: a folder, a GGUF file, "demo", a hub name, or "owner/name:FILE.gguf" on the hub.
+        what: is wanted there: "model" or "tokenizer".
+
+    Raises:
+        ConfigError: there is no such folder or file, or it cannot be a model.
+        MissingExtraError: it is GGUF, and the package that reads it is absent.
+    """
+    where = f"model.{key} = {path!r}"
+    try:
+        source = _found(where, path)
+        problem = _problem(source, what)
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read: {error.strerror or error}") from None
+    if problem:
+        raise ConfigError(f"{where}: {problem}")
+    return source
+
+
+def _found(where: str, path: str) -> Source:
+    if path == "demo":
+        return Source(where, str(DEMO), None, True)
+    here = Path(path).expanduser()
+    if here.is_dir():
+        return Source(where, str(here), _only_gguf(where, here), True)
+    if here.exists():
+        return Source(where, str(here.parent), _as_gguf(where, here), True)
+    on_hub = _HUB_FILE.fullmatch(path)
+    if on_hub:
+        return Source(where, on_hub["repo"], _fetched(where, **on_hub.groupdict()), False)
+    if _looks_local(path):
+        raise ConfigError(
+            f"{where}: there is no such folder or file; give a folder with config.json and "
+            "weights, a GGUF file, a hub name, or 'demo'"
+        )
+    return Source(where, path, None, False)
+
+
+def _problem(source: Source, what: str) -> str | None:
+    if source.gguf is not None:
+        _require_gguf()
+        return gguf.problem(source.gguf)
+    if not source.local:
+        return None
+    folder = Path(source.name)
+    return files.model_problem(folder) if what == "model" else files.tokenizer_problem(folder)
+
+
+def _only_gguf(where: str, folder: Path) -> Path | None:
+    """The GGUF file of a folder that has no other weights."""
+    found = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf")
+    if not found or any((folder / name).exists() for name in files.WEIGHTS):
+        return None
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise ConfigError(f"{where}: has several GGUF files ({names}): name one of them")
+    return found[0]
+
+
+def _as_gguf(where: str, file: Path) -> Path:
+    if file.is_file() and (wrong := files.pointer_problem(file)):
+        raise ConfigError(f"{where}: {wrong}")
+    if not file.is_file() or not gguf.is_gguf(file):
+        raise ConfigError(
+            f"{where}: is a file, but no GGUF file: give the folder with config.json and weights"
+        )
+    return file
+
+
+def _fetched(where: str, repo: str, file: str) -> Path:
+    """A file of the hub, on this computer."""
+    _require_gguf()  # before gigabytes are fetched
+    from transformers.utils import cached_file
+
+    try:
+        return Path(str(cached_file(repo, file)))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{where}: cannot be fetched ({reason(error)})") from error
+
+
+def _require_gguf() -> None:
+    if importlib.util.find_spec("gguf") is None:
+        raise MissingExtraError("a GGUF file needs the package gguf: pip install 'inf-llm[gguf]'")
+
+
+def _looks_local(path: str) -> bool:
+    """Whether a path means a folder or file: hub names are `name` or `owner/name`."""
+    return (
+        path.startswith((".", "/", "~"))
+        or path.count("/") > 1
+        or "\\" in path
+        or path.lower().endswith(".gguf")
+    )

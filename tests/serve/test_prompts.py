@@ -1,0 +1,122 @@
+"""What a server lays out: documents by the rule of files, chats as every other door does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from inf_llm.cli import app
+from inf_llm.config import load_config
+from inf_llm.errors import ConfigError
+from inf_llm.generation import choose_layout, read_text
+from inf_llm.hf.load import load
+from inf_llm.serve.documents import Document, uploaded
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.prompts import Prompts
+from inf_llm.serve.start import ServeOptions, build
+from tests.generation.test_documents import REFUSED
+from tests.generation.test_layout import PARTS
+from tests.tiny import tiny_tokenizer
+
+HELLO = ({"role": "user", "content": "Hello"},)
+
+
+def prompts(template: Any, conv_type: str | None = None) -> Prompts:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    return Prompts(tokenizer, conv_type, len(tokenizer))
+
+
+def _decodes(data: bytes) -> bool:
+    """Whether JSON can hold it."""
+    try:
+        return bool(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
+
+
+@pytest.mark.parametrize("name", [name for name, row in REFUSED.items() if _decodes(row[0])])
+def test_a_document_is_refused_as_a_file_with_it_is(name: str, tmp_path: Path) -> None:
+    data = REFUSED[name][0]
+    text = data.decode("utf-8")
+    (tmp_path / "text").write_bytes(data)
+    with pytest.raises(ApiError) as caught:
+        uploaded({"text": text.removeprefix("\ufeff")})
+    assert caught.value.status == 400
+    assert caught.value.param == "text"
+    with pytest.raises(Exception, match="text") as of_file:
+        read_text(tmp_path / "text")
+    assert str(caught.value) == str(of_file.value).replace(f"{tmp_path}/", "")
+
+
+@pytest.mark.parametrize("text", ["%PDF \0 \x01", "half \ud800", "  ", 3, None])
+def test_no_text_is_no_document(text: Any) -> None:
+    with pytest.raises(ApiError, match=r"^text"):
+        uploaded({"text": text})
+    with pytest.raises(ApiError, match=r"^name"):
+        uploaded({"text": "Hello", "name": "half \ud800"})
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{% for m in messages %}", "does not take this conversation: "),
+        ("{{ raise_exception('no') }}", "does not take this conversation: no"),
+        ("{{ nothing }}", "leaves out what the user says"),
+    ],
+)
+def test_messages_that_are_not_taken(template: str, says: str) -> None:
+    with pytest.raises(ApiError, match=f"the tokenizer's template {says}") as caught:
+        prompts(template).of_chat(HELLO, None)
+    assert (caught.value.status, caught.value.param) == (400, "messages")
+
+
+def test_a_document_has_its_place_in_a_template_of_parts() -> None:
+    found = prompts(PARTS).of_chat(HELLO, Document("A long story.\n", "x"))
+    assert found.document is not None
+    assert found.text[slice(*found.document)] == "A long story."
+    assert found.text == "[user]A long story.\n\nHello[assistant]"
+
+
+@pytest.mark.parametrize("conv_type", [None, "plain", "qwen", "minicpm"])
+@pytest.mark.parametrize("template", [None, PARTS, {"default": PARTS, "tools": "x"}])
+def test_the_layout_is_that_of_every_door(template: Any, conv_type: str | None) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    wanted = choose_layout(tokenizer, conv_type).prompt(HELLO)
+    assert prompts(template, conv_type).of_chat(HELLO, None).text == wanted
+
+
+def test_that_chats_will_be_refused_is_said_at_the_start(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ nothing.there }}"
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr("inf_llm.serve.start.serve", lambda *_: True)
+    words = ["serve", "-c", str(tiny_config), f"model.tokenizer_path={tmp_path}"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    assert "chats will be refused: the tokenizer's template does not take" in done.stderr
+
+
+def test_one_token_is_answered_before_anything_is_served(
+    tiny_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(tiny_config)
+    model, tokenizer = load(config)
+    engine = build(model, tokenizer, config, ServeOptions()).engine
+    assert engine.try_out() is None
+    tokenizer.chat_template = "{{ raise_exception('not so') }}"
+    engine = build(model, tokenizer, config, ServeOptions()).engine
+    assert engine.try_out() == "the tokenizer's template does not take this conversation: not so"
+
+    def broken(*args: Any, **how: Any) -> Any:
+        raise ValueError("no such cache\nat all")
+
+    monkeypatch.setattr(model, "generate", broken)
+    with pytest.raises(ConfigError, match=r"cannot answer \(ValueError: no such cache\)$"):
+        engine.try_out()
