@@ -34,7 +34,7 @@ def at_least(settings: object, least: int, *keys: str) -> None:
 
 
 def one_of(settings: object, key: str, names: Iterable[str]) -> None:
-    """The value of `key` is one of `names`; a misspelt one is told the nearest."""
+    """The value of `key` is one of `names`; the message names the nearest."""
     value, names = getattr(settings, key), tuple(names)
     message = f"{key} = {value!r} is not known; {accepted(str(value), names)}"
     require(value in names, key, message)
