@@ -130,9 +130,9 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
             model(input_ids=part, logits_to_keep=1, **with_cache(model, cache))
     finally:
         Int8Index.search = search  # type: ignore[method-assign]
-    archive = cache.memories[layer].rows.members[0].memory.archive
-    own = [query for asker, query in asked if asker is archive.index]
-    return archive.index._vectors[:, : archive.home.count].float(), torch.stack(
+    store = cache.memories[layer].rows.members[0].memory.store
+    own = [query for asker, query in asked if asker is store.index]
+    return store.index._vectors[:, : store.allocator.count].float(), torch.stack(
         own[-QUERIES:]
     ).float()
 

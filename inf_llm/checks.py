@@ -88,7 +88,7 @@ def check_text(what: str, text: object) -> None:
 
 
 def one_of(settings: object, key: str, names: Iterable[str]) -> None:
-    """The value of `key` is one of `names`; a misspelt one is told the nearest."""
+    """The value of `key` is one of `names`; the message names the nearest."""
     value, names = getattr(settings, key), tuple(names)
     message = f"{key} = {value!r} is not known; {accepted(str(value), names)}"
     require(value in names, key, message)

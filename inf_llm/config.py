@@ -180,7 +180,7 @@ class _Reading:
         return self._build(merged, left_out)
 
     def _error(self, key: str, message: str) -> ConfigError:
-        """The error about a dotted key, told by where the key was given."""
+        """The error about a dotted key, with the place where the key was given."""
         where = f"override {self.said[key]!r}" if key in self.said else self.file
         return ConfigError(f"{where}: {message}")
 

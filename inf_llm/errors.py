@@ -1,4 +1,4 @@
-"""What can go wrong, told so that a person can act on it: the value, the rule, what is accepted.
+"""What can go wrong, in words that a person can act on: the value, the rule, what is accepted.
 
 Every error here is for the person at the keyboard. The command line prints its message and exits
 with code 2, without a traceback; a program may catch `InfLLMError` for all of them.

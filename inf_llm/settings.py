@@ -17,10 +17,10 @@ from inf_llm.choice import Choice
 from inf_llm.errors import SettingsError
 from inf_llm.published import published_keys, translated
 from inf_llm.registry import Registry, accepted
-from inf_llm.variants import ATTENTION, EVICTION, INDEX, KERNEL, SCALING
+from inf_llm.variants import ATTENTION, CODEC, EVICTION, INDEX, KERNEL, SCALING
 
 NATIVE_WINDOW = ("keep", "override")
-_UNSCALED, _LRU, _INT8 = Choice("none"), Choice("lru"), Choice("int8")
+_UNSCALED, _LRU, _INT8, _RAW = map(Choice, ("none", "lru", "int8", "raw"))
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ class InfLLMSettings(WindowSettings):
         perhead: let every query head choose its own blocks.
         index: how blocks are searched for: "int8" and "torch" are exact products, "faiss" is exact
             through faiss, "ivf" reads only a part of many blocks.
+        codec: how sealed blocks are kept: "raw", as they are.
         async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
         pin_memory: on CUDA, keep sealed blocks in pinned host memory.
         decode_graph: on CUDA, each layer's decode step as one graph; not offered yet.
@@ -180,6 +181,7 @@ class InfLLMSettings(WindowSettings):
         **WindowSettings.choices,
         "eviction": EVICTION,
         "index": INDEX,
+        "codec": CODEC,
     }
 
     block_size: int = 128
@@ -190,6 +192,7 @@ class InfLLMSettings(WindowSettings):
     eviction: Choice = _LRU
     perhead: bool = False
     index: Choice = _INT8
+    codec: Choice = _RAW
     async_global_stream: bool = False
     pin_memory: bool = True
     decode_graph: bool = False

@@ -61,6 +61,15 @@ INDEX = Registry(
 )
 """Subclasses of `inf_llm.memory.index.Index`."""
 
+CODEC = Registry("codec", {"raw": "inf_llm.memory.codec:RawCodec"}, key="codec")
+"""Subclasses of `inf_llm.memory.codec.Codec`, made with a `PageShape` and the options."""
+
+TIER = Registry(
+    "tier",
+    {"host": "inf_llm.memory.tiers:HostTier", "pinned": "inf_llm.memory.tiers:PinnedTier"},
+)
+"""Subclasses of `inf_llm.memory.tiers.Tier`; `pin_memory` chooses."""
+
 KERNEL = Registry(
     "kernel",
     {

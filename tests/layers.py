@@ -106,11 +106,11 @@ def joined(*parts: Qkv) -> Qkv:
 
 def read_representatives(layer: InfLLMAttention, heads: int, width: int) -> Tensor:
     """(1, H, blocks, D) of a layer with one row, read by asking with every unit vector in turn."""
-    archive, blocks = layer.memory.archive, layer.memory.blocks
-    assert archive is not None
+    store, blocks = layer.memory.store, layer.memory.blocks
+    assert store is not None
     columns = []
     for axis in torch.eye(heads * width).view(-1, 1, heads, width):
-        found, scores = archive.search(axis, blocks, blocks, None)
+        found, scores = store.search(axis, blocks, blocks, None)
         assert (found == torch.arange(blocks)).all()
         columns.append(scores[0].sum(0))
     return torch.stack(columns).view(1, heads, width, blocks).transpose(2, 3)

@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from inf_llm import kernels, rope
 from inf_llm.kernels import Scoring
-from inf_llm.memory import residency
-from inf_llm.memory.store import Home, PageShape
+from inf_llm.memory import slot_table
+from inf_llm.memory.codec import Plane
+from inf_llm.memory.tiers import PinnedTier
 from inf_llm.untried import untried
 from tests.layers import feed, make_memory_layer, random_qkv
 
@@ -39,7 +40,7 @@ def test_once_and_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_pinned_memory_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    Home(PageShape(2, 4, 8, 8, torch.float32), torch.device("cpu"), pinned=True)
+    PinnedTier((Plane(32, torch.float32),))
     assert "pinned" in caplog.text
 
 
@@ -104,7 +105,7 @@ def test_memory_computes_where_there_is_no_float64(
     monkeypatch.setattr(rope.Rope, "_compute", exactly)
     with pytest.raises(AssertionError, match="makes float64"), watch:
         feed(wide, text)
-    monkeypatch.setattr(residency, "clock_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(slot_table, "clock_dtype", lambda device: torch.float32)
     with watch:
         assert torch.equal(feed(narrow, text), wanted)
 
@@ -112,5 +113,5 @@ def test_memory_computes_where_there_is_no_float64(
 def test_devices_without_float64() -> None:
     mps, cpu = torch.device("mps"), torch.device("cpu")
     assert rope.exact_device(mps) == cpu
-    clocks = residency.clock_dtype(mps), residency.clock_dtype(cpu)
+    clocks = slot_table.clock_dtype(mps), slot_table.clock_dtype(cpu)
     assert clocks == (torch.float32, torch.float64)

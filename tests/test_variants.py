@@ -172,8 +172,8 @@ def test_a_row_added_by_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
     EVICTION.add("mine", Mine)
     layer = make_memory_layer(eviction="mine")
     feed(layer, random_qkv(90))
-    assert layer.memory.archive is not None
-    assert type(layer.memory.archive.residency.policy) is Mine
+    assert layer.memory.store is not None
+    assert type(layer.memory.store.slots.policy) is Mine
     with pytest.raises(SettingsError, match=r"eviction\.a = 1 .* it takes none"):
         make_settings(eviction={"name": "mine", "a": 1})
 

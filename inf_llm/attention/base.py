@@ -46,7 +46,7 @@ class Rule:
 
 
 class Watcher(Protocol):
-    """Somebody who looks on while layers are fed."""
+    """An observer of layers while they are fed."""
 
     def enters(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
         """The rows of a layer are about to be fed, under what `patch` left on a model.
@@ -59,7 +59,7 @@ class Watcher(Protocol):
 
 
 watching: ContextVar[tuple[Watcher, ...]] = ContextVar("watching", default=())
-"""Who looks on in this thread; nobody, as a rule."""
+"""The observers of this thread; none by default."""
 
 
 _L = TypeVar("_L", bound="LayerAttention")

@@ -30,7 +30,7 @@ class InfLLMAttention(LayerAttention):
     Args:
         rope: how the layer rotates.
         settings: sizes and policies.
-        slots: force copies of recalled blocks on the device, or none; see `Archive`.
+        slots: force copies of recalled blocks on the device, or none; see `BlockStore`.
     """
 
     numbers = ("seen", "recalled", "_steps")

@@ -30,13 +30,12 @@ def footprint(sessions: Iterable[Session]) -> int:
         for layer in session.cache.memories:
             for member in layer.rows.members:
                 total += member.stats().device_bytes
-                archive = getattr(getattr(member, "memory", None), "archive", None)
-                if archive is not None:
-                    total -= archive.slot_bytes
-                    shared[id(archive)] = archive
+                store = getattr(getattr(member, "memory", None), "store", None)
+                if store is not None:
+                    total -= store.cache_bytes
+                    shared[id(store)] = store
     return total + sum(
-        archive.host_bytes + archive.index.nbytes + archive.slot_bytes
-        for archive in shared.values()
+        store.host_bytes() + store.index.nbytes + store.cache_bytes for store in shared.values()
     )
 
 

@@ -28,7 +28,7 @@ from inf_llm.hf.probe import LayerFacts, probe
 from inf_llm.hf.tensor_parallel import is_spread, spread_maker
 from inf_llm.hf.verify import Expected, try_memory, verify
 from inf_llm.hf.versions import setting
-from inf_llm.memory.archive import check_index
+from inf_llm.memory.block_store import check_index
 from inf_llm.rope import Rope
 from inf_llm.scaling import rescale
 from inf_llm.settings import InfLLMSettings, OriginSettings, WindowSettings, make_settings

@@ -18,8 +18,8 @@ from torch import Tensor
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.errors import UnsupportedModelError
 from inf_llm.hf.cache import MakeAttention
-from inf_llm.memory.archive import Archive
 from inf_llm.memory.block_memory import BlockMemory
+from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.index import TorchIndex
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
@@ -53,10 +53,10 @@ class _SharedMemory(BlockMemory):
         super().__init__(settings, keep=settings.n_local)
         self._group = group
 
-    def _open_archive(self, k: Tensor, v: Tensor, heads: int) -> Archive:
-        archive = super()._open_archive(k, v, heads)
-        archive.index = SummedIndex(self.settings.index.options.get("chunk"), self._group)
-        return archive
+    def _open_store(self, k: Tensor, v: Tensor, heads: int) -> BlockStore:
+        store = super()._open_store(k, v, heads)
+        store.index = SummedIndex(self.settings.index.options.get("chunk"), self._group)
+        return store
 
 
 class SpreadInfLLMAttention(InfLLMAttention):

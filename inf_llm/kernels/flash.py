@@ -1,4 +1,4 @@
-"""FlashAttention, whoever brings it: what all its packages have in common.
+"""FlashAttention: what all packages that bring it have in common.
 
 NOT YET RUN ON A GPU: tested with a stand-in that does what the packages document. Computes no
 gradients.

@@ -8,28 +8,28 @@ many of the newest tokens must stay and how much mass each received.
 from __future__ import annotations
 
 import functools
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from inf_llm.memory.archive import Archive
+from inf_llm.memory.block_store import BlockStore
+from inf_llm.memory.block_table import BlockTable
+from inf_llm.memory.codec import PageShape
 from inf_llm.memory.index import EarlyFound
 from inf_llm.memory.recent import Recent
 from inf_llm.memory.represent import most_attended_mean
 from inf_llm.memory.stats import MemoryStats
-from inf_llm.memory.store import PageShape
 from inf_llm.settings import InfLLMSettings
-from inf_llm.state import State, Stateful
+from inf_llm.state import Stateful
 
 
 @dataclass(frozen=True)
 class Recalled:
     """Blocks brought back for one execution block.
 
-    Keys and values may still be on their way; they are waited for when somebody asks for them.
+    Keys and values may still be on their way; reading them waits.
 
     Attributes:
         blocks: their numbers in each row (B, X, k), ascending; X is 1, or H with `perhead`.
@@ -75,7 +75,7 @@ class BlockMemory(Stateful):
     Args:
         settings: sizes and policies.
         keep: newest tokens that are never sealed.
-        slots: as for `Archive`.
+        slots: as for `BlockStore`.
     """
 
     fixed = ("sinks",)
@@ -91,8 +91,8 @@ class BlockMemory(Stateful):
         self.recent = Recent(held + held // 4, sums=("mass",))
         self.sinks: tuple[Tensor, Tensor] | None = None  # (B, G, n, D), (B, G, n, Dv)
         self.seen = 0
-        self._archive: Archive | None = None
-        self._table = Table()
+        self._store: BlockStore | None = None
+        self._table = BlockTable()
         self._latest: tuple[Tensor, Recalled] | None = None
 
     @property
@@ -106,9 +106,9 @@ class BlockMemory(Stateful):
         return self._table.physical
 
     @property
-    def archive(self) -> Archive | None:
+    def store(self) -> BlockStore | None:
         """Where the sealed blocks are; None before the first is sealed."""
-        return self._archive
+        return self._store
 
     def append(self, k: Tensor, v: Tensor, heads: int, **more: Tensor) -> None:
         """New tokens: keys (B, G, L, D), values (B, G, L, Dv), and streams to keep beside them.
@@ -124,15 +124,15 @@ class BlockMemory(Stateful):
     @property
     def gains_from_several(self) -> bool:
         """Whether `search_several` makes the searches of `recall` faster."""
-        if self._archive is None or self._table.physical is not None:
+        if self._store is None or self._table.physical is not None:
             return False
-        return self._archive.gains_from_several
+        return self._store.gains_from_several
 
     def search_several(self, queries: Tensor) -> list[EarlyFound]:
         """What queries (n, 1, H, D) find among the blocks sealed so far, each for its `recall`."""
-        assert self._archive is not None
+        assert self._store is not None
         total = self.blocks
-        found = self._archive.search_several(queries, min(self.settings.topk, total), total)
+        found = self._store.search_several(queries, min(self.settings.topk, total), total)
         return [EarlyFound(each, total) for each in found]
 
     def recall(self, query: Tensor, early: EarlyFound | None = None) -> Recalled | None:
@@ -140,26 +140,26 @@ class BlockMemory(Stateful):
 
         `early` is what this query found in `search_several`: only later blocks are searched then.
         """
-        if self._archive is None or not self.blocks:
+        if self._store is None or not self.blocks:
             return None
         topk = min(self.settings.topk, self.blocks)
         table = self._table.physical
         if topk == self.blocks:
-            rows, groups = query.shape[0], self._archive.groups
+            rows, groups = query.shape[0], self._store.groups
             blocks = torch.arange(topk, device=query.device).expand(rows, groups, topk)
             scores = None
         else:
-            blocks, scores = self._archive.search(query, topk, self.blocks, table, early)
+            blocks, scores = self._store.search(query, topk, self.blocks, table, early)
         return self._fetch(blocks, scores, table)
 
     def _fetch(self, blocks: Tensor, scores: Tensor | None, table: Tensor | None) -> Recalled:
-        assert self._archive is not None
+        assert self._store is not None
         physical = blocks
         if table is not None:
             own = table.to(blocks.device)[:, None].expand(-1, blocks.shape[1], -1)
             physical = own.gather(2, blocks)
-        places, arrive = self._archive.fetch(physical)
-        if self._archive.at_home and self._latest is not None:  # where asking is free
+        places, arrive = self._store.fetch(physical)
+        if self._store.is_near and self._latest is not None:  # where asking is free
             before, latest = self._latest
             if torch.equal(before, physical):
                 pages = latest.pages
@@ -176,13 +176,13 @@ class BlockMemory(Stateful):
     @property
     def watches_recalled(self) -> bool:
         """Whether the eviction policy wants to know the mass that recalled blocks received."""
-        return self._archive is not None and self._archive.residency.policy.needs_mass
+        return self._store is not None and self._store.slots.policy.needs_mass
 
     def observe_recalled(self, recalled: Recalled, mass: Tensor) -> None:
         """The recalled tokens received this much attention mass (B, H, k * block_size)."""
-        assert self._archive is not None
+        assert self._store is not None
         per_block = mass.unflatten(2, (-1, self.settings.block_size)).sum(-1)
-        self._archive.observed(recalled.places, per_block)
+        self._store.observed(recalled.places, per_block)
 
     def settle(self) -> None:
         """Let go of tokens that must no longer stay: the first become sinks, then blocks."""
@@ -211,130 +211,40 @@ class BlockMemory(Stateful):
             self.recent[stream][:, :, : count * size].unflatten(2, (count, size))
             for stream in ("k", "v", "mass")
         )
-        if self._archive is None:
-            self._archive = self._open_archive(k, v, mass.shape[1])
-            self._table.archive = self._archive
+        if self._store is None:
+            self._store = self._open_store(k, v, mass.shape[1])
+            self._table.store = self._store
         representatives = most_attended_mean(k, mass, self.settings.repr_topk)
-        self._table.add(self._archive.add(k, v, representatives))
+        self._table.add(self._store.add(k, v, representatives))
         self.recent.drop(count * size)
 
-    def _open_archive(self, k: Tensor, v: Tensor, heads: int) -> Archive:
+    def _open_store(self, k: Tensor, v: Tensor, heads: int) -> BlockStore:
         shape = PageShape(k.shape[1], k.shape[3], k.shape[4], v.shape[4], k.dtype)
-        return Archive(self.settings, shape, heads, k.shape[0], k.device, self._slots)
+        return BlockStore(self.settings, shape, heads, k.shape[0], k.device, self._slots)
 
     def select_rows(self, rows: Tensor) -> None:
         """See `Stateful.select_rows`."""
         super().select_rows(rows)
-        if self._archive is not None:
-            self._archive.make_room(len(rows))
+        if self._store is not None:
+            self._store.make_room(len(rows))
 
     def stats(self) -> MemoryStats:
         """What is held and what recalling cost so far."""
-        archive = self._archive
-        if archive is None:
+        store = self._store
+        if store is None:
             return MemoryStats(self.seen, device_bytes=self.nbytes)
-        recalled = archive.slot_bytes
+        recalled = store.cache_bytes
         if not recalled and self._latest is not None:
             recalled = self._latest[1].k.nbytes + self._latest[1].v.nbytes
-        traffic = archive.residency.traffic
+        traffic = store.slots.traffic()
         return MemoryStats(
             tokens=self.seen,
             blocks=self.blocks,
             device_bytes=self.nbytes + recalled,
-            host_bytes=archive.host_bytes,
-            index_bytes=archive.index.nbytes,
+            host_bytes=store.host_bytes(),
+            index_bytes=store.index.nbytes,
             hits=int(traffic.hits),
             misses=int(traffic.misses),
             loads=int(traffic.misses),
             evictions=int(traffic.evictions),
         )
-
-
-class Table(Stateful):
-    """Which physical block each block of each row is: (B, N), held until this table is gone."""
-
-    def __init__(self) -> None:
-        self.archive: Archive | None = None
-        self._state: list[Tensor] = [torch.empty(1, 0, dtype=torch.int64)]
-        self._count = 0
-        self._plain = True
-        self._finalizer: weakref.finalize | None = None
-
-    def __len__(self) -> int:
-        return self._count
-
-    @property
-    def physical(self) -> Tensor | None:
-        """(B, N) on the host; None where every row's blocks are simply 0 to N - 1."""
-        return None if self._plain else self._state[0][:, : self._count]
-
-    def add(self, numbers: Tensor) -> None:
-        """Blocks (B, n), held already, follow those that are there."""
-        rows, count = numbers.shape
-        room = self._state[0]
-        if self._count + count > room.shape[1]:
-            fresh = torch.empty(rows, max(64, 2 * (self._count + count)), dtype=torch.int64)
-            if self._count:
-                fresh[:, : self._count] = room[:, : self._count]
-            self._state[0] = fresh
-        following = torch.arange(self._count, self._count + count)
-        self._plain = self._plain and rows == 1 and torch.equal(numbers[0], following)
-        self._state[0][:, self._count : self._count + count] = numbers
-        self._count += count
-        self._watch()
-
-    def _watch(self) -> None:
-        """Release what is held when this table is garbage."""
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        self._finalizer = weakref.finalize(self, _release, self.archive, self._held())
-        self._finalizer.atexit = False
-
-    def _held(self) -> Tensor:
-        return self._state[0][:, : self._count]
-
-    def fork(self) -> Table:
-        """Another holder of the same blocks."""
-        twin = Table()
-        twin.archive, twin._count, twin._plain = self.archive, self._count, self._plain
-        twin._state = [self._state[0].clone()]
-        if self.archive is not None and self._count:
-            self.archive.home.hold(twin._held().flatten())
-            twin._watch()
-        return twin
-
-    def checkpoint(self) -> State:
-        """The length now; it holds no block."""
-        return State({}, {"count": self._count}, {})
-
-    def rollback(self, state: State) -> None:
-        """See `Stateful.rollback`."""
-        self.cut(state.numbers["count"])
-
-    def cut(self, count: int) -> None:
-        """Let go of all blocks after the first `count` of each row."""
-        if count == self._count:
-            return
-        gone = self._state[0][:, count : self._count].flatten()
-        self._count = count
-        self._watch()
-        if self.archive is not None:
-            self.archive.release(gone)
-
-    def select_rows(self, rows: Tensor) -> None:
-        """See `Stateful.select_rows`."""
-        rows = rows.cpu()
-        if not self._count or self.archive is None:
-            self._state = [torch.empty(1, 0, dtype=torch.int64)]
-            return
-        before = self._held().flatten()
-        self._state[0] = self._state[0].index_select(0, rows)
-        self._plain = self._plain and len(rows) == 1
-        self.archive.home.hold(self._held().flatten())
-        self._watch()
-        self.archive.release(before)
-
-
-def _release(archive: Archive | None, numbers: Tensor) -> None:
-    if archive is not None:
-        archive.release_later(numbers.flatten())

@@ -50,7 +50,7 @@ class FaissIndex(Index):
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Index.search`."""
         host = query.float().cpu()
-        if table is None and total < len(self._known):  # later blocks are somebody else's
+        if table is None and total < len(self._known):  # later blocks belong to others
             table = torch.arange(total).expand(len(host), -1)
         owns = [None] * len(host) if table is None else table
         rows = [self._search_row(asks, own, topk) for asks, own in zip(host, owns, strict=True)]

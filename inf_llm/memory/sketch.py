@@ -2,8 +2,8 @@
 
 Scoring a query against every representative reads them all from memory, and past some ten thousand
 blocks that reading is most of a decode step on a CPU. The sketch keeps them in int8, a quarter of
-the bytes, and knows how much the true score of a block can exceed the sketched one. Whoever knows
-the true scores of some blocks can leave out all whose bound is lower than the k-th best of these.
+the bytes, and knows how much the true score of a block can exceed the sketched one. Given
+the true scores of some blocks, all whose bound is below the k-th best of these can be left out.
 
 What all vectors have in common says nothing about which is best, but would fill the int8 range:
 models with biases have keys that are mostly one large constant. So a centre is taken off first.

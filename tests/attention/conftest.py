@@ -21,4 +21,4 @@ def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh memory is full of NaN, as it may be."""
     for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
         monkeypatch.setattr(owner, name, _filled(getattr(owner, name)))
-    monkeypatch.setattr("inf_llm.memory.store._SLAB_BYTES", 1 << 20)
+    monkeypatch.setattr("inf_llm.memory.tiers._SLAB_BYTES", 1 << 20)

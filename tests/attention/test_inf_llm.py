@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inf_llm import kernels
-from inf_llm.memory.archive import Archive
 from inf_llm.memory.block_memory import BlockMemory
+from inf_llm.memory.block_store import BlockStore
+from inf_llm.memory.tiers import PinnedTier
 from inf_llm.testing import replay
 from tests.attention.draws import examples, memory_settings, traffic_settings
 from tests.layers import (
@@ -100,18 +101,18 @@ def test_the_window_is_computed_while_blocks_are_on_their_way(
 ) -> None:
     """They are waited for only when what is far is attended to."""
     order = []
-    fetch, attend = Archive.fetch, kernels.attend
+    fetch, attend = BlockStore.fetch, kernels.attend
 
-    def fetching(archive: Archive, blocks: Tensor) -> Any:
+    def fetching(store: BlockStore, blocks: Tensor) -> Any:
         order.append("sent for")
-        places, arrive = fetch(archive, blocks)
+        places, arrive = fetch(store, blocks)
         return places, lambda: (order.append("arrived"), arrive())[1]
 
     def attending(*args: Any) -> Any:
         order.append("attends")
         return attend(*args)
 
-    monkeypatch.setattr(Archive, "fetch", fetching)
+    monkeypatch.setattr(BlockStore, "fetch", fetching)
     monkeypatch.setattr(kernels, "attend", attending)
     feed(make_memory_layer(slots=True), random_qkv(80), how=rule(kernel="reference"))
     last = len(order) - order[::-1].index("sent for") - 1
@@ -151,7 +152,7 @@ def test_eviction_index_and_room_never_change_a_result(
 
 @examples(20)
 @given(settings=memory_settings(), seed=st.integers(0, 99))
-def test_slots_give_what_the_home_gives(settings: dict[str, Any], seed: int) -> None:
+def test_slots_give_what_the_tier_gives(settings: dict[str, Any], seed: int) -> None:
     qkv, feeds = random_qkv(110, rows=2, seed=seed), [70, 25] + [1] * 15
     direct, copied = (make_memory_layer(slots=slots, **settings) for slots in (False, True))
     torch.testing.assert_close(feed(copied, qkv, feeds), feed(direct, qkv, feeds), **CLOSE)
@@ -160,16 +161,19 @@ def test_slots_give_what_the_home_gives(settings: dict[str, Any], seed: int) -> 
     assert [getattr(mine, name) for name in counts] == [getattr(theirs, name) for name in counts]
 
 
-@pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
+@pytest.mark.parametrize("slots", [False, True], ids=["tier", "slots"])
 @pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
-@pytest.mark.parametrize("moves", [False, True], ids=["many slabs", "a slab that moves"])
+@pytest.mark.parametrize("stays", [False, True], ids=["a slab that moves", "many slabs"])
 def test_where_blocks_lie_changes_nothing(
-    slots: bool, perhead: bool, moves: bool, monkeypatch: pytest.MonkeyPatch, device: torch.device
+    slots: bool, perhead: bool, stays: bool, monkeypatch: pytest.MonkeyPatch, device: torch.device
 ) -> None:
     qkv, feeds = random_qkv(200, rows=2, device=device), [150, 25] + [1] * 25
     one = feed(make_memory_layer(slots=slots, perhead=perhead), qkv, feeds)
-    for name, room in (("_SLAB_BYTES", 5000), ("_FIRST_BYTES", 1000), ("Home.moves", moves)):
-        monkeypatch.setattr(f"inf_llm.memory.store.{name}", room)
+    for name, room in (("_SLAB_BYTES", 5000), ("_FIRST_BYTES", 1000)):
+        monkeypatch.setattr(f"inf_llm.memory.tiers.{name}", room)
+    if stays and device.type == "cpu":  # page-locked where there is a GPU, as it is anyway
+        monkeypatch.setattr(PinnedTier, "pinned", False)
+        monkeypatch.setattr("inf_llm.memory.tiers.HostTier", PinnedTier)
     many = feed(make_memory_layer(slots=slots, perhead=perhead), qkv, feeds)
     torch.testing.assert_close(many, one, **CLOSE)
 
@@ -191,7 +195,7 @@ def test_overlapped_copies(perhead: bool, device: torch.device) -> None:
     [{}, {"perhead": True}, {"faiss": True}, {"chunk_topk_calc": 2}, {"cache_strategy": "lru-s"}],
     ids=str,
 )
-@pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
+@pytest.mark.parametrize("slots", [False, True], ids=["tier", "slots"])
 def test_memory_nobody_wrote_is_never_read(
     slots: bool, change: dict[str, Any], poisoned_memory: None
 ) -> None:
@@ -209,7 +213,7 @@ def test_memory_nobody_wrote_changes_nothing(request: pytest.FixtureRequest) -> 
     torch.testing.assert_close(dirty, clean, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
+@pytest.mark.parametrize("slots", [False, True], ids=["tier", "slots"])
 @pytest.mark.parametrize("feeds", [[8] * 60, [1] * 480, [480]], ids=["blocks", "decode", "one"])
 def test_device_bytes_stay_constant(feeds: list[int], slots: bool) -> None:
     layer = make_memory_layer(slots=slots)
@@ -237,7 +241,7 @@ def test_what_is_counted() -> None:
     assert stats.evictions == stats.misses - 2 * MEMORY["max_cached_block"]
 
 
-@pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
+@pytest.mark.parametrize("slots", [False, True], ids=["tier", "slots"])
 def test_alone_from_equals_decoding(slots: bool) -> None:
     qkv = random_qkv(170, rows=2)
     decoded = feed(make_memory_layer(slots=slots), qkv, [100] + [1] * 70)

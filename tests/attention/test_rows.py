@@ -30,8 +30,8 @@ LENGTHS = [1, 20, 24, 29, 60, 100]
 
 
 def blocks_in_use(layer: InfLLMAttention) -> int:
-    archive = layer.memory.archive
-    return 0 if archive is None else archive.used
+    store = layer.memory.store
+    return 0 if store is None else store.used()
 
 
 @pytest.mark.parametrize("tokens", LENGTHS)
@@ -53,7 +53,7 @@ def test_forks_part(kind: str, tokens: int) -> None:
 @pytest.mark.parametrize("change", [{}, {"faiss": True}, {"perhead": True}], ids=str)
 @pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
 def test_forks_in_turns(slots: bool, change: dict[str, Any]) -> None:
-    """Branches that share an archive seal and recall in turns, token by token."""
+    """Branches that share an store seal and recall in turns, token by token."""
     text = random_qkv(70)
     layer = make_memory_layer(slots=slots, **change)
     feed(layer, text)
@@ -230,16 +230,16 @@ def test_a_branch_that_vanishes_while_blocks_are_sealed() -> None:
     """The collector of garbage comes when it likes, also in the middle of taking blocks."""
     layer = make_memory_layer()
     feed(layer, random_qkv(200))
-    archive = layer.memory.archive
-    assert archive is not None
-    before = archive.used
+    store = layer.memory.store
+    assert store is not None
+    before = store.used()
     twin = layer.fork()
     feed(twin, random_qkv(60, seed=1))
-    assert archive.used > before
-    with archive.home._lock:  # as if it came while the home is busy
+    assert store.used() > before
+    with store.allocator._lock:  # as if it came while the store is busy
         del twin
         gc.collect()
-    assert archive.used == before
+    assert store.used() == before
 
 
 def test_a_deep_copy_is_a_fork() -> None:
@@ -248,4 +248,4 @@ def test_a_deep_copy_is_a_fork() -> None:
     twin = copy.deepcopy(layer)
     later = random_qkv(9, seed=1)
     assert torch.equal(feed(twin, later), feed(layer, later))
-    assert twin.memory.archive is layer.memory.archive
+    assert twin.memory.store is layer.memory.store

@@ -84,10 +84,10 @@ def test_branches_go_on_by_themselves_and_share_their_blocks(
     trunk, apart = inf_llm.new_cache(model), inf_llm.new_cache(model)
     for cache in (trunk, apart):
         feed(model, ids, cache, mask)
-    archive = trunk.memories[0].rows.members[0].memory.archive
-    held = archive.used
+    store = trunk.memories[0].rows.members[0].memory.store
+    held = store.used()
     twin = branch(trunk)
-    assert archive.used == held, "sealed blocks were copied"
+    assert store.used() == held, "sealed blocks were copied"
     ends = [tokens(64, rows=2, seed=seed) for seed in (5, 6)]
     longer = torch.cat((mask, torch.ones_like(ends[0])), 1)
     wanted = feed(model, ends[0], apart, longer)
@@ -95,10 +95,10 @@ def test_branches_go_on_by_themselves_and_share_their_blocks(
     assert torch.allclose(feed(model, ends[0], trunk, longer), wanted, atol=1e-4)
     assert not torch.allclose(other, wanted, atol=1e-2)
     assert trunk.get_seq_length() == twin.get_seq_length() == 304
-    after = archive.used
+    after = store.used()
     del twin
     gc.collect()
-    assert held < archive.used < after, "a branch's own blocks are freed with it"
+    assert held < store.used() < after, "a branch's own blocks are freed with it"
 
 
 @pytest.mark.parametrize("branch", [copy.deepcopy, copy.copy])
@@ -144,14 +144,14 @@ def test_no_tensor_within_reach_is_part_of_much_more() -> None:
     cache = _read(tiny_patched(), 600)
     rows = cache.memories[0].rows
     recalled = rows.members[0].recalled
-    home = rows.members[0].memory.archive.home
-    for tensor in (recalled.k, recalled.v, recalled.blocks, *home.read(torch.arange(2))):
+    tier = rows.members[0].memory.store.tier
+    for tensor in (recalled.k, recalled.v, recalled.blocks, *tier.read(torch.arange(2))):
         assert tensor.untyped_storage().nbytes() <= 2 * max(64, tensor.nbytes)
     held = cache.stats().total
     room = sum(
         part.untyped_storage().nbytes()
         for layer in cache.memories
-        for slab in layer.rows.members[0].memory.archive.home._slabs
+        for slab in layer.rows.members[0].memory.store.tier._slabs
         for part in slab
     )
     assert room <= max(2 * held.host_bytes, len(cache.memories) << 20)

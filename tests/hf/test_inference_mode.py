@@ -32,10 +32,10 @@ def test_goes_on_outside(model: Any) -> None:
         got = [model(ids[:, 96:], past_key_values=each).logits[:, -1] for each in (cache, twin)]
     torch.testing.assert_close(got[0], wanted)
     torch.testing.assert_close(got[1], wanted)
-    archive = cache.memories[0].rows.members[0].memory.archive
+    store = cache.memories[0].rows.members[0].memory.store
     del cache, twin
     gc.collect()
-    assert archive.used == 0
+    assert store.used() == 0
 
 
 def test_fattn_insists_on_a_fused_kernel() -> None:

@@ -127,26 +127,26 @@ def test_blocks_are_freed_with_their_memory() -> None:
     k, v = text(60)
     memory = make()
     fed(memory, k, v)
-    archive = memory.archive
-    assert archive is not None
+    store = memory.store
+    assert store is not None
     twin = memory.fork()
     fed(twin, k, v)
-    assert archive.used == 11 + 15
+    assert store.used() == 11 + 15
     del memory
-    assert archive.used == 11 + 15
+    assert store.used() == 11 + 15
     del twin
-    assert archive.used == 0
+    assert store.used() == 0
 
 
 def test_a_checkpoint_holds_no_blocks() -> None:
     k, v = text(60)
     memory = make()
     fed(memory, k, v)
-    archive = memory.archive
-    assert archive is not None
+    store = memory.store
+    assert store is not None
     state = memory.checkpoint()
     del memory
-    assert archive.used == 0
+    assert store.used() == 0
     assert state.numbers["seen"] == 60
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from inf_llm.choice import Choice
 from inf_llm.memory.evict import Policy
-from inf_llm.memory.residency import Ledger, Residency
+from inf_llm.memory.slot_table import HostSlotTable, SlotTable
 from inf_llm.variants import EVICTION
 from tests.attention.draws import examples
 
@@ -24,8 +24,8 @@ def policy(name: str, decay: float = 0.5) -> Policy:
     return made
 
 
-def residency(name: str, slots: int, decay: float = 0.5) -> Residency:
-    return Residency(slots, policy(name, decay), torch.device("cpu"))
+def residency(name: str, slots: int, decay: float = 0.5) -> SlotTable:
+    return SlotTable(slots, policy(name, decay), torch.device("cpu"))
 
 
 class Shelf:
@@ -52,7 +52,7 @@ class Shelf:
         return places
 
     def check_counts(self) -> None:
-        traffic = self.residency.traffic
+        traffic = self.residency.traffic()
         assert int(traffic.hits) + int(traffic.misses) == self.wanted
         assert int(traffic.evictions) <= int(traffic.misses)
 
@@ -85,7 +85,7 @@ def test_nothing_leaves_while_there_is_room(name: str) -> None:
     shelf = Shelf(name, 6)
     for pages in ([0, 1], [2], [0, 3], [4, 5], [0, 1, 2, 3, 4, 5]):
         shelf.admit(pages, 10)
-    traffic = shelf.residency.traffic
+    traffic = shelf.residency.traffic()
     assert (int(traffic.hits), int(traffic.misses), int(traffic.evictions)) == (7, 6, 0)
 
 
@@ -96,7 +96,7 @@ def test_as_many_as_there_are_slots(name: str) -> None:
     shelf.admit([0, 1, 2, 3], 10)
     shelf.admit([7, 2, 9, 0], 10)
     shelf.admit([5, 6, 7, 8], 10)
-    traffic = shelf.residency.traffic
+    traffic = shelf.residency.traffic()
     assert (int(traffic.hits), int(traffic.misses), int(traffic.evictions)) == (3, 9, 5)
 
 
@@ -108,7 +108,7 @@ def test_forgotten_slots_are_filled_first(name: str) -> None:
     shelf.residency.forget(torch.tensor([1, 8]))
     shelf.admit([5], 10)
     shelf.admit([0, 2], 10)
-    traffic = shelf.residency.traffic
+    traffic = shelf.residency.traffic()
     assert (int(traffic.hits), int(traffic.evictions)) == (2, 0)
 
 
@@ -174,7 +174,7 @@ def test_what_is_used_now_does_not_leave_now(name: str) -> None:
     shelf.admit([1], 10)
     shelf.residency.observed(torch.tensor([1]), torch.tensor([9.0]))
     shelf.admit([2, 0], 10)
-    traffic = shelf.residency.traffic
+    traffic = shelf.residency.traffic()
     assert (int(traffic.hits), int(traffic.misses)) == (1, 3)
 
 
@@ -185,7 +185,7 @@ def test_a_ledger_says_what_tensors_say(name: str, repeats: bool, seed: int) -> 
     """The same slots for the same pages, whatever came before, and the same counts."""
     chance = random.Random(seed)
     slots, pages_in_all = chance.randint(1, 12), chance.choice([12, 20, 60])
-    tensors, ledger = residency(name, slots), Ledger(slots, policy(name))
+    tensors, ledger = residency(name, slots), HostSlotTable(slots, policy(name))
     for _ in range(60):
         chosen = chance.choices(range(pages_in_all), k=chance.randint(1, slots))
         pages = torch.tensor(chosen if repeats else list(dict.fromkeys(chosen)))
@@ -199,4 +199,4 @@ def test_a_ledger_says_what_tensors_say(name: str, repeats: bool, seed: int) -> 
             for each in (tensors, ledger):
                 each.forget(gone)
         for count in ("hits", "misses", "evictions"):
-            assert int(getattr(tensors.traffic, count)) == getattr(ledger.traffic, count)
+            assert int(getattr(tensors.traffic(), count)) == getattr(ledger.traffic(), count)

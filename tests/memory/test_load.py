@@ -16,7 +16,7 @@ from inf_llm.memory.load import can_load
 HERE = Path(__file__).parent
 TESTS = [
     HERE / "interpreted.py",
-    HERE / "test_store.py",
+    HERE / "test_device_cache.py",
     HERE.parent / "attention" / "test_inf_llm.py",
     HERE.parent / "attention" / "test_crop.py",
 ]

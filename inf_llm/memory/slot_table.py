@@ -1,4 +1,4 @@
-"""Which pages are on the device. Pure bookkeeping: no key or value is seen here.
+"""Which pages are in which slot of the device cache. No key or value is seen here.
 
 On a device every operation has a fixed shape and stays there, so that a decode step never waits for
 the host. Eviction changes what has to be copied, never a result.
@@ -34,7 +34,7 @@ def clock_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-class Residency:
+class SlotTable:
     """Which pages are on the device, in which slot.
 
     Args:
@@ -56,7 +56,7 @@ class Residency:
         # The later of the pages of one step is the younger, so that nothing is left to chance.
         self._order = torch.arange(slots, device=device, dtype=clock) / slots
         self._step = torch.zeros(1, device=device, dtype=clock)
-        self.traffic = so_far or Traffic(*torch.zeros(3, dtype=torch.int64, device=device))
+        self._traffic = so_far or Traffic(*torch.zeros(3, dtype=torch.int64, device=device))
 
     def admit(self, pages: Tensor, pages_in_all: int) -> tuple[Tensor, Tensor]:
         """Give every wanted page a slot.
@@ -99,9 +99,9 @@ class Residency:
         self._slot_of[torch.where(evicted & still, leaving, last)] = -1
         self._slot_of[pages] = slots
         self._page_in[slots] = pages
-        self.traffic.hits += (~missing).sum()
-        self.traffic.misses += missing.sum()
-        self.traffic.evictions += evicted.sum()
+        self._traffic.hits += (~missing).sum()
+        self._traffic.misses += missing.sum()
+        self._traffic.evictions += evicted.sum()
 
     def observed(self, slots: Tensor, mass: Tensor) -> None:
         """Tell the policy what attention the pages in these slots received."""
@@ -114,6 +114,10 @@ class Residency:
         self._page_in[slots[slots >= 0]] = -1
         self._slot_of[pages] = -1
 
+    def traffic(self) -> Traffic:
+        """Counts of all that was wanted so far."""
+        return self._traffic
+
     def _make_room(self, pages_in_all: int) -> None:
         """See that so many pages can exist."""
         if pages_in_all < self._slot_of.shape[0]:
@@ -123,10 +127,10 @@ class Residency:
         self._slot_of = fresh
 
 
-class Ledger:
-    """`Residency` in plain numbers, for a CPU, where many small tensor operations cost more.
+class HostSlotTable:
+    """`SlotTable` in plain numbers, for a CPU, where many small tensor operations cost more.
 
-    What it counts where pages are read at home, with nothing copied, is what slots would see.
+    Where pages are read in their tier, with nothing copied, it counts what slots would see.
     """
 
     def __init__(self, slots: int, policy: Policy, so_far: Traffic | None = None) -> None:
@@ -138,7 +142,6 @@ class Ledger:
         self._traffic = so_far or Traffic()
         self._later: list[Tensor] = []
 
-    @property
     def traffic(self) -> Traffic:
         """Counts of all that was wanted so far."""
         self._catch_up()

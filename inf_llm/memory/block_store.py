@@ -1,7 +1,8 @@
-"""Sealed blocks and everything needed to find and fetch them, shared by all who hold some.
+"""Sealed blocks and all that finding and fetching them needs, shared by memories that hold them.
 
 A memory and its branches (beams, copies, sessions over one document) keep their blocks in one
-archive; what differs between them is only the table that says which blocks are whose.
+store; they differ only in the table that says which blocks belong to which row. The store joins
+four parts: an allocator of numbers, a codec, a tier, and a cache on the device.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from inf_llm.memory.allocator import BlockAllocator
+from inf_llm.memory.codec import Codec, PageShape, Planes
+from inf_llm.memory.device_cache import DeviceCache
 from inf_llm.memory.evict import Policy
 from inf_llm.memory.index import EarlyFound, Found, Index
-from inf_llm.memory.residency import Ledger, Residency
-from inf_llm.memory.store import Home, PageShape, Slots
+from inf_llm.memory.slot_table import HostSlotTable, SlotTable
+from inf_llm.memory.tiers import Tier
 from inf_llm.settings import InfLLMSettings
-from inf_llm.variants import EVICTION, INDEX
-
-_HOST = torch.device("cpu")
+from inf_llm.variants import CODEC, EVICTION, INDEX, TIER
 
 
-class Archive:
+class BlockStore:
     """One layer's sealed blocks.
 
     Args:
@@ -33,8 +35,8 @@ class Archive:
         rows: batch rows that recall at once.
         device: where attention computes.
         slots: keep copies of recalled pages in `max_cached_block` slots per unit. By default on
-            every device but the CPU, where the home is as near as the slots would be and the
-            bookkeeping alone goes on, so that traffic can be predicted.
+            every device but the CPU, where the tier is as near as the slots would be; there the
+            slots are only counted, so that traffic can be predicted.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Archive:
         self._heads = heads
         self._perhead = settings.perhead
         self._device = device
-        pinned = settings.pin_memory and device.type == "cuda"
-        self.home = Home(shape, _HOST, pinned)
+        self.allocator = BlockAllocator()
+        self.codec: Codec = settings.codec.build(CODEC, shape)
+        tier = "pinned" if settings.pin_memory and device.type == "cuda" else "host"
+        self.tier: Tier = TIER.get(tier)(self.codec.planes)
         self.index: Index = settings.index.build(INDEX)
         self._settings = settings
         self._together = 1 if settings.perhead else shape.heads
@@ -68,16 +72,18 @@ class Archive:
         """
         if rows <= self._rows:
             return
-        settings, so_far = self._settings, self.residency.traffic if self._rows else None
+        settings, so_far = self._settings, self.slots.traffic() if self._rows else None
         places = rows * self.groups * settings.max_cached_block
         policy: Policy = settings.eviction.build(EVICTION)
         self._rows = rows
-        self._slots: Slots | None = None
-        self.residency: Residency | Ledger = Ledger(places, policy, so_far)
+        self._cache: DeviceCache | None = None
+        self.slots: SlotTable | HostSlotTable = HostSlotTable(places, policy, so_far)
         if self._copies:
-            self.residency = Residency(places, policy, self._device, so_far)
+            self.slots = SlotTable(places, policy, self._device, so_far)
             pages = places * self._together
-            self._slots = Slots(self.home, pages, self._device, settings.async_global_stream)
+            overlap = settings.async_global_stream
+            planes = self.codec.planes
+            self._cache = DeviceCache(self.tier, planes, pages, self._device, overlap)
 
     @property
     def groups(self) -> int:
@@ -97,13 +103,29 @@ class Archive:
         """
         self.sweep()
         B, _, n = k.shape[:3]
-        numbers = self.home.allocate(B * n)
-        self.home.write(numbers, k.transpose(1, 2).flatten(0, 1), v.transpose(1, 2).flatten(0, 1))
+        numbers = self._allocate(B * n)
+        planes = self.codec.encode(*(x.transpose(1, 2).flatten(0, 2) for x in (k, v)))
+        self.tier.write(self._pages_of(numbers), planes)
         self._shared = self._heads // representatives.shape[1]
         groups = representatives.shape[1] if self._perhead else 1
         vectors = representatives.permute(0, 2, 1, 3).reshape(B * n, groups, -1)
         self.index.put(numbers, vectors.transpose(0, 1))
         return numbers.view(B, n)
+
+    def _allocate(self, count: int) -> Tensor:
+        """Numbers (count,), ascending, with room for their pages."""
+        numbers = self.allocator.allocate(count)
+        try:
+            self.tier.make_room((int(numbers[-1]) + 1) * self.shape.heads)
+        except BaseException:
+            self.allocator.release(numbers)
+            raise
+        return numbers
+
+    def _pages_of(self, numbers: Tensor) -> Tensor:
+        """All pages of blocks (n,), (n * G,)."""
+        heads = torch.arange(self.shape.heads, device=numbers.device)
+        return (numbers[:, None] * self.shape.heads + heads).flatten()
 
     @property
     def gains_from_several(self) -> bool:
@@ -138,7 +160,7 @@ class Archive:
             return query
         if self._shared == 1:
             return query.flatten(1)[:, None]
-        # Queries that meet the same vector add up before they meet it.
+        # Queries with the same vector are added up before the product.
         summed = query.unflatten(1, (-1, self._shared)).sum(2, dtype=torch.float32)
         return summed.to(query.dtype).flatten(1)[:, None]
 
@@ -146,37 +168,37 @@ class Archive:
         """Set physical blocks (B, X, k) on their way to the computing device.
 
         Returns:
-            Where they will be (B, X, k), for `observed`, and what waits for them: keys
+            Their slots (B, X, k), for `observed`, and a function that waits for them: keys
             (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv) for Y = G key heads, or Y = H
             query heads where each chose for itself.
         """
         units = self._units(blocks)
-        if isinstance(self.residency, Ledger):
-            slots = units  # asked for only where mass decides who leaves
-            if self.residency.policy.needs_mass:
-                slots = self.residency.admit(units.flatten()).view_as(units)
+        if isinstance(self.slots, HostSlotTable):
+            slots = units  # needed only where mass decides what leaves
+            if self.slots.policy.needs_mass:
+                slots = self.slots.admit(units.flatten()).view_as(units)
             else:
-                self.residency.note(units.flatten())
-            return slots, functools.partial(self._read, self.home, units)
-        assert self._slots is not None
-        total = self.home.count * (self.shape.heads // self._together)
-        slots, missing = (x.view_as(units) for x in self.residency.admit(units.flatten(), total))
+                self.slots.note(units.flatten())
+            return slots, functools.partial(self._read, self.tier.read, units)
+        assert self._cache is not None
+        total = self.allocator.count * (self.shape.heads // self._together)
+        slots, missing = (x.view_as(units) for x in self.slots.admit(units.flatten(), total))
         pages, places = self._pages(units), self._pages(slots)
-        self._slots.load(pages.flatten(), places.flatten(), missing.expand_as(pages).flatten())
-        return slots, functools.partial(self._read, self._slots, slots)
+        self._cache.load(pages.flatten(), places.flatten(), missing.expand_as(pages).flatten())
+        return slots, functools.partial(self._read, self._cache.read, slots)
 
-    def _read(self, where: Home | Slots, units: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of units (B, X, k), from the slots or at home; see `fetch`."""
+    def _read(self, read: Callable[[Tensor], Planes], units: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of units (B, X, k), from the cache or the tier; see `fetch`."""
         places = self._pages(units)
         rows, heads, choices = places.shape
-        k, v = where.read(places.flatten())
+        k, v = self.codec.decode(read(places.flatten()))
         tokens = choices * self.shape.tokens
-        return k.view(rows, heads, tokens, -1), v.view(rows, heads, tokens, -1)
+        return k.reshape(rows, heads, tokens, -1), v.reshape(rows, heads, tokens, -1)
 
     @property
-    def at_home(self) -> bool:
-        """Whether blocks are read where they live, with no copies on the device."""
-        return self._slots is None
+    def is_near(self) -> bool:
+        """Whether blocks are read in their tier, with no copies on the device."""
+        return self._cache is None
 
     def _units(self, blocks: Tensor) -> Tensor:
         """What travels together, (B, X, k): whole blocks, or the page a query head reads."""
@@ -193,16 +215,28 @@ class Archive:
         return units * self._together + torch.arange(self._together, device=units.device)[:, None]
 
     def observed(self, slots: Tensor, mass: Tensor) -> None:
-        """What is at places `slots` (B, X, k), as `fetch` said, received mass (B, H, k)."""
-        if not self.residency.policy.needs_mass:
+        """What is in `slots` (B, X, k) of `fetch` received attention mass (B, H, k)."""
+        if not self.slots.policy.needs_mass:
             return
         if self._perhead:
-            self.residency.observed(slots.flatten(), mass.flatten())
+            self.slots.observed(slots.flatten(), mass.flatten())
         else:
-            self.residency.observed(slots.flatten(), mass.sum(1).flatten())
+            self.slots.observed(slots.flatten(), mass.sum(1).flatten())
+
+    def hold(self, numbers: Tensor) -> None:
+        """One more holder for each of these blocks (n,)."""
+        self.allocator.hold(numbers)
+
+    def release(self, numbers: Tensor) -> None:
+        """One holder less for each of these blocks (n,)."""
+        gone = self.allocator.release(numbers)
+        if len(gone):
+            pages = self.shape.heads // self._together
+            units = gone if pages == 1 else self._pages_of(gone)
+            self.slots.forget(units)
 
     def release_later(self, numbers: Tensor) -> None:
-        """The same, for holders that vanish, which may be in the middle of anything."""
+        """As `release`, for a holder that vanishes, which may be in the middle of anything."""
         self._vanished.append(numbers)
 
     def sweep(self) -> None:
@@ -210,30 +244,19 @@ class Archive:
         while self._vanished:
             self.release(self._vanished.popleft())
 
-    @property
     def used(self) -> int:
-        """Blocks that somebody holds."""
+        """Blocks with a holder."""
         self.sweep()
-        return self.home.used
+        return self.allocator.used
 
-    @property
     def host_bytes(self) -> int:
         """Bytes of these blocks."""
-        self.sweep()
-        return self.home.nbytes
-
-    def release(self, numbers: Tensor) -> None:
-        """Somebody no longer holds these blocks (n,)."""
-        gone = self.home.release(numbers)
-        if len(gone):
-            pages = self.shape.heads // self._together
-            units = gone if pages == 1 else (gone[:, None] * pages + torch.arange(pages)).flatten()
-            self.residency.forget(units)
+        return self.used() * self.codec.block_bytes
 
     @property
-    def slot_bytes(self) -> int:
-        """Bytes of the slots on the device."""
-        return 0 if self._slots is None else self._slots.nbytes
+    def cache_bytes(self) -> int:
+        """Bytes of the cache on the device."""
+        return 0 if self._cache is None else self._cache.nbytes
 
 
 def check_index(settings: InfLLMSettings) -> None:

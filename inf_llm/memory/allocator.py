@@ -1,0 +1,55 @@
+"""Numbers of blocks, and counts of their holders. What a block is and where it lies is unknown."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+
+
+class BlockAllocator:
+    """Gives out block numbers and counts their holders; a number without a holder is free again.
+
+    Attributes:
+        count: numbers that were ever given out, 0 to `count` - 1.
+    """
+
+    def __init__(self) -> None:
+        self._held = torch.zeros(0, dtype=torch.int32)  # holders of every block
+        self._free: list[int] = []
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def allocate(self, count: int) -> Tensor:
+        """Numbers (count,) of blocks that are free, ascending; the caller holds each once."""
+        with self._lock:
+            reused = sorted(self._free[-count:])
+            del self._free[len(self._free) - len(reused) :]
+            end = self.count + count - len(reused)
+            numbers = torch.tensor([*reused, *range(self.count, end)], dtype=torch.int64)
+            self.count = end
+            if self.count > len(self._held):
+                more = self._held.new_zeros(2 * self.count - len(self._held))
+                self._held = torch.cat((self._held, more))
+            self._held[numbers] += 1
+        return numbers
+
+    def hold(self, numbers: Tensor) -> None:
+        """One more holder for each of these blocks; a number may stand there several times."""
+        with self._lock:
+            self._held.index_add_(0, numbers, torch.ones_like(numbers, dtype=torch.int32))
+
+    def release(self, numbers: Tensor) -> Tensor:
+        """One holder less for each; the blocks (n,) without a holder now are free again."""
+        with self._lock:
+            self._held.index_add_(0, numbers, -torch.ones_like(numbers, dtype=torch.int32))
+            touched = numbers.unique()
+            gone = touched[self._held[touched] == 0]
+            self._free.extend(gone.tolist())
+        return gone
+
+    @property
+    def used(self) -> int:
+        """Blocks with a holder."""
+        return self.count - len(self._free)

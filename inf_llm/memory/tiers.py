@@ -1,0 +1,138 @@
+"""Where pages lie, off the computing device: in host memory that moves, or page-locked."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from inf_llm.memory.codec import Plane, Planes
+from inf_llm.unsaved import Unsaved
+from inf_llm.untried import untried
+
+_SLAB_BYTES = 64 << 20  # of one that stays where it is
+_FIRST_BYTES = 1 << 20  # of one that moves when it is full
+_FEW = 256  # pages that are read one by one: a slab at a time would take many more steps
+
+
+class Tier(Unsaved, ABC):
+    """Pages in slabs of equal size.
+
+    Args:
+        planes: what a page consists of.
+        first_bytes: of the first slab, about.
+
+    Attributes:
+        pinned: whether a device can read the slabs at their addresses.
+        per_slab: pages in a slab.
+    """
+
+    pinned = False
+
+    def __init__(self, planes: Sequence[Plane], first_bytes: int) -> None:
+        self._planes = tuple(planes)
+        page_bytes = sum(plane.width * plane.dtype.itemsize for plane in planes)
+        self.per_slab = max(1, first_bytes // page_bytes)
+        self._slabs: tuple[Planes, ...] = ()  # replaced as a whole, never changed
+        self._addresses: tuple[tuple[Planes, ...], tuple[Tensor, ...]] = (), ()
+        self._lock = threading.Lock()
+
+    @abstractmethod
+    def make_room(self, pages: int) -> None:
+        """See that so many pages have a place; others may be reading meanwhile."""
+
+    def write(self, pages: Tensor, planes: Planes) -> None:
+        """Fill pages (n,), ascending, with rows of every plane (n, width)."""
+        with self._lock:  # a slab that moves must not leave this behind
+            slab_of = pages // self.per_slab
+            for slab in slab_of.unique().tolist():
+                here = slab_of == slab
+                local = pages[here] - slab * self.per_slab
+                first, last = int(local[0]), int(local[-1]) + 1
+                for target, source in zip(self._slabs[slab], planes, strict=True):
+                    rows = source[here.to(source.device)]
+                    if last - first == len(local):
+                        target[first:last].copy_(rows)
+                    else:
+                        target[local] = rows.to(target.device)
+
+    def read(self, pages: Tensor) -> Planes:
+        """Rows of pages (n,) in every plane, (n, width)."""
+        slabs = self._slabs
+        if len(slabs) == 1:
+            return tuple(plane.index_select(0, pages) for plane in slabs[0])
+        if len(pages) <= _FEW:
+            lie = [divmod(page, self.per_slab) for page in pages.tolist()]
+            return tuple(
+                torch.cat([slabs[slab][part][row : row + 1] for slab, row in lie])
+                for part in range(len(self._planes))
+            )
+        slab_of = pages // self.per_slab
+        found = tuple(plane.new_empty(len(pages), plane.shape[1]) for plane in slabs[0])
+        for slab in slab_of.unique().tolist():
+            at = (slab_of == slab).nonzero()[:, 0]
+            local = pages[at] - slab * self.per_slab
+            for into, plane in zip(found, slabs[slab], strict=True):
+                into[at] = plane.index_select(0, local)
+        return found
+
+    def addresses(self, device: torch.device) -> tuple[Tensor, ...]:
+        """Where the slabs of each plane lie, for programs on a device."""
+        slabs, known = self._addresses
+        if slabs is not self._slabs:
+            slabs, parts = self._slabs, range(len(self._planes))
+            lie = ([slab[part].data_ptr() for slab in slabs] for part in parts)
+            known = tuple(torch.tensor(each, device=device) for each in lie)
+            self._addresses = slabs, known
+        return known
+
+    def _slab(self, pages: int) -> Planes:
+        """Room for pages; where nothing is written the system gives no memory."""
+        return tuple(
+            torch.empty(pages, plane.width, dtype=plane.dtype, pin_memory=self.pinned)
+            for plane in self._planes
+        )
+
+
+class HostTier(Tier):
+    """One slab in host memory, which moves to twice the room when it is full.
+
+    What is reserved is at most twice what was needed, and reading is one step.
+    """
+
+    def __init__(self, planes: Sequence[Plane]) -> None:
+        super().__init__(planes, _FIRST_BYTES)
+
+    def make_room(self, pages: int) -> None:
+        """See `Tier.make_room`."""
+        with self._lock:
+            if not self._slabs:
+                self._move_to(max(pages, self.per_slab))
+            elif pages > self.per_slab:
+                self._move_to(max(pages, 2 * self.per_slab))
+
+    def _move_to(self, room: int) -> None:
+        roomy = self._slab(room)
+        for slab in self._slabs:
+            for old, new in zip(slab, roomy, strict=True):
+                new[: len(old)] = old
+        self._slabs, self.per_slab = (roomy,), room
+
+
+class PinnedTier(Tier):
+    """Page-locked slabs that stay where they are, for a GPU reads them at their addresses."""
+
+    pinned = True
+
+    def __init__(self, planes: Sequence[Plane]) -> None:
+        super().__init__(planes, _SLAB_BYTES)
+        untried("sealed blocks in pinned host memory")
+
+    def make_room(self, pages: int) -> None:
+        """See `Tier.make_room`."""
+        with self._lock:
+            while len(self._slabs) * self.per_slab < pages:
+                self._slabs = (*self._slabs, self._slab(self.per_slab))
