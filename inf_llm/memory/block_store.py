@@ -22,10 +22,11 @@ from inf_llm.memory.index import EarlyFound, Found, Index
 from inf_llm.memory.slot_table import HostSlotTable, SlotTable
 from inf_llm.memory.tiers import Tier
 from inf_llm.settings import InfLLMSettings
+from inf_llm.unsaved import Unsaved
 from inf_llm.variants import CODEC, EVICTION, INDEX, TIER
 
 
-class BlockStore:
+class BlockStore(Unsaved):
     """One layer's sealed blocks.
 
     Args:
