@@ -177,7 +177,7 @@ def test_rows_of_a_batch_do_not_see_each_other(
 
 @functools.cache
 def _chunks_count_on() -> bool:
-    """Whether transformers feeds chunks behind what was read where they stand: 5.23 does, 5.20 not."""
+    """Whether transformers feeds chunks from where they stand: 5.23 does, 5.20 does not."""
     model, ids, cache = tiny(), tokens(60), DynamicCache()
     model(ids[:, :40], past_key_values=cache)
     starts: list[int] = []
