@@ -127,13 +127,12 @@ def _apart(got: Tensor, wanted: Tensor) -> float:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", MODELS)
-def test_no_layer_is_less_exact_than_the_models_own(lent: Lend, name: str, dtype: str) -> None:
-    """Held against attention in float32, on the same hidden states, while the text fits.
+def test_no_layer_differs_more_than_the_models_own_two(lent: Lend, name: str, dtype: str) -> None:
+    """On the same hidden states, layer by layer, while the text fits.
 
-    The unpatched model rounds cosines, sines and the rotated queries and keys; both its sdpa and
-    its eager start from these. A patched model turns in float32, so it is nearer to the truth than
-    both, and may for that reason be farther from each of them than they are from each other. Twice
-    as far was the most seen; thrice is allowed. At the end of the model it is no farther at all.
+    A patched layer is as near to the unpatched sdpa as the unpatched eager is, and as near to
+    attention in float32 as the worse of the two. The figures are printed. There is no allowance
+    but a twentieth for the second, where all three round the same rotated queries and keys.
     """
     model = lent(name, dtype)
     ids = torch.tensor([prose(name, 300)])
@@ -166,8 +165,8 @@ def test_no_layer_is_less_exact_than_the_models_own(lent: Lend, name: str, dtype
             f"  layer {layer:2}: {sdpa:.5f} {eager:.5f} {ours:.5f}; eager {eager_apart:.5f}, "
             f"patched {apart:.5f}"
         )
-        assert ours <= 1.1 * max(sdpa, eager)
-        assert apart <= 3 * eager_apart
+        assert apart <= eager_apart
+        assert ours <= 1.05 * max(sdpa, eager)
     assert max(errors["narrow"]) > 5 * max(errors["eager"])
 
 
