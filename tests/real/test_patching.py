@@ -60,8 +60,9 @@ def _certain(model: Any, text: Tensor, prompt: int) -> int:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_answers_are_those_of_the_unpatched_model(lent: Lend, name: str, dtype: str) -> None:
+    """A text begun once more goes on with little doubt, where attention reaches what it repeats."""
     model = lent(name, dtype)
-    ids = torch.tensor([prose(name, 300)])
+    ids = torch.tensor([prose(name, 200) + prose(name, 100)])
     model.set_attn_implementation("sdpa")
     wanted = _continued(model, ids)
     certain = _certain(model, wanted, ids.shape[1])
@@ -73,7 +74,7 @@ def test_greedy_answers_are_those_of_the_unpatched_model(lent: Lend, name: str, 
         agreed = _shared(got, wanted) - ids.shape[1]
         print(f"{name} {dtype} {kind}: {agreed} of {NEW} new tokens equal, {certain} certain")
         assert agreed >= certain
-    assert certain >= 4, "the text leaves too much in doubt to show anything"
+    assert certain >= NEW // 2, "the text leaves too much in doubt to show anything"
     inf_llm.patch(model, type="stream-lm", n_init=0, n_local=32)  # a control that must differ
     assert _shared(_continued(model, ids), wanted) - ids.shape[1] < certain
 
