@@ -39,6 +39,12 @@ def _continued(model: Any, ids: Tensor) -> Tensor:
     return model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False)
 
 
+def _skip_if_it_overflows(made: Tensor) -> None:
+    """Some models have activations that float16 cannot hold, as Gemma's: nothing is right then."""
+    if not bool(made.isfinite().all()):
+        pytest.skip(f"the unpatched model overflows in {made.dtype}")
+
+
 @torch.no_grad()
 def _certain(model: Any, text: Tensor, prompt: int) -> int:
     """New tokens about which the unpatched model's own sdpa and eager leave no doubt.
@@ -49,7 +55,9 @@ def _certain(model: Any, text: Tensor, prompt: int) -> int:
     leads, best = [], None
     for attention in ("sdpa", "eager"):
         model.set_attn_implementation(attention)
-        logits = model(text).logits[0, prompt - 1 : -1].float()
+        logits = model(text).logits[0, prompt - 1 : -1]
+        _skip_if_it_overflows(logits)
+        logits = logits.float()
         best = logits.topk(2).indices if best is None else best
         leads.append(logits.gather(1, best[:, :1]) - logits.gather(1, best[:, 1:]))
     noise = (leads[0] - leads[1]).abs().max()
@@ -140,6 +148,7 @@ def test_no_layer_differs_more_than_the_models_own_two(lent: Lend, name: str, dt
     model.set_attn_implementation("sdpa")
     own = _Layers()
     outputs = {"sdpa": own.run(model, ids)}
+    _skip_if_it_overflows(outputs["sdpa"][-1])
     model.set_attn_implementation("eager")
     outputs["eager"] = _Layers(own.inputs).run(model, ids)
     model.set_attn_implementation("sdpa")
