@@ -13,10 +13,13 @@ cd "$ROOT"
 python() { "$VENV/bin/python" -m "$@"; }
 
 case "${1:-}" in
-    --slow | --real)
-        marker="${1#--}"
+    --slow)
         shift
-        timed "tests marked $marker" python pytest -m "$marker" "$@"
+        timed "slow tests" python pytest -m slow "$@"
+        ;;
+    --real)
+        shift
+        timed "tests with real models" python pytest tests/real -m real "$@"
         ;;
     "")
         timed "lint" python ruff check .

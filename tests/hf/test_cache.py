@@ -282,9 +282,16 @@ def _filled(model: Any) -> DynamicCache:
     return other(tokens(20), use_cache=True).past_key_values
 
 
+def _offloaded() -> DynamicCache:
+    try:
+        return DynamicCache(offloading=True)
+    except RuntimeError as error:  # a build of torch for CUDA, where there is no driver
+        pytest.skip(f"transformers cannot make one here: {str(error).splitlines()[0]}")
+
+
 FOREIGN: dict[str, tuple[Callable[[Any], Any], str]] = {
     "static": (lambda model: StaticCache(config=model.config, max_cache_len=64), "StaticCache"),
-    "offloaded": (lambda model: DynamicCache(offloading=True), "DynamicCache with offloading"),
+    "offloaded": (lambda model: _offloaded(), "DynamicCache with offloading"),
     "filled": (_filled, "already holds 20 tokens of another attention"),
 }
 
@@ -309,6 +316,8 @@ def test_a_quantized_cache_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["static", "offloaded"])
 def test_asking_generate_for_another_cache_is_refused(name: str) -> None:
+    if name == "offloaded":
+        _offloaded()
     with pytest.raises(UnsupportedInputError, match="cannot hold the memory"):
         tiny_patched().generate(tokens(20), max_new_tokens=2, cache_implementation=name)
 

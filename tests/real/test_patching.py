@@ -39,29 +39,38 @@ def _continued(model: Any, ids: Tensor) -> Tensor:
     return model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False)
 
 
+def _skip_if_it_overflows(made: Tensor) -> None:
+    """Some models have activations that float16 cannot hold, as Gemma's: nothing is right then."""
+    if not bool(made.isfinite().all()):
+        pytest.skip(f"the unpatched model overflows in {made.dtype}")
+
+
 @torch.no_grad()
 def _certain(model: Any, text: Tensor, prompt: int) -> int:
     """New tokens about which the unpatched model's own sdpa and eager leave no doubt.
 
-    Doubt begins where the two choose differently, or where the runner-up is nearer to the best
-    than the two kernels are to each other: then rounding decides, in which no one is right.
+    Doubt begins where the two choose differently, or where the best is ahead of the runner-up by
+    less than that lead ever differs between the two: then rounding decides.
     """
-    logits = {}
+    leads, best = [], None
     for attention in ("sdpa", "eager"):
         model.set_attn_implementation(attention)
-        logits[attention] = model(text).logits[0, prompt - 1 : -1].float()
-    best = logits["sdpa"].topk(2).values
-    noise = (logits["sdpa"] - logits["eager"]).abs().amax(-1)
-    same = logits["sdpa"].argmax(-1) == logits["eager"].argmax(-1)
-    sure = same & (best[:, 0] - best[:, 1] > noise)
+        logits = model(text).logits[0, prompt - 1 : -1]
+        _skip_if_it_overflows(logits)
+        logits = logits.float()
+        best = logits.topk(2).indices if best is None else best
+        leads.append(logits.gather(1, best[:, :1]) - logits.gather(1, best[:, 1:]))
+    noise = (leads[0] - leads[1]).abs().max()
+    sure = (leads[0] > noise) & (leads[1] > noise)
     return int(sure.long().cumprod(0).sum())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", MODELS)
 def test_greedy_answers_are_those_of_the_unpatched_model(lent: Lend, name: str, dtype: str) -> None:
+    """A text begun once more goes on with little doubt, where attention reaches what it repeats."""
     model = lent(name, dtype)
-    ids = torch.tensor([prose(name, 300)])
+    ids = torch.tensor([prose(name, 200) + prose(name, 100)])
     model.set_attn_implementation("sdpa")
     wanted = _continued(model, ids)
     certain = _certain(model, wanted, ids.shape[1])
@@ -73,7 +82,7 @@ def test_greedy_answers_are_those_of_the_unpatched_model(lent: Lend, name: str, 
         agreed = _shared(got, wanted) - ids.shape[1]
         print(f"{name} {dtype} {kind}: {agreed} of {NEW} new tokens equal, {certain} certain")
         assert agreed >= certain
-    assert certain >= 4, "the text leaves too much in doubt to show anything"
+    assert certain >= NEW // 2, "the text leaves too much in doubt to show anything"
     inf_llm.patch(model, type="stream-lm", n_init=0, n_local=32)  # a control that must differ
     assert _shared(_continued(model, ids), wanted) - ids.shape[1] < certain
 
@@ -127,19 +136,19 @@ def _apart(got: Tensor, wanted: Tensor) -> float:
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", MODELS)
-def test_no_layer_is_less_exact_than_the_models_own(lent: Lend, name: str, dtype: str) -> None:
-    """Held against attention in float32, on the same hidden states, while the text fits.
+def test_no_layer_differs_more_than_the_models_own_two(lent: Lend, name: str, dtype: str) -> None:
+    """On the same hidden states, layer by layer, while the text fits.
 
-    The unpatched model rounds cosines, sines and the rotated queries and keys; both its sdpa and
-    its eager start from these. A patched model turns in float32, so it is nearer to the truth than
-    both, and may for that reason be farther from each of them than they are from each other. Twice
-    as far was the most seen; thrice is allowed. At the end of the model it is no farther at all.
+    A patched layer is as near to the unpatched sdpa as the unpatched eager is, and as near to
+    attention in float32 as the worse of the two. The figures are printed. There is no allowance
+    but a twentieth for the second, where all three round the same rotated queries and keys.
     """
     model = lent(name, dtype)
     ids = torch.tensor([prose(name, 300)])
     model.set_attn_implementation("sdpa")
     own = _Layers()
     outputs = {"sdpa": own.run(model, ids)}
+    _skip_if_it_overflows(outputs["sdpa"][-1])
     model.set_attn_implementation("eager")
     outputs["eager"] = _Layers(own.inputs).run(model, ids)
     model.set_attn_implementation("sdpa")
@@ -166,8 +175,8 @@ def test_no_layer_is_less_exact_than_the_models_own(lent: Lend, name: str, dtype
             f"  layer {layer:2}: {sdpa:.5f} {eager:.5f} {ours:.5f}; eager {eager_apart:.5f}, "
             f"patched {apart:.5f}"
         )
-        assert ours <= 1.1 * max(sdpa, eager)
-        assert apart <= 3 * eager_apart
+        assert apart <= eager_apart
+        assert ours <= 1.05 * max(sdpa, eager)
     assert max(errors["narrow"]) > 5 * max(errors["eager"])
 
 
