@@ -34,6 +34,7 @@ from inf_llm.hf.load import load
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import Index, TorchIndex
 from inf_llm.memory.int8_index import Int8Index
+from inf_llm.native.sketch import in_use
 
 QUERIES = 64
 MOST = 512
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tokens = _tokens(args.tokens)
         if not 1 <= args.topk <= MOST:
             raise InfLLMError(f"--topk {args.topk} is out of range: 1 to {MOST} are compared")
+        print(f"int8 is searched by {in_use()}", flush=True)
         rows = measure(tokens, args.layer, args.topk)
         write_json(args.json, [asdict(row) for row in rows])
 
