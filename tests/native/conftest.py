@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -19,10 +20,15 @@ ROOT = Path(__file__).parents[2]
 Build = Callable[..., Path | None]
 
 
+@functools.cache
 def _has_compiler() -> bool:
-    command = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "").split()
-    header = Path(sysconfig.get_path("include")) / "Python.h"
-    return bool(command) and shutil.which(command[0]) is not None and header.exists()
+    command = os.environ.get("CC", sysconfig.get_config_var("CC") or "")
+    words = [*command.split(), "-I", sysconfig.get_path("include"), "-E", "-x", "c", "-"]
+    try:
+        run = subprocess.run(words, input=b"#include <Python.h>", capture_output=True)
+    except OSError:
+        return False
+    return run.returncode == 0
 
 
 compiles = pytest.mark.skipif(not _has_compiler(), reason="no C compiler, or no Python.h")
