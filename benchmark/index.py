@@ -34,6 +34,7 @@ from inf_llm.hf.load import load
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import Index, TorchIndex
 from inf_llm.memory.int8_index import Int8Index
+from inf_llm.native.sketch import in_use
 from inf_llm.processor import machine
 
 QUERIES = 64
@@ -71,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tokens = _tokens(args.tokens)
         if not 1 <= args.topk <= MOST:
             raise InfLLMError(f"--topk {args.topk} is out of range: 1 to {MOST} are compared")
+        print(f"int8 is searched by {in_use()}", flush=True)
         rows = measure(tokens, args.layer, args.topk)
         print(machine("cpu"))
         write_json(args.json, [{**asdict(row), "hardware": machine("cpu")} for row in rows])

@@ -36,7 +36,9 @@ app.command()(chat)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"inf-llm {__version__}")
+        from inf_llm.native.sketch import in_use
+
+        typer.echo(f"inf-llm {__version__}\nblock search on a CPU: {in_use()}")
         raise typer.Exit
 
 
@@ -44,7 +46,12 @@ def _version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Print the version, and what searches blocks on a CPU.",
+        ),
     ] = False,
 ) -> None:
     pass

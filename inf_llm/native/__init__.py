@@ -1,1 +1,1 @@
-"""Small C programs for the CPU, compiled where there is a compiler; everything works without."""
+"""The search of blocks in C, built where there is a compiler; everything works without."""

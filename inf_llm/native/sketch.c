@@ -1,13 +1,13 @@
 /* Questions to a sketch, and their answers; what it is and why it is exact is said in
-   inf_llm/memory/sketch.py, whose torch statement of the same these functions are tested against. */
+   inf_llm/memory/sketch.py, whose torch statement of the same these functions are tested against.
 
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+   By itself this file runs on any processor; sketch_avx2.c and sketch_avx512.c include it. */
 
-#ifdef __AVX512VNNI__
-#include <immintrin.h>
+#include "sketch.h"
+
+#ifndef VARIANT
+#define VARIANT sketch_baseline
+#define NAME "baseline"
 #endif
 
 enum {
@@ -18,11 +18,11 @@ enum {
     SMALL = 1 << 18 /* codes that one thread multiplies sooner than two */
 };
 
-static float dot(const float *a, const float *b, long n)
+static float dot(const float *a, const float *b, int64_t n)
 {
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (long i = 0; i < n; i++)
+    for (int64_t i = 0; i < n; i++)
         sum += a[i] * b[i];
     return sum;
 }
@@ -30,23 +30,23 @@ static float dot(const float *a, const float *b, long n)
 /* Vectors of blocks, in float32 or in bfloat16, the upper half of one. */
 typedef struct {
     const void *start;
-    long width;
+    int64_t width;
     int half;
 } Rows;
 
-static const void *row_of(const Rows *rows, long row)
+static const void *row_of(const Rows *rows, int64_t row)
 {
     return (const char *)rows->start + row * rows->width * (rows->half ? 2 : 4);
 }
 
-static float score_of(const Rows *rows, long row, const float *query)
+static float score_of(const Rows *rows, int64_t row, const float *query)
 {
     if (!rows->half)
         return dot(row_of(rows, row), query, rows->width);
     const uint16_t *values = row_of(rows, row);
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (long i = 0; i < rows->width; i++) {
+    for (int64_t i = 0; i < rows->width; i++) {
         union {
             uint32_t bits;
             float value;
@@ -56,20 +56,20 @@ static float score_of(const Rows *rows, long row, const float *query)
     return sum;
 }
 
-static void prefetch(const void *start, long bytes)
+static void prefetch(const void *start, int64_t bytes)
 {
-    for (long i = 0; i < bytes; i += LINE)
-        __builtin_prefetch((const char *)start + i);
+    for (int64_t i = 0; i < bytes; i += LINE)
+        PREFETCH((const char *)start + i);
 }
 
 /* Rounds values in steps of 1 / scale to codes. Still in these steps, `left` is what is left over;
    adds up the squares of the values, and gives those of what is left. */
-static float rounded(const float *values, float scale, long n, int8_t *codes, float *left,
+static float rounded(const float *values, float scale, int64_t n, int8_t *codes, float *left,
                      float *squares)
 {
     float lost = 0, whole = 0;
 #pragma omp simd reduction(+ : lost, whole)
-    for (long i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++) {
         float exact = values[i] * scale;
         float code = rintf(exact);
         codes[i] = (int8_t)code;
@@ -82,13 +82,14 @@ static float rounded(const float *values, float scale, long n, int8_t *codes, fl
 }
 
 /* Products of one query's codes with four rows of them, `stride` apart. */
-#ifdef __AVX512VNNI__
-static void multiply_four(const int8_t *query, const int8_t *rows, long stride, long n, int32_t *out)
+#ifdef VNNI
+static void multiply_four(const int8_t *query, const int8_t *rows, int64_t stride, int64_t n,
+                          int32_t *out)
 {
     /* The instruction wants one side unsigned: 128 is added to each code, and taken off again. */
     const __m512i shift = _mm512_set1_epi8((char)128), ones = _mm512_set1_epi8(1);
     __m512i sums[4] = {0}, queries = _mm512_setzero_si512();
-    for (long i = 0; i < n; i += 64) {
+    for (int64_t i = 0; i < n; i += 64) {
         __mmask64 there = n - i >= 64 ? ~0ull : (1ull << (n - i)) - 1;
         __m512i q = _mm512_maskz_loadu_epi8(there, query + i);
         queries = _mm512_dpbusd_epi32(queries, ones, q);
@@ -101,13 +102,47 @@ static void multiply_four(const int8_t *query, const int8_t *rows, long stride, 
     for (int r = 0; r < 4; r++)
         out[r] = _mm512_reduce_add_epi32(sums[r]) - extra;
 }
+#elif defined(AVX2)
+static int32_t sum_of(__m256i values)
+{
+    int32_t sum = 0, each[8];
+    _mm256_storeu_si256((__m256i *)each, values);
+    for (int i = 0; i < 8; i++)
+        sum += each[i];
+    return sum;
+}
+
+static __m256i widened(const int8_t *codes)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)codes));
+}
+
+static void multiply_four(const int8_t *query, const int8_t *rows, int64_t stride, int64_t n,
+                          int32_t *out)
+{
+    __m256i sums[4] = {0};
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m256i q = widened(query + i);
+        for (int r = 0; r < 4; r++) {
+            __m256i pairs = _mm256_madd_epi16(widened(rows + r * stride + i), q);
+            sums[r] = _mm256_add_epi32(sums[r], pairs);
+        }
+    }
+    for (int r = 0; r < 4; r++) {
+        out[r] = sum_of(sums[r]);
+        for (int64_t j = i; j < n; j++)
+            out[r] += rows[r * stride + j] * query[j];
+    }
+}
 #else
-static void multiply_four(const int8_t *query, const int8_t *rows, long stride, long n, int32_t *out)
+static void multiply_four(const int8_t *query, const int8_t *rows, int64_t stride, int64_t n,
+                          int32_t *out)
 {
     for (int r = 0; r < 4; r++, rows += stride) {
         int32_t sum = 0;
 #pragma omp simd reduction(+ : sum)
-        for (long i = 0; i < n; i++)
+        for (int64_t i = 0; i < n; i++)
             sum += (int32_t)rows[i] * query[i];
         out[r] = sum;
     }
@@ -121,11 +156,12 @@ static void multiply_four(const int8_t *query, const int8_t *rows, long stride, 
    facts (3, queries): slack, step and common of inf_llm.memory.sketch.Bounds; `lost` and `kept`
    are what rounding took off the longest vector, and what it left.
    Returns 0, or 1 where there is no memory. */
-int ask_sketch(const float *queries, const float *centre, long questions, long each, long vectors,
-               long width, long parts, float fine, float lost, float kept, const int8_t *codes,
-               long count, int32_t *products, float *facts)
+static int ask_sketch(const float *queries, const float *centre, int64_t questions, int64_t each,
+                      int64_t vectors, int64_t width, int64_t parts, float fine, float lost,
+                      float kept, const int8_t *codes, int64_t count, int threads,
+                      int32_t *products, float *facts)
 {
-    long all = questions * each, shared = each / vectors, wide = vectors * width;
+    int64_t all = questions * each, shared = each / vectors, wide = vectors * width;
     int8_t *rows = malloc(parts * all * width);
     float *left = malloc(sizeof(float) * width);
     if (!rows || !left) {
@@ -133,12 +169,11 @@ int ask_sketch(const float *queries, const float *centre, long questions, long e
         free(left);
         return 1;
     }
-    for (long n = 0; n < all; n++) {
+    for (int64_t n = 0; n < all; n++) {
         const float *query = queries + n * width;
         float most = 1e-30f * STEPS;
-#pragma omp simd reduction(max : most)
-        for (long i = 0; i < width; i++)
-            most = fmaxf(most, fabsf(query[i]));
+        for (int64_t i = 0; i < width; i++)
+            most = fabsf(query[i]) > most ? fabsf(query[i]) : most;
         float step = most / STEPS;
         float length, over = rounded(query, 1 / step, width, rows + n * width, left, &length), rest;
         length = sqrtf(length);
@@ -151,11 +186,11 @@ int ask_sketch(const float *queries, const float *centre, long questions, long e
         facts[all + n] = step;
         facts[2 * all + n] = dot(query, centre + n % each / shared * width, width);
     }
-#pragma omp parallel for schedule(static) if (count * wide > SMALL)
-    for (long block = 0; block < count; block += 4) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (count * wide > SMALL)
+    for (int64_t block = 0; block < count; block += 4) {
         const int8_t *four = codes + block * wide;
         prefetch(four + AHEAD * wide, 4 * wide);
-        for (long n = 0; n < parts * all; n++)
+        for (int64_t n = 0; n < parts * all; n++)
             multiply_four(rows + n * width, four + n % each / shared * width, wide, width,
                           products + n * count + block);
     }
@@ -168,10 +203,10 @@ int ask_sketch(const float *queries, const float *centre, long questions, long e
 typedef struct {
     float *scores;
     int64_t *blocks;
-    long size, room;
+    int64_t size, room;
 } Heap;
 
-static void put(Heap *heap, long at, float score, int64_t block)
+static void put(Heap *heap, int64_t at, float score, int64_t block)
 {
     heap->scores[at] = score;
     heap->blocks[at] = block;
@@ -179,7 +214,7 @@ static void put(Heap *heap, long at, float score, int64_t block)
 
 static void offer(Heap *heap, float score, int64_t block)
 {
-    long at;
+    int64_t at;
     if (heap->size < heap->room) {
         for (at = heap->size++; at && heap->scores[(at - 1) / 2] > score; at = (at - 1) / 2)
             put(heap, at, heap->scores[(at - 1) / 2], heap->blocks[(at - 1) / 2]);
@@ -187,7 +222,7 @@ static void offer(Heap *heap, float score, int64_t block)
         return;
     } else {
         for (at = 0; 2 * at + 1 < heap->size;) {
-            long child = 2 * at + 1;
+            int64_t child = 2 * at + 1;
             if (child + 1 < heap->size && heap->scores[child + 1] < heap->scores[child])
                 child++;
             if (heap->scores[child] >= score)
@@ -206,43 +241,43 @@ static float worst(const Heap *heap)
 
 /* The best blocks of one query, truly scored; see best_blocks. */
 static void best_of_one(const int32_t *products, const int32_t *fine_products, float fine,
-                        const float *scales, long known, float slack, float step, float common,
-                        const Rows *vectors, const float *query, long total, float *bounds,
+                        const float *scales, int64_t known, float slack, float step, float common,
+                        const Rows *vectors, const float *query, int64_t total, float *bounds,
                         float *tops, Heap *likely, Heap *best)
 {
-    long groups = known / GROUP;
-    for (long g = 0; g < groups; g++) {
+    int64_t groups = known / GROUP;
+    for (int64_t g = 0; g < groups; g++) {
         float *own = bounds + g * GROUP, scale = scales[g], top = -INFINITY;
         const int32_t *coarse = products + g * GROUP;
-        for (long i = 0; i < GROUP; i++)
+        for (int64_t i = 0; i < GROUP; i++)
             own[i] = coarse[i];
         if (fine_products)
-            for (long i = 0; i < GROUP; i++)
+            for (int64_t i = 0; i < GROUP; i++)
                 own[i] = own[i] * fine + fine_products[g * GROUP + i];
 #pragma omp simd reduction(max : top)
-        for (long i = 0; i < GROUP; i++) {
+        for (int64_t i = 0; i < GROUP; i++) {
             own[i] = (own[i] + slack) * scale;
-            top = fmaxf(top, own[i]);
+            top = own[i] > top ? own[i] : top;
         }
         tops[g] = top;
         if (top > worst(likely))
-            for (long i = 0; i < GROUP; i++)
+            for (int64_t i = 0; i < GROUP; i++)
                 offer(likely, own[i], g * GROUP + i);
     }
-    long bytes = vectors->width * (vectors->half ? 2 : 4);
-    for (long i = 0; i < likely->size; i++)
+    int64_t bytes = vectors->width * (vectors->half ? 2 : 4);
+    for (int64_t i = 0; i < likely->size; i++)
         prefetch(row_of(vectors, likely->blocks[i]), bytes);
-    for (long i = 0; i < likely->size; i++) {
+    for (int64_t i = 0; i < likely->size; i++) {
         int64_t block = likely->blocks[i];
         offer(best, score_of(vectors, block, query), block);
         bounds[block] = NAN; /* not again */
     }
-    for (long block = known; block < total; block++)
+    for (int64_t block = known; block < total; block++)
         offer(best, score_of(vectors, block, query), block);
-    long next = -1; /* the row that is being fetched */
-    for (long g = 0; g < groups; g++)
+    int64_t next = -1; /* the row that is being fetched */
+    for (int64_t g = 0; g < groups; g++)
         if (tops[g] * step + common >= worst(best))
-            for (long block = g * GROUP; block < (g + 1) * GROUP; block++)
+            for (int64_t block = g * GROUP; block < (g + 1) * GROUP; block++)
                 if (bounds[block] * step + common >= worst(best)) {
                     prefetch(row_of(vectors, block), bytes);
                     if (next >= 0)
@@ -272,21 +307,21 @@ static int by_block(const void *a, const void *b)
    vectors: (count, room, width), in bfloat16 where `half`; of the blocks `total` are the query's,
    and `known` of these are sketched.
    Returns 0, or 1 where there is no memory, or facts or scores are not numbers. */
-int best_blocks(const int32_t *products, const int32_t *fine_products, long stride, float fine,
-                const float *scales, long scale_stride, long known, const float *facts,
-                long fact_stride, const void *vectors, int half, long count, long room,
-                const float *queries, long each, long width, long total, long topk, int64_t *blocks,
-                float *scores)
+static int best_blocks(const int32_t *products, const int32_t *fine_products, int64_t stride,
+                       float fine, const float *scales, int64_t scale_stride, int64_t known,
+                       const float *facts, int64_t fact_stride, const void *vectors, int half,
+                       int64_t count, int64_t room, const float *queries, int64_t each,
+                       int64_t width, int64_t total, int64_t topk, int64_t *blocks, float *scores)
 {
     float *scratch = malloc(sizeof(float) * (known + known / GROUP + topk));
     int64_t *numbers = malloc(sizeof(int64_t) * topk);
     Found *found = malloc(sizeof(Found) * topk);
     int failed = !scratch || !numbers || !found;
-    for (long x = 0; x < each; x++)
-        for (long fact = 0; fact < 3; fact++)
+    for (int64_t x = 0; x < each; x++)
+        for (int64_t fact = 0; fact < 3; fact++)
             failed |= !isfinite(facts[fact * fact_stride + x]);
-    for (long x = 0; x < each && !failed; x++) {
-        long vector = x / (each / count);
+    for (int64_t x = 0; x < each && !failed; x++) {
+        int64_t vector = x / (each / count);
         Rows all = {vectors, width, half};
         Rows own = {row_of(&all, vector * room), width, half};
         float *tops = scratch + known;
@@ -297,10 +332,10 @@ int best_blocks(const int32_t *products, const int32_t *fine_products, long stri
                     facts[fact_stride + x], facts[2 * fact_stride + x], &own, queries + x * width,
                     total, scratch, tops, &likely, &best);
         failed = best.size < topk;
-        for (long i = 0; i < best.size; i++)
+        for (int64_t i = 0; i < best.size; i++)
             found[i] = (Found){best.blocks[i], best.scores[i]};
         qsort(found, best.size, sizeof(Found), by_block);
-        for (long i = 0; i < best.size; i++)
+        for (int64_t i = 0; i < best.size; i++)
             put(&best, i, found[i].score, found[i].block);
     }
     free(scratch);
@@ -310,16 +345,17 @@ int best_blocks(const int32_t *products, const int32_t *fine_products, long stri
 }
 
 /* Both of the above for a single question: nothing but what is found comes back. */
-int find_blocks(const float *queries, const float *centre, long each, long count, long width,
-                long parts, float fine, float lost, float kept, const int8_t *codes, long known,
-                const float *scales, long scale_stride, const void *vectors, int half, long room,
-                long total, long topk, int64_t *blocks, float *scores)
+static int find_blocks(const float *queries, const float *centre, int64_t each, int64_t count,
+                       int64_t width, int64_t parts, float fine, float lost, float kept,
+                       const int8_t *codes, int64_t known, int threads, const float *scales,
+                       int64_t scale_stride, const void *vectors, int half, int64_t room,
+                       int64_t total, int64_t topk, int64_t *blocks, float *scores)
 {
     int32_t *products = malloc(sizeof(int32_t) * (parts * each * known + 1));
     float *facts = malloc(sizeof(float) * 3 * each);
     int failed = !products || !facts ||
                  ask_sketch(queries, centre, 1, each, count, width, parts, fine, lost, kept, codes,
-                            known, products, facts) ||
+                            known, threads, products, facts) ||
                  best_blocks(products, parts == 2 ? products + each * known : NULL, known, fine,
                              scales, scale_stride, known, facts, each, vectors, half, count, room,
                              queries, each, width, total, topk, blocks, scores);
@@ -327,3 +363,86 @@ int find_blocks(const float *queries, const float *centre, long each, long count
     free(facts);
     return failed;
 }
+
+/* The same for Python: tensors come as addresses, and are kept alive by the caller. Each returns
+   whether it could. */
+static int address(PyObject *number, void *pointer)
+{
+    *(void **)pointer = PyLong_AsVoidPtr(number);
+    return !PyErr_Occurred();
+}
+
+static PyObject *py_ask(PyObject *module, PyObject *arguments)
+{
+    float *queries, *centre, *facts, fine, lost, kept;
+    int8_t *codes;
+    int32_t *products;
+    long long questions, each, vectors, width, parts, count;
+    int threads, failed;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "O&O&LLLLLfffO&LiO&O&:ask", address, &queries, address,
+                          &centre, &questions, &each, &vectors, &width, &parts, &fine, &lost,
+                          &kept, address, &codes, &count, &threads, address, &products, address,
+                          &facts))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    failed = ask_sketch(queries, centre, questions, each, vectors, width, parts, fine, lost, kept,
+                        codes, count, threads, products, facts);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(!failed);
+}
+
+static PyObject *py_best(PyObject *module, PyObject *arguments)
+{
+    int32_t *products, *fine_products;
+    float *scales, *facts, *queries, *scores, fine;
+    void *vectors;
+    int64_t *blocks;
+    long long stride, scale_stride, known, fact_stride, count, room, each, width, total, topk;
+    int half, failed;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "O&O&LfO&LLO&LO&pLLO&LLLLO&O&:best", address, &products,
+                          address, &fine_products, &stride, &fine, address, &scales, &scale_stride,
+                          &known, address, &facts, &fact_stride, address, &vectors, &half, &count,
+                          &room, address, &queries, &each, &width, &total, &topk, address, &blocks,
+                          address, &scores))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    failed = best_blocks(products, fine_products, stride, fine, scales, scale_stride, known, facts,
+                         fact_stride, vectors, half, count, room, queries, each, width, total,
+                         topk, blocks, scores);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(!failed);
+}
+
+static PyObject *py_find(PyObject *module, PyObject *arguments)
+{
+    float *queries, *centre, *scales, *scores, fine, lost, kept;
+    int8_t *codes;
+    void *vectors;
+    int64_t *blocks;
+    long long each, count, width, parts, known, scale_stride, room, total, topk;
+    int threads, half, failed;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "O&O&LLLLfffO&LiO&LO&pLLLO&O&:find", address, &queries,
+                          address, &centre, &each, &count, &width, &parts, &fine, &lost, &kept,
+                          address, &codes, &known, &threads, address, &scales, &scale_stride,
+                          address, &vectors, &half, &room, &total, &topk, address, &blocks,
+                          address, &scores))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    failed = find_blocks(queries, centre, each, count, width, parts, fine, lost, kept, codes,
+                         known, threads, scales, scale_stride, vectors, half, room, total, topk,
+                         blocks, scores);
+    Py_END_ALLOW_THREADS
+    return PyBool_FromLong(!failed);
+}
+
+static PyMethodDef METHODS[] = {
+    {"ask", py_ask, METH_VARARGS, NULL},
+    {"best", py_best, METH_VARARGS, NULL},
+    {"find", py_find, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+struct PyModuleDef VARIANT = {PyModuleDef_HEAD_INIT, .m_name = NAME, .m_methods = METHODS};

@@ -1,31 +1,43 @@
-"""The functions of ``sketch.c`` with tensors; None where there is no library, or not for these."""
+"""The functions of ``sketch.c`` with tensors; None where they are not built, or not for these.
+
+They are an optional extension module that is built with the package. A decode step on a CPU is a
+few large products and very many small operations, and each of these costs microseconds of
+interpreter and dispatch before it does anything. In C they are one call.
+"""
 
 from __future__ import annotations
 
-import ctypes
 import functools
+import logging
+import os
+from types import ModuleType
 from typing import Any
 
-import torch
+import torch  # before the extension, which then shares torch's OpenMP
 from torch import Tensor
 
-from inf_llm.native.library import library
+logger = logging.getLogger(__name__)
 
-_P, _L, _F, _I = ctypes.c_void_p, ctypes.c_long, ctypes.c_float, ctypes.c_int
 _DTYPES = (torch.float32, torch.bfloat16)  # of vectors
 
 
 @functools.cache
-def _functions() -> tuple[Any, Any, Any] | None:
-    found = library()
-    if found is None:
+def _functions() -> ModuleType | None:
+    """The fastest that this processor can run; None if not built, or not wanted."""
+    if os.environ.get("INF_LLM_NATIVE", "1") == "0":
         return None
-    ask, best = found.ask_sketch, found.best_blocks
-    ask.argtypes = [_P, _P, *[_L] * 5, _F, _F, _F, _P, _L, _P, _P]
-    best.argtypes = [_P, _P, _L, _F, _P, _L, _L, _P, _L, _P, _I, _L, _L, _P, *[_L] * 4, _P, _P]
-    find = found.find_blocks
-    find.argtypes = [_P, _P, *[_L] * 4, _F, _F, _F, _P, _L, _P, _L, _P, _I, _L, _L, _L, _P, _P]
-    return ask, best, find
+    try:
+        from inf_llm.native import _sketch
+    except ImportError as error:
+        logger.debug("torch searches blocks: %s", error)
+        return None
+    return next(iter(_sketch.variants.values()))
+
+
+def in_use() -> str:
+    """What searches blocks on a CPU: "torch", or "C" and the processors that it is built for."""
+    functions = _functions()
+    return "torch" if functions is None else f"C ({functions.__name__})"
 
 
 def asked(
@@ -57,7 +69,7 @@ def asked(
     n, X, W = queries.shape
     products = torch.empty(parts, n, X, len(codes), dtype=torch.int32)
     facts = torch.empty(3, n, X)
-    failed = functions[0](
+    done = functions.ask(
         queries.data_ptr(),
         centre.data_ptr(),
         n,
@@ -70,10 +82,11 @@ def asked(
         kept,
         codes.data_ptr(),
         len(codes),
+        torch.get_num_threads(),
         products.data_ptr(),
         facts.data_ptr(),
     )
-    return None if failed else (products, facts)
+    return (products, facts) if done else None
 
 
 def _filled(
@@ -82,8 +95,8 @@ def _filled(
     """What a function finds: blocks and scores (queries, topk); None where it could not."""
     blocks = torch.empty(queries, topk, dtype=torch.int64)
     scores = torch.empty(queries, topk)
-    failed = function(*arguments, total, topk, blocks.data_ptr(), scores.data_ptr())
-    return None if failed else (blocks, scores)
+    done = function(*arguments, total, topk, blocks.data_ptr(), scores.data_ptr())
+    return (blocks, scores) if done else None
 
 
 def best(
@@ -117,7 +130,7 @@ def best(
     X, W = query.shape
     arguments = (
         products.data_ptr(),
-        products[1].data_ptr() if len(products) == 2 else None,
+        products[1].data_ptr() if len(products) == 2 else 0,
         products.stride(1),
         fine,
         scales.data_ptr(),
@@ -132,7 +145,7 @@ def best(
         X,
         W,
     )
-    return _filled(functions[1], arguments, X, topk, total)
+    return _filled(functions.best, arguments, X, topk, total)
 
 
 def find(
@@ -169,10 +182,11 @@ def find(
         kept,
         codes.data_ptr(),
         known,
+        torch.get_num_threads(),
         scales.data_ptr(),
         scales.stride(0),
         vectors.data_ptr(),
         vectors.dtype == torch.bfloat16,
         vectors.shape[1],
     )
-    return _filled(functions[2], arguments, X, topk, total)
+    return _filled(functions.find, arguments, X, topk, total)

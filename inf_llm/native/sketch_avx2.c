@@ -1,0 +1,22 @@
+/* sketch.c for processors with AVX2; no other may run it. */
+
+#include "sketch.h"
+
+#ifdef SEVERAL_PROCESSORS
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC target("avx2,fma")
+#endif
+
+#define VARIANT sketch_avx2
+#define NAME "avx2"
+#define AVX2
+#include "sketch.c"
+
+#ifdef __clang__
+#pragma clang attribute pop
+#endif
+
+#endif
