@@ -2,7 +2,8 @@
 
 One process, one model, one text: the unpatched model (sdpa, DynamicCache), stream-lm with as many
 visible tokens as inf-llm, and inf-llm; the latter two also with a kernel named, as in
-`inf-llm:reference`.
+`inf-llm:reference`. A preset has random weights; `--config FILE` times the model that a
+configuration names.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from benchmark.timing.arguments import (
     set_threads,
     write_json,
 )
-from benchmark.timing.presets import PRESETS, Preset, build_model, preset
+from benchmark.timing.presets import PRESETS, Preset, build_model, preset, preset_of
 from benchmark.timing.ratios import ratios
 from benchmark.timing.subjects import make_subject, settings_of
 from benchmark.timing.walk import Plan, walk
+from inf_llm.config import load_config
 from inf_llm.errors import InfLLMError
 from inf_llm.processor import machine
 
@@ -45,7 +47,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--preset", default="cpu", metavar="|".join(PRESETS))
+    parser.add_argument("--preset", metavar="|".join(PRESETS), help="(default: cpu)")
+    parser.add_argument("--config", metavar="FILE", help="time the model of a configuration")
+    parser.add_argument("--model", metavar="PATH", help="in the place of the configuration's")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of --config")
     parser.add_argument("--lengths", help="where to measure, as 32k,128k or 1M")
     parser.add_argument("--types", help="what to compare, as origin,stream-lm,inf-llm:triton")
     parser.add_argument("--chunk", type=int, help="tokens of the prompt fed at a time")
@@ -70,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    chosen = preset(args.preset)
+    chosen = _chosen(args)
     plan = _plan(args, chosen)
     names = list(chosen.types) if args.types is None else args.types.split(",")
     for name in names:
@@ -90,7 +95,8 @@ def _run(args: argparse.Namespace) -> None:
     print("\n".join(("", *map(str, found))))
     if args.json:
         facts = {
-            "preset": args.preset,
+            "preset": None if chosen.source else args.preset or "cpu",
+            "config": chosen.source and chosen.source.to_dict(),
             "plan": dataclasses.asdict(plan),
             "settings": {name: repr(settings_of(name, chosen)) for name in names},
             "environment": report.environment(chosen.device),
@@ -100,6 +106,16 @@ def _run(args: argparse.Namespace) -> None:
         write_json(args.json, facts)
     if args.plot:
         draw.draw(rows, Path(args.plot))
+
+
+def _chosen(args: argparse.Namespace) -> Preset:
+    if args.config is not None:
+        if args.preset is not None:
+            raise InfLLMError("--config and --preset each name a model: give one of them")
+        return preset_of(load_config(args.config, args.overrides, model=args.model))
+    if args.model is not None or args.overrides:
+        raise InfLLMError("--model and KEY=VALUE belong to a configuration: give --config too")
+    return preset(args.preset or "cpu")
 
 
 def _plan(args: argparse.Namespace, chosen: Preset) -> Plan:

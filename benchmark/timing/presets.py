@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from inf_llm.config import RunConfig
 from inf_llm.errors import InfLLMError
+from inf_llm.hf.load import load_model
 from inf_llm.registry import accepted
 from inf_llm.settings import InfLLMSettings, StreamLMSettings
 
@@ -34,6 +36,7 @@ class Preset:
         origin_decode: up to where it decodes, with a cache filled with random numbers.
         slow_limit: up to where the reference kernel is measured.
         target: name of the set of ratios that the figures are held against (`ratios`).
+        source: the configuration whose model is timed in the place of one with random weights.
     """
 
     model: dict[str, Any]
@@ -47,6 +50,7 @@ class Preset:
     origin_decode: int
     slow_limit: int
     target: str
+    source: RunConfig | None = None
 
     @property
     def window(self) -> StreamLMSettings:
@@ -146,8 +150,34 @@ def preset(name: str) -> Preset:
     return chosen
 
 
-def build_model(chosen: Preset, seed: int) -> LlamaForCausalLM:
-    """The model with random weights, on its device."""
+def preset_of(config: RunConfig) -> Preset:
+    """The model, the attention settings and the chunk length of a configuration.
+
+    Raises:
+        InfLLMError: its type is not inf-llm.
+    """
+    if not isinstance(config.attention, InfLLMSettings):
+        raise InfLLMError(
+            f"--config {config.source} has type {config.attention.type!r}: a configuration of "
+            "type 'inf-llm' is needed, whose settings the other types are derived from"
+        )
+    return dataclasses.replace(
+        PRESETS["cpu"],
+        model={},
+        memory=config.attention,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        lengths=(4 * K, 16 * K),
+        chunk=min(config.chunk_size, K),
+        types=("origin", "stream-lm", "inf-llm"),
+        target="none",
+        source=config,
+    )
+
+
+def build_model(chosen: Preset, seed: int) -> PreTrainedModel:
+    """The model on its device: that of the configuration, or one with random weights."""
+    if chosen.source is not None:
+        return load_model(chosen.source).requires_grad_(False)
     torch.manual_seed(seed)
     config = LlamaConfig(**chosen.model, max_position_embeddings=1 << 24)
     config._attn_implementation = "sdpa"

@@ -16,9 +16,12 @@ from benchmark.timing.presets import PRESETS, build_model
 from benchmark.timing.ratios import ratios
 from benchmark.timing.subjects import make_subject, settings_of
 from benchmark.timing.walk import Plan
+from inf_llm.config import SHIPPED_CONFIGS
 from inf_llm.native.sketch import in_use
 from inf_llm.settings import InfLLMSettings, StreamLMSettings
 
+DEMO = str(SHIPPED_CONFIGS / "demo-inf-llm.yaml")
+DTYPE = "model.dtype=bfloat16"
 TINY = ["--preset", "tiny", "--steps", "3", "--threads", "1"]
 
 
@@ -176,6 +179,8 @@ WRONG = {
     "kernel of origin": (["--types", "origin:triton"], "takes no kernel"),
     "steps": (["--steps", "0"], "--steps 0 is out of range"),
     "folder": (["--json", "nowhere/at/all.json"], "its folder does not exist"),
+    "setting of a preset": (["model.topk=3"], "belong to a configuration: give --config too"),
+    "two models": (["--config", DEMO], "--config and --preset each name a model"),
 }
 
 
@@ -187,6 +192,26 @@ def test_wrong_arguments(
     told = capsys.readouterr().err.strip()
     assert message in told
     assert "\n" not in told
+
+
+def test_the_model_of_a_configuration(tmp_path: Path) -> None:
+    """Its own settings and the overrides are what is timed."""
+    file = tmp_path / "speed.json"
+    command = ["--config", DEMO, "--lengths", "400,600", "--steps", "2", "--json", str(file)]
+    assert speed.main([*command, "--types", "origin,inf-llm", "model.topk=8", DTYPE]) == 0
+    facts = json.loads(file.read_text())
+    assert facts["preset"] is None
+    assert facts["config"]["model"]["path"] == "demo"
+    assert "topk=8" in facts["settings"]["inf-llm"]
+    blocks = {row["length"]: row.get("blocks") for row in facts["rows"] if row["type"] == "inf-llm"}
+    assert blocks == {400: 5 * (400 - 16 - 256) // 2, 600: 5 * (600 - 16 - 256) // 2}
+    held = [row["device_kv_bytes"] for row in facts["rows"] if row["type"] == "origin"]
+    assert held == [5 * 2 * 2 * 64 * 2 * n for n in (400, 600)]
+
+
+def test_a_configuration_without_a_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert speed.main(["--config", str(SHIPPED_CONFIGS / "demo-origin.yaml")]) == 2
+    assert "has type 'origin': a configuration of type 'inf-llm'" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")

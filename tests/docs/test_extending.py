@@ -1,0 +1,195 @@
+"""docs/extending.md adds a row of every kind that there is, and each does what it says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import inf_llm
+from inf_llm import kernels, variants
+from inf_llm import registry as registry_module
+from inf_llm.config import SHIPPED_CONFIGS, load_config
+from inf_llm.errors import ConfigError
+from inf_llm.generation import Session
+from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.patch import patched
+from inf_llm.memory.index import TorchIndex
+from inf_llm.registry import Registry
+from inf_llm.rope import Rope
+from inf_llm.testing import replay
+from inf_llm.variants import EVICTION
+from tests.docs.pages import ROOT, blocks
+from tests.layers import MEMORY, random_qkv
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with pytest
+
+PAGE = blocks(ROOT / "docs" / "extending.md")
+FILES = {block.name: block.code for block in PAGE if block.name}
+ENTRIES = tomllib.loads(FILES["pyproject.toml"])["project"]["entry-points"]["inf_llm.variants"]
+LINES = [block.code for block in PAGE if block.language == "yaml" and not block.name]
+TEXT = "The grass is green. The sky is blue. " * 60
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the files of the page, whose modules can be imported."""
+    for name, code in FILES.items():
+        (tmp_path / name).write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if f"{name}.py" in FILES]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def installed(written: Path) -> Iterator[Path]:
+    """The same, with its entry points, as if the distribution were installed."""
+    info = written / "my_variants-1.0.dist-info"
+    info.mkdir()
+    rows = "".join(f"{name} = {target}\n" for name, target in ENTRIES.items())
+    (info / "entry_points.txt").write_text(f"[inf_llm.variants]\n{rows}", encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-variants\nVersion: 1.0\n")
+    _forget_rows()
+    yield written
+    _forget_rows()
+
+
+def _forget_rows() -> None:
+    registry_module._installed.cache_clear()
+    kernels._load.cache_clear()
+
+
+@pytest.fixture
+def loaded(installed: Path) -> Callable[[str], Any]:
+    """Loads the embedded model with a line of the page in its configuration."""
+
+    def load(key: str) -> Any:
+        content = yaml.safe_load((SHIPPED_CONFIGS / "demo-inf-llm.yaml").read_text())
+        content["model"] |= yaml.safe_load(next(line for line in LINES if line.startswith(key)))
+        file = installed / f"{key}.yaml"
+        file.write_text(yaml.safe_dump(content))
+        return inf_llm.load(file)
+
+    return load
+
+
+def read(model: Any, tokenizer: Any) -> tuple[Any, str]:
+    """One layer's memory of a text, and how the model goes on."""
+    session = Session(model, tokenizer)
+    session.read(TEXT)
+    assert isinstance(session.cache, MemoryCache)
+    attention = session.cache.memories[0].rows.members[0]
+    return attention, session.ask(max_new_tokens=6).text
+
+
+def test_every_kind_is_shown_in_few_lines() -> None:
+    kinds = {
+        registry._key for registry in vars(variants).values() if isinstance(registry, Registry)
+    }
+    assert {name.split(".")[0] for name in ENTRIES} == kinds
+    assert {target.split(":")[0] + ".py" for target in ENTRIES.values()} <= set(FILES)
+    assert all(len(code.splitlines()) <= 40 for code in FILES.values())
+
+
+def test_an_eviction_policy(loaded: Callable[[str], Any]) -> None:
+    attention, _ = read(*loaded("eviction"))
+    policy = attention.memory.archive.residency.policy
+    assert type(policy).__name__ == "LeastFrequentlyUsed"
+    assert policy.fades == 0.5
+    assert policy.used(policy.loaded(7.0), 9.0) == 2
+    with pytest.raises(ConfigError, match=r"eviction\.fade = 2\.0 is out of range"):
+        load_config(
+            SHIPPED_CONFIGS / "demo-inf-llm.yaml", ["model.eviction={name: lfu, fade: 2.0}"]
+        )
+
+
+def test_an_index(loaded: Callable[[str], Any]) -> None:
+    """A block of small keys in the query's direction is found before a block of large ones."""
+    attention, _ = read(*loaded("index"))
+    index = attention.memory.archive.index
+    assert type(index).__name__ == "CosineIndex"
+    vectors = torch.tensor([[[5.0, 5.0], [1.0, 0.1]]])
+    query = torch.tensor([[[1.0, 0.0]]])
+    for kind, best in ((TorchIndex, 0), (type(index), 1)):
+        made = kind(chunk=4096)
+        made.put(torch.arange(2), vectors)
+        assert made.search(query, 1, 2, None)[0].item() == best
+
+
+def test_a_kernel(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = loaded("kernel")
+    kernel = sys.modules["my_kernel"]
+    calls: list[int] = []
+    attend = kernel.attend
+    monkeypatch.setattr(kernel, "attend", lambda *args: calls.append(1) or attend(*args))
+    _, text = read(model, tokenizer)
+    assert calls
+    inf_llm.unpatch(model)
+    inf_llm.patch(model, load_config(SHIPPED_CONFIGS / "demo-inf-llm.yaml"))
+    assert read(model, tokenizer)[1] == text
+    qkv, feeds = random_qkv(110), [70, 25] + [1] * 15
+    ours = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, kernel="float64")
+    plain = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, kernel="reference")
+    assert isinstance(kernel, types.ModuleType)
+    torch.testing.assert_close(ours.o, plain.o, atol=2e-6, rtol=2e-6)
+
+
+def test_a_scaling(loaded: Callable[[str], Any]) -> None:
+    model, tokenizer = loaded("scaling")
+    attention, _ = read(model, tokenizer)
+    own = Rope.from_base(64, 1e4).frequencies
+    slow = own * 512 / (2 * torch.pi) < 1
+    assert 0 < slow.sum() < len(own)
+    torch.testing.assert_close(attention.rope.frequencies[slow], own[slow] / 4, rtol=1e-5, atol=0)
+    torch.testing.assert_close(attention.rope.frequencies[~slow], own[~slow], rtol=1e-5, atol=0)
+
+
+def test_an_attention_type(installed: Path) -> None:
+    model, tokenizer = inf_llm.load(installed / "near-sinks.yaml")
+    state = patched(model)
+    assert state is not None
+    assert state.settings.type == "near-sinks"
+    attention, _ = read(model, tokenizer)
+    assert type(attention).__name__ == "NearSinksAttention"
+    assert attention._distance == 100
+    with pytest.raises(ConfigError, match=r"sink_distance = 448 is not within"):
+        load_config(installed / "near-sinks.yaml", ["model.sink_distance=448"])
+
+
+def test_a_row_of_this_program(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EVICTION, "_added", {})
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {}
+    exec(compile(FILES["program.py"], "program.py", "exec"), names)
+    attention, _ = read(names["model"], names["tokenizer"])
+    policy = attention.memory.archive.residency.policy
+    assert isinstance(policy, sys.modules["my_eviction"].LeastFrequentlyUsed)
+
+
+def test_the_command_line_finds_them(installed: Path) -> None:
+    paths = os.pathsep.join([str(installed), str(ROOT)])
+    start = "from inf_llm.cli import main; main()"
+    command = [sys.executable, "-c", start, "run", "-c", "config/demo-inf-llm.yaml"]
+    command += ["-p", "The sky is", "-n", "2", "model.eviction={name: lfu, fade: 0.5}"]
+    run = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        input=TEXT,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "read" in run.stderr
