@@ -95,7 +95,11 @@ def page() -> str:
         PUBLISHED,
         _rows(
             ("choice", "its parts"),
-            ((f"`{key}`", _names(published_keys([key]), "and")) for key in choices),
+            (
+                (f"`{key}`", _names(parts, "and"))
+                for key in choices
+                if (parts := published_keys([key]))
+            ),
         ),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -1,6 +1,6 @@
-"""The command line: `inf-llm run`, `inf-llm ppl`. One file per command.
+"""The command line, one file per command.
 
-Exit codes: 0 done, 1 an unexpected failure, 2 something the caller can put right, 130 interrupted.
+Exit codes: 0 done, 1 an unexpected failure, 2 an error that the user can correct, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from inf_llm.cli.serve import serve
 
 app = typer.Typer(
     name="inf-llm",
-    help="Let a Hugging Face decoder read a text of any length, with a memory chosen by YAML.",
+    help="A long-context memory for Hugging Face decoders, configured by a YAML file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

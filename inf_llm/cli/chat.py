@@ -33,39 +33,43 @@ def chat(
     ] = None,
     read: Annotated[
         Optional[list[Path]],  # noqa: UP045
-        typer.Option("--read", "-r", help="A text to read before the first question."),
+        typer.Option(
+            "--read", "-r", help="Text to read before the first question; may be repeated."
+        ),
     ] = None,
     conv_template: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--conv-template", help="How messages are laid out: vicuna, plain, ..."),
+        typer.Option("--conv-template", help="Prompt layout: vicuna, plain, ..."),
     ] = None,
     temperature: Annotated[
-        float, typer.Option("--temperature", min=0, help="0: the likeliest token, always.")
+        float,
+        typer.Option("--temperature", min=0, help="Of sampling; 0 takes the likeliest token."),
     ] = 0.7,
     repetition_penalty: Annotated[
         float,
-        typer.Option("--repetition-penalty", "--repetition_penalty", min=0.01, help="1: none."),
+        typer.Option("--repetition-penalty", "--repetition_penalty", min=0.01, help="1 is none."),
     ] = 1.0,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", "-n", min=1, help="Longest answer.")
+        int, typer.Option("--max-new-tokens", "-n", min=1, help="Most tokens of an answer.")
     ] = 512,
     style: Annotated[
-        str, typer.Option("--style", help="simple, rich or programmatic, as FastChat has them.")
+        str, typer.Option("--style", help="FastChat's style: simple, rich or programmatic.")
     ] = "simple",
     multiline: Annotated[
-        bool, typer.Option("--multiline", help="Questions of several lines; Ctrl-D ends one.")
+        bool, typer.Option("--multiline", help="Take questions of several lines; Ctrl-D ends one.")
     ] = False,
-    mouse: Annotated[bool, typer.Option("--mouse", help="The mouse moves the cursor.")] = False,
+    mouse: Annotated[bool, typer.Option("--mouse", help="Let the mouse move the cursor.")] = False,
     no_history: Annotated[
-        bool, typer.Option("--no-history", help="Every question by itself; documents stay.")
+        bool,
+        typer.Option("--no-history", help="Forget earlier questions and answers; documents stay."),
     ] = False,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
     """Talk to a model about texts of any length; !!help lists the commands.
 
-    !!read FILE adds a whole file to the conversation. What was read stays in the memory, so that
-    every further question costs only its own tokens. Ctrl-C stops an answer, Ctrl-D leaves.
+    !!read FILE adds a whole file to the conversation. What was read stays in memory, so a further
+    question costs only its own tokens. Ctrl-C stops an answer, Ctrl-D leaves the chat.
     """
     require_output()
     if sys.stdin is None:

@@ -33,7 +33,7 @@ _SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20}
 @reported
 def demo(
     lengths: Annotated[
-        str, typer.Option("--lengths", help="Tokens of the haystacks: 512, 32k, 1m, ...")
+        str, typer.Option("--lengths", help="Lengths of the haystacks in tokens: 512, 32k, 1m.")
     ] = "4k,32k,128k",
     types: Annotated[str, typer.Option("--types", help="Attention types to compare.")] = ",".join(
         ATTENTION.own
@@ -42,28 +42,30 @@ def demo(
         str, typer.Option("--tasks", help="Needle families: passkey, number, kv, lines, ...")
     ] = "passkey",
     samples: Annotated[
-        int, typer.Option("--samples", "-n", min=1, help="Haystacks of each length.")
+        int, typer.Option("--samples", "-n", min=1, help="Haystacks for each length.")
     ] = 10,
-    seed: Annotated[int, typer.Option("--seed", help="Same seed, same table.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Random seed; the same seed gives the same table.")
+    ] = 0,
     config_dir: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--config-dir", help="Folder with demo-TYPE.yaml, in place of the shipped."),
+        typer.Option("--config-dir", help="Folder with files demo-TYPE.yaml to use instead."),
     ] = None,
     json_file: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--json", help="Write the rows to this file."),
+        typer.Option("--json", help="Write the rows to this JSON file."),
     ] = None,
     plot: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--plot", help="Draw the heat maps as a PNG, SVG or PDF."),
+        typer.Option("--plot", help="Draw the heat maps to this PNG, SVG or PDF file."),
     ] = None,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Hide needles in real prose, let each attention type read it, and count what it finds.
+    """Hide facts in real prose, let each attention type read it, and count what it finds.
 
-    The model comes with the package and was trained on 512 tokens. Full attention is run only
-    to 8k tokens, and shown as it is. Settings given as KEY=VALUE go to every type that is run.
+    The model comes with the package and was trained on 512 tokens. Full attention runs up to 8k
+    tokens only. KEY=VALUE settings apply to every type that runs.
     """
     require_output()
     require_writable("--json", json_file)

@@ -18,11 +18,13 @@ from inf_llm.errors import SettingsError
 def mask(
     config: Config,
     length: Annotated[
-        str, typer.Option("--length", "-l", help="Tokens of the text to draw: 512, 2k, 16k.")
+        str, typer.Option("--length", "-l", help="Length of the text in tokens: 512, 2k, 16k.")
     ] = "2k",
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--out", "-o", help="PNG or SVG to write, besides drawing in the terminal."),
+        typer.Option(
+            "--out", "-o", help="PNG or SVG file to write besides the drawing in the terminal."
+        ),
     ] = None,
     all_types: Annotated[
         bool, typer.Option("--all", help="Draw all four attention types side by side.")
@@ -32,7 +34,7 @@ def mask(
 ) -> None:
     """Draw what each token can attend to: window, sinks, recalled blocks; the shade is distance.
 
-    Nothing of the model is loaded: a made-up text is fed to the attention that the file describes.
+    The attention that the file describes reads a made-up text; no model is loaded.
     """
     require_output()
     require_writable("--out", out)

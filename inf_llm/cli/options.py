@@ -30,7 +30,7 @@ Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Argument(
         metavar="KEY=VALUE",
-        help="Settings in the place of the file's: model.topk=32 max_len=100000",
+        help="Settings that replace those of the file: model.topk=32 max_len=100000",
         show_default=False,
     ),
 ]

@@ -25,7 +25,7 @@ def ppl(
     file: File = None,
     max_tokens: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option("--max-tokens", min=2, help="Read only the first tokens of the text."),
+        typer.Option("--max-tokens", min=2, help="Read only so many tokens of the text."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     overrides: Overrides = None,
@@ -33,9 +33,9 @@ def ppl(
 ) -> None:
     """Print how well the model predicts a text, by position: 0-256, 256-512, 512-1k, ...
 
-    A model past its trained length predicts worse and worse; one with a working memory stays flat.
-    "fresh" is the same tokens predicted from contexts of 512 tokens begun anew: the text's own
-    difficulty there. A ratio of about 1 or less means that the model survives so far.
+    "fresh" is the loss of the same tokens in short contexts of 512 tokens, which shows how hard the
+    text is there. A ratio of about 1 or less means that the model still predicts as well at that
+    position; with full attention the ratio grows past the trained length.
     """
     require_output()
     chosen = configuration(config, model, overrides)

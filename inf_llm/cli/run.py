@@ -35,16 +35,21 @@ if TYPE_CHECKING:
 def run(
     config: Config,
     prompt: Annotated[
-        str, typer.Option("--prompt", "-p", help="What to ask after the text; '' continues it.")
+        str,
+        typer.Option(
+            "--prompt", "-p", help="Question after the text; '' lets the model continue the text."
+        ),
     ],
     model: Model = None,
     file: File = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", "-n", min=1, help="Longest answer.")
+        int, typer.Option("--max-new-tokens", "-n", min=1, help="Most tokens of the answer.")
     ] = 128,
     trace: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--trace", help="HTML file to write: what was recalled for each word."),
+        typer.Option(
+            "--trace", help="Write a report of what was recalled for each word to this HTML file."
+        ),
     ] = None,
     overrides: Overrides = None,
     debug: Debug = False,

@@ -20,35 +20,49 @@ def serve(
     config: Config,
     model: Model = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any free.")] = 8000,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 picks a free one.")
+    ] = 8000,
     memory_budget: Annotated[
         str,
-        typer.Option("--memory-budget", help="For texts kept between requests: 8GiB, 500MB."),
+        typer.Option(
+            "--memory-budget", help="Memory for texts kept between requests: 8GiB, 500MB."
+        ),
     ] = "8GiB",
     api_key: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--api-key", envvar="INF_LLM_API_KEY", help="What clients must show."),
+        typer.Option("--api-key", envvar="INF_LLM_API_KEY", help="Key that clients must send."),
     ] = None,
     max_request_bytes: Annotated[
-        str, typer.Option("--max-request-bytes", help="Largest request: 16MiB.")
+        str, typer.Option("--max-request-bytes", help="Largest request body: 16MiB.")
     ] = "16MiB",
     model_name: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--model-name", help="Name that clients ask for. Default: end of the path."),
+        typer.Option(
+            "--model-name", help="The model's name for clients. Default: end of the path."
+        ),
     ] = None,
     max_new_tokens: Annotated[
-        int, typer.Option("--max-new-tokens", "-n", min=1, help="Where a request does not say.")
+        int,
+        typer.Option(
+            "--max-new-tokens", "-n", min=1, help="Longest answer where a request does not say."
+        ),
     ] = 512,
-    max_queue: Annotated[int, typer.Option("--max-queue", min=1, help="Requests waiting.")] = 256,
+    max_queue: Annotated[
+        int, typer.Option("--max-queue", min=1, help="Most requests that wait.")
+    ] = 256,
     grace: Annotated[
-        float, typer.Option("--grace", min=1, help="Seconds to finish in when asked to stop.")
+        float,
+        typer.Option(
+            "--grace", min=1, help="Seconds that requests have to finish after a stop signal."
+        ),
     ] = 30.0,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
     """Serve a model to OpenAI clients, and a chat page at /.
 
-    Texts that were read stay in memory: the next question about them is answered at once.
+    Texts that were read stay in memory, so a further question costs only its own tokens.
     """
     chosen = configuration(config, model, overrides)
     budget = parse_bytes("--memory-budget", memory_budget)

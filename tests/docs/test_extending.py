@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ from inf_llm import registry as registry_module
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.errors import ConfigError
 from inf_llm.generation import Session
-from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.patch import patched
 from inf_llm.memory.index import TorchIndex
+from inf_llm.memory.stats import MemoryStats
 from inf_llm.registry import Registry
 from inf_llm.rope import Rope
 from inf_llm.testing import replay
-from inf_llm.variants import EVICTION
+from inf_llm.variants import ATTENTION, EVICTION, INDEX
 from tests.docs.pages import ROOT, blocks
 from tests.layers import MEMORY, random_qkv
 
@@ -73,97 +72,112 @@ def _forget_rows() -> None:
 
 @pytest.fixture
 def loaded(installed: Path) -> Callable[[str], Any]:
-    """Loads the embedded model with a line of the page in its configuration."""
+    """Loads the embedded model with a line of the page in its configuration, or without any."""
 
     def load(key: str) -> Any:
         content = yaml.safe_load((SHIPPED_CONFIGS / "demo-inf-llm.yaml").read_text())
-        content["model"] |= yaml.safe_load(next(line for line in LINES if line.startswith(key)))
+        content["model"] |= yaml.safe_load(next((x for x in LINES if x.startswith(key)), "{}"))
         file = installed / f"{key}.yaml"
         file.write_text(yaml.safe_dump(content))
-        return inf_llm.load(file)
+        return inf_llm.load(file, ["model.dtype=float32"])
 
     return load
 
 
-def read(model: Any, tokenizer: Any) -> tuple[Any, str]:
-    """One layer's memory of a text, and how the model goes on."""
+def read(model: Any, tokenizer: Any) -> tuple[MemoryStats, str]:
+    """What a text takes in memory, and how the model goes on."""
     session = Session(model, tokenizer)
     session.read(TEXT)
-    assert isinstance(session.cache, MemoryCache)
-    attention = session.cache.memories[0].rows.members[0]
-    return attention, session.ask(max_new_tokens=6).text
+    stats = session.stats()
+    return stats, session.ask(max_new_tokens=6).text
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
+    """What calls of a method, or of a function of a module, get as their first argument."""
+    seen: list[Any] = []
+    method = getattr(owner, name)
+
+    def spy(*args: Any) -> Any:
+        seen.append(args[0])
+        return method(*args)
+
+    monkeypatch.setattr(owner, name, spy)
+    return seen
 
 
 def test_every_kind_is_shown_in_few_lines() -> None:
-    kinds = {
-        registry._key for registry in vars(variants).values() if isinstance(registry, Registry)
-    }
-    assert {name.split(".")[0] for name in ENTRIES} == kinds
+    tables = [table for table in vars(variants).values() if isinstance(table, Registry)]
+    assert {t._key for t in tables if t._key} <= {name.split(".")[0] for name in ENTRIES}
     assert {target.split(":")[0] + ".py" for target in ENTRIES.values()} <= set(FILES)
     assert all(len(code.splitlines()) <= 40 for code in FILES.values())
 
 
-def test_an_eviction_policy(loaded: Callable[[str], Any]) -> None:
-    attention, _ = read(*loaded("eviction"))
-    policy = attention.memory.archive.residency.policy
-    assert type(policy).__name__ == "LeastFrequentlyUsed"
-    assert policy.fades == 0.5
-    assert policy.used(policy.loaded(7.0), 9.0) == 2
+def test_an_eviction_policy(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded("eviction")
+    kind = EVICTION.get("lfu")
+    asked = spied(monkeypatch, kind, "loaded")
+    read(*model)
+    assert {policy.fades for policy in asked} == {0.5}
+    assert asked[0].used(asked[0].loaded(7.0), 9.0) == 2
     with pytest.raises(ConfigError, match=r"eviction\.fade = 2\.0 is out of range"):
         load_config(
             SHIPPED_CONFIGS / "demo-inf-llm.yaml", ["model.eviction={name: lfu, fade: 2.0}"]
         )
 
 
-def test_an_index(loaded: Callable[[str], Any]) -> None:
+def test_an_index(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """A block of small keys in the query's direction is found before a block of large ones."""
-    attention, _ = read(*loaded("index"))
-    index = attention.memory.archive.index
-    assert type(index).__name__ == "CosineIndex"
+    model = loaded("index")
+    kind = INDEX.get("cosine")
+    asked = spied(monkeypatch, kind, "put")
+    read(*model)
+    assert {type(index) for index in asked} == {kind}
     vectors = torch.tensor([[[5.0, 5.0], [1.0, 0.1]]])
     query = torch.tensor([[[1.0, 0.0]]])
-    for kind, best in ((TorchIndex, 0), (type(index), 1)):
-        made = kind(chunk=4096)
+    for each, best in ((TorchIndex, 0), (kind, 1)):
+        made = each(chunk=4096)
         made.put(torch.arange(2), vectors)
         assert made.search(query, 1, 2, None)[0].item() == best
 
 
+def test_a_codec(loaded: Callable[[str], Any]) -> None:
+    pytest.importorskip("inf_llm.memory.codec")
+    half, _ = read(*loaded("codec"))
+    plain, _ = read(*loaded("nothing"))
+    assert half.host_bytes == plain.host_bytes / 2
+    assert half.blocks == plain.blocks
+
+
 def test_a_kernel(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    model, tokenizer = loaded("kernel")
-    kernel = sys.modules["my_kernel"]
-    calls: list[int] = []
-    attend = kernel.attend
-    monkeypatch.setattr(kernel, "attend", lambda *args: calls.append(1) or attend(*args))
-    _, text = read(model, tokenizer)
-    assert calls
-    inf_llm.unpatch(model)
-    inf_llm.patch(model, load_config(SHIPPED_CONFIGS / "demo-inf-llm.yaml"))
-    assert read(model, tokenizer)[1] == text
+    model = loaded("kernel")
+    asked = spied(monkeypatch, sys.modules["my_kernel"], "attend")
+    _, text = read(*model)
+    assert asked
+    assert read(*loaded("nothing"))[1] == text
     qkv, feeds = random_qkv(110), [70, 25] + [1] * 15
     ours = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, kernel="float64")
     plain = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, kernel="reference")
-    assert isinstance(kernel, types.ModuleType)
     torch.testing.assert_close(ours.o, plain.o, atol=2e-6, rtol=2e-6)
 
 
 def test_a_scaling(loaded: Callable[[str], Any]) -> None:
-    model, tokenizer = loaded("scaling")
-    attention, _ = read(model, tokenizer)
+    model, _ = loaded("scaling")
     own = Rope.from_base(64, 1e4).frequencies
     slow = own * 512 / (2 * torch.pi) < 1
     assert 0 < slow.sum() < len(own)
-    torch.testing.assert_close(attention.rope.frequencies[slow], own[slow] / 4, rtol=1e-5, atol=0)
-    torch.testing.assert_close(attention.rope.frequencies[~slow], own[~slow], rtol=1e-5, atol=0)
+    rope = inf_llm.new_cache(model).memories[0]._make().rope
+    torch.testing.assert_close(rope.frequencies[slow], own[slow] / 4, rtol=1e-5, atol=0)
+    torch.testing.assert_close(rope.frequencies[~slow], own[~slow], rtol=1e-5, atol=0)
 
 
-def test_an_attention_type(installed: Path) -> None:
+def test_an_attention_type(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, tokenizer = inf_llm.load(installed / "near-sinks.yaml")
     state = patched(model)
     assert state is not None
     assert state.settings.type == "near-sinks"
-    attention, _ = read(model, tokenizer)
-    assert type(attention).__name__ == "NearSinksAttention"
-    assert attention._distance == 100
+    asked = spied(monkeypatch, ATTENTION.get("near-sinks"), "_sink_query")
+    assert read(model, tokenizer)[1]
+    assert {layer._distance for layer in asked} == {100}
     with pytest.raises(ConfigError, match=r"sink_distance = 448 is not within"):
         load_config(installed / "near-sinks.yaml", ["model.sink_distance=448"])
 
@@ -173,9 +187,9 @@ def test_a_row_of_this_program(written: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(ROOT)
     names: dict[str, Any] = {}
     exec(compile(FILES["program.py"], "program.py", "exec"), names)
-    attention, _ = read(names["model"], names["tokenizer"])
-    policy = attention.memory.archive.residency.policy
-    assert isinstance(policy, sys.modules["my_eviction"].LeastFrequentlyUsed)
+    asked = spied(monkeypatch, sys.modules["my_eviction"].LeastFrequentlyUsed, "loaded")
+    read(names["model"], names["tokenizer"])
+    assert asked
 
 
 def test_the_command_line_finds_them(installed: Path) -> None:

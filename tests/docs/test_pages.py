@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
 from itertools import pairwise
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import inf_llm
 from inf_llm.cli import app
 from inf_llm.config import load_config
 from scripts.absolute_links import absolute
@@ -67,6 +70,17 @@ def test_settings_in_commands_are_settings(page: Path) -> None:
         settings = [word for word in words if re.match(r"'?(model\.)?[a-z_]+=", word)]
         if words[0] == "inf-llm" and files and settings:
             load_config(ROOT / files[0], shlex.split(" ".join(settings)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_python_code_uses_what_there_is(page: Path) -> None:
+    for block in blocks(page):
+        for node in ast.walk(ast.parse(block.code)) if block.language == "python" else ():
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("inf_llm"):
+                module = importlib.import_module(node.module)
+                assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "inf_llm":
+                assert hasattr(inf_llm, node.attr), node.attr
 
 
 def test_absolute_links() -> None:
