@@ -68,17 +68,21 @@ _feed: ContextVar[_Feed | None] = ContextVar("feed", default=None)
 _prompt_end: ContextVar[int | None] = ContextVar("prompt_end", default=None)
 
 
-def state_of(decoder: nn.Module) -> Patched | None:
-    """What `patch` left on a decoder, or None if it is not patched."""
-    return decoder.__dict__.get(_STATE)
+def state_of(module: nn.Module) -> Patched | None:
+    """What `patch` left on a decoder or attention module, or None if it is not patched."""
+    return module.__dict__.get(_STATE)
 
 
-def keep_state(decoder: nn.Module, state: Patched | None) -> None:
-    """Leave a patch's state on a decoder, or take it away."""
-    if state is None:
-        del decoder.__dict__[_STATE]
-    else:
-        decoder.__dict__[_STATE] = state
+def keep_state(state: Patched, *modules: nn.Module) -> None:
+    """Leave a patch's state on a decoder and its attention modules."""
+    for module in modules:
+        module.__dict__[_STATE] = state
+
+
+def forget_state(decoder: nn.Module) -> None:
+    """Take away what `keep_state` left."""
+    for module in decoder.modules():
+        module.__dict__.pop(_STATE, None)
 
 
 def set_implementation(model: Any, decoder: Any, name: str | None) -> None:
@@ -208,7 +212,7 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it: q, k, v as (B, H, L, D), the output as (B, L, H, Dv)."""
     feed = _feed.get()
-    if feed is None:
+    if feed is None or feed.state is not state_of(module):
         raise UnsupportedInputError(
             f"{type(module).__name__} was called outside its decoder, which says what memory it "
             "feeds: call the model, or inf_llm.unpatch it first"

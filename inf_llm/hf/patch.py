@@ -17,6 +17,7 @@ from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt, check_la
 from inf_llm.hf.decoder import decoder_of, unwrap
 from inf_llm.hf.hooks import (
     Patched,
+    forget_state,
     install_hooks,
     keep_state,
     remove_hooks,
@@ -107,7 +108,7 @@ def unpatch(model: PreTrainedModel) -> PreTrainedModel:
 def _undo(model: PreTrainedModel, decoder: nn.Module, state: Patched) -> None:
     remove_hooks(model, decoder, state)
     forget_ropes(decoder)
-    keep_state(decoder, None)
+    forget_state(decoder)
 
 
 def new_cache(model: PreTrainedModel) -> MemoryCache:
@@ -129,7 +130,7 @@ def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings
     if settings.fattn and on_cuda and is_flash_attn_2_available():
         state.before = decoder.config._attn_implementation
         set_implementation(model, decoder, "flash_attention_2")
-    keep_state(decoder, state)
+    keep_state(state, decoder)
 
 
 def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings) -> None:
@@ -145,7 +146,7 @@ def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings
         raise UnsupportedModelError(reason)
     expected = _expected(model, facts, settings)
     state.checked = verify(decoder, expected, settings.kernel_asked)
-    keep_state(decoder, state)
+    keep_state(state, decoder, *facts)
     try:
         install_hooks(model, decoder, state)
         _try_memory(decoder, state, _plain_makers(model, facts, settings))

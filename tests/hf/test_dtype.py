@@ -15,9 +15,8 @@ import inf_llm
 from inf_llm.hf import dtype as module
 from inf_llm.hf.dtype import dtype_choice, settle_dtype
 from tests.hf.families import exists
-from tests.hf.tiny import tiny
+from tests.hf.tiny import character_tokenizer, tiny
 from tests.hf.zoo import WORKING
-from tests.tiny import tiny_tokenizer
 
 F32, BF16, F16 = torch.float32, torch.bfloat16, torch.float16
 
@@ -46,7 +45,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
 def checkpoint(folder: Path, dtype: torch.dtype) -> Path:
     """A configuration of a tiny model saved in a format."""
     tiny().to(dtype).save_pretrained(folder / "model")
-    tiny_tokenizer().save_pretrained(folder / "model")
+    character_tokenizer().save_pretrained(folder / "model")
     file = folder / "run.yaml"
     file.write_text(f"model:\n  type: stream-lm\n  path: {folder / 'model'}\n")
     return file
