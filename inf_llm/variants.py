@@ -95,3 +95,27 @@ SCALING = Registry(
     key="scaling",
 )
 """Objects that are called with a `Rope` and give another."""
+
+NEEDLE = Registry(
+    "needle family",
+    {
+        "passkey": "inf_llm.needles.retrieval:PASSKEY",
+        "number": "inf_llm.needles.retrieval:NUMBER",
+        "kv": "inf_llm.needles.retrieval:KV",
+        "lines": "inf_llm.needles.retrieval:LINES",
+        "niah_single_1": "inf_llm.needles.niah:SINGLE_1",
+        "niah_single_2": "inf_llm.needles.niah:SINGLE_2",
+        "niah_single_3": "inf_llm.needles.niah:SINGLE_3",
+        "niah_multikey_1": "inf_llm.needles.niah:MULTIKEY_1",
+        "niah_multikey_2": "inf_llm.needles.niah:MULTIKEY_2",
+        "niah_multikey_3": "inf_llm.needles.niah:MULTIKEY_3",
+        "niah_multivalue": "inf_llm.needles.niah:MULTIVALUE",
+        "niah_multiquery": "inf_llm.needles.niah:MULTIQUERY",
+        "vt": "inf_llm.needles.aggregate:VT",
+        "cwe": "inf_llm.needles.aggregate:CWE",
+        "fwe": "inf_llm.needles.aggregate:FWE",
+        "qa": "inf_llm.needles.qa:QA",
+    },
+    key="needle",
+)
+"""Objects of `inf_llm.needles.base.Family`; `inf-llm demo --tasks` and the benchmark name them."""

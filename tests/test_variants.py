@@ -23,7 +23,7 @@ from inf_llm.rope import Rope
 from inf_llm.scaling import rescale
 from inf_llm.settings import make_settings, to_plain
 from inf_llm.testing import replay
-from inf_llm.variants import ATTENTION, EVICTION, INDEX, KERNEL, SCALING
+from inf_llm.variants import ATTENTION, EVICTION, INDEX, KERNEL, NEEDLE, SCALING
 from tests.layers import MEMORY, feed, make_memory_layer, random_qkv
 from tests.tiny import SETTINGS, tiny_model
 
@@ -34,6 +34,7 @@ KINDS = {
     "index": INDEX,
     "kernel": KERNEL,
     "scaling": SCALING,
+    "needle": NEEDLE,
 }
 ROWS = [(kind, row) for kind, registry in KINDS.items() for row in registry.own]
 
@@ -50,7 +51,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.mark.parametrize(("kind", "row"), ROWS)
 def test_options_are_those_that_the_class_takes(kind: str, row: str) -> None:
     """A row that says options without a class for them, or the reverse, fails when it is built."""
-    if kind in ("attention", "kernel"):
+    if kind in ("attention", "kernel", "needle"):
         pytest.skip("built with more than options, by tests of their own")
     if row in ("faiss", "ivf"):
         pytest.importorskip("faiss")
@@ -92,7 +93,7 @@ def test_scalings_change_positions_alone(row: str) -> None:
 
 
 def test_rows_from_outside_are_listed_and_checked(outside: Any) -> None:
-    names = ["window", "random", "newest", "plain", "half"]
+    names = ["window", "random", "newest", "plain", "half", "motto"]
     for registry, name in zip(KINDS.values(), names, strict=True):
         assert f"outside-{name}" in registry
         assert [*registry][: len(registry.own)] == list(registry.own)

@@ -17,6 +17,7 @@ BENCHMARKS = Registry(
         "ruler": "benchmark.tasks.ruler:Ruler",
         "needles": "benchmark.tasks.needles:Needles",
     },
+    key="benchmark",
 )
 
 

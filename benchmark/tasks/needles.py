@@ -20,6 +20,7 @@ from benchmark.tasks.base import (
 )
 from inf_llm.errors import SettingsError
 from inf_llm.needles import Family, Sample, even_depths, family, score
+from inf_llm.variants import NEEDLE
 
 _UNITS = {"": 1, "k": 1024, "m": 1024 * 1024}
 _MOST = 1 << 30  # tokens; the text would take gigabytes
@@ -30,10 +31,11 @@ class Needles(Benchmark):
 
     name = "needles"
     prompt_sets: tuple[str, ...] = ("own",)
-    families: tuple[str, ...] = ("passkey", "number", "kv", "lines", "qa")
 
     def names(self) -> tuple[str, ...]:
-        return self.families
+        """Our own families, and all from outside; those of RULER are tasks of that benchmark."""
+        outside = (name for name in NEEDLE if name not in NEEDLE.own)
+        return ("passkey", "number", "kv", "lines", "qa", *outside)
 
     def owns(self, task: str) -> bool:
         bare, _, length = task.partition("@")

@@ -49,7 +49,9 @@ class Ruler(Needles):
 
     name = "ruler"
     prompt_sets = ("own", "ruler")
-    families = TASKS_13
+
+    def names(self) -> tuple[str, ...]:
+        return TASKS_13
 
     def info(self, task: str, source: Source | None = None) -> TaskInfo:
         # RULER puts the question through the model's chat template and lets it go on behind the

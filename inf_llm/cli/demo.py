@@ -19,7 +19,7 @@ from inf_llm.cli.output import require_output, require_writable
 from inf_llm.config import SHIPPED_CONFIGS, RunConfig, load_config
 from inf_llm.errors import ConfigError, SettingsError
 from inf_llm.settings import settings_class
-from inf_llm.variants import ATTENTION
+from inf_llm.variants import ATTENTION, NEEDLE
 
 if TYPE_CHECKING:
     from inf_llm.demo import Trial
@@ -149,11 +149,9 @@ def _names(text: str) -> list[str]:
 
 
 def _families(text: str) -> list[str]:
-    from inf_llm.needles import FAMILIES
-
     names = list(dict.fromkeys(part.strip() for part in text.split(",")))
     for name in names:
-        FAMILIES.require(name)
+        NEEDLE.require(name)
     return names
 
 

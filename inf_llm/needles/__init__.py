@@ -8,11 +8,10 @@ command line and the benchmark share these families and their scorer.
 from __future__ import annotations
 
 from inf_llm.needles.base import Family, Sample, token_counter
-from inf_llm.needles.families import FAMILIES, build, build_many, even_depths, family
+from inf_llm.needles.families import build, build_many, even_depths, family
 from inf_llm.needles.scoring import exact_match, score
 
 __all__ = [
-    "FAMILIES",
     "Family",
     "Sample",
     "build",

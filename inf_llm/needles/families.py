@@ -1,4 +1,4 @@
-"""The table of needle families: one line adds one."""
+"""Needle tasks by the name of their family."""
 
 from __future__ import annotations
 
@@ -6,36 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from inf_llm.needles.base import Family, Sample
-from inf_llm.registry import Registry
-
-_HERE = "inf_llm.needles"
-
-FAMILIES = Registry(
-    "needle family",
-    {
-        "passkey": f"{_HERE}.retrieval:PASSKEY",
-        "number": f"{_HERE}.retrieval:NUMBER",
-        "kv": f"{_HERE}.retrieval:KV",
-        "lines": f"{_HERE}.retrieval:LINES",
-        "niah_single_1": f"{_HERE}.niah:SINGLE_1",
-        "niah_single_2": f"{_HERE}.niah:SINGLE_2",
-        "niah_single_3": f"{_HERE}.niah:SINGLE_3",
-        "niah_multikey_1": f"{_HERE}.niah:MULTIKEY_1",
-        "niah_multikey_2": f"{_HERE}.niah:MULTIKEY_2",
-        "niah_multikey_3": f"{_HERE}.niah:MULTIKEY_3",
-        "niah_multivalue": f"{_HERE}.niah:MULTIVALUE",
-        "niah_multiquery": f"{_HERE}.niah:MULTIQUERY",
-        "vt": f"{_HERE}.aggregate:VT",
-        "cwe": f"{_HERE}.aggregate:CWE",
-        "fwe": f"{_HERE}.aggregate:FWE",
-        "qa": f"{_HERE}.qa:QA",
-    },
-)
+from inf_llm.variants import NEEDLE
 
 
 def family(name: str) -> Family:
     """The family of this name; an unknown one is answered with the nearest."""
-    found: Family = FAMILIES.get(name)
+    found: Family = NEEDLE.get(name)
     return found
 
 

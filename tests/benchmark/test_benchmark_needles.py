@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inf_llm.errors import SettingsError
-from inf_llm.needles import FAMILIES, build, build_many, even_depths, family, score
+from inf_llm.needles import build, build_many, even_depths, family, score
 from inf_llm.needles.haystack import Haystack, insert
+from inf_llm.variants import NEEDLE
 
 PROSE = " ".join(
     f"Sentence number {i} says little. Does {i} matter? It was {i} o'clock, and nobody came!"
@@ -21,7 +22,7 @@ def four_characters(text: str) -> int:
     return -(-len(text) // 4)
 
 
-@pytest.mark.parametrize("name", tuple(FAMILIES))
+@pytest.mark.parametrize("name", NEEDLE.own)
 @pytest.mark.parametrize("length", [2048, 9000])
 def test_length_is_met_from_below(name, length):
     sample = build(name, four_characters, PROSE, length, 0.5, seed=3)
@@ -29,14 +30,14 @@ def test_length_is_met_from_below(name, length):
     assert 0.95 * length <= sample.length <= length
 
 
-@pytest.mark.parametrize("name", tuple(FAMILIES))
+@pytest.mark.parametrize("name", NEEDLE.own)
 def test_same_seed_same_sample_and_another_seed_another(name):
     first = build(name, four_characters, PROSE, 2048, 0.3, seed=1)
     assert first == build(name, four_characters, PROSE, 2048, 0.3, seed=1)
     assert first.context != build(name, four_characters, PROSE, 2048, 0.3, seed=2).context
 
 
-@pytest.mark.parametrize("name", tuple(FAMILIES))
+@pytest.mark.parametrize("name", NEEDLE.own)
 def test_answers_are_in_the_context_and_score_full(name):
     sample = build(name, four_characters, PROSE, 4096, 0.7, seed=5)
     assert all(answer in sample.context for answer in sample.answers)

@@ -14,14 +14,17 @@ import torch
 import yaml
 
 import inf_llm
+from benchmark.tasks import owner
 from inf_llm import kernels, variants
 from inf_llm import registry as registry_module
 from inf_llm.config import SHIPPED_CONFIGS, load_config
-from inf_llm.errors import ConfigError
+from inf_llm.demo import plan
+from inf_llm.errors import ConfigError, SettingsError
 from inf_llm.generation import Session
 from inf_llm.hf.patch import patched
 from inf_llm.memory.index import TorchIndex
 from inf_llm.memory.stats import MemoryStats
+from inf_llm.needles import family
 from inf_llm.registry import Registry
 from inf_llm.rope import Rope
 from inf_llm.testing import replay
@@ -180,6 +183,19 @@ def test_an_attention_type(installed: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert {layer._distance for layer in asked} == {100}
     with pytest.raises(ConfigError, match=r"sink_distance = 448 is not within"):
         load_config(installed / "near-sinks.yaml", ["model.sink_distance=448"])
+
+
+def test_a_needle_family(installed: Path) -> None:
+    """Its samples are read by the demo and by the benchmark, and unknown names are refused."""
+    hay = plan(lambda text: len(text.split()), "door", 300, 3, seed=0)
+    assert [sample.family for sample in hay] == ["door"] * 3
+    assert all(280 <= sample.length <= 300 for sample in hay)
+    assert all(f"The door of the inn is {sample.answers[0]}." in sample.context for sample in hay)
+    assert len({sample.context.index("The door") // 400 for sample in hay}) == 3
+    assert hay[0].found(f" {hay[0].answers[0]}, like all doors")
+    assert owner("door@1k").name == "needles"
+    with pytest.raises(SettingsError, match="did you mean 'door'"):
+        family("dor")
 
 
 def test_a_row_of_this_program(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:

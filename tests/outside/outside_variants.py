@@ -13,6 +13,7 @@ from inf_llm.checks import require, typed
 from inf_llm.kernels import reference
 from inf_llm.memory.evict import Policy
 from inf_llm.memory.index import TorchIndex
+from inf_llm.needles.base import Draft, Family
 from inf_llm.settings import WindowSettings
 
 
@@ -76,3 +77,14 @@ def windowed(rope, settings):
 
 
 windowed.Settings = WindowedSettings
+
+
+@dataclass(frozen=True)
+class Motto(Family):
+    """One sentence in front of others."""
+
+    def compose(self, rng, units, depth, haystack, length):
+        return Draft("Be kind. " + "Go on. " * units, "\nBe", ("kind",))
+
+
+MOTTO = Motto("outside-motto", rule="has_word", max_new_tokens=4)
