@@ -40,9 +40,7 @@ from inf_llm.processor import machine
 from inf_llm.settings import InfLLMSettings
 
 PARTS = 20
-MEMORY = InfLLMSettings(
-    n_init=64, n_local=512, block_size=64, topk=8, repr_topk=4, exc_block_size=512
-)
+MEMORY = InfLLMSettings(n_init=64, n_local=512, block_size=64, topk=8, exc_block_size=512)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

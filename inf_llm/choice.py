@@ -68,12 +68,25 @@ class Choice:
                 how = ", ".join((f"name: {self.name}", *(f"{each}: ..." for each in needed)))
                 message = f"{said} = {self.name!r} needs {option}: write {key}: {{{how}}}"
                 raise SettingsError(message, said)
-        if settings is not None:
-            self._check_values(key, settings)
+        self._check_values(key, settings, None)
 
-    def _check_values(self, key: str, settings: Any) -> None:
+    def check_with(self, key: str, registry: Registry, settings: object) -> None:
+        """See that the options go with the other settings, where the row has such a rule.
+
+        The dataclass of its options says so with a method `check_with(settings)`.
+
+        Raises:
+            SettingsError: they do not.
+        """
+        self._check_values(key, registry.options(self.name), settings)
+
+    def _check_values(self, key: str, kind: Any, others: object) -> None:
+        if kind is None:
+            return
         try:
-            settings(**self.options)
+            options = kind(**self.options)
+            if others is not None and hasattr(options, "check_with"):
+                options.check_with(others)
         except SettingsError as error:
             option = error.key or "name"
             said = self._spelled(key, option)

@@ -38,7 +38,7 @@ from inf_llm.choice import Choice
 from inf_llm.config_file import one_line, read_mapping, read_override
 from inf_llm.conversation import CONV_TYPES
 from inf_llm.errors import ConfigError, SettingsError
-from inf_llm.published import translated
+from inf_llm.published import published_keys, translated
 from inf_llm.registry import accepted, nearest
 from inf_llm.settings import (
     InfLLMSettings,
@@ -174,6 +174,7 @@ class _Reading:
     def config(self, layers: list[DictConfig]) -> RunConfig:
         """The checked configuration from the file and the overrides to lay on it."""
         self._check_keys(layers[0])
+        self._make_way(layers[0])
         merged = self._guard("", lambda: DictConfig(OmegaConf.merge(*layers)))
         left_out = self._drop_foreign(merged)
         self._check_keys(merged)
@@ -215,6 +216,12 @@ class _Reading:
             return settings_class(name)
         except SettingsError as error:
             raise self._error("model.type", f"model.{error}") from None
+
+    def _make_way(self, given: DictConfig) -> None:
+        """Take out what overrides say anew, published keys that say a part of it included."""
+        for key in (key.removeprefix("model.") for key in self.said):
+            for old in (key, *published_keys([key])):
+                given.model.pop(old, None)
 
     def _drop_foreign(self, merged: DictConfig) -> tuple[str, ...]:
         """Take out what the file says for its own type, where an override changed the type."""

@@ -3,8 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from inf_llm.checks import at_least, require, typed
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Options of the summary "most-attended".
+
+    Attributes:
+        tokens: tokens of a block, those with the most attention mass, that represent it.
+    """
+
+    tokens: int = 4
+
+    def __post_init__(self) -> None:
+        typed(self)
+        at_least(self, 1, "tokens")
+
+    def check_with(self, settings: Any) -> None:
+        """See that a block has so many tokens."""
+        size = settings.block_size
+        message = f"tokens = {self.tokens} is more than block_size = {size}, but a block is "
+        message += f"represented by its own tokens: lower it to {size} or raise block_size to "
+        message += str(self.tokens)
+        require(self.tokens <= size, "tokens", message)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ _PUBLISHED_DECAY = 0.1
 """Published files say `score_decay: 0.1` beside every strategy."""
 
 _KEYS: dict[str, tuple[str, bool, type, object]] = {
+    "repr_topk": ("summary", True, int, None),
+    "perhead": ("selection", False, bool, False),
     "cache_strategy": ("eviction", False, str, None),
     "score_decay": ("eviction", False, float, None),
     "faiss": ("index", False, bool, False),
@@ -22,6 +24,10 @@ _KEYS: dict[str, tuple[str, bool, type, object]] = {
 }
 """Per key: the setting it belongs to, whether None is allowed, its type, the value that says
 nothing."""
+
+
+_NAMING = {"perhead", "cache_strategy", "faiss"}
+"""Those that say which row it is."""
 
 
 def published_keys(settings: Iterable[str]) -> FieldTypes:
@@ -46,11 +52,20 @@ def translated(values: Mapping[str, Any]) -> dict[str, Any]:
             said.setdefault(setting, {})[key] = values[key]
     for setting, keys in said.items():
         given = values.get(setting)
-        taken = "cache_strategy" in keys or "faiss" in keys or not isinstance(given, str)
+        taken = bool(_NAMING & keys.keys()) or not isinstance(given, str)
         message = f"{next(iter(keys))} says a part of {setting}, which is given: leave one out"
         require(given is None or not taken, next(iter(keys)), message)
         result[setting] = _CHOICES[setting](given, keys)
     return result
+
+
+def _summary(given: str | None, said: dict[str, Any]) -> Choice:
+    options = {"tokens": said["repr_topk"]}
+    return Choice(given or "most-attended", options, {"tokens": "repr_topk"})
+
+
+def _selection(given: str | None, said: dict[str, Any]) -> Choice:
+    return Choice("query-head")
 
 
 def _eviction(given: str | None, said: dict[str, Any]) -> Choice:
@@ -86,6 +101,8 @@ def _scaling(given: str | None, said: dict[str, Any]) -> Choice:
 
 
 _CHOICES: dict[str, Callable[[str | None, dict[str, Any]], Choice]] = {
+    "summary": _summary,
+    "selection": _selection,
     "eviction": _eviction,
     "index": _index,
     "scaling": _scaling,

@@ -17,10 +17,20 @@ from inf_llm.choice import Choice
 from inf_llm.errors import SettingsError
 from inf_llm.published import published_keys, translated
 from inf_llm.registry import Registry, accepted
-from inf_llm.variants import ATTENTION, CODEC, EVICTION, INDEX, KERNEL, SCALING
+from inf_llm.variants import (
+    ATTENTION,
+    CODEC,
+    EVICTION,
+    INDEX,
+    KERNEL,
+    SCALING,
+    SELECTION,
+    SUMMARY,
+)
 
 NATIVE_WINDOW = ("keep", "override")
 _UNSCALED, _LRU, _INT8, _RAW = map(Choice, ("none", "lru", "int8", "raw"))
+_MOST_ATTENDED, _LAYER = map(Choice, ("most-attended", "layer"))
 
 
 @dataclass(frozen=True)
@@ -160,11 +170,13 @@ class InfLLMSettings(WindowSettings):
     Attributes:
         block_size: tokens in a block (memory unit).
         topk: blocks recalled per execution block and unit.
-        repr_topk: tokens of a block, those with the most attention mass, that represent it.
+        summary: what a block is found by: "most-attended", the mean key of its `tokens` with the
+            most attention mass.
+        selection: who chooses blocks: "layer", all heads of a layer together, or "query-head",
+            every query head for itself.
         max_cached_block: blocks per unit that the device holds at once.
         exc_block_size: tokens that retrieve together while a prompt is read.
         eviction: which block leaves the device first: "lru", "fifo" or "lru-s".
-        perhead: let every query head choose its own blocks.
         index: how blocks are searched for: "int8" and "torch" are exact products, "faiss" is exact
             through faiss, "ivf" reads only a part of many blocks.
         codec: how sealed blocks are kept: "raw", as they are.
@@ -179,6 +191,8 @@ class InfLLMSettings(WindowSettings):
     type: ClassVar[str] = "inf-llm"
     choices: ClassVar[Mapping[str, Registry]] = {
         **WindowSettings.choices,
+        "summary": SUMMARY,
+        "selection": SELECTION,
         "eviction": EVICTION,
         "index": INDEX,
         "codec": CODEC,
@@ -186,11 +200,11 @@ class InfLLMSettings(WindowSettings):
 
     block_size: int = 128
     topk: int = 16
-    repr_topk: int = 4
+    summary: Choice = _MOST_ATTENDED
+    selection: Choice = _LAYER
     max_cached_block: int = 32
     exc_block_size: int = 512
     eviction: Choice = _LRU
-    perhead: bool = False
     index: Choice = _INT8
     codec: Choice = _RAW
     async_global_stream: bool = False
@@ -201,9 +215,8 @@ class InfLLMSettings(WindowSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "block_size", "topk", "repr_topk", "max_cached_block", "exc_block_size")
+        at_least(self, 1, "block_size", "topk", "max_cached_block", "exc_block_size")
         at_least(self, 1, "reselect_every")
-        self._require_order("repr_topk", "block_size", "a block is represented by its own tokens")
         self._require_order("exc_block_size", "n_local", "an execution block must fit the window")
         self._require_order("topk", "max_cached_block", "all recalled blocks are needed at once")
         require(
@@ -211,6 +224,8 @@ class InfLLMSettings(WindowSettings):
             "decode_graph",
             "decode_graph = True is not offered until it has run on a GPU: leave it out",
         )
+        for key, registry in self.choices.items():
+            getattr(self, key).check_with(key, registry, self)
 
     def _require_order(self, low: str, high: str, because: str) -> None:
         small, large = getattr(self, low), getattr(self, high)

@@ -29,7 +29,7 @@ class Replay:
     Attributes:
         o: outputs (B, H, N, Dv).
         topk: for inf-llm, per execution block, one ascending list of block numbers per unit
-            (row by row; head by head within a row where `perhead` is set); else None.
+            (row by row; chooser by chooser within a row where there are several); else None.
         layer: the attention object as it stood at the end.
     """
 
@@ -92,9 +92,9 @@ def _record_recalls(layer: InfLLMAttention) -> list[list[list[int]]]:
 
     def recording(q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         o = execute(q, k, v, rule)
-        groups = q.shape[1] if layer.settings.perhead else 1
         if layer.recalled is None:
-            recalls.append([[] for _ in range(q.shape[0] * groups)])
+            choosers = layer.memory.selection(q.shape[1], k.shape[1]).choosers
+            recalls.append([[] for _ in range(q.shape[0] * choosers)])
         else:
             recalls.append(layer.recalled.blocks.flatten(0, 1).tolist())
         return o

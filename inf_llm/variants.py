@@ -38,6 +38,23 @@ ATTENTION = Registry(
 """Called with a `Rope` and the settings; gives a `LayerAttention`. Its options are the settings of
 the type, a subclass of `WindowSettings` whose `type` is the name of the row."""
 
+SUMMARY = Registry(
+    "block summary",
+    {"most-attended": ("inf_llm.memory.summary:MostAttended", "inf_llm.options:Tokens")},
+    key="summary",
+)
+"""Subclasses of `inf_llm.memory.summary.Summary`."""
+
+SELECTION = Registry(
+    "selection",
+    {
+        "layer": "inf_llm.memory.selection:LayerSelection",
+        "query-head": "inf_llm.memory.selection:QueryHeadSelection",
+    },
+    key="selection",
+)
+"""Subclasses of `inf_llm.memory.selection.Selection`."""
+
 EVICTION = Registry(
     "eviction policy",
     {

@@ -151,7 +151,7 @@ def pinned_copies(check: Check) -> Figures:
     figures: Figures = {}
     outputs: dict[str, Tensor] = {}
     for name, (device, more) in ways.items():
-        settings = InfLLMSettings(**sizes, repr_topk=4, exc_block_size=block, **more)
+        settings = InfLLMSettings(**sizes, exc_block_size=block, **more)
         layer = InfLLMAttention(Rope.from_base(width, 10000.0), settings, slots=True)
         placed = [x.to(device) for x in text]
         check.wait()

@@ -54,7 +54,8 @@ chunk_size: 8192
 PUBLISHED = """\
 Published files give options of a choice as keys of their own, which stay valid:
 `cache_strategy: lru-s` with `score_decay: 0.2` is `eviction: {name: lru-s, decay: 0.2}`,
-`faiss: true` is `index: faiss`, and `scaling: linear` with `scaling_factor: 4.0` is
+`faiss: true` is `index: faiss`, `perhead: true` is `selection: query-head`, `repr_topk: 8` is
+`summary: {name: most-attended, tokens: 8}`, and `scaling: linear` with `scaling_factor: 4.0` is
 `scaling: {name: linear, factor: 4.0}`. An option that is given twice is refused.
 """
 

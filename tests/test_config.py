@@ -217,6 +217,26 @@ def test_values_from_the_environment(write: Any, monkeypatch: pytest.MonkeyPatch
     assert config.model.path == "/models/mistral"
 
 
+def test_an_override_takes_the_place_of_published_keys_and_of_options(write: Any) -> None:
+    """A choice on the command line is the whole choice, however the file said it."""
+    file = write(
+        changed("repr_topk: 4", "repr_topk: 4\n  perhead: true\n  scaling: {name: ntk, factor: 2}")
+    )
+    attention = load_config(
+        file, ["model.selection=layer", "model.summary={name: most-attended, tokens: 8}"]
+    ).attention
+    assert isinstance(attention, InfLLMSettings)
+    assert attention.selection == Choice("layer")
+    assert attention.summary == Choice("most-attended", {"tokens": 8})
+    yarn = "model.scaling={name: yarn, factor: 4, trained_len: 64}"
+    assert load_config(file, [yarn]).attention.scaling.name == "yarn"
+    with pytest.raises(
+        ConfigError, match="factor = 2 has no effect with scaling = 'none'"
+    ) as caught:
+        load_config(write(GOOD), ["model.scaling={name: none, factor: 2}"])
+    assert "override" in str(caught.value)
+
+
 def test_byte_order_mark_and_windows_lines(write: Any) -> None:
     assert load_config(write("\ufeff" + GOOD.replace("\n", "\r\n"))) == load_config(write(GOOD))
 

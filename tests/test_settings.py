@@ -167,6 +167,6 @@ def _assert_coherent(settings: OriginSettings) -> None:
     if isinstance(settings, InfLLMSettings):
         assert 1 <= settings.topk <= settings.max_cached_block
         assert 1 <= settings.exc_block_size <= settings.n_local
-        assert 1 <= settings.repr_topk <= settings.block_size
+        assert 1 <= settings.summary.options.get("tokens", 4) <= settings.block_size
         assert settings.eviction.name in EVICTION
         assert 0 <= settings.eviction.options.get("decay", 0) <= 1

@@ -99,7 +99,7 @@ class InfLLMAttention(LayerAttention):
         keys, band = self._in_window(q.shape[2])
         first = len(recent) - keys
         pieces = [(recent["near_k"][:, :, first:], recent["v"][:, :, first:])]
-        return Source(q, pieces, band, watched=self.settings.repr_topk < self.settings.block_size)
+        return Source(q, pieces, band, watched=self.memory.summary.needs_mass)
 
     def _far(self, q: Tensor) -> Iterator[Source]:
         """Recalled blocks, sinks, and the remainder, every key at distance n_local - 1.

@@ -9,6 +9,7 @@ from inf_llm.generation.session import Session
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.memory.sketch import GROUP
 from inf_llm.settings import InfLLMSettings
+from inf_llm.variants import SELECTION, SUMMARY
 
 _ID_BYTES = 8  # of one entry in a list of token ids
 _NUMBER_BYTES = 20  # of a block's entries: in a row's table, its holders, its slot
@@ -55,10 +56,12 @@ def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, t
     heads, groups = config.num_attention_heads, config.num_key_value_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     blocks = max(0, tokens - settings.n_init - settings.n_local) // settings.block_size
-    shared = settings.repr_topk == settings.block_size
-    vectors = groups if shared else heads
-    scales = 8 * (vectors if settings.perhead else 1) / GROUP
+    summary = settings.summary.build(SUMMARY, settings.block_size)
+    vectors = groups if summary.shared else heads
+    selection = settings.selection.build(SELECTION, heads, groups, vectors)
+    apart = selection.key_heads is not None
+    scales = 8 * (vectors if apart else 1) / GROUP
     pages = 2 * groups * settings.block_size * width * itemsize
     found_by = vectors * width * (itemsize + 1) + scales
-    per_block = pages + found_by + _NUMBER_BYTES * (groups if settings.perhead else 1)
+    per_block = pages + found_by + _NUMBER_BYTES * (groups if apart else 1)
     return int(config.num_hidden_layers * blocks * per_block)

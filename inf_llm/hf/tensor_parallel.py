@@ -4,7 +4,8 @@ Every process holds some query heads with their keys and values, windows and blo
 their attention as if they were all. Only one thing needs the others: which blocks are recalled is
 decided by the sum of the scores over *all* heads of a row. So each process scores its own heads,
 and the scores, one float a block, are summed over the processes before the best are taken; all
-then choose alike. With `perhead` every head chooses for itself and nothing is exchanged.
+then choose alike. With `selection: query-head`
+every head chooses for itself and nothing is exchanged.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class SpreadInfLLMAttention(InfLLMAttention):
 
     def __init__(self, rope: Rope, settings: InfLLMSettings, group: Group = None) -> None:
         super().__init__(rope, settings)
-        if not settings.perhead:
+        if settings.selection.name == "layer":
             self.memory = _SharedMemory(settings, group)
 
 
@@ -78,8 +79,14 @@ def spread_maker(model: Any, rope: Rope, settings: InfLLMSettings) -> MakeAttent
     """What makes a layer's attention for a model whose heads are spread.
 
     Raises:
-        UnsupportedModelError: the settings ask for an index that cannot sum scores.
+        UnsupportedModelError: the settings ask for an index that cannot sum scores, or for a
+            selection of which it is not known whether it needs the sum.
     """
+    if settings.selection.name not in ("layer", "query-head"):
+        raise UnsupportedModelError(
+            f"selection = {settings.selection.name!r} cannot choose for a model whose heads are "
+            "spread over processes: set selection to 'layer' or 'query-head'"
+        )
     if settings.index.name not in ("int8", "torch"):
         raise UnsupportedModelError(
             f"index = {settings.index.name!r} cannot retrieve for a model whose heads are spread "

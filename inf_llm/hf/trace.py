@@ -34,12 +34,12 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Recall:
-    """What one layer recalled for one row, and for one query head with `perhead`.
+    """What one layer recalled for one row, or for one chooser of it where there are several.
 
     Attributes:
         layer: number of the layer.
         row: row of the batch.
-        head: query head, or None where all heads of the row chose together.
+        head: number of the chooser, such as the query head; None where all heads chose together.
         first, last: the tokens [first, last) that chose: an execution block.
         token: which generated token was being predicted, from 0; None while a prompt is read.
         blocks: numbers of the recalled blocks, ascending.
@@ -193,7 +193,7 @@ class trace(Watcher):  # noqa: N801 (used like a function)
                 yield Recall(
                     seen.layer,
                     seen.row + row,
-                    head if self.settings.perhead else None,
+                    head if len(heads) > 1 else None,
                     seen.first,
                     seen.last,
                     seen.token,

@@ -19,10 +19,12 @@ from inf_llm.memory.block_table import BlockTable
 from inf_llm.memory.codec import PageShape
 from inf_llm.memory.index import EarlyFound
 from inf_llm.memory.recent import Recent
-from inf_llm.memory.represent import most_attended_mean
+from inf_llm.memory.selection import Selection
 from inf_llm.memory.stats import MemoryStats
+from inf_llm.memory.summary import Summary
 from inf_llm.settings import InfLLMSettings
 from inf_llm.state import Stateful
+from inf_llm.variants import SELECTION, SUMMARY
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Recalled:
     Keys and values may still be on their way; reading them waits.
 
     Attributes:
-        blocks: their numbers in each row (B, X, k), ascending; X is 1, or H with `perhead`.
+        blocks: their numbers in each row (B, X, k), ascending; X choosers.
         scores: what they scored (B, X, k), or None where every block was taken.
         places: where they are on the device (B, X, k).
         arrive: gives keys and values once they are there; called once.
@@ -50,7 +52,7 @@ class Recalled:
 
     @property
     def k(self) -> Tensor:
-        """Keys (B, Y, k * block_size, D), Y key heads, or Y = H query heads with `perhead`."""
+        """Keys (B, Y, k * block_size, D), Y = G key heads, or X that choose for themselves."""
         return self.pages[0]
 
     @property
@@ -86,6 +88,7 @@ class BlockMemory(Stateful):
     def __init__(self, settings: InfLLMSettings, keep: int, slots: bool | None = None) -> None:
         self.settings = settings
         self.keep = keep
+        self.summary: Summary = settings.summary.build(SUMMARY, settings.block_size)
         self._slots = slots
         held = keep + settings.block_size + settings.exc_block_size
         self.recent = Recent(held + held // 4, sums=("mass",))
@@ -109,6 +112,12 @@ class BlockMemory(Stateful):
     def store(self) -> BlockStore | None:
         """Where the sealed blocks are; None before the first is sealed."""
         return self._store
+
+    def selection(self, heads: int, groups: int) -> Selection:
+        """Who chooses among so many query heads and key heads."""
+        summaries = groups if self.summary.shared else heads
+        chosen: Selection = self.settings.selection.build(SELECTION, heads, groups, summaries)
+        return chosen
 
     def append(self, k: Tensor, v: Tensor, heads: int, **more: Tensor) -> None:
         """New tokens: keys (B, G, L, D), values (B, G, L, Dv), and streams to keep beside them.
@@ -145,8 +154,9 @@ class BlockMemory(Stateful):
         topk = min(self.settings.topk, self.blocks)
         table = self._table.physical
         if topk == self.blocks:
-            rows, groups = query.shape[0], self._store.groups
-            blocks = torch.arange(topk, device=query.device).expand(rows, groups, topk)
+            choosers = self._store.selection.choosers
+            every = torch.arange(topk, device=query.device)
+            blocks = every.expand(query.shape[0], choosers, topk)
             scores = None
         else:
             blocks, scores = self._store.search(query, topk, self.blocks, table, early)
@@ -214,13 +224,13 @@ class BlockMemory(Stateful):
         if self._store is None:
             self._store = self._open_store(k, v, mass.shape[1])
             self._table.store = self._store
-        representatives = most_attended_mean(k, mass, self.settings.repr_topk)
-        self._table.add(self._store.add(k, v, representatives))
+        self._table.add(self._store.add(k, v, self.summary.vectors(k, mass)))
         self.recent.drop(count * size)
 
     def _open_store(self, k: Tensor, v: Tensor, heads: int) -> BlockStore:
         shape = PageShape(k.shape[1], k.shape[3], k.shape[4], v.shape[4], k.dtype)
-        return BlockStore(self.settings, shape, heads, k.shape[0], k.device, self._slots)
+        selection = self.selection(heads, shape.heads)
+        return BlockStore(self.settings, shape, selection, k.shape[0], k.device, self._slots)
 
     def select_rows(self, rows: Tensor) -> None:
         """See `Stateful.select_rows`."""

@@ -19,6 +19,7 @@ from inf_llm.memory.codec import Codec, PageShape, Planes
 from inf_llm.memory.device_cache import DeviceCache
 from inf_llm.memory.evict import Policy
 from inf_llm.memory.index import EarlyFound, Found, Index
+from inf_llm.memory.selection import Selection
 from inf_llm.memory.slot_table import HostSlotTable, SlotTable
 from inf_llm.memory.tiers import Tier
 from inf_llm.settings import InfLLMSettings
@@ -32,7 +33,7 @@ class BlockStore(Unsaved):
     Args:
         settings: sizes, policy and index.
         shape: what one block holds.
-        heads: query heads, H.
+        selection: who chooses.
         rows: batch rows that recall at once.
         device: where attention computes.
         slots: keep copies of recalled pages in `max_cached_block` slots per unit. By default on
@@ -44,14 +45,13 @@ class BlockStore(Unsaved):
         self,
         settings: InfLLMSettings,
         shape: PageShape,
-        heads: int,
+        selection: Selection,
         rows: int,
         device: torch.device,
         slots: bool | None = None,
     ) -> None:
         self.shape = shape
-        self._heads = heads
-        self._perhead = settings.perhead
+        self.selection = selection
         self._device = device
         self.allocator = BlockAllocator()
         self.codec: Codec = settings.codec.build(CODEC, shape)
@@ -59,9 +59,10 @@ class BlockStore(Unsaved):
         self.tier: Tier = TIER.get(tier)(self.codec.planes)
         self.index: Index = settings.index.build(INDEX)
         self._settings = settings
-        self._together = 1 if settings.perhead else shape.heads
+        own = selection.key_heads
+        self._together = shape.heads if own is None else 1
+        self._own = None if own is None else own[:, None].to(device)
         self._copies = slots if slots is not None else device.type != "cpu"
-        self._shared = 1  # query heads that share a representative
         self._rows = 0
         self._vanished: deque[Tensor] = deque()
         self.make_room(rows)
@@ -74,7 +75,7 @@ class BlockStore(Unsaved):
         if rows <= self._rows:
             return
         settings, so_far = self._settings, self.slots.traffic() if self._rows else None
-        places = rows * self.groups * settings.max_cached_block
+        places = rows * self.selection.choosers * settings.max_cached_block
         policy: Policy = settings.eviction.build(EVICTION)
         self._rows = rows
         self._cache: DeviceCache | None = None
@@ -86,18 +87,13 @@ class BlockStore(Unsaved):
             planes = self.codec.planes
             self._cache = DeviceCache(self.tier, planes, pages, self._device, overlap)
 
-    @property
-    def groups(self) -> int:
-        """Choices per row, X: one for all heads together, or one per query head."""
-        return self._heads if self._perhead else 1
-
-    def add(self, k: Tensor, v: Tensor, representatives: Tensor) -> Tensor:
+    def add(self, k: Tensor, v: Tensor, summaries: Tensor) -> Tensor:
         """Seal n blocks of every row.
 
         Args:
             k: keys (B, G, n, tokens, D), unrotated.
             v: values (B, G, n, tokens, Dv).
-            representatives: (B, H, n, D), or (B, G, n, D) where query heads share them.
+            summaries: (B, H, n, D), or (B, G, n, D) where query heads share them.
 
         Returns:
             Their physical numbers (B, n), on the host.
@@ -107,10 +103,7 @@ class BlockStore(Unsaved):
         numbers = self._allocate(B * n)
         planes = self.codec.encode(*(x.transpose(1, 2).flatten(0, 2) for x in (k, v)))
         self.tier.write(self._pages_of(numbers), planes)
-        self._shared = self._heads // representatives.shape[1]
-        groups = representatives.shape[1] if self._perhead else 1
-        vectors = representatives.permute(0, 2, 1, 3).reshape(B * n, groups, -1)
-        self.index.put(numbers, vectors.transpose(0, 1))
+        self.index.put(numbers, self.selection.vectors(summaries.transpose(1, 2).flatten(0, 1)))
         return numbers.view(B, n)
 
     def _allocate(self, count: int) -> Tensor:
@@ -135,7 +128,7 @@ class BlockStore(Unsaved):
 
     def search_several(self, queries: Tensor, topk: int, total: int) -> list[Found]:
         """What queries (n, 1, H, D) of one row find among its blocks, numbered 0 to `total` - 1."""
-        asked = torch.cat([self._asking(query) for query in queries])
+        asked = torch.cat([self.selection.ask(query) for query in queries])
         return self.index.search_several(asked, topk, total)
 
     def search(
@@ -150,20 +143,10 @@ class BlockStore(Unsaved):
 
         `early` is what the same query found when there were fewer blocks, if it was searched for.
         """
-        asked = self._asking(query)
+        asked = self.selection.ask(query)
         if early is None or table is not None:
             return self.index.search(asked, topk, total, table)
         return self.index.search_further(asked, topk, early.found, early.total, total)
-
-    def _asking(self, query: Tensor) -> Tensor:
-        """Queries (B, H, D) as the index takes them, (B, X, W)."""
-        if self._perhead:
-            return query
-        if self._shared == 1:
-            return query.flatten(1)[:, None]
-        # Queries with the same vector are added up before the product.
-        summed = query.unflatten(1, (-1, self._shared)).sum(2, dtype=torch.float32)
-        return summed.to(query.dtype).flatten(1)[:, None]
 
     def fetch(self, blocks: Tensor) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
         """Set physical blocks (B, X, k) on their way to the computing device.
@@ -202,12 +185,8 @@ class BlockStore(Unsaved):
         return self._cache is None
 
     def _units(self, blocks: Tensor) -> Tensor:
-        """What travels together, (B, X, k): whole blocks, or the page a query head reads."""
-        if not self._perhead:
-            return blocks
-        head = torch.arange(self._heads, device=blocks.device)
-        shared = self._heads // self.shape.heads
-        return blocks * self.shape.heads + (head // shared)[:, None]
+        """What travels together, (B, X, k): whole blocks, or the page that a chooser reads."""
+        return blocks if self._own is None else blocks * self.shape.heads + self._own
 
     def _pages(self, units: Tensor) -> Tensor:
         """Units (B, X, k) as pages (B, Y, k), key heads before choices."""
@@ -219,10 +198,7 @@ class BlockStore(Unsaved):
         """What is in `slots` (B, X, k) of `fetch` received attention mass (B, H, k)."""
         if not self.slots.policy.needs_mass:
             return
-        if self._perhead:
-            self.slots.observed(slots.flatten(), mass.flatten())
-        else:
-            self.slots.observed(slots.flatten(), mass.sum(1).flatten())
+        self.slots.observed(slots.flatten(), self.selection.mass(mass).flatten())
 
     def hold(self, numbers: Tensor) -> None:
         """One more holder for each of these blocks (n,)."""

@@ -25,10 +25,11 @@ from inf_llm.hf.patch import patched
 from inf_llm.memory.index import TorchIndex
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.needles import family
+from inf_llm.published import published_keys
 from inf_llm.registry import Registry
 from inf_llm.rope import Rope
 from inf_llm.testing import replay
-from inf_llm.variants import ATTENTION, EVICTION, INDEX
+from inf_llm.variants import ATTENTION, EVICTION, INDEX, SELECTION, SUMMARY
 from tests.docs.pages import ROOT, blocks
 from tests.layers import MEMORY, random_qkv
 
@@ -79,7 +80,10 @@ def loaded(installed: Path) -> Callable[[str], Any]:
 
     def load(key: str) -> Any:
         content = yaml.safe_load((SHIPPED_CONFIGS / "demo-inf-llm.yaml").read_text())
-        content["model"] |= yaml.safe_load(next((x for x in LINES if x.startswith(key)), "{}"))
+        line = yaml.safe_load(next((x for x in LINES if x.startswith(key)), "{}"))
+        for old in published_keys(line):
+            content["model"].pop(old, None)
+        content["model"] |= line
         file = installed / f"{key}.yaml"
         file.write_text(yaml.safe_dump(content))
         return inf_llm.load(file, ["model.dtype=float32"])
@@ -141,6 +145,31 @@ def test_an_index(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch)
         made = each(chunk=4096)
         made.put(torch.arange(2), vectors)
         assert made.search(query, 1, 2, None)[0].item() == best
+
+
+def test_a_summary(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One key unlike the others is the summary of its block."""
+    model = loaded("summary")
+    asked = spied(monkeypatch, SUMMARY.get("unusual"), "vectors")
+    read(*model)
+    assert {summary.tokens for summary in asked} == {1}
+    k = torch.ones(1, 2, 3, 4, 8)
+    k[:, :, 1, 2] = -5.0
+    found = asked[0].vectors(k, torch.zeros(1, 4, 3, 4))
+    assert torch.equal(found[:, :, 1], torch.full((1, 2, 8), -5.0))
+    assert torch.equal(found[:, :, ::2], torch.ones(1, 2, 2, 8))
+
+
+@pytest.mark.parametrize("summaries", [2, 4], ids=["shared", "apart"])
+def test_a_selection(loaded: Callable[[str], Any], summaries: int) -> None:
+    """Each key head finds the blocks with the largest sum of products over its query heads."""
+    assert read(*loaded("selection"))[1]
+    selection = SELECTION.get("key-head")(4, 2, summaries)
+    query, vectors = torch.randn(3, 4, 8), torch.randn(5, summaries, 8)
+    each = vectors.repeat_interleave(4 // summaries, 1)
+    want = torch.einsum("bhd,nhd->bhn", query, each).unflatten(1, (2, 2)).sum(2)
+    got = torch.einsum("bxw,xnw->bxn", selection.ask(query), selection.vectors(vectors))
+    torch.testing.assert_close(got, want)
 
 
 def test_a_codec(loaded: Callable[[str], Any]) -> None:

@@ -10,14 +10,14 @@ from benchmark.timing.presets import build_model, preset
 from inf_llm import patch
 from inf_llm.generation.footprint import predicted_host_bytes
 from inf_llm.hf.patch import new_cache
-from inf_llm.settings import InfLLMSettings
+from inf_llm.settings import InfLLMSettings, make_settings
 
 
 @pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
 @pytest.mark.parametrize("repr_topk", [1, 4], ids=["some", "all"])
 @torch.no_grad()
 def test_blocks_and_index_are_as_predicted(perhead: bool, repr_topk: int) -> None:
-    settings = InfLLMSettings(
+    settings = make_settings(
         n_init=4,
         n_local=16,
         block_size=4,
@@ -26,6 +26,7 @@ def test_blocks_and_index_are_as_predicted(perhead: bool, repr_topk: int) -> Non
         exc_block_size=16,
         perhead=perhead,
     )
+    assert isinstance(settings, InfLLMSettings)
     model = patch(build_model(preset("tiny"), 0), settings)
     cache = new_cache(model)
     for part in torch.randint(256, (1, 16_000)).split(2000, 1):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.block_memory import BlockMemory
-from inf_llm.settings import InfLLMSettings
+from inf_llm.settings import InfLLMSettings, make_settings
 
 KEEP, SINKS, SIZE = 10, 3, 4
 
@@ -17,7 +17,9 @@ KEEP, SINKS, SIZE = 10, 3, 4
 def make(**settings: Any) -> BlockMemory:
     values = {"n_init": SINKS, "n_local": KEEP, "block_size": SIZE, "exc_block_size": 8}
     rest = {"topk": 2, "max_cached_block": 3, "repr_topk": 1}
-    return BlockMemory(InfLLMSettings(**(values | rest | settings)), keep=KEEP)
+    chosen = make_settings(**(values | rest | settings))
+    assert isinstance(chosen, InfLLMSettings)
+    return BlockMemory(chosen, keep=KEEP)
 
 
 def text(count: int, rows: int = 1) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.codec import PageShape, RawCodec
 from inf_llm.settings import InfLLMSettings, make_settings
+from inf_llm.variants import SELECTION
 
 H, G, TOKENS, D, DV = 4, 2, 3, 8, 5
 SHAPE = PageShape(G, TOKENS, D, DV, torch.float32)
@@ -18,11 +19,14 @@ both_ways = pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"
 every_policy = pytest.mark.parametrize("policy", ["lru", "fifo", "lru-s"])
 
 
-def make(slots: bool, rows: int = 2, room: int = 3, **settings: Any) -> BlockStore:
+def make(
+    slots: bool, rows: int = 2, room: int = 3, summaries: int = H, **settings: Any
+) -> BlockStore:
     sizes = {"block_size": TOKENS, "repr_topk": 1, "topk": 2, "max_cached_block": room}
     chosen = make_settings("inf-llm", **sizes, **settings)
     assert isinstance(chosen, InfLLMSettings)
-    return BlockStore(chosen, SHAPE, H, rows, torch.device("cpu"), slots)
+    selection = chosen.selection.build(SELECTION, H, G, summaries)
+    return BlockStore(chosen, SHAPE, selection, rows, torch.device("cpu"), slots)
 
 
 def sealed(store: BlockStore, count: int, rows: int = 2, seed: int = 0) -> tuple[Any, ...]:
@@ -76,7 +80,7 @@ def test_heads_fetch_pages_of_their_own(slots: bool, policy: str) -> None:
 @pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
 def test_heads_may_share_representatives(perhead: bool) -> None:
     """One vector a key head finds the same as copies of it for every query head."""
-    shared, copied = (make(False, rows=1, perhead=perhead) for _ in range(2))
+    shared, copied = (make(False, rows=1, summaries=n, perhead=perhead) for n in (G, H))
     k, v = (torch.randn(1, G, 9, TOKENS, width) for width in (D, DV))
     vectors = torch.randn(1, G, 9, D)
     shared.add(k, v, vectors)

@@ -13,6 +13,8 @@ from inf_llm.checks import require, typed
 from inf_llm.kernels import reference
 from inf_llm.memory.evict import Policy
 from inf_llm.memory.index import TorchIndex
+from inf_llm.memory.selection import LayerSelection
+from inf_llm.memory.summary import Summary
 from inf_llm.needles.base import Draft, Family
 from inf_llm.settings import WindowSettings
 
@@ -33,6 +35,22 @@ class RandomPage(Policy):
 
     def used(self, before, now):
         return now * 0 + self._random.random()
+
+
+class First(Summary):
+    """The first key of a block."""
+
+    def vectors(self, k, mass):
+        return k[..., 0, :]
+
+
+class FirstHead(LayerSelection):
+    """The first query head chooses for all."""
+
+    def ask(self, query):
+        asked = super().ask(query).unflatten(2, (self.summaries, -1)).clone()
+        asked[:, :, 1:] = 0
+        return asked.flatten(2)
 
 
 class Newest(TorchIndex):

@@ -14,7 +14,7 @@ import httpx
 import inf_llm
 from inf_llm.config import ModelConfig, RunConfig
 from inf_llm.serve.start import ServeOptions, build
-from inf_llm.settings import InfLLMSettings
+from inf_llm.settings import make_settings
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 CHAT = "/v1/chat/completions"
@@ -60,7 +60,7 @@ def local(
     model.config.eos_token_id = model.generation_config.eos_token_id = None  # it talks on
     inf_llm.patch(model, type="inf-llm", **SETTINGS)
     config = RunConfig(
-        ModelConfig("tiny-model"), InfLLMSettings(**SETTINGS), max_len, truncation, chunk_size=64
+        ModelConfig("tiny-model"), make_settings(**SETTINGS), max_len, truncation, chunk_size=64
     )
     app = build(model, tiny_tokenizer(), config, ServeOptions(**options))
     app.worker.start()

@@ -1,0 +1,90 @@
+"""Who chooses the blocks of a row, what with, and whose pages a choice brings."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+
+class Selection(ABC):
+    """One rule.
+
+    Args:
+        heads: query heads, H.
+        groups: key heads, G; query head h reads key head ``h // (H // G)``.
+        summaries: summary vectors of a block, Y: G where query heads share them, else H.
+
+    Attributes:
+        choosers: choices of a row, X.
+    """
+
+    choosers: int
+
+    def __init__(self, heads: int, groups: int, summaries: int) -> None:
+        self.heads, self.groups, self.summaries = heads, groups, summaries
+
+    @property
+    def key_heads(self) -> Tensor | None:
+        """The key head whose pages each chooser reads (X,); None where a choice is for all."""
+        return None
+
+    @abstractmethod
+    def vectors(self, summaries: Tensor) -> Tensor:
+        """Summaries of n blocks (n, Y, D) as the index holds them (V, n, W)."""
+
+    @abstractmethod
+    def ask(self, query: Tensor) -> Tensor:
+        """Queries (B, H, D) as the index takes them (B, X, W); x meets vector ``x // (X // V)``."""
+
+    @abstractmethod
+    def mass(self, mass: Tensor) -> Tensor:
+        """What blocks received from query heads (B, H, k), for each chooser (B, X, k)."""
+
+
+class LayerSelection(Selection):
+    """All heads of a layer choose together, by the sum of their scores (Xiao et al., 2024)."""
+
+    choosers = 1
+
+    def vectors(self, summaries: Tensor) -> Tensor:
+        """See `Selection.vectors`."""
+        return summaries.flatten(1)[None]
+
+    def ask(self, query: Tensor) -> Tensor:
+        """Queries with the same vector are added up before the product."""
+        shared = self.heads // self.summaries
+        if shared > 1:
+            summed = query.unflatten(1, (-1, shared)).sum(2, dtype=torch.float32)
+            query = summed.to(query.dtype)
+        return query.flatten(1)[:, None]
+
+    def mass(self, mass: Tensor) -> Tensor:
+        """See `Selection.mass`."""
+        return mass.sum(1, keepdim=True)
+
+
+class QueryHeadSelection(Selection):
+    """Every query head chooses for itself."""
+
+    def __init__(self, heads: int, groups: int, summaries: int) -> None:
+        super().__init__(heads, groups, summaries)
+        self.choosers = heads
+
+    @property
+    def key_heads(self) -> Tensor:
+        """See `Selection.key_heads`."""
+        return torch.arange(self.heads) // (self.heads // self.groups)
+
+    def vectors(self, summaries: Tensor) -> Tensor:
+        """See `Selection.vectors`."""
+        return summaries.transpose(0, 1)
+
+    def ask(self, query: Tensor) -> Tensor:
+        """See `Selection.ask`."""
+        return query
+
+    def mass(self, mass: Tensor) -> Tensor:
+        """See `Selection.mass`."""
+        return mass

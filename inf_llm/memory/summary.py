@@ -1,0 +1,63 @@
+"""What stands for a block when blocks are compared with a query."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+
+class Summary(ABC):
+    """One rule.
+
+    Args:
+        block_size: tokens of a block.
+
+    Attributes:
+        needs_mass: whether the attention that each token receives in the window is counted.
+        shared: whether the query heads of a key head share a vector.
+    """
+
+    needs_mass = False
+    shared = True
+
+    def __init__(self, block_size: int) -> None:
+        self.block_size = block_size
+
+    @abstractmethod
+    def vectors(self, k: Tensor, mass: Tensor) -> Tensor:
+        """Summaries of n blocks.
+
+        Args:
+            k: their keys (B, G, n, block, D), unrotated.
+            mass: attention mass that their tokens received (B, H, n, block); zero unless
+                `needs_mass`.
+
+        Returns:
+            (B, G, n, D) where they are shared, else (B, H, n, D), in k's dtype.
+        """
+
+
+class MostAttended(Summary):
+    """Mean unrotated key of the tokens of each block that received the most attention.
+
+    The rule of InfLLM (Xiao et al., 2024), section 3.2, applied per query head. Where all tokens
+    represent their block, query heads do not differ, and those of a key head share one mean.
+    """
+
+    def __init__(self, block_size: int, tokens: int) -> None:
+        super().__init__(block_size)
+        self._tokens = tokens
+        self.shared = tokens == block_size
+        self.needs_mass = not self.shared
+
+    def vectors(self, k: Tensor, mass: Tensor) -> Tensor:
+        """See `Summary.vectors`."""
+        if self.shared:
+            return k.float().mean(3).to(k.dtype)
+        B, G, n, block, D = k.shape
+        H = mass.shape[1]
+        best = mass.topk(self._tokens, dim=-1, sorted=False).indices  # (B, H, n, tokens)
+        best = best.view(B, G, H // G, n, self._tokens, 1).expand(-1, -1, -1, -1, -1, D)
+        keys = k.unsqueeze(2).expand(B, G, H // G, n, block, D).gather(4, best)
+        return keys.float().mean(4).to(k.dtype).reshape(B, H, n, D)
