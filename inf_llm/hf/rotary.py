@@ -71,11 +71,14 @@ class RotaryCall:
         module: the rotary module.
         args: positional arguments after hidden states and positions.
         kwargs: keyword arguments other than those two.
+        axes: position ids that a token has (image models: time, height, width); 0 for one without
+            a dimension of its own.
     """
 
     module: nn.Module
     args: tuple[Any, ...] = ()
     kwargs: tuple[tuple[str, Any], ...] = ()
+    axes: int = 0
 
     @classmethod
     def from_call(
@@ -83,7 +86,9 @@ class RotaryCall:
     ) -> RotaryCall:
         """What a forward hook saw, without the hidden states and positions."""
         rest = {key: value for key, value in kwargs.items() if key not in ("x", "position_ids")}
-        return cls(module, tuple(args[2:]), tuple(sorted(rest.items())))
+        ids = kwargs.get("position_ids", args[1] if len(args) > 1 else None)
+        axes = ids.shape[0] if isinstance(ids, Tensor) and ids.dim() == 3 else 0
+        return cls(module, tuple(args[2:]), tuple(sorted(rest.items())), axes)
 
     @property
     def asked(self) -> tuple[Any, ...]:
@@ -93,9 +98,10 @@ class RotaryCall:
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine per pair (n, R) at positions (n,); hooks are not run."""
         hidden = torch.empty(1, 1, 1, device=positions.device)
-        output = self.module.forward(hidden, positions[None], *self.args, **dict(self.kwargs))
-        cos, sin = to_pairs(output)
-        return cos[0], sin[0]
+        ids = positions.expand(*([self.axes] if self.axes else []), 1, -1)
+        output = self.module.forward(hidden, ids, *self.args, **dict(self.kwargs))
+        cos, sin = (x.flatten(0, -3)[0] for x in to_pairs(output))  # all axes stand at one position
+        return cos, sin
 
     def frequencies(self, device: torch.device) -> tuple[Tensor, float]:
         """Radians per position (R,) in float64 on the host, and the amplitude.
