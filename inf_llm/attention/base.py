@@ -58,8 +58,23 @@ class Watcher(Protocol):
         """The layer has just computed the execution block of tokens `first` to `last - 1`."""
 
 
-watching: ContextVar[tuple[Watcher, ...]] = ContextVar("watching", default=())
-"""The observers of this thread; none by default."""
+@dataclass(frozen=True)
+class Running:
+    """What a thread computes for.
+
+    Attributes:
+        watchers: observers of all layers that are fed.
+        prompt_end: length of the prompt that `generate` answers, where it is running.
+        feed: the forward call that is under way, as the floor above notes it.
+    """
+
+    watchers: tuple[Watcher, ...] = ()
+    prompt_end: int | None = None
+    feed: Any = None
+
+
+running: ContextVar[Running] = ContextVar("running", default=Running())  # noqa: B039 (frozen)
+"""What this thread computes for."""
 
 
 _L = TypeVar("_L", bound="LayerAttention")
@@ -97,7 +112,7 @@ class LayerAttention(Stateful, ABC):
             (B, H, L, Dv).
         """
         outputs = []
-        watchers = watching.get()
+        watchers = running.get().watchers
         for first, last in self._execution_blocks(q.shape[2]):
             self._note_state()
             part = slice(first, last)

@@ -10,8 +10,7 @@ itself. `torch.compile` leaves these functions alone and compiles all between th
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MethodType
 from typing import Any
 
@@ -23,7 +22,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.generation import GenerationMode
 from transformers.masking_utils import causal_mask_function
 
-from inf_llm.attention.base import Rule, watching
+from inf_llm.attention.base import Rule, running
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.cache import MakeAttention, MemoryCache, MemoryLayer, adopt
 from inf_llm.hf.decoder import CACHE_NAMES, cache_argument, decoder_of, parameter_names
@@ -62,10 +61,6 @@ class _Feed:
     state: Patched
     cache: MemoryCache | None
     around: _Feed | None
-
-
-_feed: ContextVar[_Feed | None] = ContextVar("feed", default=None)
-_prompt_end: ContextVar[int | None] = ContextVar("prompt_end", default=None)
 
 
 def state_of(module: nn.Module) -> Patched | None:
@@ -133,12 +128,12 @@ def _enter(
     kwargs = {**dict(zip(parameter_names(decoder), args, strict=False)), **kwargs}
     _check_outputs(decoder.config, kwargs)
     memory = _memory(decoder, state, kwargs)
-    seen = 0
+    seen, now = 0, running.get()
     if memory is not None:
-        memory.alone_from(_first_alone(state, memory, _prompt_end.get()))
+        memory.alone_from(_first_alone(state, memory, now.prompt_end))
         seen = memory.memories[0].get_seq_length()
     check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen)
-    _feed.set(_Feed(state, memory, _feed.get()))
+    running.set(replace(now, feed=_Feed(state, memory, now.feed)))
     return (), kwargs
 
 
@@ -196,9 +191,9 @@ def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) ->
 
 @torch.compiler.disable
 def _leave(decoder: nn.Module, args: Any, output: Any) -> None:
-    feed = _feed.get()
-    if feed is not None and feed.state is state_of(decoder):  # else the call was refused
-        _feed.set(feed.around)
+    now = running.get()
+    if now.feed is not None and now.feed.state is state_of(decoder):  # else the call was refused
+        running.set(replace(now, feed=now.feed.around))
 
 
 @torch.compiler.disable
@@ -211,7 +206,8 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it: q, k, v as (B, H, L, D), the output as (B, L, H, Dv)."""
-    feed = _feed.get()
+    now = running.get()
+    feed: _Feed | None = now.feed
     if feed is None or feed.state is not state_of(module):
         raise UnsupportedInputError(
             f"{type(module).__name__} was called outside its decoder, which says what memory it "
@@ -224,8 +220,8 @@ def _attention(
         else feed.cache.layers[module.layer_idx]
     )
     rule = make_rule(query, feed.state.settings.kernel_asked, **kwargs)
-    for watcher in watching.get():
-        watcher.enters(feed.state, module.layer_idx, layer.rows, _prompt_end.get())
+    for watcher in now.watchers:
+        watcher.enters(feed.state, module.layer_idx, layer.rows, now.prompt_end)
     with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
         out = layer.attend(query, key, value, attention_mask, rule)
     if torch.is_grad_enabled() and query.requires_grad:
@@ -324,11 +320,11 @@ class _Around:
 
 def _generate(model: Any, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`generate`, which says where the prompt ends."""
-    token = _prompt_end.set(_prompt_length(args, kwargs))
+    token = running.set(replace(running.get(), prompt_end=_prompt_length(args, kwargs)))
     try:
         return generate(model, *args, **kwargs)
     finally:
-        _prompt_end.reset(token)
+        running.reset(token)
 
 
 def _prepare_cache(

@@ -1,15 +1,14 @@
 """Run a model's own text layers with an attention function that looks on.
 
 Two names are registered with transformers: one whose attention gets no masks, and one whose
-attention gets the masks that the model makes for plain softmax attention. Which recorder they call
-is a matter of the running thread.
+attention gets the masks that the model makes for plain softmax attention. Both call the recorder
+that the attention module holds while it is recorded.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any, Protocol
 
 import torch
@@ -20,6 +19,7 @@ from transformers.masking_utils import eager_mask
 from inf_llm.errors import UnsupportedModelError
 
 _PLAIN, _MASKED = "inf_llm_probe", "inf_llm_verify"
+_RECORDER = "_inf_llm_recorder"
 
 
 class Recorder(Protocol):
@@ -36,11 +36,9 @@ class Recorder(Protocol):
     ) -> tuple[Tensor, None]: ...
 
 
-_recorder: ContextVar[Recorder] = ContextVar("recorder")
-
-
-def _attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    return _recorder.get()(*args, **kwargs)
+def _attention(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    recorder: Recorder = module.__dict__[_RECORDER]
+    return recorder(module, *args, **kwargs)
 
 
 for _name in (_PLAIN, _MASKED):
@@ -61,7 +59,8 @@ def recorded(decoder: Any, recorder: Recorder, masks: bool) -> Iterator[None]:
     before, name = decoder.config._attn_implementation, _MASKED if masks else _PLAIN
     kind = next(decoder.parameters()).device.type
     trained = [module for module in decoder.modules() if module.training]
-    token = _recorder.set(recorder)
+    for module in decoder.modules():
+        module.__dict__[_RECORDER] = recorder
     try:
         decoder.eval()
         decoder.set_attn_implementation(name)
@@ -73,7 +72,8 @@ def recorded(decoder: Any, recorder: Recorder, masks: bool) -> Iterator[None]:
         with torch.autocast(kind, enabled=False):
             yield
     finally:
-        _recorder.reset(token)
+        for module in decoder.modules():
+            module.__dict__.pop(_RECORDER, None)
         for module in trained:
             module.training = True
         decoder.set_attn_implementation(before)

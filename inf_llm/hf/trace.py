@@ -16,13 +16,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import Token
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor
 
-from inf_llm.attention.base import LayerAttention, Watcher, watching
+from inf_llm.attention.base import LayerAttention, Running, Watcher, running
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.errors import UnsupportedModelError
 from inf_llm.hf.patch import patched
@@ -138,10 +138,11 @@ class trace(Watcher):  # noqa: N801 (used like a function)
         self._layer: int | None = None
         self._rows: Any = None
         self._prompt_end: int | None = None
-        self._token: Token[tuple[Watcher, ...]] | None = None
+        self._token: Token[Running] | None = None
 
     def __enter__(self) -> trace:
-        self._token = watching.set((*watching.get(), self))
+        now = running.get()
+        self._token = running.set(replace(now, watchers=(*now.watchers, self)))
         return self
 
     def __exit__(
@@ -151,7 +152,7 @@ class trace(Watcher):  # noqa: N801 (used like a function)
         where: TracebackType | None,
     ) -> None:
         if self._token is not None:
-            watching.reset(self._token)
+            running.reset(self._token)
             self._token = None
         self._rows = None
 
