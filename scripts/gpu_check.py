@@ -43,7 +43,7 @@ from inf_llm.rope import Rope  # noqa: E402
 from inf_llm.settings import InfLLMSettings  # noqa: E402
 
 KINDS = ("origin", "infinite-lm", "stream-lm", "inf-llm")
-KERNELS = ("fused", "triton", "varlen", "flash-attn", "flex")
+KERNELS = ("fused", "triton", "varlen", "flash-attn")
 TOLERANCE = {torch.float32: 2e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 BYTES_FOR_8B = 40 << 30
 Figures = dict[str, Any]
