@@ -22,7 +22,6 @@ from inf_llm.kernels import reference
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
 from inf_llm.kernels.source import Pieces, Source
-from inf_llm.untried import untried
 from inf_llm.variants import KERNEL
 
 __all__ = [
@@ -39,14 +38,6 @@ __all__ = [
 
 
 def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
-    """The kernel for these inputs; its first use on a GPU is said."""
-    kernel = _choose(scoring, *inputs)
-    if inputs[0].is_cuda and kernel is not reference:
-        untried(f"the kernel {kernel.__name__.rpartition('.')[2]!r}")
-    return kernel
-
-
-def _choose(scoring: Scoring, *inputs: Tensor) -> ModuleType:
     """The kernel that is named, or the fastest that can do this.
 
     Raises:

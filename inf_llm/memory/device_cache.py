@@ -10,7 +10,6 @@ from torch import Tensor
 from inf_llm.memory.codec import Plane, Planes
 from inf_llm.memory.load import can_load, load_pages
 from inf_llm.memory.tiers import Tier
-from inf_llm.untried import untried
 
 
 class DeviceCache:
@@ -39,7 +38,6 @@ class DeviceCache:
         )
         self._stream: torch.cuda.Stream | None = None
         if overlap and device.type == "cuda":
-            untried("recalled blocks copied on a stream of their own")
             self._stream = torch.cuda.Stream(device)
 
     def load(self, pages: Tensor, slots: Tensor, missing: Tensor) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from inf_llm.memory.codec import Plane, Planes
 from inf_llm.unsaved import Unsaved
-from inf_llm.untried import untried
 
 _SLAB_BYTES = 64 << 20  # of one that stays where it is
 _FIRST_BYTES = 1 << 20  # of one that moves when it is full
@@ -129,7 +128,6 @@ class PinnedTier(Tier):
 
     def __init__(self, planes: Sequence[Plane]) -> None:
         super().__init__(planes, _SLAB_BYTES)
-        untried("sealed blocks in pinned host memory")
 
     def make_room(self, pages: int) -> None:
         """See `Tier.make_room`."""
