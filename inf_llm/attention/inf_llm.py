@@ -69,8 +69,8 @@ class InfLLMAttention(LayerAttention):
         return self.rope.rotate_far(q, self.settings.n_local - 1)
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        self.memory.append(k, v, q.shape[1], near_k=self.rope.rotate(k, self.seen))
-        near_q = self.rope.rotate(q, self.seen)
+        near_q, near_k = self.rope.rotate_both(q, k, self.seen)
+        self.memory.append(k, v, q.shape[1], near_k=near_k)
         far_q = self._far_query(q)
         self.recalled = self._recall(far_q)
         sources = itertools.chain((self._window(near_q),), self._far(far_q))
