@@ -152,4 +152,4 @@ def _common(queries: Tensor) -> Tensor:
     if queries.shape[2] == 1:
         return queries[:, :, 0]
     # float32 means: the average of many queries is small next to each of them
-    return queries.float().mean(2).to(queries.dtype)
+    return queries.mean(2, dtype=torch.float32).to(queries.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -22,8 +23,8 @@ def most_attended_mean(k: Tensor, mass: Tensor, tokens: int) -> Tensor:
     B, G, n, block, D = k.shape
     H = mass.shape[1]
     if tokens == block:
-        return k.float().mean(3).to(k.dtype)
+        return k.mean(3, dtype=torch.float32).to(k.dtype)
     best = mass.topk(tokens, dim=-1, sorted=False).indices  # (B, H, n, tokens)
     best = best.view(B, G, H // G, n, tokens, 1).expand(-1, -1, -1, -1, -1, D)
     keys = k.unsqueeze(2).expand(B, G, H // G, n, block, D).gather(4, best)
-    return keys.float().mean(4).to(k.dtype).reshape(B, H, n, D)
+    return keys.mean(4, dtype=torch.float32).to(k.dtype).reshape(B, H, n, D)

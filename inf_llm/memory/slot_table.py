@@ -92,8 +92,11 @@ class SlotTable:
         return slots, missing
 
     def _victims(self, there: Tensor, missing: Tensor, count: Tensor) -> Tensor:
-        """A slot for every missing page (n,): empty ones, then those of lowest priority."""
-        rank = self._priority.index_fill(0, there.masked_fill(missing, self._slots), math.inf)
+        """A slot for every missing page (n,): empty ones, then those of lowest priority.
+
+        What `there` says of missing pages is lost.
+        """
+        rank = self._priority.index_fill(0, there.masked_fill_(missing, self._slots), math.inf)
         return rank.sort(stable=True).indices[count - 1]
 
     def observed(self, slots: Tensor, mass: Tensor) -> None:

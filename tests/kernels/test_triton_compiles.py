@@ -34,8 +34,9 @@ def compiled(name: str, dtype: torch.dtype, constants: dict[str, Any], **options
     kinds = dict.fromkeys(kernel.arg_names, "i32")
     kinds |= dict.fromkeys(POINTERS, f"*{NAMES[dtype]}")
     kinds |= {"lse": "*fp32", "mass": "*fp32", "parts": "*fp32", "part_lse": "*fp32"}
+    kinds |= {"more": "*fp32", "more_lse": "*fp32"}
     kinds |= {"scale": "fp32", "softcap": "fp32"}
-    kinds |= {"missing": "*i8", **dict.fromkeys(("slabs", "pages", "places"), "*i64")}
+    kinds |= {"missing": "*i8", **dict.fromkeys(("slabs", "units", "slots"), "*i64")}
     kinds |= {"table": "*i64"} if constants.get("PAGED") else {}
     kinds |= dict.fromkeys(constants, "constexpr")
     place = {argument: (i,) for i, argument in enumerate(kernel.arg_names)}
