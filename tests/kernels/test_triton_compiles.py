@@ -29,8 +29,9 @@ POINTERS = ("q", "k", "v", "o", "lse", "mass", "parts", "part_lse", "table", "ta
 def compiled(name: str, dtype: torch.dtype, constants: dict[str, Any], **options: int) -> Any:
     """A kernel with strides and pointers aligned, as the tensors of a model are."""
     from inf_llm.kernels import triton_code
+    from inf_llm.memory import load_code
 
-    kernel = getattr(triton_code, name)
+    kernel = getattr(load_code if name == "load_kernel" else triton_code, name)
     kinds = dict.fromkeys(kernel.arg_names, "i32")
     kinds |= dict.fromkeys(POINTERS, f"*{NAMES[dtype]}")
     kinds |= {"lse": "*fp32", "mass": "*fp32", "parts": "*fp32", "part_lse": "*fp32"}
