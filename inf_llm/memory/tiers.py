@@ -38,7 +38,7 @@ class Tier(Unsaved, ABC):
         self.per_slab = max(1, first_bytes // page_bytes)
         self._slabs: tuple[Planes, ...] = ()  # replaced as a whole, never changed
         self._addresses: tuple[tuple[Planes, ...], tuple[Tensor, ...]] = (), ()
-        self._written: torch.cuda.Event | None = None  # the latest pages
+        self._written: torch.cuda.Event | None = None  # after all copies
         self._lock = threading.Lock()
 
     @abstractmethod
@@ -65,7 +65,10 @@ class Tier(Unsaved, ABC):
                         target[local] = rows.to(target.device)
                 begin = end
             if self.pinned and planes[0].is_cuda:
-                self._written = torch.cuda.current_stream(planes[0].device).record_event()
+                stream = torch.cuda.current_stream(planes[0].device)
+                if self._written is not None:  # perhaps of another stream
+                    stream.wait_event(self._written)
+                self._written = stream.record_event()
 
     def read(self, pages: Tensor) -> Planes:
         """Rows of pages (n,) in every plane, (n, width)."""

@@ -158,7 +158,7 @@ def test_no_page() -> None:
 @pytest.mark.parametrize("queries", [1, 3, 40])
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_one_softmax_over_sources(count: int, queries: int, sink: bool, dtype: torch.dtype) -> None:
-    """Short sources and one that is split; what a later one brings is asked for later."""
+    """Up to three sources, of which one may be long enough to be split."""
     sources = random_sources(queries, dtype, torch.device(DEVICE), (700, 3, 0, 4))[:count]
     learned = torch.randn(6).to(DEVICE) if sink else None
     o, masses = kernels.attend_jointly(iter(sources), Scoring(0.4, kernel="triton"), learned)
