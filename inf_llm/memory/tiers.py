@@ -50,8 +50,12 @@ class Tier(Unsaved, ABC):
 
         The host does not wait for copies from a GPU to page-locked memory; who reads does.
         """
-        numbers, begin = pages.tolist(), 0
+        numbers, begin, stream = pages.tolist(), 0, None
+        if self.pinned and planes[0].is_cuda:
+            stream = torch.cuda.current_stream(planes[0].device)
         with self._lock:  # a slab that moves must not leave this behind
+            if stream is not None and self._written is not None:  # perhaps by another stream
+                stream.wait_event(self._written)
             while begin < len(numbers):
                 slab, first = divmod(numbers[begin], self.per_slab)
                 end = bisect_left(numbers, (slab + 1) * self.per_slab, begin)
@@ -64,10 +68,7 @@ class Tier(Unsaved, ABC):
                         local = pages[begin:end] - slab * self.per_slab
                         target[local] = rows.to(target.device)
                 begin = end
-            if self.pinned and planes[0].is_cuda:
-                stream = torch.cuda.current_stream(planes[0].device)
-                if self._written is not None:  # perhaps of another stream
-                    stream.wait_event(self._written)
+            if stream is not None:
                 self._written = stream.record_event()
 
     def read(self, pages: Tensor) -> Planes:
