@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 Table = tuple[Tensor, Tensor]
-"""Cosines and signed sines, each (L, 2R) in float32: a row per position, as wide as what turns."""
+"""Cosines and signed sines, each (L, 2R): a row per position, as wide as what turns."""
 
 
 _TABLES_KEPT = 8
+_Asked = tuple[int, int, float, torch.dtype, torch.device]  # the arguments of `Rope.table`
 
 
 def exact_device(device: torch.device) -> torch.device:
@@ -44,7 +45,8 @@ class Rope:
     start: int = 0
     interleaved: bool = False
     rounds: bool = False
-    _latest: dict[tuple[int, int, torch.device], Table] = field(default_factory=dict, repr=False)
+    _latest: dict[_Asked, Table] = field(default_factory=dict, init=False, repr=False)
+    _placed: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_base(cls, head_dim: int, base: float, distance_scale: float = 1.0) -> Rope:
@@ -65,47 +67,64 @@ class Rope:
         if base is not None and self.pairs:
             pairs = torch.arange(self.pairs, dtype=torch.float64)
             frequencies = frequencies.sign() * base ** (-pairs / self.pairs)
-        return dataclasses.replace(self, frequencies=frequencies * distance_scale, _latest={})
+        return dataclasses.replace(self, frequencies=frequencies * distance_scale)
 
     @property
     def pairs(self) -> int:
         """Number of rotated pairs, R."""
         return self.frequencies.shape[0]
 
-    def table(self, first: int, count: int, device: torch.device) -> Table:
+    def table(
+        self, first: int, count: int, factor: float, dtype: torch.dtype, device: torch.device
+    ) -> Table:
         """Cosines and signed sines (count, 2R) for positions `first` to `first + count - 1`.
 
-        The latest few are kept: the layers of a model ask for the same ones in turn.
+        They have `factor` besides the amplitude, and are rounded to `dtype` last. The latest few
+        are kept: the layers of a model ask for the same ones in turn.
         """
-        key = (first, count, device)
+        key = (first, count, factor, dtype, device)
         table = self._latest.get(key)
         if table is None:
-            table = self._compute(first, count, device)
+            table = self._compute(*key)
             if len(self._latest) >= _TABLES_KEPT:
                 self._latest.clear()
             self._latest[key] = table
         return table
 
-    def _compute(self, first: int, count: int, device: torch.device) -> Table:
+    def _compute(
+        self, first: int, count: int, factor: float, dtype: torch.dtype, device: torch.device
+    ) -> Table:
         exact = exact_device(device)
+        if exact not in self._placed:  # a copy to a GPU makes the host wait
+            self._placed[exact] = self.frequencies.to(exact)
         positions = torch.arange(first, first + count, dtype=torch.float64, device=exact)
-        angles = positions[:, None] * self.frequencies.to(exact)
+        angles = positions[:, None] * self._placed[exact]
         cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude
         pairs = (cos, cos), (-sin, sin)  # of (a, b), which become (a cos - b sin, b cos + a sin)
         if self.interleaved:
             wide = (torch.stack(pair, -1).flatten(-2) for pair in pairs)
         else:
             wide = (torch.cat(pair, -1) for pair in pairs)
-        cos, sin = (half.float().to(device) for half in wide)
+        cos, sin = ((half.float() * factor).to(device, dtype) for half in wide)
         return cos, sin
 
     def rotate(self, x: Tensor, first: int) -> Tensor:
         """`x` (..., L, D) with its L tokens standing at `first`, `first + 1`, ..."""
-        return self._turn(x, self.table(first, x.shape[-2], x.device)) if self.pairs else x
+        return self._stand(x, first, x.shape[-2])
+
+    def rotate_both(self, q: Tensor, k: Tensor, first: int) -> tuple[Tensor, Tensor]:
+        """Queries (B, H, L, D) and keys (B, G, L, D) of the same tokens, each as by `rotate`.
+
+        They turn in one step: on a GPU a short feed takes as long as its number of steps.
+        """
+        if not self.pairs:
+            return q, k
+        both = self.rotate(torch.cat((q, k), 1), first)
+        return both[:, : q.shape[1]], both[:, q.shape[1] :]
 
     def rotate_to(self, x: Tensor, position: int) -> Tensor:
         """`x` (..., L, D) with all its tokens standing at one `position`."""
-        return self._turn(x, self.table(position, 1, x.device)) if self.pairs else x
+        return self._stand(x, position, 1)
 
     def rotate_far(self, q: Tensor, distance: int) -> Tensor:
         """Queries (..., L, D) as they meet *unrotated* keys, all at the same `distance`.
@@ -113,18 +132,20 @@ class Rope:
         A rotated key would carry the amplitude too; since the keys stay as they are, the query
         takes both factors.
         """
+        return self._stand(q, distance, 1, self.amplitude)
+
+    def _stand(self, x: Tensor, first: int, count: int, factor: float = 1.0) -> Tensor:
         if not self.pairs:
-            return q
-        cos, sin = self.table(distance, 1, q.device)
-        if self.amplitude != 1:
-            cos, sin = cos * self.amplitude, sin * self.amplitude
-        return self._turn(q, (cos, sin))
+            return x
+        dtype = x.dtype if self.rounds else torch.float32
+        return self._turn(x, self.table(first, count, factor, dtype, x.device))
 
     def reach(self, x: Tensor) -> Tensor:
         """The largest absolute value that each dimension of `x` (..., D) can have when rotated."""
         if not self.pairs:
             return x.abs()
-        one = torch.full((1, 2 * self.pairs), abs(self.amplitude), device=x.device)
+        dtype = x.dtype if self.rounds else torch.float32
+        one = torch.full((1, 2 * self.pairs), abs(self.amplitude), dtype=dtype, device=x.device)
         return self._turn(x.abs(), (one, one))
 
     def _turn(self, x: Tensor, table: Table) -> Tensor:
@@ -137,8 +158,7 @@ class Rope:
         else:
             swapped = span.roll(self.pairs, -1)
         if self.rounds:
-            cos, sin = (part.to(x.dtype) for part in table)
-            turned = span * cos + swapped * sin
+            turned = span * table[0] + swapped * table[1]
         else:
             turned = torch.addcmul(span * table[0], swapped, table[1]).to(x.dtype)
         if self.start == 0 and end == x.shape[-1]:

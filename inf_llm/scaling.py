@@ -91,7 +91,7 @@ class Yarn:
 
 def _with(rope: Rope, frequencies: Tensor, amplitude: float | None = None) -> Rope:
     amplitude = rope.amplitude if amplitude is None else amplitude
-    return dataclasses.replace(rope, frequencies=frequencies, amplitude=amplitude, _latest={})
+    return dataclasses.replace(rope, frequencies=frequencies, amplitude=amplitude)
 
 
 def _base(rope: Rope) -> float:

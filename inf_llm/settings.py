@@ -44,7 +44,7 @@ class OriginSettings:
         fattn: insist on a fused kernel of FlashAttention's kind, instead of falling back to the
             plain one where none can do it; `origin` on CUDA uses flash-attn if it is installed.
         kernel: which attention kernel computes; "auto" picks the fastest one that can. "fused" is
-            for CPUs, "triton", "varlen" and "flash-attn" are for CUDA, "flex" for both.
+            for CPUs, "triton", "varlen" and "flash-attn" are for CUDA.
     """
 
     type: ClassVar[str] = "origin"

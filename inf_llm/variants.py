@@ -94,7 +94,6 @@ KERNEL = Registry(
         "triton": "inf_llm.kernels.triton_impl",
         "varlen": "inf_llm.kernels.varlen",
         "flash-attn": "inf_llm.kernels.flash_attn",
-        "flex": "inf_llm.kernels.flex",
         "reference": "inf_llm.kernels.reference",
     },
     key="kernel",

@@ -26,12 +26,13 @@ sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
+from torch.profiler import profile, supported_activities  # noqa: E402
 
 import inf_llm  # noqa: E402
 from benchmark.timing import report  # noqa: E402
 from benchmark.timing.presets import PRESETS, Preset, build_model  # noqa: E402
 from benchmark.timing.ratios import ratios  # noqa: E402
-from benchmark.timing.subjects import make_subject  # noqa: E402
+from benchmark.timing.subjects import Subject, make_subject  # noqa: E402
 from benchmark.timing.walk import Plan, walk  # noqa: E402
 from inf_llm.attention.base import Rule  # noqa: E402
 from inf_llm.attention.inf_llm import InfLLMAttention  # noqa: E402
@@ -43,7 +44,7 @@ from inf_llm.rope import Rope  # noqa: E402
 from inf_llm.settings import InfLLMSettings  # noqa: E402
 
 KINDS = ("origin", "infinite-lm", "stream-lm", "inf-llm")
-KERNELS = ("fused", "triton", "varlen", "flash-attn", "flex")
+KERNELS = ("fused", "triton", "varlen", "flash-attn")
 TOLERANCE = {torch.float32: 2e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 BYTES_FOR_8B = 40 << 30
 Figures = dict[str, Any]
@@ -226,22 +227,43 @@ def decode_at_32k(check: Check) -> Figures:
 def speed(check: Check) -> Figures:
     """The preset `h200` of benchmark/speed.py at two lengths, with fewer layers on a small GPU."""
     chosen, lengths = PRESETS["tiny"], (128, 256)
-    types = ("origin", "stream-lm", "inf-llm")
     if not check.small:
         chosen, lengths = PRESETS["h200"], (4096, 32768)
-        types = (*types, "inf-llm:triton")
         if torch.cuda.mem_get_info(check.device)[1] < BYTES_FOR_8B:
             chosen = dataclasses.replace(chosen, model={**chosen.model, "num_hidden_layers": 4})
     chosen = dataclasses.replace(chosen, lengths=lengths)
-    rows = report.rows(_walked(chosen, types))
-    found = [{**dataclasses.asdict(each), "met": each.met} for each in ratios(rows, chosen.target)]
-    return {"layers": chosen.model["num_hidden_layers"], "rows": rows, "ratios": found}
-
-
-def _walked(chosen: Preset, types: Sequence[str]) -> Any:
     model = build_model(chosen, 0)
-    subjects = [make_subject(name, model, chosen) for name in types]
-    return walk(subjects, Plan(chosen.lengths, chosen.chunk, steps=16), lambda text: None)
+    subjects = [make_subject(name, model, chosen) for name in ("origin", "stream-lm", "inf-llm")]
+    plan = Plan(chosen.lengths, chosen.chunk, steps=16)
+    rows = report.rows(walk(subjects, plan, lambda text: None))
+    found = [{**dataclasses.asdict(each), "met": each.met} for each in ratios(rows, chosen.target)]
+    calls = {subject.name: _calls(check, subject, chosen) for subject in subjects}
+    layers = chosen.model["num_hidden_layers"]
+    return {"layers": layers, "rows": rows, "ratios": found, "calls": calls}
+
+
+def _calls(check: Check, subject: Subject, chosen: Preset) -> Figures:
+    """What the host asks of the driver behind a long text, per decoded token and per chunk."""
+    length, chunk = max(chosen.lengths), chosen.chunk
+    text = torch.randint(chosen.model["vocab_size"], (1, chunk)).to(check.device)
+    subject.begin()
+    for _ in range(0, length, chunk):
+        subject.feed(text)
+    subject.feed(text[:, :1])
+    figures = {}
+    for name, tokens, times in (("token", 1, 4), ("chunk", chunk, 1)):
+        with profile(activities=list(supported_activities())) as profiler:
+            for _ in range(times):
+                subject.feed(text[:, :tokens])
+            check.wait()
+        counts = {row.key: row.count / times for row in profiler.key_averages()}
+        launches = sum(count for key, count in counts.items() if "LaunchKernel" in key)
+        waits = counts.get("cudaStreamSynchronize", 0)
+        figures[name] = {"launches": launches, "waits": waits}
+        told = f"{subject.name}: {launches:.0f} launches and {waits:.0f} waits per {name}"
+        print(told, file=sys.stderr, flush=True)
+    subject.begin()
+    return figures
 
 
 STEPS = (kernels, pinned_copies, types, decode_at_32k, speed)

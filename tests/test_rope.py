@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -92,6 +93,20 @@ def test_half_precision_is_rounded_once(rope: Rope, dtype: torch.dtype) -> None:
     assert torch.equal(got, rope.rotate(x.float(), 1_000_000).to(dtype))
 
 
+@every_layout
+@pytest.mark.parametrize("rounds", [False, True], ids=["exact", "rounded"])
+def test_queries_and_keys_turn_together(rope: Rope, rounds: bool) -> None:
+    """And as often as they may: tables of another format or place are not taken for theirs."""
+    rope = dataclasses.replace(rope, rounds=rounds)
+    for dtype in (torch.float32, torch.bfloat16):
+        q, k = torch.randn(2, 4, 5, 16).to(dtype), torch.randn(2, 2, 5, 16).to(dtype)
+        both = rope.rotate_both(q, k, 70), rope.rotate_both(q, k, 71)
+        for first, turned in zip((70, 71), both, strict=True):
+            for one, x in zip(turned, (q, k), strict=True):
+                assert one.dtype == dtype
+                assert torch.equal(one, dataclasses.replace(rope).rotate(x, first))
+
+
 def test_what_is_not_turned_stays_as_it_is() -> None:
     x = torch.randn(4, 16)
     got = Rope(Rope.from_base(8, 10000.0).frequencies, amplitude=1.4, start=4).rotate(x, 9)
@@ -134,7 +149,7 @@ def test_tables_of_many_places() -> None:
     for _ in range(2):
         for first in range(12):
             for count in (1, 3):
-                cos, sin = rope.table(first, count, torch.device("cpu"))
+                cos, sin = rope.table(first, count, 1.0, torch.float32, torch.device("cpu"))
                 angles = torch.outer(torch.arange(first, first + count).double(), rope.frequencies)
                 assert torch.equal(cos, angles.cos().float().repeat(1, 2))
                 assert torch.equal(sin[:, 2:], angles.sin().float())

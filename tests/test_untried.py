@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -13,10 +14,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inf_llm import kernels, rope
-from inf_llm.kernels import Scoring
+from inf_llm.kernels import Scoring, flash_attn
 from inf_llm.memory import slot_table
-from inf_llm.memory.codec import Plane
-from inf_llm.memory.tiers import PinnedTier
 from inf_llm.untried import untried
 from tests.layers import feed, make_memory_layer, random_qkv
 
@@ -39,23 +38,14 @@ def test_once_and_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 
-def test_pinned_memory_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    PinnedTier((Plane(32, torch.float32),))
-    assert "pinned" in caplog.text
-
-
-def test_kernels_say_so_on_a_gpu_and_the_reference_does_not(
+def test_a_kernel_that_has_not_run_says_so(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen: list[Any] = [kernels.reference, kernels._load("flex")]
-    monkeypatch.setattr(kernels, "_choose", lambda *_: chosen[0])
-    on_gpu: Any = SimpleNamespace(is_cuda=True)
-    on_cpu: Any = SimpleNamespace(is_cuda=False)
-    assert kernels._pick(Scoring(1.0), on_gpu) is chosen.pop(0)
-    assert kernels._pick(Scoring(1.0), on_cpu) is chosen[0]
-    assert not caplog.records
-    assert kernels._pick(Scoring(1.0), on_gpu) is chosen[0]
-    assert "the kernel 'flex'" in caplog.text
+    package = ModuleType("flash_attn")
+    package.flash_attn_func = lambda q, *rest, **more: (q, q[..., 0].transpose(1, 2))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "flash_attn", package)
+    flash_attn.attend(*[torch.zeros(1, 2, 3, 8)] * 3, Scoring(1.0))
+    assert "the kernel 'flash-attn'" in caplog.text
 
 
 def test_nothing_is_said_on_a_cpu(caplog: pytest.LogCaptureFixture) -> None:
@@ -64,13 +54,10 @@ def test_nothing_is_said_on_a_cpu(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_says_it_has_not_run_is_announced() -> None:
-    """A module that admits it in its own words calls `untried`, or is a kernel, which `_pick`
-    announces."""
+    """A module that admits it in its own words calls `untried`."""
     for file in PACKAGE.rglob("*.py"):
         text = file.read_text(encoding="utf-8")
-        admits = re.search(r"NOT YET\s+RUN", text)
-        announced = "untried(" in text or file.parent.name == "kernels"
-        assert not admits or announced, file
+        assert not re.search(r"NOT YET\s+RUN", text) or "untried(" in text, file
 
 
 class _NoFloat64(TorchDispatchMode):

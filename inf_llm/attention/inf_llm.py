@@ -69,8 +69,8 @@ class InfLLMAttention(LayerAttention):
         return self.rope.rotate_far(q, self.settings.n_local - 1)
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        self.memory.append(k, v, q.shape[1], near_k=self.rope.rotate(k, self.seen))
-        near_q = self.rope.rotate(q, self.seen)
+        near_q, near_k = self.rope.rotate_both(q, k, self.seen)
+        self.memory.append(k, v, q.shape[1], near_k=near_k)
         far_q = self._far_query(q)
         self.recalled = self._recall(far_q)
         sources = itertools.chain((self._window(near_q),), self._far(far_q))
@@ -152,4 +152,4 @@ def _common(queries: Tensor) -> Tensor:
     if queries.shape[2] == 1:
         return queries[:, :, 0]
     # float32 means: the average of many queries is small next to each of them
-    return queries.float().mean(2).to(queries.dtype)
+    return queries.mean(2, dtype=torch.float32).to(queries.dtype)

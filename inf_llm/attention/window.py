@@ -36,9 +36,9 @@ class WindowAttention(LayerAttention):
         self.recent = Recent(None if held is None else held + held // 4)
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        near_k = self.rope.rotate(k, self.seen)
+        near_q, near_k = self.rope.rotate_both(q, k, self.seen)
         self.recent.append(k=near_k, v=v)
-        parts = [self._window(self.rope.rotate(q, self.seen), rule)]
+        parts = [self._window(near_q, rule)]
         far = self._far(q, k, near_k, v, rule)
         if far is not None:
             parts.append(far)

@@ -234,7 +234,7 @@ class _Search:
             return rope
         key = ("rounds", rope)
         if key not in self.ropes:
-            self.ropes[key] = dataclasses.replace(rope, rounds=True, _latest={})
+            self.ropes[key] = dataclasses.replace(rope, rounds=True)
         choices = (rope, self.ropes[key])
         off = [self._off(choice, plain, rotated) for choice in choices]
         return choices[off[1] < off[0]]

@@ -2,7 +2,8 @@
 
 A kernel is a module with `attend` and `received` of the signatures below and a function `why_not`
 that says what it cannot do; it is a row of `inf_llm.variants.KERNEL`. It may bring an
-`attend_jointly` of its own, and `BY_NAME_ONLY = True` where `auto` shall not try it. The reference
+`attend_jointly` of its own, with a function `joins` that says of the first source whether it is
+for such, and `BY_NAME_ONLY = True` where `auto` shall not try it. The reference
 is the statement all others are tested against.
 """
 
@@ -22,7 +23,6 @@ from inf_llm.kernels import reference
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
 from inf_llm.kernels.source import Pieces, Source
-from inf_llm.untried import untried
 from inf_llm.variants import KERNEL
 
 __all__ = [
@@ -39,14 +39,6 @@ __all__ = [
 
 
 def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
-    """The kernel for these inputs; its first use on a GPU is said."""
-    kernel = _choose(scoring, *inputs)
-    if inputs[0].is_cuda and kernel is not reference:
-        untried(f"the kernel {kernel.__name__.rpartition('.')[2]!r}")
-    return kernel
-
-
-def _choose(scoring: Scoring, *inputs: Tensor) -> ModuleType:
     """The kernel that is named, or the fastest that can do this.
 
     Raises:
@@ -137,11 +129,11 @@ def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     lse = parts[0][1]
     for _, other in parts[1:]:
         lse = torch.logaddexp(lse, other)
-    total = torch.zeros_like(parts[0][0], dtype=torch.float32)
+    weighed = []
     for o, part in parts:
         weight = torch.exp(part - lse)[..., None]
-        total += torch.where(weight > 0, o.float() * weight, 0.0)
-    return total.to(parts[0][0].dtype), lse
+        weighed.append(torch.where(weight > 0, o * weight, 0.0))
+    return sum(weighed[1:], weighed[0]).to(parts[0][0].dtype), lse
 
 
 def attend_jointly(
@@ -163,12 +155,10 @@ def attend_jointly(
     first = next(sources)
     kernel = _pick(scoring, first.q, *first.pieces[0])
     sources = itertools.chain((first,), sources)
-    if hasattr(kernel, "attend_jointly"):
-        sources = list(sources)
-        if kernel.joins(sources, learned_sink):
-            together: tuple[Tensor, list[Tensor | None]]
-            together = kernel.attend_jointly(sources, scoring)
-            return together
+    if hasattr(kernel, "attend_jointly") and kernel.joins(first, learned_sink):
+        together: tuple[Tensor, list[Tensor | None]]
+        together = kernel.attend_jointly(sources, scoring)
+        return together
     taken, parts = [], []
     for source in sources:
         k, v = source.joined()
@@ -187,4 +177,4 @@ def with_learned_sink(o: Tensor, lse: Tensor, sink: Tensor) -> tuple[Tensor, Ten
     """A learned score per head (H,) joins the denominator of the softmax (gpt-oss)."""
     joined = torch.logaddexp(lse, sink.float().view(1, -1, 1))
     share = torch.exp(lse - joined)[..., None]
-    return torch.where(share > 0, o.float() * share, 0.0).to(o.dtype), joined
+    return torch.where(share > 0, o * share, 0.0).to(o.dtype), joined

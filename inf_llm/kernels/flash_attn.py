@@ -1,4 +1,7 @@
-"""FlashAttention from its own packages: version 3 on Hopper if it is there, else 2; see `flash`."""
+"""FlashAttention from its own packages: version 3 on Hopper if it is there, else 2; see `flash`.
+
+NOT YET RUN ON A GPU.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.kernels.flash import FlashKernel, Window
+from inf_llm.untried import untried
 
 
 def _function(device: torch.device) -> Callable[..., Any] | None:
@@ -25,6 +29,7 @@ def _function(device: torch.device) -> Callable[..., Any] | None:
 
 
 def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, window: Window) -> tuple[Tensor, Tensor]:
+    untried("the kernel 'flash-attn'")
     function = _function(q.device)
     assert function is not None, "asked for although `why_not` has a reason"
     # Both versions give the log-sum-exp second if asked for it; version 2 more behind it.

@@ -8,7 +8,7 @@ reference. A single query has so few scores that one softmax over all of them is
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -78,21 +78,21 @@ def received(
     return swapped.received(attend, q, k, lse, scoring, band)
 
 
-def joins(sources: Sequence[Source], learned_sink: Tensor | None) -> bool:
+def joins(source: Source, learned_sink: Tensor | None) -> bool:
     """Whether `attend_jointly` can do this: single queries, in float32 and without learned sinks.
 
     In half precision the products between the matrices would be rounded; the fused kernel does not.
     """
-    return learned_sink is None and all(
-        source.q.shape[2] == 1 and source.q.dtype == torch.float32 and source.band is None
-        for source in sources
-    )
+    single = source.q.shape[2] == 1 and source.q.dtype == torch.float32
+    return single and source.band is None and learned_sink is None
 
 
 def attend_jointly(
-    sources: Sequence[Source], scoring: Scoring
+    sources: Iterable[Source], scoring: Scoring
 ) -> tuple[Tensor, list[Tensor | None]]:
     """One softmax over all sources, see `inf_llm.kernels.attend_jointly`."""
+    sources = list(sources)
+    assert all(source.band is None for source in sources), "a single query sees all that is given"
     B, H, _, D = sources[0].q.shape
     pieces = [(source, k, v) for source in sources for k, v in source.pieces]
     scores = []

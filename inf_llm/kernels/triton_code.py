@@ -129,13 +129,11 @@ def attend_kernel(
 
 
 @triton.jit
-def combine_kernel(parts, part_lse, o, lse, count, splits, DV: tl.constexpr, BLOCK_V: tl.constexpr):
-    """One query of one head: its splits (splits, count, DV) become one softmax."""
-    row = tl.program_id(0).to(tl.int64)
+def _with_parts(
+    top, total, acc, parts, part_lse, splits, count, row, DV: tl.constexpr, BLOCK_V: tl.constexpr
+):
+    """A softmax that is under way takes in parts (splits, count, DV) of one query of one head."""
     e = tl.arange(0, BLOCK_V)
-    top = tl.full([1], float("-inf"), tl.float32)
-    total = tl.zeros([1], tl.float32)
-    acc = tl.zeros([BLOCK_V], tl.float32)
     for split in range(splits):
         at = split * count + row
         part = tl.load(part_lse + at)
@@ -146,6 +144,33 @@ def combine_kernel(parts, part_lse, o, lse, count, splits, DV: tl.constexpr, BLO
         acc = acc * fade + weight * tl.load(parts + at * DV + e, mask=e < DV, other=0.0)
         total = total * fade + weight
         top = high
+    return top, total, acc
+
+
+@triton.jit(do_not_specialize=["splits", "more_splits"])
+def combine_kernel(
+    parts,  # (splits, count, DV) contiguous, float32
+    part_lse,  # (splits, count) contiguous, float32
+    splits,
+    more,  # as `parts`
+    more_lse,
+    more_splits,
+    o,
+    lse,
+    count,
+    DV: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+):
+    """One query of one head: all its parts become one softmax."""
+    row = tl.program_id(0).to(tl.int64)
+    e = tl.arange(0, BLOCK_V)
+    top = tl.full([1], float("-inf"), tl.float32)
+    total = tl.zeros([1], tl.float32)
+    acc = tl.zeros([BLOCK_V], tl.float32)
+    top, total, acc = _with_parts(top, total, acc, parts, part_lse, splits, count, row, DV, BLOCK_V)
+    top, total, acc = _with_parts(
+        top, total, acc, more, more_lse, more_splits, count, row, DV, BLOCK_V
+    )
     some = total > 0.0
     safe = tl.where(some, total, 1.0)
     tl.store(o + row * DV + e, acc / safe, mask=e < DV)

@@ -1,8 +1,7 @@
 """Attention on a GPU through Triton: banded, grouped heads, log-sum-exp, and pages read in place.
 
-Compared with the reference under Triton's interpreter, and compiled for Hopper, where shared memory
-and registers were checked; NOT YET RUN ON A GPU. Tiles are chosen by size alone, so that no tuning
-runs while a text is read. Computes no gradients.
+Compared with the reference under Triton's interpreter, and on an H100 by `scripts/gpu_check.sh`.
+Tiles are chosen by size alone, so that no tuning runs while a text is read. Computes no gradients.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
+from inf_llm.kernels.source import Source
 
 try:
     import triton
@@ -57,9 +58,29 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None = None
 ) -> tuple[Tensor, Tensor]:
     """Softmax attention, see `inf_llm.kernels.attend`."""
-    k, v = _dense(k), _dense(v)
-    keys = _Keys(k, v, k.shape[1], k.shape[2], (*k.stride()[:3], *v.stride()[:3]))
-    return _attend(_dense(q), keys, scoring, band)
+    return _whole([_attend(q, _Keys.lying(k, v), scoring, band)], q.dtype)
+
+
+def joins(source: Source, learned_sink: Tensor | None) -> bool:
+    """Whether `attend_jointly` can do this: all but learned sinks."""
+    return learned_sink is None
+
+
+def attend_jointly(
+    sources: Iterable[Source], scoring: Scoring
+) -> tuple[Tensor, list[Tensor | None]]:
+    """One softmax over all sources, see `inf_llm.kernels.attend_jointly`."""
+    taken, parts = [], []
+    for source in sources:
+        k, v = source.joined()
+        if k.shape[2]:
+            parts.append(_attend(source.q, _Keys.lying(k, v), scoring, source.band, whole=False))
+        taken.append((source, k))
+    o, lse = _whole(parts, taken[0][0].q.dtype)
+    return o, [
+        received(source.q, k, lse, scoring, source.band) if source.watched else None
+        for source, k in taken
+    ]
 
 
 def attend_pages(
@@ -82,7 +103,7 @@ def attend_pages(
     _, G, choices = table.shape
     k, v = k.view(-1, k.shape[1] // tokens), v.view(-1, v.shape[1] // tokens)
     keys = _Keys(k, v, G, choices * tokens, (0,) * 6, table.contiguous(), tokens)
-    return _attend(_dense(q), keys, scoring, None)
+    return _whole([_attend(q, keys, scoring, None)], q.dtype)
 
 
 @dataclass(frozen=True)
@@ -97,15 +118,30 @@ class _Keys:
     table: Tensor | None = None
     tokens: int = 1
 
+    @classmethod
+    def lying(cls, k: Tensor, v: Tensor) -> _Keys:
+        """Keys (B, G, K, D) and values (B, G, K, Dv)."""
+        k, v = _dense(k), _dense(v)
+        return cls(k, v, k.shape[1], k.shape[2], (*k.stride()[:3], *v.stride()[:3]))
 
-def _attend(q: Tensor, keys: _Keys, scoring: Scoring, band: Band | None) -> tuple[Tensor, Tensor]:
+
+def _attend(
+    q: Tensor, keys: _Keys, scoring: Scoring, band: Band | None, whole: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Parts of a softmax (splits, B, H, Q, Dv) and their log-sum-exp (splits, B, H, Q).
+
+    They are in float32, but for a single one that is the `whole`.
+    """
+    q = _dense(q)
     B, H, Q, D = q.shape
     Dv, shared = keys.v.shape[-1], H // keys.groups
     processors, room = _resources(q.device)
     tiles = _tiles(shared * Q, max(D, Dv), q.dtype, room)
     programs = triton.cdiv(shared * Q, tiles["BLOCK_M"]) * B * keys.groups
     splits, per_split = _splits(programs, keys.count, tiles["BLOCK_N"], processors)
-    o = q.new_empty((splits, B, H, Q, Dv), dtype=q.dtype if splits == 1 else torch.float32)
+    o = q.new_empty(
+        (splits, B, H, Q, Dv), dtype=q.dtype if whole and splits == 1 else torch.float32
+    )
     lse = q.new_empty((splits, B, H, Q), dtype=torch.float32)
     table = keys.table
     with _on(q):
@@ -137,18 +173,34 @@ def _attend(q: Tensor, keys: _Keys, scoring: Scoring, band: Band | None) -> tupl
             **_options(q, scoring, band),
             **tiles,
         )
-        return (o[0], lse[0]) if splits == 1 else _combine(o, lse, q.dtype)
-
-
-def _combine(parts: Tensor, part_lse: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """One softmax from splits (splits, B, H, Q, Dv)."""
-    splits, *shape, Dv = parts.shape
-    o = parts.new_empty((*shape, Dv), dtype=dtype)
-    lse = part_lse.new_empty(shape)
-    code.combine_kernel[(lse.numel(),)](
-        parts, part_lse, o, lse, lse.numel(), splits, DV=Dv, BLOCK_V=_padded(Dv), num_warps=1
-    )
     return o, lse
+
+
+def _whole(parts: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """One softmax (B, H, Q, Dv) from all parts, which come as `_attend` gives them."""
+    if len(parts) > 2:  # two at a time
+        o, lse = _whole(parts[:-1], torch.float32)
+        return _whole([(o[None], lse[None]), parts[-1]], dtype)
+    (o, lse), (more, more_lse) = parts[0], parts[-1]
+    if len(parts) == len(o) == 1:
+        return o[0].to(dtype), lse[0]
+    whole, whole_lse = o.new_empty(o.shape[1:], dtype=dtype), lse.new_empty(lse.shape[1:])
+    with _on(o):
+        code.combine_kernel[(whole_lse.numel(),)](
+            o,
+            lse,
+            len(o),
+            more,
+            more_lse,
+            len(more) if len(parts) == 2 else 0,
+            whole,
+            whole_lse,
+            whole_lse.numel(),
+            DV=o.shape[-1],
+            BLOCK_V=_padded(o.shape[-1]),
+            num_warps=1,
+        )
+    return whole, whole_lse
 
 
 def received(

@@ -1,4 +1,7 @@
-"""FlashAttention as torch brings it from 2.12 on, `torch.nn.attention.varlen`; see `flash`."""
+"""FlashAttention as torch brings it from 2.12 on, `torch.nn.attention.varlen`; see `flash`.
+
+NOT YET RUN ON A GPU.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ import torch
 from torch import Tensor
 
 from inf_llm.kernels.flash import FlashKernel, Window
+from inf_llm.untried import untried
 
 
 def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, window: Window) -> tuple[Tensor, Tensor]:
     from torch.nn.attention.varlen import AuxRequest, varlen_attn
 
+    untried("the kernel 'varlen'")
     (B, Q, H, _), (K, G) = q.shape, k.shape[1:3]
     o, lse = varlen_attn(
         q.flatten(0, 1),

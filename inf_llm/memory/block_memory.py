@@ -124,7 +124,7 @@ class BlockMemory(Stateful):
 
         `heads` is the number of query heads, H, each of which counts mass for itself.
         """
-        mass = k.new_zeros(k.shape[0], heads, k.shape[2], dtype=torch.float32)
+        mass = k.new_empty(k.shape[0], heads, k.shape[2], dtype=torch.float32)
         self.recent.append(k=k, v=v, mass=mass, **more)
         self.seen += k.shape[2]
         if self.sinks is None:

@@ -63,6 +63,7 @@ class BlockStore(Unsaved):
         self._together = shape.heads if own is None else 1
         self._own = None if own is None else own[:, None].to(device)
         self._copies = slots if slots is not None else device.type != "cpu"
+        self._first_pages = torch.arange(self._together, device=device)[:, None]
         self._rows = 0
         self._vanished: deque[Tensor] = deque()
         self.make_room(rows)
@@ -82,10 +83,10 @@ class BlockStore(Unsaved):
         self.slots: SlotTable | HostSlotTable = HostSlotTable(places, policy, so_far)
         if self._copies:
             self.slots = SlotTable(places, policy, self._device, so_far)
-            pages = places * self._together
-            overlap = settings.async_global_stream
-            planes = self.codec.planes
-            self._cache = DeviceCache(self.tier, planes, pages, self._device, overlap)
+            overlap, planes = settings.async_global_stream, self.codec.planes
+            self._cache = DeviceCache(
+                self.tier, planes, places, self._together, self._device, overlap
+            )
 
     def add(self, k: Tensor, v: Tensor, summaries: Tensor) -> Tensor:
         """Seal n blocks of every row.
@@ -166,9 +167,10 @@ class BlockStore(Unsaved):
             return slots, functools.partial(self._read, self.tier.read, units)
         assert self._cache is not None
         total = self.allocator.count * (self.shape.heads // self._together)
-        slots, missing = (x.view_as(units) for x in self.slots.admit(units.flatten(), total))
-        pages, places = self._pages(units), self._pages(slots)
-        self._cache.load(pages.flatten(), places.flatten(), missing.expand_as(pages).flatten())
+        wanted = units.flatten()
+        slots, missing = self.slots.admit(wanted, total)
+        self._cache.load(wanted, slots, missing)
+        slots = slots.view_as(units)
         return slots, functools.partial(self._read, self._cache.read, slots)
 
     def _read(self, read: Callable[[Tensor], Planes], units: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,7 +194,7 @@ class BlockStore(Unsaved):
         """Units (B, X, k) as pages (B, Y, k), key heads before choices."""
         if self._together == 1:
             return units
-        return units * self._together + torch.arange(self._together, device=units.device)[:, None]
+        return torch.add(self._first_pages, units, alpha=self._together)
 
     def observed(self, slots: Tensor, mass: Tensor) -> None:
         """What is in `slots` (B, X, k) of `fetch` received attention mass (B, H, k)."""

@@ -1,4 +1,7 @@
-"""Room on the device for a fixed number of pages, filled from a tier."""
+"""Room on the device for a fixed number of pages, filled from a tier.
+
+Pages that travel together, one after another in the tier, are a unit, and fill a slot.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,16 @@ from torch import Tensor
 from inf_llm.memory.codec import Plane, Planes
 from inf_llm.memory.load import can_load, load_pages
 from inf_llm.memory.tiers import Tier
-from inf_llm.untried import untried
 
 
 class DeviceCache:
-    """Slots for pages.
+    """Slots for units.
 
     Args:
         tier: where pages come from.
         planes: what a page consists of.
-        pages: how many fit.
+        slots: units that fit.
+        together: pages of a unit.
         device: where they are.
         overlap: copy on a stream of its own, so that computing need not wait.
     """
@@ -28,46 +31,50 @@ class DeviceCache:
         self,
         tier: Tier,
         planes: Sequence[Plane],
-        pages: int,
+        slots: int,
+        together: int,
         device: torch.device,
         overlap: bool,
     ) -> None:
         self._tier = tier
+        self._together = together
         self._device = device
         self._planes: Planes = tuple(
-            torch.empty(pages, plane.width, dtype=plane.dtype, device=device) for plane in planes
+            torch.empty(slots * together, plane.width, dtype=plane.dtype, device=device)
+            for plane in planes
         )
         self._stream: torch.cuda.Stream | None = None
         if overlap and device.type == "cuda":
-            untried("recalled blocks copied on a stream of their own")
             self._stream = torch.cuda.Stream(device)
 
-    def load(self, pages: Tensor, slots: Tensor, missing: Tensor) -> None:
-        """Copy those pages (n,) of the tier that are missing to slots (n,) here."""
+    def load(self, units: Tensor, slots: Tensor, missing: Tensor) -> None:
+        """Copy those units (n,) of the tier that are missing to slots (n,) here."""
         if self._stream is not None:  # what is read of the slots must have been read
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
-            for used in (pages, slots, missing):
+            for used in (units, slots, missing):
                 used.record_stream(self._stream)
-        tier = self._tier
+        tier, together = self._tier, self._together
         if can_load(self._device, tier.pinned):
-            places = tier.addresses(self._device)
             with torch.cuda.stream(self._stream):
+                places = tier.addresses(self._device)
                 for slabs, target in zip(places, self._planes, strict=True):
-                    load_pages(slabs, tier.per_slab, target, pages, slots, missing)
+                    load_pages(slabs, tier.per_slab, target, units, slots, missing, together)
             return
-        pages, slots = pages[missing], slots[missing]
-        if not len(pages):
+        units, slots = units[missing], slots[missing]
+        if not len(units):
             return
-        found = tier.read(pages.to("cpu"))
+        pages = units.to("cpu")[:, None] * together + torch.arange(together)
+        found = tier.read(pages.flatten())
         with torch.cuda.stream(self._stream):
             for target, rows in zip(self._planes, found, strict=True):
-                target[slots] = rows.to(self._device, non_blocking=True)
+                of_slots = target.view(-1, together * target.shape[1])
+                of_slots[slots] = rows.view(len(slots), -1).to(self._device, non_blocking=True)
 
-    def read(self, slots: Tensor) -> Planes:
-        """Rows of slots (n,) in every plane, once copies under way have arrived."""
+    def read(self, pages: Tensor) -> Planes:
+        """Rows of pages (n,), counted through all slots, once copies under way have arrived."""
         if self._stream is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
-        return tuple(plane.index_select(0, slots) for plane in self._planes)
+        return tuple(plane.index_select(0, pages) for plane in self._planes)
 
     @property
     def nbytes(self) -> int:

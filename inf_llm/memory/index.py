@@ -138,7 +138,9 @@ class TorchIndex(Index):
             last = min(begin + step, total)
             scores = self._scores(query, begin, last, own)
             found = scores.topk(min(topk, last - begin), dim=-1, sorted=False)
-            numbers, values = found.indices + begin, found.values
+            numbers, values = found.indices, found.values
+            if begin:
+                numbers = numbers + begin
             if best is not None:
                 numbers = torch.cat((best[0], numbers), -1)
                 values = torch.cat((best[1], values), -1)

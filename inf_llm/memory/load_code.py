@@ -10,20 +10,22 @@ import triton.language as tl
 @triton.jit
 def load_kernel(
     slabs,  # (slabs,) int64 addresses
-    target,  # (places, width) contiguous
-    pages,  # (n,) int64
-    places,  # (n,) int64
+    target,  # (slots * together, width) contiguous
+    units,  # (n,) int64
+    slots,  # (n,) int64
     missing,  # (n,) int8
     per_slab,
     width,
+    together,
     BLOCK: tl.constexpr,
 ):
-    """A part of one page comes from its slab to its place, if it is missing there."""
-    i = tl.program_id(0)
+    """A part of one page comes from its slab to its place, if its unit is missing there."""
+    i = tl.program_id(0) // together
+    within = tl.program_id(0) % together
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     if tl.load(missing + i) != 0:
-        page = tl.load(pages + i)
-        place = tl.load(places + i)
+        page = tl.load(units + i) * together + within
+        place = tl.load(slots + i) * together + within
         slab = tl.load(slabs + page // per_slab).to(tl.pointer_type(target.dtype.element_ty))
         x = tl.load(slab + (page % per_slab) * width + at, mask=at < width)
         tl.store(target + place * width + at, x, mask=at < width)

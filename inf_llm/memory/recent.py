@@ -2,8 +2,8 @@
 
 A growing tail in a buffer with room behind it. Appending writes into the room, dropping moves the
 front; only when the room is used up is what is left copied to a fresh buffer. But for running
-sums, nothing written is changed afterwards, so a moment's state is two numbers and the buffers they
-index.
+sums, which are 0 in all the room, nothing written is changed afterwards, so a moment's state is two
+numbers and the buffers they index.
 """
 
 from __future__ import annotations
@@ -48,12 +48,16 @@ class Recent(Stateful):
         return self._totals if stream in self._sums else self._buffers
 
     def append(self, **streams: Tensor) -> None:
-        """Add tokens; each stream brings (B, X, n, ...) with the same B and n every time."""
+        """Add tokens; each stream brings (B, X, n, ...) with the same B and n every time.
+
+        Sums begin at 0, whatever is brought for them.
+        """
         count = next(iter(streams.values())).shape[2]
         if self._end + count > self._room:
             self._move(streams, len(self) + count)
         for name, values in streams.items():
-            self._of(name)[name][:, :, self._end : self._end + count] = values
+            if name not in self._sums:
+                self._buffers[name][:, :, self._end : self._end + count] = values
         self._end += count
 
     def drop(self, count: int) -> None:
@@ -67,9 +71,11 @@ class Recent(Stateful):
         buffers: dict[str, Tensor] = {}
         totals: dict[str, Tensor] = {}
         for name, like in streams.items():
-            fresh = like.new_empty((*like.shape[:2], room, *like.shape[3:]))
+            summed = name in self._sums
+            make = like.new_zeros if summed else like.new_empty
+            fresh = make((*like.shape[:2], room, *like.shape[3:]))
             if len(self):
                 fresh[:, :, : len(self)] = self[name]
-            (totals if name in self._sums else buffers)[name] = fresh
+            (totals if summed else buffers)[name] = fresh
         self._buffers, self._totals, self._room = buffers, totals, room
         self._start, self._end = 0, len(self)

@@ -50,13 +50,18 @@ class SlotTable:
         self.policy = policy
         self._slots = slots
         self._page_in = torch.full((slots,), -1, device=device)
-        self._slot_of = torch.full((64,), -1, device=device)  # the last entry is a bin
+        # Where each page was put last; it is there if `_page_in` agrees.
+        self._slot_of = torch.zeros(64, dtype=torch.int64, device=device)
         clock = clock_dtype(device)
-        self._priority = torch.zeros(slots, device=device, dtype=clock)
+        # One entry more, for what has no slot: it never leaves.
+        self._priority = torch.full((slots + 1,), _EMPTY, device=device, dtype=clock)
+        self._priority[slots] = math.inf
         # The later of the pages of one step is the younger, so that nothing is left to chance.
         self._order = torch.arange(slots, device=device, dtype=clock) / slots
-        self._step = torch.zeros(1, device=device, dtype=clock)
-        self._traffic = so_far or Traffic(*torch.zeros(3, dtype=torch.int64, device=device))
+        self._step = 0
+        self._so_far = so_far or Traffic()
+        self._wanted = self._forgotten = 0
+        self._misses = torch.zeros((), dtype=torch.int64, device=device)
 
     def admit(self, pages: Tensor, pages_in_all: int) -> tuple[Tensor, Tensor]:
         """Give every wanted page a slot.
@@ -71,37 +76,28 @@ class SlotTable:
         self._make_room(pages_in_all)
         self._step += 1
         if self.policy.fades != 1:
-            self._priority *= self.policy.fades
+            held, faded = self._priority.isfinite(), self._priority * self.policy.fades
+            self._priority = torch.where(held, faded, self._priority)
         there = self._slot_of[pages]
-        missing = there < 0
-        victims = self._victims(there, missing)
-        slots = torch.where(missing, victims, there)
-        self._replace(pages, slots, missing)
+        missing = self._page_in[there] != pages
+        count = missing.cumsum(0)
+        slots = torch.where(missing, self._victims(there, missing, count), there)
+        self._slot_of[pages] = slots
+        self._page_in[slots] = pages
+        self._wanted += len(pages)
+        self._misses += count[-1]
         now = self._order[: len(pages)] + self._step
         again = self.policy.used(self._priority[slots], now)
         self._priority[slots] = torch.where(missing, self.policy.loaded(now), again)
         return slots, missing
 
-    def _victims(self, there: Tensor, missing: Tensor) -> Tensor:
-        """A slot for every missing page (n,): empty ones, then those of lowest priority."""
-        rank = self._priority.masked_fill(self._page_in < 0, _EMPTY)
-        bin_ = rank.new_zeros(1)
-        rank = torch.cat((rank, bin_))
-        rank[torch.where(missing, self._slots, there)] = torch.inf
-        lowest = rank[:-1].sort(stable=True).indices
-        return lowest[(missing.cumsum(0) - 1).clamp_(min=0)]
+    def _victims(self, there: Tensor, missing: Tensor, count: Tensor) -> Tensor:
+        """A slot for every missing page (n,): empty ones, then those of lowest priority.
 
-    def _replace(self, pages: Tensor, slots: Tensor, missing: Tensor) -> None:
-        leaving = self._page_in[slots]
-        evicted = missing & (leaving >= 0)
-        still = self._slot_of[leaving] == slots
-        last = self._slot_of.shape[0] - 1
-        self._slot_of[torch.where(evicted & still, leaving, last)] = -1
-        self._slot_of[pages] = slots
-        self._page_in[slots] = pages
-        self._traffic.hits += (~missing).sum()
-        self._traffic.misses += missing.sum()
-        self._traffic.evictions += evicted.sum()
+        What `there` says of missing pages is lost.
+        """
+        rank = self._priority.index_fill(0, there.masked_fill_(missing, self._slots), math.inf)
+        return rank.sort(stable=True).indices[count - 1]
 
     def observed(self, slots: Tensor, mass: Tensor) -> None:
         """Tell the policy what attention the pages in these slots received."""
@@ -109,20 +105,27 @@ class SlotTable:
 
     def forget(self, pages: Tensor) -> None:
         """These pages no longer exist; their slots become free."""
-        pages = pages[pages < self._slot_of.shape[0] - 1].to(self._slot_of.device)
+        pages = pages[pages < self._slot_of.shape[0]].to(self._slot_of.device)
         slots = self._slot_of[pages]
-        self._page_in[slots[slots >= 0]] = -1
-        self._slot_of[pages] = -1
+        slots = slots[self._page_in[slots] == pages]
+        self._page_in[slots] = -1
+        self._priority[slots] = _EMPTY
+        self._forgotten += len(slots)
 
     def traffic(self) -> Traffic:
         """Counts of all that was wanted so far."""
-        return self._traffic
+        before, held = self._so_far, (self._page_in >= 0).sum()
+        return Traffic(
+            hits=before.hits + self._wanted - self._misses,
+            misses=before.misses + self._misses,
+            evictions=before.evictions + self._misses - self._forgotten - held,
+        )
 
     def _make_room(self, pages_in_all: int) -> None:
         """See that so many pages can exist."""
-        if pages_in_all < self._slot_of.shape[0]:
+        if pages_in_all <= self._slot_of.shape[0]:
             return
-        fresh = torch.full((2 * pages_in_all + 1,), -1, device=self._slot_of.device)
+        fresh = self._slot_of.new_zeros(2 * pages_in_all)
         fresh[: self._slot_of.shape[0]] = self._slot_of
         self._slot_of = fresh
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 
@@ -54,10 +55,10 @@ class MostAttended(Summary):
     def vectors(self, k: Tensor, mass: Tensor) -> Tensor:
         """See `Summary.vectors`."""
         if self.shared:
-            return k.float().mean(3).to(k.dtype)
+            return k.mean(3, dtype=torch.float32).to(k.dtype)
         B, G, n, block, D = k.shape
         H = mass.shape[1]
         best = mass.topk(self._tokens, dim=-1, sorted=False).indices  # (B, H, n, tokens)
         best = best.view(B, G, H // G, n, self._tokens, 1).expand(-1, -1, -1, -1, -1, D)
         keys = k.unsqueeze(2).expand(B, G, H // G, n, block, D).gather(4, best)
-        return keys.float().mean(4).to(k.dtype).reshape(B, H, n, D)
+        return keys.mean(4, dtype=torch.float32).to(k.dtype).reshape(B, H, n, D)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 
 from inf_llm.memory.codec import Plane, Planes
 from inf_llm.unsaved import Unsaved
-from inf_llm.untried import untried
 
 _SLAB_BYTES = 64 << 20  # of one that stays where it is
 _FIRST_BYTES = 1 << 20  # of one that moves when it is full
@@ -38,6 +38,7 @@ class Tier(Unsaved, ABC):
         self.per_slab = max(1, first_bytes // page_bytes)
         self._slabs: tuple[Planes, ...] = ()  # replaced as a whole, never changed
         self._addresses: tuple[tuple[Planes, ...], tuple[Tensor, ...]] = (), ()
+        self._written: torch.cuda.Event | None = None  # after all copies
         self._lock = threading.Lock()
 
     @abstractmethod
@@ -45,22 +46,35 @@ class Tier(Unsaved, ABC):
         """See that so many pages have a place; others may be reading meanwhile."""
 
     def write(self, pages: Tensor, planes: Planes) -> None:
-        """Fill pages (n,), ascending, with rows of every plane (n, width)."""
+        """Fill pages (n,), ascending, with rows of every plane (n, width).
+
+        The host does not wait for copies from a GPU to page-locked memory; who reads does.
+        """
+        numbers, begin, stream = pages.tolist(), 0, None
+        if self.pinned and planes[0].is_cuda:
+            stream = torch.cuda.current_stream(planes[0].device)
         with self._lock:  # a slab that moves must not leave this behind
-            slab_of = pages // self.per_slab
-            for slab in slab_of.unique().tolist():
-                here = slab_of == slab
-                local = pages[here] - slab * self.per_slab
-                first, last = int(local[0]), int(local[-1]) + 1
+            if stream is not None and self._written is not None:  # perhaps by another stream
+                stream.wait_event(self._written)
+            while begin < len(numbers):
+                slab, first = divmod(numbers[begin], self.per_slab)
+                end = bisect_left(numbers, (slab + 1) * self.per_slab, begin)
+                last = numbers[end - 1] - slab * self.per_slab + 1
                 for target, source in zip(self._slabs[slab], planes, strict=True):
-                    rows = source[here.to(source.device)]
-                    if last - first == len(local):
-                        target[first:last].copy_(rows)
+                    rows = source[begin:end]
+                    if last - first == end - begin:
+                        target[first:last].copy_(rows, non_blocking=self.pinned)
                     else:
+                        local = pages[begin:end] - slab * self.per_slab
                         target[local] = rows.to(target.device)
+                begin = end
+            if stream is not None:
+                self._written = stream.record_event()
 
     def read(self, pages: Tensor) -> Planes:
         """Rows of pages (n,) in every plane, (n, width)."""
+        if self._written is not None:
+            self._written.synchronize()
         slabs = self._slabs
         if len(slabs) == 1:
             return tuple(plane.index_select(0, pages) for plane in slabs[0])
@@ -80,7 +94,9 @@ class Tier(Unsaved, ABC):
         return found
 
     def addresses(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Where the slabs of each plane lie, for programs on a device."""
+        """Where the slabs of each plane lie, for programs on the current stream of a device."""
+        if self._written is not None:
+            torch.cuda.current_stream(device).wait_event(self._written)
         slabs, known = self._addresses
         if slabs is not self._slabs:
             slabs, parts = self._slabs, range(len(self._planes))
@@ -129,7 +145,6 @@ class PinnedTier(Tier):
 
     def __init__(self, planes: Sequence[Plane]) -> None:
         super().__init__(planes, _SLAB_BYTES)
-        untried("sealed blocks in pinned host memory")
 
     def make_room(self, pages: int) -> None:
         """See `Tier.make_room`."""

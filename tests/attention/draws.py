@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from tests.extras import FAISS
+
 
 def examples(count: int) -> Callable[[Any], Any]:
     """Settings of a property test of `count` examples, the same ones on every run."""
@@ -45,7 +47,7 @@ def traffic_settings() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
         {
             "cache_strategy": st.sampled_from(["lru", "fifo", "lru-s"]),
-            "faiss": st.booleans(),
+            "faiss": st.booleans() if FAISS else st.just(False),
             "chunk_topk_calc": st.none() | st.integers(1, 8),
         }
     )

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from inf_llm.attention.base import LayerAttention
 from inf_llm.errors import CropError
 from tests.attention.draws import examples, memory_settings
+from tests.extras import changes
 from tests.layers import (
     EVERY_TYPE,
     Qkv,
@@ -67,7 +68,7 @@ def test_any_settings(data: st.DataObject) -> None:
     torch.testing.assert_close(got, want[:, :, sizes[0] + kept :], **CLOSE)
 
 
-@pytest.mark.parametrize("change", [{}, {"faiss": True}, {"perhead": True}], ids=str)
+@pytest.mark.parametrize("change", changes([{}, {"faiss": True}, {"perhead": True}]), ids=str)
 @pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
 def test_many_rounds(slots: bool, change: dict[str, Any]) -> None:
     """As assisted decoding does: guess, keep some, go back, over and over, across seals."""

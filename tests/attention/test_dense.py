@@ -17,6 +17,7 @@ from inf_llm.testing import replay
 from inf_llm.variants import ATTENTION
 from tests.attention.dense import Score, Turn, dense
 from tests.attention.draws import examples, feeds_of, memory_settings
+from tests.extras import changes
 from tests.layers import EVERY_TYPE, MEMORY, WINDOW, Qkv, feed, random_qkv
 
 DEPENDS_ON_ROUNDING = 1e-4
@@ -109,7 +110,7 @@ MEMORY_CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("change", MEMORY_CHANGES.values(), ids=MEMORY_CHANGES)
+@pytest.mark.parametrize("change", changes(MEMORY_CHANGES.values()), ids=list(MEMORY_CHANGES))
 def test_memory_settings(change: dict[str, Any], device: torch.device) -> None:
     qkv = random_qkv(130, rows=2, device=device)
     assert_as_dense(qkv, "inf-llm", [90, 25] + [1] * 15, **(MEMORY | change))

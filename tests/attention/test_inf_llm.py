@@ -17,6 +17,7 @@ from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.tiers import PinnedTier
 from inf_llm.testing import replay
 from tests.attention.draws import examples, memory_settings, traffic_settings
+from tests.extras import changes
 from tests.layers import (
     MEMORY,
     feed,
@@ -192,7 +193,15 @@ def test_overlapped_copies(perhead: bool, device: torch.device) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"perhead": True}, {"faiss": True}, {"chunk_topk_calc": 2}, {"cache_strategy": "lru-s"}],
+    changes(
+        [
+            {},
+            {"perhead": True},
+            {"faiss": True},
+            {"chunk_topk_calc": 2},
+            {"cache_strategy": "lru-s"},
+        ]
+    ),
     ids=str,
 )
 @pytest.mark.parametrize("slots", [False, True], ids=["tier", "slots"])

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.errors import CropError
 from tests.attention.draws import examples, memory_settings
+from tests.extras import changes
 from tests.layers import (
     EVERY_TYPE,
     feed,
@@ -50,7 +51,7 @@ def test_forks_part(kind: str, tokens: int) -> None:
         torch.testing.assert_close(got, want[:, :, tokens:], **CLOSE)
 
 
-@pytest.mark.parametrize("change", [{}, {"faiss": True}, {"perhead": True}], ids=str)
+@pytest.mark.parametrize("change", changes([{}, {"faiss": True}, {"perhead": True}]), ids=str)
 @pytest.mark.parametrize("slots", [False, True], ids=["home", "slots"])
 def test_forks_in_turns(slots: bool, change: dict[str, Any]) -> None:
     """Branches that share an store seal and recall in turns, token by token."""

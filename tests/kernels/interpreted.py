@@ -17,6 +17,7 @@ from inf_llm import kernels
 from inf_llm.errors import SettingsError
 from inf_llm.kernels import Band, Scoring, reference, triton_impl
 from tests.kernels.shapes import BANDS, SHAPES, Shape, random_call
+from tests.kernels.test_jointly import dense, random_sources
 
 DEVICE = "cpu" if triton_impl.interpreted() else "cuda"
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}
@@ -150,6 +151,25 @@ def test_no_page() -> None:
     torch.testing.assert_close(lse[:, :2], want_lse, atol=1e-5, rtol=1e-5)
     assert (lse[:, 2:] == -math.inf).all()
     assert not o.isnan().any()
+
+
+@every_dtype
+@pytest.mark.parametrize("sink", [False, True], ids=["", "learned sink"])
+@pytest.mark.parametrize("queries", [1, 3, 40])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_one_softmax_over_sources(count: int, queries: int, sink: bool, dtype: torch.dtype) -> None:
+    """Up to three sources, of which one may be long enough to be split."""
+    sources = random_sources(queries, dtype, torch.device(DEVICE), (700, 3, 0, 4))[:count]
+    learned = torch.randn(6).to(DEVICE) if sink else None
+    o, masses = kernels.attend_jointly(iter(sources), Scoring(0.4, kernel="triton"), learned)
+    want, shares = dense(sources, Scoring(0.4), learned)
+    near = 3 * TOLERANCE[dtype]
+    assert (o.shape, o.dtype) == (want.shape, dtype)
+    torch.testing.assert_close(o.double(), want, atol=near, rtol=near)
+    assert [mass is not None for mass in masses] == [source.watched for source in sources]
+    for mass, share in zip(masses, shares, strict=True):
+        if mass is not None:
+            torch.testing.assert_close(mass.double(), share, atol=near, rtol=near)
 
 
 @pytest.mark.parametrize("size", [30.0, 300.0])

@@ -190,7 +190,7 @@ def test_version_3_is_for_hopper(
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-@pytest.mark.parametrize("name", ["varlen", "flash-attn", "flex"])
+@pytest.mark.parametrize("name", ["varlen", "flash-attn"])
 @pytest.mark.parametrize("band", MORE_BANDS.values(), ids=MORE_BANDS)
 def test_on_a_gpu(name: str, band: Band | None) -> None:
     q, k, v = random_call(Shape(B=2, Q=100, K=160, D=64, Dv=64), torch.bfloat16, "cuda")

@@ -29,13 +29,15 @@ POINTERS = ("q", "k", "v", "o", "lse", "mass", "parts", "part_lse", "table", "ta
 def compiled(name: str, dtype: torch.dtype, constants: dict[str, Any], **options: int) -> Any:
     """A kernel with strides and pointers aligned, as the tensors of a model are."""
     from inf_llm.kernels import triton_code
+    from inf_llm.memory import load_code
 
-    kernel = getattr(triton_code, name)
+    kernel = getattr(load_code if name == "load_kernel" else triton_code, name)
     kinds = dict.fromkeys(kernel.arg_names, "i32")
     kinds |= dict.fromkeys(POINTERS, f"*{NAMES[dtype]}")
     kinds |= {"lse": "*fp32", "mass": "*fp32", "parts": "*fp32", "part_lse": "*fp32"}
+    kinds |= {"more": "*fp32", "more_lse": "*fp32"}
     kinds |= {"scale": "fp32", "softcap": "fp32"}
-    kinds |= {"missing": "*i8", **dict.fromkeys(("slabs", "pages", "places"), "*i64")}
+    kinds |= {"missing": "*i8", **dict.fromkeys(("slabs", "units", "slots"), "*i64")}
     kinds |= {"table": "*i64"} if constants.get("PAGED") else {}
     kinds |= dict.fromkeys(constants, "constexpr")
     place = {argument: (i,) for i, argument in enumerate(kernel.arg_names)}

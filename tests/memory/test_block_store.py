@@ -11,6 +11,7 @@ from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.codec import PageShape, RawCodec
 from inf_llm.settings import InfLLMSettings, make_settings
 from inf_llm.variants import SELECTION
+from tests.extras import with_faiss
 
 H, G, TOKENS, D, DV = 4, 2, 3, 8, 5
 SHAPE = PageShape(G, TOKENS, D, DV, torch.float32)
@@ -149,6 +150,7 @@ def test_bytes_of_the_slots() -> None:
     assert make(True, perhead=True).cache_bytes == 2 * 3 * H * block // G
 
 
+@with_faiss
 def test_faiss_by_setting() -> None:
     one, two = make(False, rows=1), make(False, rows=1, faiss=True)
     for store in (one, two):

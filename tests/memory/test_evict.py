@@ -185,7 +185,8 @@ def test_a_ledger_says_what_tensors_say(name: str, repeats: bool, seed: int) -> 
     """The same slots for the same pages, whatever came before, and the same counts."""
     chance = random.Random(seed)
     slots, pages_in_all = chance.randint(1, 12), chance.choice([12, 20, 60])
-    tensors, ledger = residency(name, slots), HostSlotTable(slots, policy(name))
+    decay = chance.choice([0.0, 0.5, 1.0])
+    tensors, ledger = residency(name, slots, decay), HostSlotTable(slots, policy(name, decay))
     for _ in range(60):
         chosen = chance.choices(range(pages_in_all), k=chance.randint(1, slots))
         pages = torch.tensor(chosen if repeats else list(dict.fromkeys(chosen)))

@@ -18,9 +18,12 @@ from inf_llm.memory.int8_index import Int8Index
 from inf_llm.memory.sketch import GROUP
 from inf_llm.variants import INDEX
 from tests.attention.draws import examples
+from tests.extras import with_faiss
 
 WIDTH = 12
-every_index = pytest.mark.parametrize("name", list(INDEX))
+every_index = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[with_faiss] * (n in ("faiss", "ivf"))) for n in INDEX]
+)
 
 
 def made(name: str, chunk: int | None = None) -> Index:
@@ -170,6 +173,7 @@ def test_several_queries_and_later_blocks(name: str) -> None:
             torch.testing.assert_close(values, torch.tensor(scores), atol=1e-5, rtol=1e-5)
 
 
+@with_faiss
 @examples(40)
 @given(st.data())
 def test_faiss_finds_the_same(data: st.DataObject) -> None:
@@ -222,6 +226,7 @@ def clustered(count: int, width: int = 32) -> Tensor:
     return (centres[torch.randint(50, (count,))] + 0.3 * torch.randn(count, width))[None]
 
 
+@with_faiss
 @pytest.mark.parametrize("common", [0.0, 10.0], ids=["around zero", "with much in common"])
 def test_inverted_file_finds_most(common: float) -> None:
     torch.manual_seed(0)
@@ -238,6 +243,7 @@ def test_inverted_file_finds_most(common: float) -> None:
     assert torch.equal(mine, mine.sort(-1).values)
 
 
+@with_faiss
 def test_inverted_file_gives_as_many_as_asked_for() -> None:
     """A row's few blocks may all be in lists that are not read."""
     vectors, index = clustered(2000), InvertedIndex(start=1000)
@@ -249,6 +255,7 @@ def test_inverted_file_gives_as_many_as_asked_for() -> None:
     torch.testing.assert_close(scores[0, 0], vectors[0, table[0]] @ query[0, 0])
 
 
+@with_faiss
 def test_inverted_file_forgets_what_is_written_anew() -> None:
     vectors, index = clustered(2000), InvertedIndex(start=1000)
     index.put(torch.arange(2000), vectors)

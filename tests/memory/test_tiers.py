@@ -8,6 +8,7 @@ import mmap
 import pickle
 import sys
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,3 +168,34 @@ def test_a_tier_is_not_written_anywhere() -> None:
             write(tier)
     with pytest.raises(UnsupportedInputError, match="a HostTier cannot be"):
         pickle.dumps({"what has": [tier]})
+
+
+class _OnGpu(torch.Tensor):
+    is_cuda = True
+
+
+def test_readers_wait_for_copies_that_the_host_did_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With stand-ins for streams: every copy is behind those before it, and readers behind all."""
+    told: list[str] = []
+
+    def event(number: int) -> Any:
+        return SimpleNamespace(number=number, synchronize=lambda: told.append(f"host {number}"))
+
+    stream = SimpleNamespace(
+        record_event=lambda: event(len(told)),
+        wait_event=lambda past: told.append(f"stream {past.number}"),
+    )
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: stream)
+    monkeypatch.setattr(HostTier, "pinned", True)
+    monkeypatch.setattr(HostTier, "_slab", lambda self, pages: (torch.zeros(pages, 20),))
+    tier, rows = HostTier(PLANES[:1]), torch.randn(6, 20)
+    tier.make_room(6)
+    tier.write(torch.arange(3), (rows[:3],))
+    tier.read(torch.arange(3))
+    assert not told, "what comes from the host is there at once"
+    for first in (0, 3):
+        tier.write(torch.arange(first, first + 3), (rows[first : first + 3].as_subclass(_OnGpu),))
+    assert told == ["stream 0"]
+    assert torch.equal(tier.read(torch.arange(6))[0], rows)
+    tier.addresses(torch.device("cpu"))
+    assert told[1:] == ["host 1", "stream 1"]

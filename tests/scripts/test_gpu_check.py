@@ -41,7 +41,11 @@ def test_every_step_runs_and_leaves_its_figures(tmp_path: Path) -> None:
     assert copies["pinned"]["evictions"] > 0
     rows = facts["steps"]["types"]["figures"]["inf-llm"]
     assert [row["dtype"] for row in rows] == ["float32", "float32", "bfloat16", "float16"]
-    assert facts["steps"]["speed"]["figures"]["rows"]
+    speed = facts["steps"]["speed"]["figures"]
+    assert speed["rows"]
+    assert list(speed["calls"]) == ["origin", "stream-lm", "inf-llm"]
+    for calls in speed["calls"].values():  # a CPU launches nothing
+        assert calls == {key: {"launches": 0, "waits": 0} for key in ("token", "chunk")}
 
 
 def test_a_wrong_kernel_and_a_broken_step_are_told(
