@@ -104,38 +104,6 @@ def test_scalings_change_positions_alone(row: str) -> None:
     assert (scaled.frequencies <= rope.frequencies).all()
 
 
-@pytest.mark.parametrize("row", SUMMARY.own)
-def test_summaries_do_not_mix_blocks_rows_or_heads(row: str) -> None:
-    """A vector for each block and head, from that block's keys alone, in the dtype of the keys."""
-    summary = Choice(row).build(SUMMARY, 8)
-    k, mass = torch.randn(2, 2, 5, 8, 16), torch.rand(2, 4, 5, 8)
-    whole = summary.vectors(k, mass)
-    assert whole.shape == (2, 2 if summary.shared else 4, 5, 16)
-    assert summary.vectors(k.bfloat16(), mass).dtype == torch.bfloat16
-    other = k.clone()
-    other[1, 1, 3] = torch.randn(8, 16)
-    changed = (summary.vectors(other, mass) != whole).any(-1).nonzero()
-    assert {tuple(at) for at in changed[:, (0, 2)].tolist()} == {(1, 3)}
-    assert changed[:, 1].min() == whole.shape[1] // 2
-
-
-@pytest.mark.parametrize("row", SELECTION.own)
-@pytest.mark.parametrize("summaries", [2, 4], ids=["shared", "apart"])
-def test_selections_score_by_sums_of_products(row: str, summaries: int) -> None:
-    """What a chooser scores is the sum, over its query heads, of query times summary."""
-    selection = SELECTION.get(row)(4, 2, summaries)
-    query, vectors = torch.randn(3, 4, 8), torch.randn(5, summaries, 8)
-    products = torch.einsum("bhd,nhd->bhn", query, vectors.repeat_interleave(4 // summaries, 1))
-    asked, held = selection.ask(query), selection.vectors(vectors)
-    assert asked.shape[1] == selection.choosers
-    held = held.repeat_interleave(selection.choosers // held.shape[0], 0)
-    want = selection.mass(products)
-    assert want.shape == (3, selection.choosers, 5)
-    torch.testing.assert_close(torch.einsum("bxw,xnw->bxn", asked, held), want)
-    own = selection.key_heads
-    assert own is None or own.tolist() == [h // (4 // 2) for h in range(4)][:: 4 // len(own)]
-
-
 def test_rows_from_outside_are_listed_and_checked(outside: Any) -> None:
     names = ["window", "random", "newest", "plain", "half", "motto", "first", "head"]
     for registry, name in zip(KINDS.values(), names, strict=True):

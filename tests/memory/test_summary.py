@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from inf_llm.choice import Choice
 from inf_llm.memory.summary import MostAttended
+from inf_llm.variants import SUMMARY
 
 
 @pytest.mark.parametrize("tokens", [1, 3, 8])
@@ -38,3 +40,18 @@ def test_views_of_a_longer_buffer() -> None:
     got = MostAttended(8, 3).vectors(keys, weights)
     want = MostAttended(8, 3).vectors(keys.contiguous(), weights.contiguous())
     assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("row", SUMMARY.own)
+def test_summaries_do_not_mix_blocks_rows_or_heads(row: str) -> None:
+    """A vector for each block and head, from that block's keys alone, in the dtype of the keys."""
+    summary = Choice(row).build(SUMMARY, 8)
+    k, mass = torch.randn(2, 2, 5, 8, 16), torch.rand(2, 4, 5, 8)
+    whole = summary.vectors(k, mass)
+    assert whole.shape == (2, 2 if summary.shared else 4, 5, 16)
+    assert summary.vectors(k.bfloat16(), mass).dtype == torch.bfloat16
+    other = k.clone()
+    other[1, 1, 3] = torch.randn(8, 16)
+    changed = (summary.vectors(other, mass) != whole).any(-1).nonzero()
+    assert {tuple(at) for at in changed[:, (0, 2)].tolist()} == {(1, 3)}
+    assert changed[:, 1].min() == whole.shape[1] // 2
