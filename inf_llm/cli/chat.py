@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Debug, Overrides, configuration, load_quietly
+from inf_llm.cli.options import CONFIG_HELP, Debug, Overrides, configuration, load_quietly
 from inf_llm.cli.output import require_output
 from inf_llm.errors import TextError
 
@@ -17,14 +17,9 @@ from inf_llm.errors import TextError
 @reported
 def chat(
     config: Annotated[
-        str,
-        typer.Option(
-            "--config",
-            "--inf-llm-config-path",
-            "-c",
-            help="YAML file: the model and the settings of its attention.",
-        ),
-    ],
+        Optional[str],  # noqa: UP045
+        typer.Option("--config", "--inf-llm-config-path", "-c", help=CONFIG_HELP),
+    ] = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(

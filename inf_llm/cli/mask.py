@@ -16,7 +16,7 @@ from inf_llm.errors import SettingsError
 
 @reported
 def mask(
-    config: Config,
+    config: Config = "demo",
     length: Annotated[
         str, typer.Option("--length", "-l", help="Length of the text in tokens: 512, 2k, 16k.")
     ] = "2k",

@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import say
-from inf_llm.config import RunConfig, load_config
+from inf_llm.config import RunConfig, load_config, suited
+from inf_llm.errors import ConfigError
 from inf_llm.processor import processor
 
 if TYPE_CHECKING:
     from inf_llm.memory.stats import MemoryStats
 
+CONFIG_HELP = (
+    "YAML file, or a name that `inf-llm configs` lists: the model and the settings of its "
+    "attention. Default with --model: what suits that model."
+)
 Config = Annotated[
-    str,
-    typer.Option("--config", "-c", help="YAML file: the model and the settings of its attention."),
+    Optional[str],  # noqa: UP045 (typer reads it at run time, on Python 3.10 too)
+    typer.Option("--config", "-c", help=CONFIG_HELP),
 ]
 Model = Annotated[
-    Optional[str],  # noqa: UP045 (typer reads it at run time, on Python 3.10 too)
+    Optional[str],  # noqa: UP045
     typer.Option("--model", "-m", help="Folder, GGUF file or hub name, for model.path."),
 ]
 File = Annotated[
@@ -37,9 +42,18 @@ Overrides = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def configuration(config: str, model: str | None, overrides: list[str] | None) -> RunConfig:
-    """The checked configuration; says what an override of the type left without effect."""
-    chosen = load_config(config, overrides or (), model=model)
+def configuration(config: str | None, model: str | None, overrides: list[str] | None) -> RunConfig:
+    """The checked configuration; says what an override of the type left without effect.
+
+    Raises:
+        ConfigError: it cannot be used, or neither it nor a model is named.
+    """
+    if config is None and model is None:
+        raise ConfigError(
+            "nothing to run: give --config with a file or a name (inf-llm configs lists them), or "
+            "--model with a folder, a GGUF file or a hub name"
+        )
+    chosen = load_config(config or suited(model or ""), overrides or (), model=model)
     if chosen.left_out:
         keys = ", ".join(chosen.left_out)
         say(f"left out, as they do not belong to type {chosen.attention.type!r}: {keys}")
@@ -48,7 +62,9 @@ def configuration(config: str, model: str | None, overrides: list[str] | None) -
 
 def load_quietly(config: RunConfig) -> tuple[Any, Any]:
     """The model and its tokenizer; transformers' own notes are kept off the screen."""
-    say(f"loading {config.model.path} with {config.attention.type} attention")
+    source = Path(config.source or "")
+    name = source.stem if source.parent.name == "config" else source
+    say(f"loading {config.model.path} with {config.attention.type} attention, settings of {name}")
     import transformers
 
     from inf_llm.hf.dtype import dtype_choice

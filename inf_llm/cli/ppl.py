@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @reported
 def ppl(
-    config: Config,
+    config: Config = None,
     model: Model = None,
     file: File = None,
     max_tokens: Annotated[

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 @reported
 def run(
-    config: Config,
     prompt: Annotated[
         str,
         typer.Option(
             "--prompt", "-p", help="Question after the text; '' lets the model continue the text."
         ),
     ],
+    config: Config = None,
     model: Model = None,
     file: File = None,
     max_new_tokens: Annotated[
