@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from benchmark.guard import guarded
-from benchmark.timing.arguments import check_folder, parse_length, write_json
+from benchmark.timing.arguments import check_folder, write_json
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo.trial import haystack_text
 from inf_llm.errors import InfLLMError
@@ -36,6 +36,7 @@ from inf_llm.memory.index import Index, TorchIndex
 from inf_llm.memory.int8_index import Int8Index
 from inf_llm.native.sketch import in_use
 from inf_llm.processor import machine
+from inf_llm.units import parse_length
 
 QUERIES = 64
 MOST = 512
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _tokens(text: str) -> int:
-    number = parse_length(text, "--tokens")
+    number = parse_length("--tokens", text)
     if number < LEAST:
         raise InfLLMError(f"--tokens {text} are too few: at least {LEAST} are needed")
     return number

@@ -27,7 +27,6 @@ from benchmark.guard import guarded
 from benchmark.timing.arguments import (
     check_folder,
     check_seed,
-    parse_length,
     set_threads,
     write_json,
 )
@@ -38,6 +37,7 @@ from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patch
 from inf_llm.processor import machine
 from inf_llm.settings import InfLLMSettings
+from inf_llm.units import parse_length
 
 PARTS = 20
 MEMORY = InfLLMSettings(
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    tokens = parse_length(args.tokens, "--tokens")
+    tokens = parse_length("--tokens", args.tokens)
     check_folder(args.json)
     check_seed(args.seed)
     set_threads(args.threads)

@@ -22,7 +22,6 @@ from benchmark.timing import draw, profiling, report
 from benchmark.timing.arguments import (
     check_folder,
     check_seed,
-    parse_lengths,
     set_threads,
     write_json,
 )
@@ -33,6 +32,7 @@ from benchmark.timing.walk import Plan, walk
 from inf_llm.config import load_config
 from inf_llm.errors import InfLLMError
 from inf_llm.processor import machine
+from inf_llm.units import parse_lengths
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,7 +119,7 @@ def _chosen(args: argparse.Namespace) -> Preset:
 
 
 def _plan(args: argparse.Namespace, chosen: Preset) -> Plan:
-    lengths = chosen.lengths if args.lengths is None else parse_lengths(args.lengths)
+    lengths = chosen.lengths if args.lengths is None else parse_lengths("--lengths", args.lengths)
     chunk = chosen.chunk if args.chunk is None else args.chunk
     counts = {name: getattr(args, name) for name in ("steps", "repeat")}
     check_seed(args.seed)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.optional import need
-from benchmark.timing.report import Row, short
+from benchmark.timing.report import Row
 from inf_llm.errors import InfLLMError
+from inf_llm.units import short
 
 _PANELS = (
     ("prefill_tail_us_tok", "prefill, µs per token in the last tenth"),

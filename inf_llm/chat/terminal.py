@@ -13,11 +13,12 @@ from inf_llm.chat.session import ChatSession, Reply
 from inf_llm.chat.styles import Style
 from inf_llm.chat.task import Task
 from inf_llm.cli.failures import say
-from inf_llm.cli.options import memory_line, size
+from inf_llm.cli.options import memory_line
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.errors import InfLLMError, TextError
 from inf_llm.generation import read_text
 from inf_llm.registry import nearest
+from inf_llm.units import pace, size
 
 SAVED = "inf-llm-chat.json"
 """Where `!!save` writes, and `!!load` looks, when no file is named."""
@@ -145,8 +146,8 @@ class Terminal:
             self._reading(iter(task), 0)
         reuse, seconds = task.result, time.perf_counter() - started
         print(
-            f"read {path.name}: {len(text):,} characters, {reuse.fed:,} tokens in {seconds:.1f} s "
-            f"({reuse.fed / max(seconds, 1e-9):,.0f} tokens/s). Ask about it."
+            f"read {path.name}: {len(text):,} characters, {reuse.fed:,} tokens in "
+            f"{pace(reuse.fed, seconds)}. Ask about it."
         )
         if self.debug:
             say(str(reuse))
@@ -263,11 +264,9 @@ def _growing(first: str, told: Iterator[Any]) -> Iterator[dict[str, str]]:
 
 
 def _speed(reply: Reply) -> str:
-    pace = reply.reuse.fed / max(reply.reading, 1e-9)
-    speed = (reply.new_tokens - 1) / max(reply.answering, 1e-9)
     return (
-        f"{reply.reuse}; first token after {reply.reading:.2f} s ({pace:,.0f} tokens/s); "
-        f"{reply.new_tokens} new tokens at {speed:,.1f} tokens/s"
+        f"{reply.reuse}; first token after {pace(reply.reuse.fed, reply.reading)}; "
+        f"{reply.new_tokens - 1} more in {pace(reply.new_tokens - 1, reply.answering)}"
     )
 
 

@@ -11,6 +11,7 @@ from inf_llm.cli.failures import say
 from inf_llm.config import RunConfig, load_config, suited
 from inf_llm.errors import ConfigError
 from inf_llm.processor import processor
+from inf_llm.units import size
 
 if TYPE_CHECKING:
     from inf_llm.memory.stats import MemoryStats
@@ -77,16 +78,6 @@ def load_quietly(config: RunConfig) -> tuple[Any, Any]:
     if choice is not None:
         say(f"loaded in {choice}; {processor()}")
     return model, tokenizer
-
-
-def size(count: int) -> str:
-    """Bytes as a person reads them."""
-    value = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def memory_line(stats: MemoryStats) -> str:

@@ -12,6 +12,7 @@ from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Config, Debug, File, Model, Overrides, configuration, load_quietly
 from inf_llm.cli.output import require_output
 from inf_llm.cli.progress import TokenProgress
+from inf_llm.units import pace, short
 
 if TYPE_CHECKING:
     from inf_llm.config import RunConfig
@@ -50,8 +51,8 @@ def ppl(
         typer.echo(json.dumps(_record(found, chosen), indent=2))
     else:
         _print_table(found)
-    speed = found.whole.tokens / max(found.seconds, 1e-9)
-    say(f"predicted {found.whole.tokens:,} tokens in {found.seconds:.1f} s ({speed:,.0f} tokens/s)")
+    tokens = found.whole.tokens
+    say(f"predicted {tokens:,} tokens in {pace(tokens, found.seconds)}")
 
 
 def _record(found: Perplexity, config: RunConfig) -> dict[str, Any]:
@@ -60,12 +61,8 @@ def _record(found: Perplexity, config: RunConfig) -> dict[str, Any]:
 
 def _print_table(found: Perplexity) -> None:
     typer.echo(f"{'position':>12}  {'tokens':>9}  {'nats':>8}  {'fresh':>8}  {'ratio':>7}")
-    names = [f"{_short(bucket.start)}-{_short(bucket.end)}" for bucket in found.buckets]
+    names = [f"{short(bucket.start)}-{short(bucket.end)}" for bucket in found.buckets]
     for name, row in zip((*names, "all"), (*found.buckets, found.whole), strict=True):
         numbers = f"{row.nll:>8.4f}  {row.fresh:>8.4f}  {row.ratio:>7.3f}"
         typer.echo(f"{name:>12}  {row.tokens:>9,}  {numbers}")
     typer.echo(f"last bucket / the same tokens in fresh contexts: {found.ratio:.3f}")
-
-
-def _short(position: int) -> str:
-    return f"{position // 1024}k" if position >= 1024 and position % 1024 == 0 else str(position)

@@ -18,12 +18,12 @@ from inf_llm.cli.options import (
     configuration,
     load_quietly,
     memory_line,
-    size,
 )
 from inf_llm.cli.output import argument_text, require_output, require_writable
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.conversation import BETWEEN, USER
 from inf_llm.errors import TextError
+from inf_llm.units import pace, size
 
 if TYPE_CHECKING:
     from inf_llm.config import RunConfig
@@ -128,15 +128,11 @@ def _summary(session: Session, answer: Answer, tokens: int, reading: float) -> s
     stats, new = session.stats(), len(answer.token_ids)
     recalled = stats.hits + stats.misses
     parts = [
-        f"read {tokens:,} tokens in {_pace(tokens, reading)}",
-        f"answered {new} in {_pace(new, answer.seconds)}",
+        f"read {tokens:,} tokens in {pace(tokens, reading)}",
+        f"answered {new} in {pace(new, answer.seconds)}",
         f"memory {memory_line(stats)}",
     ]
     if recalled:
         parts.append(f"index {size(stats.index_bytes)}")
         parts.append(f"{stats.blocks:,} blocks, {stats.hits / recalled:.0%} of recalls at hand")
     return "; ".join(parts)
-
-
-def _pace(tokens: int, seconds: float) -> str:
-    return f"{seconds:.1f} s ({tokens / max(seconds, 1e-9):,.1f} tokens/s)"

@@ -18,6 +18,7 @@ from inf_llm.config import RunConfig, load_config
 from inf_llm.errors import MissingExtraError, SettingsError
 from inf_llm.picture.measure import KINDS, WINDOW, Sight, measure
 from inf_llm.settings import OriginSettings, settings_class
+from inf_llm.units import short
 from inf_llm.variants import ATTENTION
 
 COLOURS = ("#ffffff", "#0072b2", "#e69f00", "#009e73", "#cc79a7")
@@ -152,15 +153,11 @@ def _panel(axis: Any, sight: Sight, farthest: int) -> None:
     axis.set_title(sight.settings.type, fontweight="bold", fontsize=11)
     axis.set_xlabel("key (token looked at)")
     ticks = [sight.length * part // 4 for part in range(4)]
-    axis.set_xticks(ticks, [_short(tick) for tick in ticks])
-    axis.set_yticks(ticks, [_short(tick) for tick in ticks])
+    axis.set_xticks(ticks, [short(tick) for tick in ticks])
+    axis.set_yticks(ticks, [short(tick) for tick in ticks])
     axis.tick_params(length=2, colors="#444444")
     for spine in axis.spines.values():
         spine.set_color("#999999")
-
-
-def _short(count: int) -> str:
-    return f"{count / 1024:g}k" if count >= 1024 and count % 256 == 0 else str(count)
 
 
 def _legend(figure: Any, sights: Sequence[Sight], farthest: int) -> None:
@@ -177,7 +174,7 @@ def _legend(figure: Any, sights: Sequence[Sight], farthest: int) -> None:
         strip.imshow([range(64)], aspect="auto", cmap=LinearSegmentedColormap.from_list("", ramp))
         strip.set_title(_of_all(sights, kind), fontsize=9, loc="left", pad=3)
         strip.set_yticks([])
-        strip.set_xticks([0, 63], ["seems near", f"{_short(farthest)} away"])
+        strip.set_xticks([0, 63], ["seems near", f"{short(farthest)} away"])
         strip.get_xticklabels()[0].set_horizontalalignment("left")
         strip.get_xticklabels()[1].set_horizontalalignment("right")
         strip.tick_params(length=0, labelsize=8, colors="#444444")

@@ -18,10 +18,8 @@ from benchmark.tasks.base import (
     TaskInfo,
     render,
 )
-from benchmark.tasks.needles import parse_length
 from benchmark.tasks.official import read_dict, read_string
 from benchmark.worker import group
-from inf_llm.errors import SettingsError
 
 EVERYTHING = [(b, name) for b in benchmarks() for name in b.names()]
 
@@ -227,17 +225,6 @@ def test_official_files_are_parsed_not_run(tmp_path):
     for name, says in (("none", "assigns no none"), ("bad", "not a plain dict")):
         with pytest.raises(DataError, match=says):
             read_dict(path, name)
-
-
-@pytest.mark.parametrize(("text", "tokens"), [("8192", 8192), ("8k", 8192), ("1M", 1 << 20)])
-def test_lengths(text, tokens):
-    assert parse_length(text) == tokens
-
-
-@pytest.mark.parametrize("text", ["", "k", "8kb", "-1", "0", "1.5k"])
-def test_bad_lengths(text):
-    with pytest.raises(SettingsError, match="not a number of tokens"):
-        parse_length(text)
 
 
 class Words:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from inf_llm.demo import Trial
-from inf_llm.demo.report import found_in_band, heat_maps, length_name, plot, table
+from inf_llm.demo.report import found_in_band, heat_maps, plot, table
 
 DEPTHS = tuple((i + 0.5) / 10 for i in range(10))
 TRIALS = [
@@ -22,13 +22,6 @@ def _shown(what: object) -> str:
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(what)
     return console.export_text()
-
-
-@pytest.mark.parametrize(
-    ("length", "name"), [(500, "500"), (4096, "4k"), (1 << 20, "1m"), (1536, "1536")]
-)
-def test_length_names(length: int, name: str) -> None:
-    assert length_name(length) == name
 
 
 def test_table_rows() -> None:
