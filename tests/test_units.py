@@ -63,7 +63,7 @@ def test_sizes_are_read(text: str, count: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "0.5", "8 XB", "GiB", "-1"])
 def test_what_is_no_size_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="--memory = .* is not a size"):
+    with pytest.raises(SettingsError, match=r"--memory = .* is not a size"):
         parse_bytes("--memory", text)
 
 

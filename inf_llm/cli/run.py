@@ -77,7 +77,7 @@ def run(
     session = Session(loaded, tokenizer, chosen.chunk_size)
     with TokenProgress(lambda: memory_line(session.stats())) as progress:
         session.read(ids, progress)
-        reading = progress.seconds
+        reading = pace(session.fed, progress.seconds)
     with watch or contextlib.nullcontext():
         answer = session.ask(
             max_new_tokens=max_new_tokens,
@@ -124,11 +124,11 @@ def _stdout_streamer(tokenizer: Any) -> Any:
     return TextStreamer(tokenizer, skip_special_tokens=True)
 
 
-def _summary(session: Session, answer: Answer, tokens: int, reading: float) -> str:
+def _summary(session: Session, answer: Answer, tokens: int, reading: str) -> str:
     stats, new = session.stats(), len(answer.token_ids)
     recalled = stats.hits + stats.misses
     parts = [
-        f"read {tokens:,} tokens in {pace(tokens, reading)}",
+        f"read {tokens:,} tokens in {reading}",
         f"answered {new} in {pace(new, answer.seconds)}",
         f"memory {memory_line(stats)}",
     ]

@@ -28,7 +28,7 @@ def test_table_rows() -> None:
     text = _shown(table(TRIALS))
     assert "20%" in text
     assert "100%" in text
-    assert "1m" in text
+    assert "1M" in text
     assert "34,953" in text  # 10 x 2^20 tokens in 300 s
     assert "…" not in text
 
