@@ -28,8 +28,7 @@ from benchmark.timing.arguments import check_folder, write_json
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo.trial import haystack_text
 from inf_llm.errors import InfLLMError
-from inf_llm.generation.session import empty_cache
-from inf_llm.hf.decoder import with_cache
+from inf_llm.generation.prefill import empty_cache, prefill
 from inf_llm.hf.load import load
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import Index, TorchIndex
@@ -129,8 +128,8 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
 
     Int8Index.search = listening  # type: ignore[assignment, method-assign]
     try:
-        for part in ids.split(2048, 1):
-            model(input_ids=part, logits_to_keep=1, **with_cache(model, cache))
+        for _ in prefill(model, ids, cache, 2048):
+            pass
     finally:
         Int8Index.search = search  # type: ignore[method-assign]
     store = cache.memories[layer].rows.members[0].memory.store

@@ -20,7 +20,7 @@ from inf_llm.checks import count
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.generation import Session
 from inf_llm.generation.footprint import footprint
-from inf_llm.generation.session import Progress, execution_block
+from inf_llm.generation.prefill import Progress, execution_block
 
 How = Literal["fresh", "continued", "went back", "rebuilt"]
 

@@ -16,9 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import StoppingCriteriaList
-
 from inf_llm.chat.memory import ReadingMemory, Reuse, common_length
 from inf_llm.chat.turns import (
     ASSISTANT,
@@ -41,8 +38,8 @@ from inf_llm.generation import (
     fit,
 )
 from inf_llm.generation.options import answer_options, stop_texts
+from inf_llm.generation.prefill import Progress
 from inf_llm.generation.prompt import check_truncation
-from inf_llm.generation.session import Progress
 from inf_llm.generation.text import AnswerText
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.unsaved import Unsaved, bare_copy
@@ -212,8 +209,17 @@ class ChatSession(Unsaved):
         started = time.perf_counter()
         session, reuse = self._read(self._ids(asked), max_new_tokens, on_progress)
         streamer = AnswerText(self._tokenizer, stops, on_text or _ignore)
-        over = should_stop or _never
-        self._generate(session, streamer, over, max_new_tokens, sampling)
+        session.ask(
+            max_new_tokens=max_new_tokens,
+            stop=stops,
+            streamer=streamer,
+            should_stop=should_stop,
+            eos_token_id=answer_ends(self._model, self.layout),
+            **sampling,
+        )
+        streamer.end()
+        self._memory.answered(session)
+        self._stats = session.stats()
         first = streamer.first or time.perf_counter()
         answer = streamer.text.strip()
         self._said = Transcript((*asked.turns, Turn(ASSISTANT, answer)))
@@ -223,7 +229,7 @@ class ChatSession(Unsaved):
             streamer.tokens,
             first - started,
             time.perf_counter() - first,
-            over(),
+            should_stop is not None and should_stop(),
         )
 
     def regenerate(self, **how: Any) -> Reply:
@@ -335,33 +341,6 @@ class ChatSession(Unsaved):
             require(name not in sampling, name, message)
         answer_options(self._model, self._tokenizer, max_new_tokens, sampling)
 
-    def _generate(
-        self,
-        session: Session,
-        streamer: AnswerText,
-        should_stop: Callable[[], bool],
-        max_new_tokens: int,
-        sampling: dict[str, Any],
-    ) -> None:
-        def enough(ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
-            over = streamer.stopped or should_stop()
-            return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)
-
-        session.ask(
-            max_new_tokens=max_new_tokens,
-            streamer=streamer,
-            stopping_criteria=StoppingCriteriaList([enough]),
-            eos_token_id=answer_ends(self._model, self.layout),
-            **sampling,
-        )
-        streamer.end()
-        self._memory.answered(session)
-        self._stats = session.stats()
-
 
 def _ignore(text: str) -> None:
     pass
-
-
-def _never() -> bool:
-    return False

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from inf_llm.errors import SettingsError
 from inf_llm.generation.options import own_options
+from inf_llm.generation.prefill import empty_cache, feed_length, prefill, whole_blocks
 from inf_llm.generation.prompt import encode
-from inf_llm.generation.session import empty_cache, execution_block, feed_length
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
 from inf_llm.needles import Sample, build_many
@@ -112,7 +112,7 @@ def run_trial(
     samples: Sequence[Sample],
     length: int,
     chunk_size: int,
-    on_tokens: Progress | None = None,
+    on_tokens: Progress = lambda count: None,
 ) -> Trial:
     """Read every haystack, ask its question, and count exact answers.
 
@@ -158,18 +158,12 @@ def _equal_length(rows: list[list[int]]) -> Tensor:
     return torch.tensor([row[:1] + row[len(row) - shortest + 1 :] for row in rows])
 
 
-def _read(model: Any, ids: Tensor, chunk_size: int, on_tokens: Progress | None) -> Any:
+def _read(model: Any, ids: Tensor, chunk_size: int, on_tokens: Progress) -> Any:
     """Feed all but what does not fill an execution block; `generate` feeds the rest."""
-    cache = empty_cache(model)
-    block, step = execution_block(model), feed_length(model, chunk_size)
-    end = (ids.shape[1] - 1) // block * block
-    for start in range(0, end, step):
-        part = ids[:, start : min(start + step, end)]
-        model(input_ids=part, logits_to_keep=1, **with_cache(model, cache))
-        if on_tokens is not None:
-            on_tokens(part.numel())
-    if on_tokens is not None:
-        on_tokens(ids[:, end:].numel())
+    cache, end = empty_cache(model), whole_blocks(model, ids.shape[1])
+    for part, _ in prefill(model, ids[:, :end], cache, feed_length(model, chunk_size)):
+        on_tokens(part.numel())
+    on_tokens(ids[:, end:].numel())
     return cache
 
 

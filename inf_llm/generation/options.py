@@ -71,7 +71,8 @@ FOR_SAMPLING = _WARPERS | {"repetition_penalty"}
 _FUNCTIONS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
 _OBJECTS = {*_FUNCTIONS, "synced_gpus", "negative_prompt_ids", "negative_prompt_attention_mask"}
 """What else a caller may hand to `generate`."""
-_OF_ASK = ("max_new_tokens", "stop", "streamer", "on_progress")  # what `Session.ask` itself has
+_OF_ASK = ("max_new_tokens", "stop", "streamer", "on_progress", "should_stop")
+"""What `Session.ask` itself has."""
 
 _INSTEAD = {
     **dict.fromkeys(

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import StoppingCriteriaList
 
 from inf_llm.config import RunConfig
 from inf_llm.conversation import USER
@@ -148,12 +147,12 @@ class Engine:
         text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
         watch = trace(self.model, prompts=False) if question.recall and self.recalls else None
         with torch.random.fork_rng(enabled=sampling.seed is not None), watch or _nothing():
-            self._generate(session, sampling, longest, text, job)
+            ended = self._generate(session, sampling, longest, text, job)
         job.check()
         text.end()
         return Told(
             text.text,
-            "stop" if text.stopped or text.ended_by_itself else "length",
+            "stop" if ended else "length",
             len(prompt.ids),
             cached,
             text.tokens,
@@ -175,11 +174,8 @@ class Engine:
 
     def _generate(
         self, session: Session, sampling: Sampling, longest: int, text: AnswerText, job: Job
-    ) -> None:
-        def enough(ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
-            over = text.stopped or job.cancelled.is_set()
-            return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)
-
+    ) -> bool:
+        """Whether the answer ended before its longest; `text` hears it."""
         options: dict[str, Any] = {}
         if sampling.temperature:
             options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
@@ -190,11 +186,12 @@ class Engine:
         answer = session.ask(
             max_new_tokens=longest,
             eos_token_id=ends,
+            stop=sampling.stop,
             streamer=text,
-            stopping_criteria=StoppingCriteriaList([enough]),
+            should_stop=job.cancelled.is_set,
             **options,
         )
-        text.ended_by_itself = answer.token_ids[-1] in (ends or ())
+        return text.stopped or answer.token_ids[-1] in (ends or ())
 
     def _passages(
         self, watch: trace | None, prompt: Prompt, document: Document | None

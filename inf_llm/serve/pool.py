@@ -17,7 +17,7 @@ from typing import Any
 
 from inf_llm.generation import Session
 from inf_llm.generation.footprint import footprint
-from inf_llm.generation.session import Progress, execution_block
+from inf_llm.generation.prefill import Progress, execution_block
 
 TAIL = (0, 1, 4)
 """Forks are kept so many grains before the end of what was read: a question may begin there."""
