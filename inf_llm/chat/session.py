@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inf_llm.chat.memory import ReadingMemory, Reuse, common_length
+from inf_llm.chat.memory import ReadingMemory, Reuse
 from inf_llm.chat.turns import (
     ASSISTANT,
     USER,
@@ -39,6 +39,7 @@ from inf_llm.generation import (
 )
 from inf_llm.generation.options import answer_options, stop_texts
 from inf_llm.generation.prefill import Progress
+from inf_llm.generation.prefix_cache import common_length
 from inf_llm.generation.prompt import check_truncation
 from inf_llm.generation.text import AnswerText
 from inf_llm.memory.stats import MemoryStats
@@ -311,7 +312,7 @@ class ChatSession(Unsaved):
 
     def held(self) -> Held:
         """What is kept in memory."""
-        return Held(self._memory.tokens, self._stats, self._memory.lengths, self._memory.bytes)
+        return Held(len(self._memory.last), self._stats, self._memory.lengths, self._memory.bytes)
 
     def _ids(self, said: Transcript) -> list[int]:
         prompt = self.layout.prompt([turn.message() for turn in said.turns])
@@ -330,7 +331,7 @@ class ChatSession(Unsaved):
     ) -> tuple[Session, Reuse]:
         if self._max_len is not None:
             ids = fit(ids, self._max_len - room, self._truncation)
-        session, reuse = self._memory.read(ids, on_progress)
+        session, reuse = self._memory.follow(ids, on_progress)
         self._stats = session.stats()
         return session, reuse
 

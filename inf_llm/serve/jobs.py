@@ -16,12 +16,12 @@ from inf_llm.conversation import USER
 from inf_llm.errors import ConfigError, reason
 from inf_llm.generation import Session, answer_ends, encode
 from inf_llm.generation.citations import Citation, cite, decoded
+from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.generation.text import AnswerText
 from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.params import Question, Sampling
-from inf_llm.serve.pool import MemoryPool
 from inf_llm.serve.prompts import Prompt, Prompts, cut
 from inf_llm.serve.worker import Job
 from inf_llm.settings import InfLLMSettings
@@ -91,7 +91,7 @@ class Engine:
     model: Any
     tokenizer: Any
     config: RunConfig
-    pool: MemoryPool
+    pool: PrefixCache
     prompts: Prompts
     answer_tokens: int = 512
     recalls: bool = field(init=False)
