@@ -18,7 +18,7 @@ if __package__ in (None, ""):  # run as a file, from any folder
 from benchmark.engine import CORE, make_engine, read_config
 from benchmark.guard import folder_name, guarded
 from benchmark.progress import Progress
-from benchmark.prompts import CHAT_RULES, TRUNCATIONS
+from benchmark.prompts import CHAT_RULES, TRUNCATION_RULES
 from benchmark.runner import gpu_count, run, run_on_gpus
 from benchmark.settings import DEFAULT_DATA, RunOptions
 from inf_llm.errors import SettingsError
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add = rules.add_argument
     add("--prompts", metavar="SET", help="prompt set: infllm, gpt4, plain, ruler, ...")
     add("--chat_template", choices=CHAT_RULES, default="auto", help="auto is per task")
-    add("--truncation", choices=TRUNCATIONS, help="default: the configuration's")
+    add("--truncation", choices=TRUNCATION_RULES, help="default: the configuration's")
     made = parser.add_argument_group("generated tasks (name@length)")
     add = made.add_argument
     add("--samples", type=int, default=50, metavar="N", help="samples of a task")

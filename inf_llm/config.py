@@ -49,10 +49,10 @@ from inf_llm.settings import (
     settings_class,
     to_plain,
 )
+from inf_llm.truncation import TRUNCATIONS
 from inf_llm.variants import ATTENTION
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
-TRUNCATIONS = ("suffix", "middle")
 ANY_MODEL = "default"
 """Name of the shipped configuration that names no model."""
 

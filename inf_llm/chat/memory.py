@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from inf_llm.generation import Session
 from inf_llm.generation.prefill import Progress
-from inf_llm.generation.prefix_cache import PrefixCache, common_length
+from inf_llm.generation.prefix_cache import PrefixCache
+from inf_llm.truncation import common_length
 
 How = Literal["fresh", "continued", "went back", "rebuilt"]
 

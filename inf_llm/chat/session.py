@@ -39,10 +39,9 @@ from inf_llm.generation import (
 )
 from inf_llm.generation.options import answer_options, stop_texts
 from inf_llm.generation.prefill import Progress
-from inf_llm.generation.prefix_cache import common_length
-from inf_llm.generation.prompt import check_truncation
 from inf_llm.generation.text import AnswerText
 from inf_llm.memory.stats import MemoryStats
+from inf_llm.truncation import check_truncation, common_length
 from inf_llm.unsaved import Unsaved, bare_copy
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from inf_llm.errors import SettingsError
 from inf_llm.generation.options import own_options
 from inf_llm.generation.prefill import empty_cache, feed_length, prefill, whole_blocks
-from inf_llm.generation.prompt import encode
+from inf_llm.generation.tokens import encode
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
 from inf_llm.needles import Sample, build_many

@@ -25,6 +25,7 @@ from inf_llm.errors import UnsupportedInputError
 from inf_llm.generation.footprint import footprint
 from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
 from inf_llm.generation.session import Session
+from inf_llm.truncation import common_length
 
 TAIL = (1, 4)
 """Forks are kept so many grains before the end of what was read: a question may begin there."""
@@ -109,7 +110,7 @@ class PrefixCache:
         Returns:
             The session, and how many tokens of the prompt were in memory already.
         """
-        key = array("i", ids)
+        key = array("q", ids)
         progress = _scaled(on_progress, len(ids))
         self._clock += 1
         session = self._start(key)
@@ -128,7 +129,7 @@ class PrefixCache:
         """Keep a session that `read` gave with its answer, where that is as good as read."""
         if self._cuts or self._block == 1:
             self._kept = [kept for kept in self._kept if kept.session is not session]
-            self._keep(array("i", session.ids[: session.fed]), session)
+            self._keep(array("q", session.ids[: session.fed]), session)
         self.trim()
 
     def trim(self, *busy: Session) -> None:
@@ -213,19 +214,6 @@ class PrefixCache:
         """When it was used, and how many tokens would be read again without it."""
         before = (o for o in self._kept if len(o.key) < len(kept.key) and o.begins(kept.key))
         return kept.used, len(kept.key) - max((len(other.key) for other in before), default=0)
-
-
-def common_length(a: Tokens, b: Tokens) -> int:
-    """How many tokens two texts have in common at the start."""
-    first, second = array("i", a), array("i", b)
-    low, high = 0, min(len(first), len(second))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _scaled(on_progress: Progress | None, total: int) -> Progress | None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmark.prompts import PromptRules, TooLongError, lay_out, tokenize
+from benchmark.prompts import PromptRules, lay_out, tokenize
 from benchmark.rows import Row
 from benchmark.tasks import benchmarks, owner
 from benchmark.tasks.base import (
@@ -20,6 +20,7 @@ from benchmark.tasks.base import (
 )
 from benchmark.tasks.official import read_dict, read_string
 from benchmark.worker import group
+from inf_llm.errors import TextError
 
 EVERYTHING = [(b, name) for b in benchmarks() for name in b.names()]
 
@@ -271,7 +272,7 @@ def test_suffix_truncation_keeps_128_tokens_and_the_end():
     assert (len(cut.question), cut.truncated_from) == (10, 1001)
     cut = tokenize(prompt, Words(), 300, "middle")
     assert cut.document + cut.question == tuple(whole[:150] + whole[-150:])
-    with pytest.raises(TooLongError, match="1001 tokens, 300 are allowed"):
+    with pytest.raises(TextError, match="1,001 tokens, but max_len leaves room for 300"):
         tokenize(prompt, Words(), 300, "none")
 
 

@@ -11,7 +11,7 @@ import inf_llm
 from inf_llm.errors import SettingsError
 from inf_llm.generation import Session
 from inf_llm.generation.footprint import footprint
-from inf_llm.generation.prefix_cache import PrefixCache, common_length
+from inf_llm.generation.prefix_cache import PrefixCache
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 TYPES = {
@@ -157,10 +157,3 @@ def test_a_memory_of_every_token_is_cut_back_not_forked() -> None:
     assert (cached, len(pool)) == (len(longer) - 3, 3)
     assert again is session, "goes on from it, since nobody else does"
     assert _answer(again) == _fresh(model, longer)
-
-
-def test_common_length() -> None:
-    assert common_length([], [1]) == 0
-    assert common_length([1, 2, 3], [1, 2, 3, 4]) == 3
-    assert common_length([1, 2, 9, 4], [1, 2, 3, 4]) == 2
-    assert common_length([7], [8]) == 0

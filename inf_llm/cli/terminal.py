@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from inf_llm.chat.session import ChatSession, Reply
-from inf_llm.chat.styles import Style
-from inf_llm.chat.task import Task
 from inf_llm.cli.failures import say
 from inf_llm.cli.options import memory_line
 from inf_llm.cli.progress import TokenProgress
+from inf_llm.cli.styles import Style
+from inf_llm.cli.task import Task
 from inf_llm.errors import InfLLMError, TextError
 from inf_llm.generation import read_text
 from inf_llm.registry import nearest
@@ -89,7 +89,7 @@ class Terminal:
             self._answer(lambda **how: self.chat.ask(said, **how))
 
     def _answer(self, ask: Callable[..., Reply]) -> None:
-        """Show an answer as it comes; one that is stopped leaves all as it was before."""
+        """Show an answer as it comes; one that is stopped stays as far as it came."""
 
         def work(task: Task) -> Reply:
             how = {"on_text": task.tell, "on_progress": task.check, "should_stop": task.stopping}
@@ -103,12 +103,13 @@ class Terminal:
                 self.style.prompt_for_output(self.chat.layout.roles[1])
                 self.style.stream_output(_growing(first, told))
         except KeyboardInterrupt:
-            self.chat.transcript = before
-            print("\nstopped generation.")
-            return
-        if self.debug:
-            say(_speed(task.result))
-        if not self.history:
+            kept = self.chat.transcript != before
+            print(f"\nstopped; {'what was said stays' if kept else 'nothing was added'}.")
+        else:
+            kept = True
+            if self.debug:
+                say(_speed(task.result))
+        if kept and not self.history:
             self.chat.remove_last()
 
     def _reading(self, told: Iterator[Any], least: int = LONG) -> str:
