@@ -11,10 +11,9 @@ import dataclasses
 import gc
 import importlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
-from inf_llm.config import RunConfig, load_config
+from inf_llm.config import RunConfig
 
 CORE = "benchmark.engine:open_core"
 
@@ -61,11 +60,6 @@ def make_engine(address: str, config: RunConfig) -> Engine:
 def open_core(config: RunConfig) -> Engine:
     """The package itself."""
     return CoreEngine(config)
-
-
-def read_config(path: str | Path, overrides: Sequence[str]) -> RunConfig:
-    """The configuration of a run, checked."""
-    return load_config(path, list(overrides))
 
 
 def load_tokenizer(config: RunConfig) -> Any:

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from benchmark.guard import guarded
-from benchmark.timing.arguments import check_folder, write_json
+from benchmark.timing.arguments import write_json
+from inf_llm.cli.output import require_writable
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo.trial import haystack_text
 from inf_llm.errors import InfLLMError
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
 
     def work() -> None:
-        check_folder(args.json)
+        require_writable("--json", args.json)
         tokens = _tokens(args.tokens)
         if not 1 <= args.topk <= MOST:
             raise InfLLMError(f"--topk {args.topk} is out of range: 1 to {MOST} are compared")

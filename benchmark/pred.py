@@ -15,12 +15,13 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmark.engine import CORE, make_engine, read_config
+from benchmark.engine import CORE, make_engine
 from benchmark.guard import folder_name, guarded
 from benchmark.progress import Progress
 from benchmark.prompts import CHAT_RULES, TRUNCATION_RULES
 from benchmark.runner import gpu_count, run, run_on_gpus
 from benchmark.settings import DEFAULT_DATA, RunOptions
+from inf_llm.config import load_config
 from inf_llm.errors import SettingsError
 
 
@@ -61,7 +62,7 @@ def _start(options: RunOptions, args: argparse.Namespace, progress: Progress) ->
 
 def _options(args: argparse.Namespace, engine: str) -> RunOptions:
     return RunOptions(
-        config=read_config(args.config_path, args.overrides),
+        config=load_config(args.config_path, args.overrides),
         output=Path(folder_name(args.output_dir_path, "--output_dir_path")),
         tasks=tuple(name.strip() for name in args.datasets.split(",") if name.strip()),
         data=Path(args.data_dir),

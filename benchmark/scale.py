@@ -25,12 +25,12 @@ import torch
 
 from benchmark.guard import guarded
 from benchmark.timing.arguments import (
-    check_folder,
     check_seed,
     set_threads,
     write_json,
 )
 from benchmark.timing.presets import build_model, preset
+from inf_llm.cli.output import require_writable
 from inf_llm.errors import InfLLMError
 from inf_llm.generation.footprint import predicted_host_bytes
 from inf_llm.hf.decoder import with_cache
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> None:
     tokens = parse_length("--tokens", args.tokens)
-    check_folder(args.json)
+    require_writable("--json", args.json)
     check_seed(args.seed)
     set_threads(args.threads)
     facts = measure(tokens, args.seed)

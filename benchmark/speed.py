@@ -20,7 +20,6 @@ if __package__ in (None, ""):  # run as a file, from any folder
 from benchmark.guard import guarded
 from benchmark.timing import draw, profiling, report
 from benchmark.timing.arguments import (
-    check_folder,
     check_seed,
     set_threads,
     write_json,
@@ -29,6 +28,7 @@ from benchmark.timing.presets import PRESETS, Preset, build_model, preset, prese
 from benchmark.timing.ratios import ratios
 from benchmark.timing.subjects import make_subject, settings_of
 from benchmark.timing.walk import Plan, walk
+from inf_llm.cli.output import require_writable
 from inf_llm.config import load_config
 from inf_llm.errors import InfLLMError
 from inf_llm.processor import machine
@@ -80,8 +80,8 @@ def _run(args: argparse.Namespace) -> None:
     names = list(chosen.types) if args.types is None else args.types.split(",")
     for name in names:
         settings_of(name, chosen)  # refuse a wrong name before the model is made
-    for path in (args.json, args.plot, args.profile):
-        check_folder(path)
+    for option in ("json", "plot", "profile"):
+        require_writable(f"--{option}", getattr(args, option))
     set_threads(args.threads)
     model = build_model(chosen, plan.seed)
     subjects = [make_subject(name, model, chosen) for name in dict.fromkeys(names)]

@@ -36,9 +36,9 @@ from inf_llm.checks import (
 )
 from inf_llm.choice import Choice
 from inf_llm.config_file import SHIPPED_CONFIGS as SHIPPED_CONFIGS
-from inf_llm.config_file import one_line, read_mapping, read_override, shipped
+from inf_llm.config_file import read_mapping, read_override, shipped
 from inf_llm.conversation import CONV_TYPES
-from inf_llm.errors import ConfigError, SettingsError
+from inf_llm.errors import ConfigError, SettingsError, reason
 from inf_llm.published import translated
 from inf_llm.registry import accepted, nearest
 from inf_llm.settings import (
@@ -200,7 +200,7 @@ class _Reading:
             return action()
         except (OmegaConfBaseException, ValueError, RecursionError) as error:
             key = key or getattr(error, "full_key", None) or "the file"
-            raise self._error(key, f"{key} cannot be resolved: {one_line(error)}") from None
+            raise self._error(key, f"{key} cannot be resolved: {reason(error)}") from None
 
     def _check_keys(self, given: DictConfig) -> None:
         for key in map(str, given):

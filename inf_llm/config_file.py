@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from inf_llm.errors import ConfigError
+from inf_llm.errors import ConfigError, reason
 from inf_llm.registry import accepted
 
 SHIPPED_CONFIGS = Path(__file__).parent / "assets" / "config"
@@ -45,7 +45,7 @@ def read_mapping(path: str | Path) -> tuple[Path, DictConfig]:
     except AssertionError:  # what OmegaConf does with a lone number
         raise ConfigError(f"{file}: holds a single value, {_NEEDED}") from None
     except (OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: not a mapping of settings: {one_line(error)}") from None
+        raise ConfigError(f"{file}: not a mapping of settings: {reason(error)}") from None
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{file}: holds a list, {_NEEDED}")
     if len(content) == 0:
@@ -120,19 +120,14 @@ def read_override(text: str, known: Iterable[str]) -> tuple[str, DictConfig]:
     try:
         return key, OmegaConf.from_dotlist([text])
     except yaml.YAMLError as error:
-        reason = yaml_problem(error)
+        problem = yaml_problem(error)
     except (OmegaConfBaseException, AssertionError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-    raise ConfigError(f"override {text!r}: the value is not readable as YAML: {reason}")
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, without the decoration of OmegaConf."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        problem = reason(error)
+    raise ConfigError(f"override {text!r}: the value is not readable as YAML: {problem}")
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:
     """What is wrong and in which line, in one line."""
-    problem = getattr(error, "problem", None) or one_line(error)
+    problem = getattr(error, "problem", None) or reason(error)
     mark = getattr(error, "problem_mark", None)
     return f"line {mark.line + 1}: {problem}" if mark else problem

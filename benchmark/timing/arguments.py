@@ -12,20 +12,6 @@ import torch
 from inf_llm.errors import InfLLMError
 
 
-def check_folder(path: Path | str | None) -> None:
-    """See that a file can be written here later, before the work begins.
-
-    Raises:
-        InfLLMError: its folder does not exist.
-    """
-    if path is None:
-        return
-    if not Path(path).resolve().parent.is_dir():
-        raise InfLLMError(f"{path} cannot be written: its folder does not exist")
-    if Path(path).is_dir():
-        raise InfLLMError(f"{path} is a folder: give the name of a file in it")
-
-
 def set_threads(count: int | None) -> None:
     """Let torch compute with so many threads; None leaves its own choice.
 

@@ -14,9 +14,10 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from benchmark.timing.presets import Preset
 from inf_llm.errors import InfLLMError
+from inf_llm.generation.prefill import empty_cache
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
-from inf_llm.hf.patch import new_cache, patch
+from inf_llm.hf.patch import patch
 from inf_llm.registry import accepted
 from inf_llm.settings import WindowSettings
 from inf_llm.variants import KERNEL
@@ -47,9 +48,7 @@ class Subject:
 
     def begin(self) -> None:
         """Forget everything."""
-        config = self.model.config
-        plain = self.name == "origin"
-        self.cache = DynamicCache(config=config) if plain else new_cache(self.model)
+        self.cache = empty_cache(self.model)
         self.seen = 0
 
     def feed(self, tokens: Tensor, cache: DynamicCache | None = None) -> None:

@@ -15,7 +15,7 @@ from inf_llm.cli.options import memory_line
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.cli.styles import Style
 from inf_llm.cli.task import Task
-from inf_llm.errors import InfLLMError, TextError
+from inf_llm.errors import InfLLMError, TextError, reason
 from inf_llm.generation import read_text
 from inf_llm.registry import nearest
 from inf_llm.units import pace, size
@@ -74,8 +74,7 @@ class Terminal:
         except InfLLMError as error:
             say(f"error: {error}")
         except Exception as error:  # a book may be lost with the process: nothing may end it
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-            say(f"unexpected {type(error).__name__}: {reason}")
+            say(f"unexpected {type(error).__name__}: {reason(error)}")
             if self.debug:
                 say(traceback.format_exc())
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inf_llm.demo.trial import Trial
-from inf_llm.errors import MissingExtraError
+from inf_llm.optional import drawn
 from inf_llm.processor import machine
 from inf_llm.units import short
 
@@ -90,34 +90,20 @@ def _shade(share: float) -> str:
 
 def plot(trials: Sequence[Trial], path: Path) -> None:
     """The heat maps as a picture, one panel per type."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingExtraError("--plot needs matplotlib: pip install 'inf-llm[plot]'") from error
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
     types = list(dict.fromkeys(trial.type for trial in trials))
     lengths = sorted({trial.length for trial in trials})
-    figure, axes = plt.subplots(
-        1,
-        len(types),
-        figsize=(1.2 + 0.55 * len(lengths) * len(types) + 1.1 * len(types), 3.2),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    shown: Any = None
-    for axis, name in zip(axes[0], types, strict=True):
-        grid = [
-            [_number(found_in_band(trials, name, length, band)) for length in lengths]
-            for band in range(_DEPTH_BANDS)
-        ]
-        shown = _panel(axis, name, grid, lengths)
-    axes[0][0].set_ylabel("depth of the needle")
-    figure.colorbar(shown, ax=axes[0].tolist(), label="share found", shrink=0.9)
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+    size = 1.2 + 0.55 * len(lengths) * len(types) + 1.1 * len(types), 3.2
+    how: dict[str, Any] = {"figsize": size, "sharey": True, "layout": "constrained", "dpi": 160}
+    with drawn("--plot", path, len(types), **how) as (figure, axes):
+        shown: Any = None
+        for axis, name in zip(axes, types, strict=True):
+            grid = [
+                [_number(found_in_band(trials, name, length, band)) for length in lengths]
+                for band in range(_DEPTH_BANDS)
+            ]
+            shown = _panel(axis, name, grid, lengths)
+        axes[0].set_ylabel("depth of the needle")
+        figure.colorbar(shown, ax=axes.tolist(), label="share found", shrink=0.9)
 
 
 def _number(share: float | None) -> float:

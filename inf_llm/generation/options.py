@@ -27,7 +27,7 @@ from inf_llm.checks import (
     require,
     require_callable,
 )
-from inf_llm.errors import SettingsError
+from inf_llm.errors import SettingsError, reason
 from inf_llm.generation.tokens import vocabulary
 from inf_llm.registry import nearest
 
@@ -242,8 +242,7 @@ def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> Non
         )
     except Exception as error:  # transformers has many, all about what was asked
         said = ", ".join(f"{name} = {_told(asked[name])}" for name in sorted(asked))
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SettingsError(f"generate refuses {said}: {reason}") from error
+        raise SettingsError(f"generate refuses {said}: {reason(error)}") from error
 
 
 def _instead_of_decoding(

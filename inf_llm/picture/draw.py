@@ -15,7 +15,8 @@ from torch import Tensor
 
 from inf_llm.checks import field_types
 from inf_llm.config import RunConfig, load_config
-from inf_llm.errors import MissingExtraError, SettingsError
+from inf_llm.errors import SettingsError
+from inf_llm.optional import drawn, need
 from inf_llm.picture.measure import KINDS, WINDOW, Sight, measure
 from inf_llm.settings import OriginSettings, settings_class
 from inf_llm.units import short
@@ -117,31 +118,21 @@ def _name(sight: Sight, kind: int) -> str:
 
 
 def _save(sights: Sequence[Sight], file: Path) -> None:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingExtraError(
-            f"drawing {file} needs matplotlib: pip install 'inf-llm[plot]'; "
-            "without a file the drawing is made of characters"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    matplotlib = need("matplotlib", f"drawing {file}", "plot")
     style: Any = {"font.size": 9, "svg.fonttype": "none", "font.family": "DejaVu Sans"}
-    with matplotlib.rc_context(style):
-        wide = 2.75 * len(sights) + 0.6
-        figure, axes = pyplot.subplots(
-            1, len(sights), figsize=(max(wide, 4.2), 4.1), sharey=True, squeeze=False
-        )
+    wide = max(2.75 * len(sights) + 0.6, 4.2)
+    how: dict[str, Any] = {"figsize": (wide, 4.1), "sharey": True, "dpi": 110}
+    with (
+        matplotlib.rc_context(style),
+        drawn("the picture", file, len(sights), **how) as (figure, axes),
+    ):
         farthest = max(int(sight.distance.max()) for sight in sights)
-        for axis, sight in zip(axes[0], sights, strict=True):
+        for axis, sight in zip(axes, sights, strict=True):
             _panel(axis, sight, farthest)
-        axes[0][0].set_ylabel("query (token that looks)")
+        axes[0].set_ylabel("query (token that looks)")
         _legend(figure, sights, farthest)
-        figure.subplots_adjust(left=0.62 / max(wide, 4.2), right=0.99, top=0.92, bottom=0.27)
+        figure.subplots_adjust(left=0.62 / wide, right=0.99, top=0.92, bottom=0.27)
         figure.subplots_adjust(wspace=0.08)
-        figure.savefig(file, dpi=110)
-        pyplot.close(figure)
 
 
 def _panel(axis: Any, sight: Sight, farthest: int) -> None:

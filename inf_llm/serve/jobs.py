@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,7 +146,10 @@ class Engine:
         session, cached = self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
         text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
         watch = trace(self.model, prompts=False) if question.recall and self.recalls else None
-        with torch.random.fork_rng(enabled=sampling.seed is not None), watch or _nothing():
+        with (
+            torch.random.fork_rng(enabled=sampling.seed is not None),
+            watch or contextlib.nullcontext(),
+        ):
             ended = self._generate(session, sampling, longest, text, job)
         job.check()
         text.end()
@@ -245,8 +248,3 @@ def _watched(job: Job) -> Callable[[int, int], None]:
         job.emit(Reading(done, total))
 
     return on_progress
-
-
-@contextlib.contextmanager
-def _nothing() -> Iterator[None]:
-    yield

@@ -173,7 +173,7 @@ WRONG = {
     "kernel": (["--types", "inf-llm:tritn"], "names no kernel; did you mean 'triton'?"),
     "kernel of origin": (["--types", "origin:triton"], "takes no kernel"),
     "steps": (["--steps", "0"], "--steps 0 is out of range"),
-    "folder": (["--json", "nowhere/at/all.json"], "its folder does not exist"),
+    "folder": (["--json", "nowhere/at/all.json"], "cannot be written (No such file"),
     "setting of a preset": (["model.topk=3"], "belong to a configuration: give --config too"),
     "two models": (["--config", DEMO], "--config and --preset each name a model"),
 }

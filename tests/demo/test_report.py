@@ -9,6 +9,7 @@ from rich.console import Console
 
 from inf_llm.demo import Trial
 from inf_llm.demo.report import found_in_band, heat_maps, plot, table
+from inf_llm.errors import SettingsError
 
 DEPTHS = tuple((i + 0.5) / 10 for i in range(10))
 TRIALS = [
@@ -47,3 +48,9 @@ def test_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     plot(TRIALS, tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(SettingsError, match=r"--plot .*a\.xyz cannot be written: .*xyz"):
+        plot(TRIALS, tmp_path / "a.xyz")
