@@ -14,7 +14,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from benchmark.timing.presets import Preset
 from inf_llm.errors import InfLLMError
-from inf_llm.generation.prefill import empty_cache
+from inf_llm.generation.prefill import empty_cache, held
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import patch
@@ -79,16 +79,12 @@ class Subject:
 
     def held(self) -> dict[str, int]:
         """Bytes of keys and values, and what was loaded so far."""
+        total = held(self.cache)
+        found = {"device_kv_bytes": total.device_bytes, "host_kv_bytes": total.host_bytes}
         if not isinstance(self.cache, MemoryCache):
-            nbytes = sum(x.keys.nbytes + x.values.nbytes for x in _plain_layers(self.cache))
-            return {"device_kv_bytes": nbytes, "host_kv_bytes": 0}
-        total = self.cache.stats().total
+            return found
         counts = ("index_bytes", "blocks", "hits", "misses", "loads", "evictions")
-        return {
-            "device_kv_bytes": total.device_bytes,
-            "host_kv_bytes": total.host_bytes,
-            **{name: getattr(total, name) for name in counts},
-        }
+        return found | {name: getattr(total, name) for name in counts}
 
 
 def _plain_layers(cache: DynamicCache) -> list[Any]:

@@ -64,7 +64,10 @@ def run(
     require_writable("--trace", trace)
     prompt = argument_text("--prompt", prompt)
     chosen = configuration(config, model, overrides)
+    from transformers import TextStreamer
+
     from inf_llm.generation import Session, answer_ends, choose_layout, piped_text, read_text
+    from inf_llm.hf.trace import trace as tracing
 
     text = piped_text() if file is None else read_text(file)
     if not (text or prompt):
@@ -73,7 +76,7 @@ def run(
     layout = choose_layout(tokenizer, chosen.conv_type)
     message = BETWEEN.join(part for part in (text, prompt) if part)
     ids = _prompt_ids(tokenizer, layout, message, chosen, max_new_tokens)
-    watch = None if trace is None else _watch(loaded)
+    watch = None if trace is None else tracing(loaded, prompts=False)
     session = Session(loaded, tokenizer, chosen.chunk_size)
     with TokenProgress(lambda: memory_line(session.stats())) as progress:
         session.read(ids, progress)
@@ -81,7 +84,7 @@ def run(
     with watch or contextlib.nullcontext():
         answer = session.ask(
             max_new_tokens=max_new_tokens,
-            streamer=_stdout_streamer(tokenizer),
+            streamer=TextStreamer(tokenizer, skip_special_tokens=True),
             eos_token_id=answer_ends(loaded, layout),
         )
     say(_summary(session, answer, len(ids), reading))
@@ -102,13 +105,6 @@ def _prompt_ids(
     return kept
 
 
-def _watch(model: Any) -> Tracing:
-    """A trace of the answer."""
-    from inf_llm.hf.trace import trace
-
-    return trace(model, prompts=False)
-
-
 def _report(watch: Tracing, session: Session, prompt_tokens: int, path: Path, title: str) -> None:
     from inf_llm.generation import save_report
 
@@ -116,12 +112,6 @@ def _report(watch: Tracing, session: Session, prompt_tokens: int, path: Path, ti
         watch, session.ids, session.tokenizer, path, prompt_tokens=prompt_tokens, title=title[:300]
     )
     say(f"what was recalled for each word: {path}")
-
-
-def _stdout_streamer(tokenizer: Any) -> Any:
-    from transformers import TextStreamer
-
-    return TextStreamer(tokenizer, skip_special_tokens=True)
 
 
 def _summary(session: Session, answer: Answer, tokens: int, reading: str) -> str:

@@ -19,9 +19,8 @@ from torch import Tensor
 
 from inf_llm.errors import SettingsError
 from inf_llm.generation.options import own_options
-from inf_llm.generation.prefill import empty_cache, feed_length, prefill, whole_blocks
+from inf_llm.generation.prefill import empty_cache, feed_length, held, prefill, whole_blocks
 from inf_llm.generation.tokens import encode
-from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
 from inf_llm.needles import Sample, build_many
 
@@ -133,7 +132,7 @@ def run_trial(
         batch = samples[first : first + rows]
         ids = _equal_length([encode(tokenizer, sample.prompt) for sample in batch])
         cache = _read(model, ids.to(model.device), chunk_size, on_tokens)
-        device_bytes = max(device_bytes, _device_bytes(cache) // len(batch))
+        device_bytes = max(device_bytes, held(cache).device_bytes // len(batch))
         answers = _answer(model, tokenizer, ids.to(model.device), cache, batch)
         found += [sample.found(text) for sample, text in zip(batch, answers, strict=True)]
     return Trial(
@@ -179,10 +178,3 @@ def _answer(
     )
     texts: list[str] = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
     return texts
-
-
-def _device_bytes(cache: Any) -> int:
-    if isinstance(cache, MemoryCache):
-        return cache.stats().total.device_bytes
-    pairs = [(layer.keys, layer.values) for layer in cache.layers]
-    return sum(x.nbytes for pair in pairs for x in pair)

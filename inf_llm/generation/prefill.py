@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patched
+from inf_llm.memory.stats import MemoryStats
 
 Progress = Callable[[int, int], None]
 """Called with the tokens done and the tokens in all."""
@@ -49,6 +52,15 @@ def empty_cache(model: Any) -> Any:
     if state is not None and state.makers:
         return new_cache(model)
     return DynamicCache(config=model.config.get_text_config(decoder=True))
+
+
+def held(cache: Any) -> MemoryStats:
+    """What a memory holds and what it cost, over all layers; of a plain cache keys and values."""
+    if isinstance(cache, MemoryCache):
+        return cache.stats().total
+    pairs = [(getattr(layer, "keys", None), layer) for layer in cache.layers]
+    size = sum(keys.nbytes + layer.values.nbytes for keys, layer in pairs if torch.is_tensor(keys))
+    return MemoryStats(tokens=int(cache.get_seq_length()), device_bytes=size)
 
 
 def execution_block(model: Any) -> int:

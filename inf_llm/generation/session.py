@@ -24,7 +24,14 @@ from transformers.cache_utils import DynamicLayer
 from inf_llm.checks import count, require_callable
 from inf_llm.errors import CropError, TextError, UnsupportedInputError
 from inf_llm.generation.options import answer_options, stop_texts
-from inf_llm.generation.prefill import Progress, empty_cache, feed_length, prefill, whole_blocks
+from inf_llm.generation.prefill import (
+    Progress,
+    empty_cache,
+    feed_length,
+    held,
+    prefill,
+    whole_blocks,
+)
 from inf_llm.generation.text import Ended
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
@@ -206,11 +213,7 @@ class Session(Unsaved):
 
     def stats(self) -> MemoryStats:
         """What the memory holds and what it cost, over all layers."""
-        if isinstance(self.cache, MemoryCache):
-            return self.cache.stats().total
-        held = [(layer.keys, layer.values) for layer in self.cache.layers if _holds(layer)]
-        size = sum(x.numel() * x.element_size() for pair in held for x in pair)
-        return MemoryStats(tokens=self.fed, device_bytes=size)
+        return held(self.cache)
 
     @contextmanager
     def _whole_or_nothing(self) -> Iterator[None]:
@@ -238,10 +241,6 @@ def _check_pair(model: Any, tokenizer: Any) -> None:
             f"a causal language model and its tokenizer are needed, not {type(model).__name__} and "
             f"{type(tokenizer).__name__}: inf_llm.load(config) gives both, in this order"
         )
-
-
-def _holds(layer: Any) -> bool:
-    return torch.is_tensor(getattr(layer, "keys", None)) and layer.keys is not None
 
 
 def _until(text: str, stop: Sequence[str]) -> str:
