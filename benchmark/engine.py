@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from inf_llm.config import RunConfig
+from inf_llm.conversation import USER
 
 CORE = "benchmark.engine:open_core"
 
@@ -71,9 +72,10 @@ def load_tokenizer(config: RunConfig) -> Any:
 
 def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:
     """A message in its conversation's layout, and whether special tokens are still to be added."""
-    from inf_llm.generation import user_message as lay_out
+    from inf_llm.generation import choose_layout
 
-    return lay_out(tokenizer, text, conv_type)
+    layout = choose_layout(tokenizer, conv_type)
+    return layout.prompt([{"role": USER, "content": text}]), layout.adds_special
 
 
 class CoreEngine:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import CONFIG_HELP, Debug, Overrides, configuration, load_quietly
+from inf_llm.cli.options import CONFIG_HELP, Debug, Overrides, configuration, load_aloud
 from inf_llm.cli.output import require_output
 from inf_llm.errors import TextError
 
@@ -77,7 +77,7 @@ def chat(
     for path in read or []:
         file_text(str(path))  # seen now, before the model is loaded
     terminal_style = choose_style(Choice(style, multiline, mouse), say)
-    loaded, tokenizer = load_quietly(chosen)
+    loaded, tokenizer = load_aloud(chosen)
     session = ChatSession(
         loaded,
         tokenizer,

@@ -6,14 +6,14 @@ import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Debug, Overrides
+from inf_llm.cli.options import Debug, Overrides, load_quietly
 from inf_llm.cli.output import require_output, require_writable
 from inf_llm.config import SHIPPED_CONFIGS, RunConfig, load_config
 from inf_llm.errors import ConfigError
@@ -106,7 +106,7 @@ def _trials(
         for task in families:
             hay = None
             for name in runs:
-                model, tokenizer = _load(configs[name])
+                model, tokenizer = load_quietly(configs[name])
                 hay = hay or plan(tokenizer, task, length, samples, seed)
                 job = bar.add_task(f"{name} {short(length)} {task}", total=length * samples)
                 yield run_trial(
@@ -119,16 +119,6 @@ def _trials(
                     functools.partial(bar.advance, job),
                 )
                 bar.remove_task(job)
-
-
-def _load(config: RunConfig) -> tuple[Any, Any]:
-    import transformers
-
-    from inf_llm.hf.load import load
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return load(config)
 
 
 def _names(text: str) -> list[str]:

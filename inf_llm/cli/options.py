@@ -63,17 +63,23 @@ def configuration(config: str | None, model: str | None, overrides: list[str] | 
 
 def load_quietly(config: RunConfig) -> tuple[Any, Any]:
     """The model and its tokenizer; transformers' own notes are kept off the screen."""
-    source = Path(config.source or "")
-    name = source.stem if source.parent.name == "config" else source
-    say(f"loading {config.model.path} with {config.attention.type} attention, settings of {name}")
     import transformers
 
-    from inf_llm.hf.dtype import dtype_choice
     from inf_llm.hf.load import load
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    model, tokenizer = load(config)
+    return load(config)
+
+
+def load_aloud(config: RunConfig) -> tuple[Any, Any]:
+    """The same, and lines that say what is loaded and how."""
+    source = Path(config.source or "")
+    name = source.stem if source.parent.name == "config" else source
+    say(f"loading {config.model.path} with {config.attention.type} attention, settings of {name}")
+    model, tokenizer = load_quietly(config)
+    from inf_llm.hf.dtype import dtype_choice
+
     choice = dtype_choice(model)
     if choice is not None:
         say(f"loaded in {choice}; {processor()}")

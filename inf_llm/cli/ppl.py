@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Config, Debug, File, Model, Overrides, configuration, load_quietly
+from inf_llm.cli.options import Config, Debug, File, Model, Overrides, configuration, load_aloud
 from inf_llm.cli.output import require_output
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.units import pace, short
@@ -43,7 +43,7 @@ def ppl(
     from inf_llm.generation import encode, measure_perplexity, read_text
 
     text = read_text(file)
-    loaded, tokenizer = load_quietly(chosen)
+    loaded, tokenizer = load_aloud(chosen)
     ids = encode(tokenizer, text)[:max_tokens]
     with TokenProgress(lambda: "") as progress:
         found = measure_perplexity(loaded, ids, chosen.chunk_size, progress)

@@ -16,7 +16,7 @@ from inf_llm.cli.options import (
     Model,
     Overrides,
     configuration,
-    load_quietly,
+    load_aloud,
     memory_line,
 )
 from inf_llm.cli.output import argument_text, require_output, require_writable
@@ -72,7 +72,7 @@ def run(
     text = piped_text() if file is None else read_text(file)
     if not (text or prompt):
         raise TextError("nothing to read and nothing to ask: give --file, or a --prompt")
-    loaded, tokenizer = load_quietly(chosen)
+    loaded, tokenizer = load_aloud(chosen)
     layout = choose_layout(tokenizer, chosen.conv_type)
     message = BETWEEN.join(part for part in (text, prompt) if part)
     ids = _prompt_ids(tokenizer, layout, message, chosen, max_new_tokens)

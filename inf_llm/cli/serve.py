@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from inf_llm.cli.failures import UNEXPECTED, reported, say
-from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration, load_quietly
+from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration, load_aloud
 from inf_llm.errors import ConfigError
 from inf_llm.units import parse_bytes, size
 
@@ -75,7 +75,7 @@ def serve(
     options = ServeOptions(
         host, port, budget, api_key, largest, model_name, max_new_tokens, max_queue, grace
     )
-    loaded, tokenizer = load_quietly(chosen)
+    loaded, tokenizer = load_aloud(chosen)
     application = build(loaded, tokenizer, chosen, options)
     refused = application.engine.try_out()
     if refused is not None:

@@ -32,7 +32,7 @@ from inf_llm.generation.prefill import (
     prefill,
     whole_blocks,
 )
-from inf_llm.generation.text import Ended
+from inf_llm.generation.text import Ended, ended_at
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
@@ -153,8 +153,10 @@ class Session(Unsaved):
             if self.fed <= asked_at:
                 del self.ids[asked_at:]
             raise
-        text_out = _until(self.tokenizer.decode(new, skip_special_tokens=True), stops)
-        return Answer(text_out, tuple(new), prompt, time.perf_counter() - started)
+        said = self.tokenizer.decode(new, skip_special_tokens=True)
+        return Answer(
+            said[: ended_at(said, stops)], tuple(new), prompt, time.perf_counter() - started
+        )
 
     def _generate(
         self,
@@ -241,11 +243,6 @@ def _check_pair(model: Any, tokenizer: Any) -> None:
             f"a causal language model and its tokenizer are needed, not {type(model).__name__} and "
             f"{type(tokenizer).__name__}: inf_llm.load(config) gives both, in this order"
         )
-
-
-def _until(text: str, stop: Sequence[str]) -> str:
-    ends = [text.find(mark) for mark in stop if mark in text]
-    return text[: min(ends)] if ends else text
 
 
 class _AfterPrompt:

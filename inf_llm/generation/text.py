@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -80,13 +80,9 @@ class AnswerText:
         if self.stopped:
             return
         self._held += piece
-        ends = [self._held.find(stop) for stop in self._stops if stop in self._held]
-        if ends:
-            self.stopped = True
-            self._held = self._held[: min(ends)]
-            certain = len(self._held)
-        else:
-            certain = len(self._held) - self._open()
+        end = ended_at(self._held, self._stops)
+        self.stopped = end is not None
+        certain = len(self._held) - self._open() if end is None else end
         self._tell(self._held[:certain])
         self._held = self._held[certain:]
 
@@ -102,6 +98,11 @@ class AnswerText:
         if piece:
             self.text += piece
             self._say(piece)
+
+
+def ended_at(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first of some texts begins in a text; None where none does."""
+    return min((text.find(stop) for stop in stops if stop in text), default=None)
 
 
 class Ended:
