@@ -33,8 +33,8 @@ def _columns(width: int) -> list[ProgressColumn]:
     ]
     room, columns = width - 8, []
     for needed, column in wanted:
-        room -= needed
-        if room >= 0:
+        if needed <= room:
+            room -= needed
             columns.append(column)
     bar = BarColumn(bar_width=max(4, min(24, 8 + room)))
     return [*columns[:1], bar, *columns[1:]]

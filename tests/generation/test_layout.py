@@ -94,7 +94,7 @@ def test_a_template_that_refuses(tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("conv_type", [None, *CONV_TYPES])
 def test_user_message(plain_tokenizer: Any, conv_type: str | None) -> None:
     layout = choose_layout(plain_tokenizer, conv_type)
-    prompt, add_special = layout.prompt(HELLO), layout.adds_special
+    prompt, add_special = layout.prompt([{**HELLO[0], "content": "Hi"}]), layout.adds_special
     assert prompt == LAID_OUT[conv_type]
     assert add_special == (conv_type in (None, "plain"))
 
