@@ -31,6 +31,8 @@ TAIL = (1, 4)
 """Forks are kept so many grains before the end of what was read: a question may begin there."""
 LONG = 8
 """Grains to be read before more than the end is kept."""
+LOSS = 8
+"""A session is cut rather than copied where at least so many times what is cut off stays."""
 PLAIN_GRAIN = 256
 """Where nothing is retrieved any place would do."""
 
@@ -169,14 +171,14 @@ class PrefixCache:
         return (best.session if best else self._fresh).fork()
 
     def _cut_back(self, key: array[int]) -> Session:
-        """The same where a session is cut: a fork of it, unless nobody else goes on from it."""
+        """The same where a session is cut: itself where that loses little, or else a fork of it."""
         shares = [(common_length(kept.key, key), kept) for kept in self._kept]
         shared, best = max(shares, key=lambda pair: pair[0], default=(0, None))
         alone = self._points is not None
         if best is None or not shared:
             session = self._fresh.fork()
         else:
-            taken = alone or shared == len(best.key)
+            taken = alone or (len(best.key) - shared) * LOSS <= shared
             session = best.session if taken else best.session.fork()
             self._kept = [kept for kept in self._kept if not (taken and kept is best)]
             session.cut(min(shared, len(key) - 1, session.fed))
