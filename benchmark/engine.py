@@ -11,10 +11,10 @@ import dataclasses
 import gc
 import importlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
-from inf_llm.config import RunConfig, load_config
+from inf_llm.config import RunConfig
+from inf_llm.conversation import USER
 
 CORE = "benchmark.engine:open_core"
 
@@ -63,11 +63,6 @@ def open_core(config: RunConfig) -> Engine:
     return CoreEngine(config)
 
 
-def read_config(path: str | Path, overrides: Sequence[str]) -> RunConfig:
-    """The configuration of a run, checked."""
-    return load_config(path, list(overrides))
-
-
 def load_tokenizer(config: RunConfig) -> Any:
     """The tokenizer alone, where a driver has no model of its own."""
     from inf_llm.hf.load import load_tokenizer as load
@@ -77,9 +72,10 @@ def load_tokenizer(config: RunConfig) -> Any:
 
 def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:
     """A message in its conversation's layout, and whether special tokens are still to be added."""
-    from inf_llm.generation import user_message as lay_out
+    from inf_llm.generation import choose_layout
 
-    return lay_out(tokenizer, text, conv_type)
+    layout = choose_layout(tokenizer, conv_type)
+    return layout.prompt([{"role": USER, "content": text}]), layout.adds_special
 
 
 class CoreEngine:

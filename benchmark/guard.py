@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -15,6 +16,9 @@ def guarded(work: Callable[[], None], stopped: str = "stopped") -> int:
         work: raises `InfLLMError` for what a person can mend.
         stopped: what to say after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no figure is lost to a letter it cannot show
+            stream.reconfigure(errors="replace")
     try:
         work()
     except InfLLMError as error:

@@ -24,18 +24,19 @@ import torch
 from torch import Tensor
 
 from benchmark.guard import guarded
-from benchmark.timing.arguments import check_folder, parse_length, write_json
+from benchmark.timing.arguments import write_json
+from inf_llm.cli.output import require_writable
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo.trial import haystack_text
 from inf_llm.errors import InfLLMError
-from inf_llm.generation.session import empty_cache
-from inf_llm.hf.decoder import with_cache
+from inf_llm.generation.prefill import empty_cache, prefill
 from inf_llm.hf.load import load
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import Index, TorchIndex
 from inf_llm.memory.int8_index import Int8Index
 from inf_llm.native.sketch import in_use
 from inf_llm.processor import machine
+from inf_llm.units import parse_length
 
 QUERIES = 64
 MOST = 512
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
 
     def work() -> None:
-        check_folder(args.json)
+        require_writable("--json", args.json)
         tokens = _tokens(args.tokens)
         if not 1 <= args.topk <= MOST:
             raise InfLLMError(f"--topk {args.topk} is out of range: 1 to {MOST} are compared")
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _tokens(text: str) -> int:
-    number = parse_length(text, "--tokens")
+    number = parse_length("--tokens", text)
     if number < LEAST:
         raise InfLLMError(f"--tokens {text} are too few: at least {LEAST} are needed")
     return number
@@ -128,8 +129,8 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
 
     Int8Index.search = listening  # type: ignore[assignment, method-assign]
     try:
-        for part in ids.split(2048, 1):
-            model(input_ids=part, logits_to_keep=1, **with_cache(model, cache))
+        for _ in prefill(model, ids, cache, 2048):
+            pass
     finally:
         Int8Index.search = search  # type: ignore[method-assign]
     store = cache.memories[layer].rows.members[0].memory.store

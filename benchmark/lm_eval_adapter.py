@@ -17,9 +17,9 @@ from typing import Any
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmark.engine import read_config
-from benchmark.optional import need
+from inf_llm.config import load_config
 from inf_llm.errors import InfLLMError
+from inf_llm.optional import need
 
 # Arguments that lm_eval adds by itself and that the configuration already decides.
 _DECIDED = ("device", "max_batch_size", "trust_remote_code")
@@ -54,7 +54,7 @@ def register() -> type:
             import inf_llm
 
             told = [f"{k}={v}" for k, v in settings.items() if k not in _DECIDED]
-            read = read_config(config, told)
+            read = load_config(config, told)
             model, tokenizer = inf_llm.load(read)
             super().__init__(
                 pretrained=model,

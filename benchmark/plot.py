@@ -5,38 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.optional import need
 from benchmark.report import run_names
 from benchmark.scores import RunScores
-from inf_llm.errors import InfLLMError
+from inf_llm.optional import drawn
 
 
 def draw(runs: Sequence[RunScores], path: Path) -> None:
-    """Writes the picture; its format is the file name's ending.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        InfLLMError: the file cannot be written, or its ending is no picture format.
-    """
-    need("matplotlib", "--plot").use("Agg")
-    pyplot = need("matplotlib.pyplot", "--plot")
+    """Writes the picture; its format is the file name's ending; see `drawn`."""
     tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
-    figure, axes = pyplot.subplots(figsize=(max(6.0, 0.5 * len(tasks) * len(runs) + 2), 4.5))
-    width = 0.8 / len(runs)
-    for i, (name, run) in enumerate(zip(run_names(runs), runs, strict=True)):
-        places = [at + (i - (len(runs) - 1) / 2) * width for at in range(len(tasks))]
-        scored = [run.tasks.get(task) for task in tasks]
-        heights = [0.0 if task is None else task.score for task in scored]
-        errors = [0.0 if task is None else task.se or 0.0 for task in scored]
-        axes.bar(places, heights, width, yerr=errors, capsize=2, label=name)
-    axes.set_xticks(range(len(tasks)), tasks, rotation=45, ha="right")
-    axes.set_ylabel("score (%), standard error")
-    axes.set_ylim(bottom=0)
-    axes.legend()
-    figure.tight_layout()
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InfLLMError(f"--plot {path} cannot be written: {error}") from error
-    finally:
-        pyplot.close(figure)
+    size = max(6.0, 0.5 * len(tasks) * len(runs) + 2), 4.5
+    with drawn("--plot", path, figsize=size, layout="constrained") as (_, (axes,)):
+        width = 0.8 / len(runs)
+        for i, (name, run) in enumerate(zip(run_names(runs), runs, strict=True)):
+            places = [at + (i - (len(runs) - 1) / 2) * width for at in range(len(tasks))]
+            scored = [run.tasks.get(task) for task in tasks]
+            heights = [0.0 if task is None else task.score for task in scored]
+            errors = [0.0 if task is None else task.se or 0.0 for task in scored]
+            axes.bar(places, heights, width, yerr=errors, capsize=2, label=name)
+        axes.set_xticks(range(len(tasks)), tasks, rotation=45, ha="right")
+        axes.set_ylabel("score (%), standard error")
+        axes.set_ylim(bottom=0)
+        axes.legend()

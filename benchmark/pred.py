@@ -15,12 +15,13 @@ from pathlib import Path
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from benchmark.engine import CORE, make_engine, read_config
+from benchmark.engine import CORE, make_engine
 from benchmark.guard import folder_name, guarded
 from benchmark.progress import Progress
-from benchmark.prompts import CHAT_RULES, TRUNCATIONS
+from benchmark.prompts import CHAT_RULES, TRUNCATION_RULES
 from benchmark.runner import gpu_count, run, run_on_gpus
 from benchmark.settings import DEFAULT_DATA, RunOptions
+from inf_llm.config import load_config
 from inf_llm.errors import SettingsError
 
 
@@ -61,7 +62,7 @@ def _start(options: RunOptions, args: argparse.Namespace, progress: Progress) ->
 
 def _options(args: argparse.Namespace, engine: str) -> RunOptions:
     return RunOptions(
-        config=read_config(args.config_path, args.overrides),
+        config=load_config(args.config_path, args.overrides),
         output=Path(folder_name(args.output_dir_path, "--output_dir_path")),
         tasks=tuple(name.strip() for name in args.datasets.split(",") if name.strip()),
         data=Path(args.data_dir),
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add = rules.add_argument
     add("--prompts", metavar="SET", help="prompt set: infllm, gpt4, plain, ruler, ...")
     add("--chat_template", choices=CHAT_RULES, default="auto", help="auto is per task")
-    add("--truncation", choices=TRUNCATIONS, help="default: the configuration's")
+    add("--truncation", choices=TRUNCATION_RULES, help="default: the configuration's")
     made = parser.add_argument_group("generated tasks (name@length)")
     add = made.add_argument
     add("--samples", type=int, default=50, metavar="N", help="samples of a task")

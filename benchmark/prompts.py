@@ -7,24 +7,16 @@ sample is fed the same way whichever process gets it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from benchmark.engine import user_message
 from benchmark.tasks.base import Prompt
 from inf_llm.conversation import PLAIN, TEMPLATES
-from inf_llm.errors import InfLLMError
+from inf_llm.truncation import TRUNCATIONS, common_length, kept
 
 CHAT_RULES = ("auto", "always", "never")
-TRUNCATIONS = ("suffix", "middle", "none")
-
-# Tokens that "suffix" keeps from the start: the published harness's number, one set of sinks.
-KEPT_AT_START = 128
-
-
-class TooLongError(InfLLMError, ValueError):
-    """A prompt does not fit the token budget, and the rules forbid cutting it."""
+TRUNCATION_RULES = (*TRUNCATIONS, "none")
 
 
 @dataclass(frozen=True)
@@ -87,32 +79,21 @@ def tokenize(prompt: Prompt, tokenizer: Any, budget: int, truncation: str) -> Pr
     """The ids of a laid-out prompt, cut to `budget` tokens.
 
     Raises:
-        TooLongError: it is longer and truncation is "none".
+        TextError: it is longer and truncation is "none".
     """
     special = prompt.special_tokens
     ids = _encode(prompt.text, tokenizer, special)
-    seam = _common(ids, _encode(prompt.document, tokenizer, special)) if prompt.document else 0
+    document = _encode(prompt.document, tokenizer, special) if prompt.document else []
     # The last token belongs to the question: an answer needs something to start from.
-    seam = min(seam, len(ids) - 1)
+    seam = min(common_length(ids, document), len(ids) - 1)
     if len(ids) <= budget:
         return PromptTokens(tuple(ids[:seam]), tuple(ids[seam:]))
-    head, tail = _kept(len(ids), budget, truncation)
+    head, tail = kept(len(ids), budget, None if truncation == "none" else truncation)
     front = ids[:head]
     back = ids[len(ids) - tail :]
     from_document = min(head, seam) + max(0, seam - (len(ids) - tail))
-    kept = front + back
-    return PromptTokens(tuple(kept[:from_document]), tuple(kept[from_document:]), len(ids))
-
-
-def _kept(length: int, budget: int, truncation: str) -> tuple[int, int]:
-    """How many tokens stay at the start and at the end."""
-    if truncation == "none" or budget < 1:
-        raise TooLongError(
-            f"the prompt has {length} tokens, {budget} are allowed (max_len without the answer): "
-            "raise max_len, or set truncation to suffix or middle"
-        )
-    head = min(KEPT_AT_START, budget // 2) if truncation == "suffix" else budget // 2
-    return head, budget - head
+    left = tuple(front + back)
+    return PromptTokens(left[:from_document], left[from_document:], len(ids))
 
 
 def _encode(text: str, tokenizer: Any, special: bool) -> list[int]:
@@ -123,11 +104,3 @@ def _encode(text: str, tokenizer: Any, special: bool) -> list[int]:
     if special and len(ids) > 1 and ids[-1] == end and end != getattr(tokenizer, "bos_token_id", 0):
         ids = ids[:-1]
     return ids
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many first tokens two lists share."""
-    for i, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return i
-    return min(len(a), len(b))

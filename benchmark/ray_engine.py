@@ -13,13 +13,13 @@ from contextlib import ExitStack
 from typing import Any
 
 from benchmark.engine import load_tokenizer, make_engine
-from benchmark.optional import need
 from benchmark.progress import Progress
 from benchmark.record import RowFile, task_path
 from benchmark.runner import complete, open_jobs, prepare, start
 from benchmark.settings import RunOptions
 from benchmark.worker import Job, Worker
 from inf_llm.errors import InfLLMError
+from inf_llm.optional import need
 
 
 class RowSource:

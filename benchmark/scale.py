@@ -25,19 +25,19 @@ import torch
 
 from benchmark.guard import guarded
 from benchmark.timing.arguments import (
-    check_folder,
     check_seed,
-    parse_length,
     set_threads,
     write_json,
 )
 from benchmark.timing.presets import build_model, preset
+from inf_llm.cli.output import require_writable
 from inf_llm.errors import InfLLMError
 from inf_llm.generation.footprint import predicted_host_bytes
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patch
 from inf_llm.processor import machine
 from inf_llm.settings import InfLLMSettings
+from inf_llm.units import parse_length
 
 PARTS = 20
 MEMORY = InfLLMSettings(n_init=64, n_local=512, block_size=64, topk=8, exc_block_size=512)
@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    tokens = parse_length(args.tokens, "--tokens")
-    check_folder(args.json)
+    tokens = parse_length("--tokens", args.tokens)
+    require_writable("--json", args.json)
     check_seed(args.seed)
     set_threads(args.threads)
     facts = measure(tokens, args.seed)

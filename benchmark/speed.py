@@ -20,9 +20,7 @@ if __package__ in (None, ""):  # run as a file, from any folder
 from benchmark.guard import guarded
 from benchmark.timing import draw, profiling, report
 from benchmark.timing.arguments import (
-    check_folder,
     check_seed,
-    parse_lengths,
     set_threads,
     write_json,
 )
@@ -30,9 +28,11 @@ from benchmark.timing.presets import PRESETS, Preset, build_model, preset, prese
 from benchmark.timing.ratios import ratios
 from benchmark.timing.subjects import make_subject, settings_of
 from benchmark.timing.walk import Plan, walk
+from inf_llm.cli.output import require_writable
 from inf_llm.config import load_config
 from inf_llm.errors import InfLLMError
 from inf_llm.processor import machine
+from inf_llm.units import parse_lengths
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,8 +80,8 @@ def _run(args: argparse.Namespace) -> None:
     names = list(chosen.types) if args.types is None else args.types.split(",")
     for name in names:
         settings_of(name, chosen)  # refuse a wrong name before the model is made
-    for path in (args.json, args.plot, args.profile):
-        check_folder(path)
+    for option in ("json", "plot", "profile"):
+        require_writable(f"--{option}", getattr(args, option))
     set_threads(args.threads)
     model = build_model(chosen, plan.seed)
     subjects = [make_subject(name, model, chosen) for name in dict.fromkeys(names)]
@@ -119,7 +119,7 @@ def _chosen(args: argparse.Namespace) -> Preset:
 
 
 def _plan(args: argparse.Namespace, chosen: Preset) -> Plan:
-    lengths = chosen.lengths if args.lengths is None else parse_lengths(args.lengths)
+    lengths = chosen.lengths if args.lengths is None else parse_lengths("--lengths", args.lengths)
     chunk = chosen.chunk if args.chunk is None else args.chunk
     counts = {name: getattr(args, name) for name in ("steps", "repeat")}
     check_seed(args.seed)

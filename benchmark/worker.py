@@ -13,6 +13,7 @@ from typing import Any
 from benchmark.engine import Engine, Reader
 from benchmark.prompts import PromptRules, PromptTokens, lay_out, tokenize
 from benchmark.tasks.base import Instance, TaskInfo
+from inf_llm.errors import reason
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Worker:
             except Exception as error:  # a sample must not end a run of days
                 self._forget()
                 self.engine.recover()
-                said = {"pred": "", "error": _told(error), "memory": {}}
+                told = f"{type(error).__name__}: {reason(error)}"
+                said = {"pred": "", "error": told, "memory": {}}
             said["seconds"] = round(time.perf_counter() - started, 3)
             yield _row(job.task, instance, said)
         self._forget()
@@ -123,8 +125,3 @@ def _row(task: str, instance: Instance, said: Mapping[str, Any]) -> dict[str, An
         if key in said:
             row[key] = said[key]
     return row
-
-
-def _told(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -35,9 +35,10 @@ from inf_llm.checks import (
     typed,
 )
 from inf_llm.choice import Choice
-from inf_llm.config_file import one_line, read_mapping, read_override
+from inf_llm.config_file import SHIPPED_CONFIGS as SHIPPED_CONFIGS
+from inf_llm.config_file import read_mapping, read_override, shipped
 from inf_llm.conversation import CONV_TYPES
-from inf_llm.errors import ConfigError, SettingsError
+from inf_llm.errors import ConfigError, SettingsError, reason
 from inf_llm.published import published_keys, translated
 from inf_llm.registry import accepted, nearest
 from inf_llm.settings import (
@@ -48,12 +49,12 @@ from inf_llm.settings import (
     settings_class,
     to_plain,
 )
+from inf_llm.truncation import TRUNCATIONS
 from inf_llm.variants import ATTENTION
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
-TRUNCATIONS = ("suffix", "middle")
-SHIPPED_CONFIGS = Path(__file__).parent / "assets" / "config"
-"""The folder `config/` of the repository, as it comes with the package."""
+ANY_MODEL = "default"
+"""Name of the shipped configuration that names no model."""
 
 
 @dataclass(frozen=True)
@@ -141,13 +142,22 @@ def _all_keys() -> tuple[str, ...]:
     return ("model", *_TOP_KEYS, *inside)
 
 
+def suited(model: str) -> str:
+    """Name of the configuration for a model: its own inf-llm one, else the one for any model."""
+    for name, file in shipped().items():
+        said = read_mapping(file)[1]["model"]
+        if (said["type"], said.get("path")) == (InfLLMSettings.type, model):
+            return name
+    return ANY_MODEL
+
+
 def load_config(
     path: str | Path, overrides: Sequence[str] = (), *, model: str | None = None
 ) -> RunConfig:
     """Read, merge and check a configuration.
 
     Args:
-        path: a YAML file; a bare name `x` also finds `config/x.yaml` under the working directory.
+        path: a YAML file, or the name of one that comes with the package: "demo-inf-llm", "demo".
         overrides: `key=value` texts, keys dotted as in the file: ``["model.topk=32"]``.
         model: takes the place of the file's model.path and tokenizer_path.
 
@@ -191,7 +201,7 @@ class _Reading:
             return action()
         except (OmegaConfBaseException, ValueError, RecursionError) as error:
             key = key or getattr(error, "full_key", None) or "the file"
-            raise self._error(key, f"{key} cannot be resolved: {one_line(error)}") from None
+            raise self._error(key, f"{key} cannot be resolved: {reason(error)}") from None
 
     def _check_keys(self, given: DictConfig) -> None:
         for key in map(str, given):

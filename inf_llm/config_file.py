@@ -8,16 +8,20 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from inf_llm.errors import ConfigError
+from inf_llm.errors import ConfigError, reason
 from inf_llm.registry import accepted
 
+SHIPPED_CONFIGS = Path(__file__).parent / "assets" / "config"
+"""The folder `config/` of the repository, as it comes with the package."""
 SUFFIXES = (".yaml", ".yml")
+_OWN = "-inf-llm"  # what may be left out of a name
 MAX_BYTES = 1 << 20
 """No configuration is a megabyte long; a checkpoint given by mistake is not read into memory."""
 
@@ -41,7 +45,7 @@ def read_mapping(path: str | Path) -> tuple[Path, DictConfig]:
     except AssertionError:  # what OmegaConf does with a lone number
         raise ConfigError(f"{file}: holds a single value, {_NEEDED}") from None
     except (OmegaConfBaseException, ValueError, RecursionError) as error:
-        raise ConfigError(f"{file}: not a mapping of settings: {one_line(error)}") from None
+        raise ConfigError(f"{file}: not a mapping of settings: {reason(error)}") from None
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{file}: holds a list, {_NEEDED}")
     if len(content) == 0:
@@ -49,14 +53,25 @@ def read_mapping(path: str | Path) -> tuple[Path, DictConfig]:
     return file, content
 
 
+def shipped() -> dict[str, Path]:
+    """The configurations that come with the package, by name."""
+    return {file.stem: file for file in sorted(SHIPPED_CONFIGS.glob("*.yaml"))}
+
+
 def _find(path: str | Path) -> Path:
+    """The file of a path, or of a name: `demo-inf-llm`, or `demo` for short, with .yaml or without.
+
+    Names are looked for in a folder `config` here, then among those of the package.
+    """
     file = Path(path)
-    shipped = Path("config", f"{file.name}.yaml")
     try:
         if file.is_file():
             return file
-        if file.name == str(file) and not file.suffix and shipped.is_file():
-            return shipped
+        if file.parent in (Path(), Path("config")):
+            stem = file.name.removesuffix(".yaml")
+            for folder, name in product((Path("config"), SHIPPED_CONFIGS), (stem, f"{stem}{_OWN}")):
+                if (found := folder / f"{name}.yaml").is_file():
+                    return found
         problem = _why_not(file)
     except (OSError, ValueError) as error:  # a name too long, a folder that may not be read
         shown = repr(str(path)) if len(str(path)) < 100 else f"{str(path)[:100]!r}..."
@@ -68,10 +83,13 @@ def _why_not(file: Path) -> str:
     if file.exists():
         kind = "a folder" if file.is_dir() else "not a regular file"
         return f"{file}: is {kind}, but a YAML file is needed"
-    others = [other.name for other in file.parent.glob("*") if other.suffix in SUFFIXES]
-    close = difflib.get_close_matches(file.name, others, n=1)
-    hint = f"; did you mean {str(file.parent / close[0])!r}?" if close else ""
-    return f"{str(file)!r}: there is no such file{hint}"
+    known = [str(other) for other in file.parent.glob("*") if other.suffix in SUFFIXES]
+    names = {spelling for name in shipped() for spelling in (name, name.removesuffix(_OWN))}
+    close = difflib.get_close_matches(str(file), [*known, *sorted(names)], n=3)
+    hint = f"did you mean {', '.join(map(repr, close))}? " if close else ""
+    return (
+        f"{str(file)!r}: there is no such file or configuration; {hint}inf-llm configs lists names"
+    )
 
 
 def _text(file: Path) -> str:
@@ -102,19 +120,14 @@ def read_override(text: str, known: Iterable[str]) -> tuple[str, DictConfig]:
     try:
         return key, OmegaConf.from_dotlist([text])
     except yaml.YAMLError as error:
-        reason = yaml_problem(error)
+        problem = yaml_problem(error)
     except (OmegaConfBaseException, AssertionError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-    raise ConfigError(f"override {text!r}: the value is not readable as YAML: {reason}")
-
-
-def one_line(error: BaseException) -> str:
-    """The first line of an error's text, without the decoration of OmegaConf."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        problem = reason(error)
+    raise ConfigError(f"override {text!r}: the value is not readable as YAML: {problem}")
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:
     """What is wrong and in which line, in one line."""
-    problem = getattr(error, "problem", None) or one_line(error)
+    problem = getattr(error, "problem", None) or reason(error)
     mark = getattr(error, "problem_mark", None)
     return f"line {mark.line + 1}: {problem}" if mark else problem

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from inf_llm.choice import Choice
-from inf_llm.config import RunConfig, load_config
+from inf_llm.config import ANY_MODEL, SHIPPED_CONFIGS, RunConfig, load_config, suited
 from inf_llm.errors import ConfigError
 from inf_llm.settings import InfLLMSettings
 from inf_llm.variants import ATTENTION
@@ -249,7 +249,7 @@ def test_recorded_configuration_reads_back(write: Any) -> None:
 
 @pytest.mark.parametrize("file", SHIPPED, ids=[file.stem for file in SHIPPED])
 def test_shipped(file: Path) -> None:
-    config = load_config(file)
+    config = load_config(file, model="m" if file.stem == ANY_MODEL else None)
     assert isinstance(config, RunConfig)
     assert "#" in file.read_text().splitlines()[0], "the first line says what it is for"
 
@@ -262,6 +262,30 @@ def test_shipped_covers_every_type_of_every_published_model() -> None:
     assert len(ATTENTION.own) == 4
 
 
-def test_bare_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(SHIPPED[0].parent.parent)
-    assert load_config("mistral-inf-llm").source == str(Path("config", "mistral-inf-llm.yaml"))
+def test_a_name_is_looked_for_here_then_in_the_package(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = str(SHIPPED_CONFIGS / "demo-inf-llm.yaml")
+    spellings = ("demo-inf-llm", "demo-inf-llm.yaml", "demo", "demo.yaml", "config/demo.yaml")
+    assert {load_config(name).source for name in spellings} == {own}
+    (tmp_path / "config").mkdir()
+    here = write(GOOD, "config/demo.yaml").relative_to(tmp_path)
+    assert load_config("demo").source == str(here)
+    assert load_config("demo-inf-llm").source == own
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("dmeo", "'demo'"), ("qwen3-infllm", "'qwen3-inf-llm'"), ("a/b/demo", "")]
+)
+def test_a_name_that_is_none_leads_to_the_close_ones(name: str, near: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}': there is no such file or .*{near}"):
+        load_config(name)
+
+
+def test_a_model_without_a_configuration_takes_its_own_or_that_of_any() -> None:
+    assert suited("demo") == "demo-inf-llm"
+    assert suited("Qwen/Qwen3-8B") == "qwen3-inf-llm"
+    assert load_config(suited("/some/model"), model="/some/model").model.path == "/some/model"
+    with pytest.raises(ConfigError, match=r"model\.path is missing"):
+        load_config(ANY_MODEL)

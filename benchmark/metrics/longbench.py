@@ -6,14 +6,16 @@ the official scorer does, and cuts the four few-shot tasks at their first line.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher
+from types import ModuleType
 from typing import Any
 
 from benchmark.metrics.text import english_f1, normalize_chinese, overlap_f1
-from benchmark.optional import need, need_jieba
 from inf_llm.errors import SettingsError
+from inf_llm.optional import need
 
 Classes = Sequence[str] | None
 
@@ -21,6 +23,13 @@ Classes = Sequence[str] | None
 FIRST_LINE = frozenset({"trec", "triviaqa", "samsum", "lsht"})
 
 SIMILARITIES = ("difflib", "rapidfuzz")
+
+
+def _jieba(why: str) -> ModuleType:
+    """jieba, without its messages about loading a dictionary."""
+    jieba = need("jieba", why)
+    jieba.setLogLevel(logging.ERROR)
+    return jieba
 
 
 def qa_f1(prediction: str, answer: str, classes: Classes = None) -> float:
@@ -48,7 +57,7 @@ def rouge_l(prediction: str, answer: str, classes: Classes = None) -> float:
 
 def rouge_l_chinese(prediction: str, answer: str, classes: Classes = None) -> float:
     """ROUGE-L over jieba's words."""
-    cut = need_jieba("Chinese ROUGE-L").cut
+    cut = _jieba("Chinese ROUGE-L").cut
     return rouge_l(" ".join(cut(prediction)), " ".join(cut(answer)))
 
 
@@ -105,7 +114,7 @@ def code_similarity_rapidfuzz(prediction: str, answer: str, classes: Classes = N
 
 
 def _chinese_words(text: str) -> list[str]:
-    words = (normalize_chinese(word) for word in need_jieba("Chinese F1").cut(text))
+    words = (normalize_chinese(word) for word in _jieba("Chinese F1").cut(text))
     return [word for word in words if word]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.optional import need
-from benchmark.timing.report import Row, short
-from inf_llm.errors import InfLLMError
+from benchmark.timing.report import Row
+from inf_llm.optional import drawn
+from inf_llm.units import short
 
 _PANELS = (
     ("prefill_tail_us_tok", "prefill, µs per token in the last tenth"),
@@ -17,34 +17,21 @@ _PANELS = (
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Writes the picture; its format is the file name's ending.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        InfLLMError: the file cannot be written, or its ending is no picture format.
-    """
-    need("matplotlib", "--plot", "plot").use("Agg")
-    pyplot = need("matplotlib.pyplot", "--plot", "plot")
-    figure, panels = pyplot.subplots(1, len(_PANELS), figsize=(5 * len(_PANELS), 4.2))
-    lengths = sorted({row["length"] for row in rows})
-    for axes, (name, title) in zip(panels, _PANELS, strict=True):
-        for kind in dict.fromkeys(row["type"] for row in rows):
-            own = [row for row in rows if row["type"] == kind and row[name] is not None]
-            xs, ys = [row["length"] for row in own], [row[name] for row in own]
-            (line,) = axes.plot(xs, ys, marker="o", label=kind)
-            if own and f"{name}_min" in own[0]:
-                low, high = ([row[f"{name}_{end}"] for row in own] for end in ("min", "max"))
-                axes.fill_between(xs, low, high, color=line.get_color(), alpha=0.12)
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
-        axes.set_xticks(lengths, [short(n) for n in lengths])
-        axes.set_xlabel("tokens")
-        axes.set_title(title)
-    panels[0].legend()
-    figure.tight_layout()
-    try:
-        figure.savefig(path)
-    except (OSError, ValueError) as error:
-        raise InfLLMError(f"--plot {path} cannot be written: {error}") from error
-    finally:
-        pyplot.close(figure)
+    """Writes the picture; its format is the file name's ending."""
+    size = 5 * len(_PANELS), 4.2
+    with drawn("--plot", path, len(_PANELS), figsize=size, layout="constrained") as (_, panels):
+        lengths = sorted({row["length"] for row in rows})
+        for axes, (name, title) in zip(panels, _PANELS, strict=True):
+            for kind in dict.fromkeys(row["type"] for row in rows):
+                own = [row for row in rows if row["type"] == kind and row[name] is not None]
+                xs, ys = [row["length"] for row in own], [row[name] for row in own]
+                (line,) = axes.plot(xs, ys, marker="o", label=kind)
+                if own and f"{name}_min" in own[0]:
+                    low, high = ([row[f"{name}_{end}"] for row in own] for end in ("min", "max"))
+                    axes.fill_between(xs, low, high, color=line.get_color(), alpha=0.12)
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log")
+            axes.set_xticks(lengths, [short(n) for n in lengths])
+            axes.set_xlabel("tokens")
+            axes.set_title(title)
+        panels[0].legend()

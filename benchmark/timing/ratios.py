@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmark.timing.presets import K
-from benchmark.timing.report import Ratio, Row, short
+from benchmark.timing.report import Ratio, Row
+from inf_llm.units import short
 
 _PREFILL, _TAIL, _DECODE = "prefill_tok_s", "prefill_tail_us_tok", "decode_ms"
 _OWN, _FULL, _WINDOW, _PLAIN = "inf-llm", "origin", "stream-lm", "inf-llm:reference"

@@ -17,6 +17,7 @@ import torch
 from benchmark.timing.walk import Measured, Samples
 from inf_llm.native.sketch import in_use
 from inf_llm.processor import machine
+from inf_llm.units import short
 
 Row = dict[str, Any]
 
@@ -80,14 +81,6 @@ def _cell(row: Row, name: str, digits: int) -> str:
 
 def _mib(count: int) -> str:
     return f"{count / 2**20:.1f} MiB"
-
-
-def short(length: int) -> str:
-    """131072 as 128k."""
-    for unit, size in (("M", 1 << 20), ("k", 1 << 10)):
-        if length >= size and length % size == 0:
-            return f"{length // size}{unit}"
-    return str(length)
 
 
 def environment(device: str) -> Row:

@@ -14,9 +14,10 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from benchmark.timing.presets import Preset
 from inf_llm.errors import InfLLMError
+from inf_llm.generation.prefill import empty_cache, held
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
-from inf_llm.hf.patch import new_cache, patch
+from inf_llm.hf.patch import patch
 from inf_llm.registry import accepted
 from inf_llm.settings import WindowSettings
 from inf_llm.variants import KERNEL
@@ -47,9 +48,7 @@ class Subject:
 
     def begin(self) -> None:
         """Forget everything."""
-        config = self.model.config
-        plain = self.name == "origin"
-        self.cache = DynamicCache(config=config) if plain else new_cache(self.model)
+        self.cache = empty_cache(self.model)
         self.seen = 0
 
     def feed(self, tokens: Tensor, cache: DynamicCache | None = None) -> None:
@@ -80,16 +79,12 @@ class Subject:
 
     def held(self) -> dict[str, int]:
         """Bytes of keys and values, and what was loaded so far."""
+        total = held(self.cache)
+        found = {"device_kv_bytes": total.device_bytes, "host_kv_bytes": total.host_bytes}
         if not isinstance(self.cache, MemoryCache):
-            nbytes = sum(x.keys.nbytes + x.values.nbytes for x in _plain_layers(self.cache))
-            return {"device_kv_bytes": nbytes, "host_kv_bytes": 0}
-        total = self.cache.stats().total
+            return found
         counts = ("index_bytes", "blocks", "hits", "misses", "loads", "evictions")
-        return {
-            "device_kv_bytes": total.device_bytes,
-            "host_kv_bytes": total.host_bytes,
-            **{name: getattr(total, name) for name in counts},
-        }
+        return found | {name: getattr(total, name) for name in counts}
 
 
 def _plain_layers(cache: DynamicCache) -> list[Any]:

@@ -16,10 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import StoppingCriteriaList
-
-from inf_llm.chat.memory import ReadingMemory, Reuse, common_length
+from inf_llm.chat.memory import ReadingMemory, Reuse
 from inf_llm.chat.turns import (
     ASSISTANT,
     USER,
@@ -41,10 +38,10 @@ from inf_llm.generation import (
     fit,
 )
 from inf_llm.generation.options import answer_options, stop_texts
-from inf_llm.generation.prompt import check_truncation
-from inf_llm.generation.session import Progress
+from inf_llm.generation.prefill import Progress
 from inf_llm.generation.text import AnswerText
 from inf_llm.memory.stats import MemoryStats
+from inf_llm.truncation import check_truncation, common_length
 from inf_llm.unsaved import Unsaved, bare_copy
 
 
@@ -212,8 +209,17 @@ class ChatSession(Unsaved):
         started = time.perf_counter()
         session, reuse = self._read(self._ids(asked), max_new_tokens, on_progress)
         streamer = AnswerText(self._tokenizer, stops, on_text or _ignore)
-        over = should_stop or _never
-        self._generate(session, streamer, over, max_new_tokens, sampling)
+        session.ask(
+            max_new_tokens=max_new_tokens,
+            stop=stops,
+            streamer=streamer,
+            should_stop=should_stop,
+            eos_token_id=answer_ends(self._model, self.layout),
+            **sampling,
+        )
+        streamer.end()
+        self._memory.answered(session)
+        self._stats = session.stats()
         first = streamer.first or time.perf_counter()
         answer = streamer.text.strip()
         self._said = Transcript((*asked.turns, Turn(ASSISTANT, answer)))
@@ -223,7 +229,7 @@ class ChatSession(Unsaved):
             streamer.tokens,
             first - started,
             time.perf_counter() - first,
-            over(),
+            should_stop is not None and should_stop(),
         )
 
     def regenerate(self, **how: Any) -> Reply:
@@ -305,7 +311,7 @@ class ChatSession(Unsaved):
 
     def held(self) -> Held:
         """What is kept in memory."""
-        return Held(self._memory.tokens, self._stats, self._memory.lengths, self._memory.bytes)
+        return Held(len(self._memory.last), self._stats, self._memory.lengths, self._memory.bytes)
 
     def _ids(self, said: Transcript) -> list[int]:
         prompt = self.layout.prompt([turn.message() for turn in said.turns])
@@ -324,7 +330,7 @@ class ChatSession(Unsaved):
     ) -> tuple[Session, Reuse]:
         if self._max_len is not None:
             ids = fit(ids, self._max_len - room, self._truncation)
-        session, reuse = self._memory.read(ids, on_progress)
+        session, reuse = self._memory.follow(ids, on_progress)
         self._stats = session.stats()
         return session, reuse
 
@@ -335,33 +341,6 @@ class ChatSession(Unsaved):
             require(name not in sampling, name, message)
         answer_options(self._model, self._tokenizer, max_new_tokens, sampling)
 
-    def _generate(
-        self,
-        session: Session,
-        streamer: AnswerText,
-        should_stop: Callable[[], bool],
-        max_new_tokens: int,
-        sampling: dict[str, Any],
-    ) -> None:
-        def enough(ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
-            over = streamer.stopped or should_stop()
-            return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)
-
-        session.ask(
-            max_new_tokens=max_new_tokens,
-            streamer=streamer,
-            stopping_criteria=StoppingCriteriaList([enough]),
-            eos_token_id=answer_ends(self._model, self.layout),
-            **sampling,
-        )
-        streamer.end()
-        self._memory.answered(session)
-        self._stats = session.stats()
-
 
 def _ignore(text: str) -> None:
     pass
-
-
-def _never() -> bool:
-    return False

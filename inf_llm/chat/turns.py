@@ -12,7 +12,7 @@ from typing import Any
 
 from inf_llm.checks import check_text
 from inf_llm.conversation import ASSISTANT, BETWEEN, USER
-from inf_llm.errors import TextError
+from inf_llm.errors import TextError, reason
 
 _FORM = "inf-llm chat"
 
@@ -87,8 +87,8 @@ def save(path: str | Path, transcript: Transcript) -> None:
             Path(file.name).unlink()
             raise
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise TextError(f"{path}: cannot be written: {reason}") from None
+        told = getattr(error, "strerror", None) or error
+        raise TextError(f"{path}: cannot be written: {told}") from None
 
 
 def load(path: str | Path) -> Transcript:
@@ -103,8 +103,8 @@ def load(path: str | Path) -> Transcript:
     except OSError as error:
         raise TextError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise TextError(f"{path}: is not a saved conversation: not JSON ({reason})") from None
+        why = f"not JSON ({reason(error)})"
+        raise TextError(f"{path}: is not a saved conversation: {why}") from None
     try:
         return _from_fastchat(data) if _is_fastchat(data) else _transcript(data)
     except TextError as error:

@@ -11,6 +11,7 @@ import typer
 
 from inf_llm import __version__
 from inf_llm.cli.chat import chat
+from inf_llm.cli.configs import configs
 from inf_llm.cli.demo import demo
 from inf_llm.cli.mask import mask
 from inf_llm.cli.output import prepare_process
@@ -32,6 +33,7 @@ app.command()(mask)
 app.command()(demo)
 app.command()(serve)
 app.command()(chat)
+app.command()(configs)
 
 
 def _version(wanted: bool) -> None:

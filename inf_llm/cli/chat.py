@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Debug, Overrides, configuration, load_quietly
+from inf_llm.cli.options import CONFIG_HELP, Debug, Overrides, configuration, load_aloud
 from inf_llm.cli.output import require_output
 from inf_llm.errors import TextError
 
@@ -17,14 +17,9 @@ from inf_llm.errors import TextError
 @reported
 def chat(
     config: Annotated[
-        str,
-        typer.Option(
-            "--config",
-            "--inf-llm-config-path",
-            "-c",
-            help="YAML file: the model and the settings of its attention.",
-        ),
-    ],
+        Optional[str],  # noqa: UP045
+        typer.Option("--config", "--inf-llm-config-path", "-c", help=CONFIG_HELP),
+    ] = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -76,13 +71,13 @@ def chat(
         raise TextError("standard input is closed, and questions are read from there: open it")
     chosen = configuration(config, model, overrides)
     from inf_llm.chat.session import ChatSession
-    from inf_llm.chat.styles import Choice, choose_style
-    from inf_llm.chat.terminal import Terminal, file_text
+    from inf_llm.cli.styles import Choice, choose_style
+    from inf_llm.cli.terminal import Terminal, file_text
 
     for path in read or []:
         file_text(str(path))  # seen now, before the model is loaded
     terminal_style = choose_style(Choice(style, multiline, mouse), say)
-    loaded, tokenizer = load_quietly(chosen)
+    loaded, tokenizer = load_aloud(chosen)
     session = ChatSession(
         loaded,
         tokenizer,

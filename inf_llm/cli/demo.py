@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Debug, Overrides
+from inf_llm.cli.options import Debug, Overrides, load_quietly
 from inf_llm.cli.output import require_output, require_writable
 from inf_llm.config import SHIPPED_CONFIGS, RunConfig, load_config
-from inf_llm.errors import ConfigError, SettingsError
+from inf_llm.errors import ConfigError
 from inf_llm.settings import settings_class
+from inf_llm.units import parse_lengths, short
 from inf_llm.variants import ATTENTION, NEEDLE
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 ORIGIN_LIMIT = 8192
 """Longest haystack for full attention, whose time grows with the square of the length."""
-
-_SUFFIXES = {"": 1, "k": 1 << 10, "m": 1 << 20}
 
 
 @reported
@@ -70,7 +68,7 @@ def demo(
     require_output()
     require_writable("--json", json_file)
     require_writable("--plot", plot)
-    sizes = _lengths(lengths)
+    sizes = parse_lengths("--lengths", lengths)
     configs = {name: _config(name, config_dir, overrides or []) for name in _names(types)}
     families = _families(tasks)
     from inf_llm.demo.report import heat_maps, table
@@ -92,11 +90,10 @@ def _trials(
 ) -> Iterator[Trial]:
     """Every type and task at one length, with a progress bar while it lasts."""
     from inf_llm.demo import plan, run_trial
-    from inf_llm.demo.report import length_name
 
     runs = [name for name in configs if name != "origin" or length <= ORIGIN_LIMIT]
     if len(runs) < len(configs):
-        say(f"origin is not run at {length_name(length)}: full attention is too slow there")
+        say(f"origin is not run at {short(length)}: full attention is too slow there")
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -109,9 +106,9 @@ def _trials(
         for task in families:
             hay = None
             for name in runs:
-                model, tokenizer = _load(configs[name])
+                model, tokenizer = load_quietly(configs[name])
                 hay = hay or plan(tokenizer, task, length, samples, seed)
-                job = bar.add_task(f"{name} {length_name(length)} {task}", total=length * samples)
+                job = bar.add_task(f"{name} {short(length)} {task}", total=length * samples)
                 yield run_trial(
                     model,
                     tokenizer,
@@ -122,26 +119,6 @@ def _trials(
                     functools.partial(bar.advance, job),
                 )
                 bar.remove_task(job)
-
-
-def _load(config: RunConfig) -> tuple[Any, Any]:
-    import transformers
-
-    from inf_llm.hf.load import load
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    return load(config)
-
-
-def _lengths(text: str) -> list[int]:
-    found = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*([0-9]+)([km]?)\s*", part.lower())
-        if match is None or not int(match[1]):
-            raise SettingsError(f"--lengths {part.strip()!r} is not a length: write 512, 32k or 1m")
-        found.append(int(match[1]) * _SUFFIXES[match[2]])
-    return sorted(set(found))
 
 
 def _names(text: str) -> list[str]:

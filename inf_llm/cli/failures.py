@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from inf_llm.errors import InfLLMError, SettingsError
+from inf_llm.errors import InfLLMError, SettingsError, reason
 
 UNEXPECTED, REFUSED, INTERRUPTED = 1, 2, 130
 
@@ -44,7 +44,7 @@ def reported(command: _Command) -> _Command:
         except Exception as error:
             if kwargs.get("debug"):
                 raise
-            say(f"unexpected {type(error).__name__}: {_first_line(error)}")
+            say(f"unexpected {type(error).__name__}: {reason(error)}")
             say("run the same command with --debug to see where it comes from")
             raise typer.Exit(UNEXPECTED) from None
 
@@ -66,7 +66,3 @@ def say(message: str) -> None:
     """One line on standard error, if anybody still listens there."""
     with contextlib.suppress(OSError):
         typer.echo(message, err=True)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0]

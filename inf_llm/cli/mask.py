@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -11,12 +10,12 @@ import typer
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Config, Debug, Overrides, configuration
 from inf_llm.cli.output import require_output, require_writable
-from inf_llm.errors import SettingsError
+from inf_llm.units import parse_length
 
 
 @reported
 def mask(
-    config: Config,
+    config: Config = "demo",
     length: Annotated[
         str, typer.Option("--length", "-l", help="Length of the text in tokens: 512, 2k, 16k.")
     ] = "2k",
@@ -39,16 +38,9 @@ def mask(
     require_output()
     require_writable("--out", out)
     chosen = configuration(config, None, overrides)
-    tokens = _tokens(length)
+    tokens = parse_length("--length", length)
     from inf_llm.picture import visualize
 
     typer.echo(visualize(chosen, tokens, out, all_types=all_types))
     if out is not None:
         say(f"wrote {out}")
-
-
-def _tokens(text: str) -> int:
-    match = re.fullmatch(r"(\d+)(k?)", text.strip().lower())
-    if match is None:
-        raise SettingsError(f"--length {text!r} is not a number of tokens: write 512, 2k or 16k")
-    return int(match[1]) * (1024 if match[2] else 1)

@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import say
-from inf_llm.config import RunConfig, load_config
+from inf_llm.config import RunConfig, load_config, suited
+from inf_llm.errors import ConfigError
 from inf_llm.processor import processor
+from inf_llm.units import size
 
 if TYPE_CHECKING:
     from inf_llm.memory.stats import MemoryStats
 
+CONFIG_HELP = (
+    "YAML file, or a name that `inf-llm configs` lists: the model and the settings of its "
+    "attention. Default with --model: what suits that model."
+)
 Config = Annotated[
-    str,
-    typer.Option("--config", "-c", help="YAML file: the model and the settings of its attention."),
+    Optional[str],  # noqa: UP045 (typer reads it at run time, on Python 3.10 too)
+    typer.Option("--config", "-c", help=CONFIG_HELP),
 ]
 Model = Annotated[
-    Optional[str],  # noqa: UP045 (typer reads it at run time, on Python 3.10 too)
+    Optional[str],  # noqa: UP045
     typer.Option("--model", "-m", help="Folder, GGUF file or hub name, for model.path."),
 ]
 File = Annotated[
@@ -37,9 +43,18 @@ Overrides = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def configuration(config: str, model: str | None, overrides: list[str] | None) -> RunConfig:
-    """The checked configuration; says what an override of the type left without effect."""
-    chosen = load_config(config, overrides or (), model=model)
+def configuration(config: str | None, model: str | None, overrides: list[str] | None) -> RunConfig:
+    """The checked configuration; says what an override of the type left without effect.
+
+    Raises:
+        ConfigError: it cannot be used, or neither it nor a model is named.
+    """
+    if config is None and model is None:
+        raise ConfigError(
+            "nothing to run: give --config with a file or a name (inf-llm configs lists them), or "
+            "--model with a folder, a GGUF file or a hub name"
+        )
+    chosen = load_config(config or suited(model or ""), overrides or (), model=model)
     if chosen.left_out:
         keys = ", ".join(chosen.left_out)
         say(f"left out, as they do not belong to type {chosen.attention.type!r}: {keys}")
@@ -48,29 +63,27 @@ def configuration(config: str, model: str | None, overrides: list[str] | None) -
 
 def load_quietly(config: RunConfig) -> tuple[Any, Any]:
     """The model and its tokenizer; transformers' own notes are kept off the screen."""
-    say(f"loading {config.model.path} with {config.attention.type} attention")
     import transformers
 
-    from inf_llm.hf.dtype import dtype_choice
     from inf_llm.hf.load import load
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    model, tokenizer = load(config)
+    return load(config)
+
+
+def load_aloud(config: RunConfig) -> tuple[Any, Any]:
+    """The same, and lines that say what is loaded and how."""
+    source = Path(config.source or "")
+    name = source.stem if source.parent.name == "config" else source
+    say(f"loading {config.model.path} with {config.attention.type} attention, settings of {name}")
+    model, tokenizer = load_quietly(config)
+    from inf_llm.hf.dtype import dtype_choice
+
     choice = dtype_choice(model)
     if choice is not None:
         say(f"loaded in {choice}; {processor()}")
     return model, tokenizer
-
-
-def size(count: int) -> str:
-    """Bytes as a person reads them."""
-    value = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def memory_line(stats: MemoryStats) -> str:

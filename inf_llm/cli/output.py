@@ -67,7 +67,7 @@ def argument_text(option: str, text: str) -> str:
     return text
 
 
-def require_writable(option: str, path: Path | None) -> None:
+def require_writable(option: str, path: Path | str | None) -> None:
     """See that a file can be written; it is left as it is.
 
     Raises:
@@ -76,7 +76,7 @@ def require_writable(option: str, path: Path | None) -> None:
     if path is None:
         return
     try:
-        target = path.resolve()
+        target = Path(path).resolve()
         existed = target.exists()
         if existed and not target.is_file() and not target.is_dir():
             return  # a pipe or a device: opening it may wait for a reader

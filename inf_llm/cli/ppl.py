@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Config, Debug, File, Model, Overrides, configuration, load_quietly
+from inf_llm.cli.options import Config, Debug, File, Model, Overrides, configuration, load_aloud
 from inf_llm.cli.output import require_output
 from inf_llm.cli.progress import TokenProgress
+from inf_llm.units import pace, short
 
 if TYPE_CHECKING:
     from inf_llm.config import RunConfig
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @reported
 def ppl(
-    config: Config,
+    config: Config = None,
     model: Model = None,
     file: File = None,
     max_tokens: Annotated[
@@ -42,7 +43,7 @@ def ppl(
     from inf_llm.generation import encode, measure_perplexity, read_text
 
     text = read_text(file)
-    loaded, tokenizer = load_quietly(chosen)
+    loaded, tokenizer = load_aloud(chosen)
     ids = encode(tokenizer, text)[:max_tokens]
     with TokenProgress(lambda: "") as progress:
         found = measure_perplexity(loaded, ids, chosen.chunk_size, progress)
@@ -50,8 +51,8 @@ def ppl(
         typer.echo(json.dumps(_record(found, chosen), indent=2))
     else:
         _print_table(found)
-    speed = found.whole.tokens / max(found.seconds, 1e-9)
-    say(f"predicted {found.whole.tokens:,} tokens in {found.seconds:.1f} s ({speed:,.0f} tokens/s)")
+    tokens = found.whole.tokens
+    say(f"predicted {tokens:,} tokens in {pace(tokens, found.seconds)}")
 
 
 def _record(found: Perplexity, config: RunConfig) -> dict[str, Any]:
@@ -60,12 +61,8 @@ def _record(found: Perplexity, config: RunConfig) -> dict[str, Any]:
 
 def _print_table(found: Perplexity) -> None:
     typer.echo(f"{'position':>12}  {'tokens':>9}  {'nats':>8}  {'fresh':>8}  {'ratio':>7}")
-    names = [f"{_short(bucket.start)}-{_short(bucket.end)}" for bucket in found.buckets]
+    names = [f"{short(bucket.start)}-{short(bucket.end)}" for bucket in found.buckets]
     for name, row in zip((*names, "all"), (*found.buckets, found.whole), strict=True):
         numbers = f"{row.nll:>8.4f}  {row.fresh:>8.4f}  {row.ratio:>7.3f}"
         typer.echo(f"{name:>12}  {row.tokens:>9,}  {numbers}")
     typer.echo(f"last bucket / the same tokens in fresh contexts: {found.ratio:.3f}")
-
-
-def _short(position: int) -> str:
-    return f"{position // 1024}k" if position >= 1024 and position % 1024 == 0 else str(position)

@@ -11,12 +11,33 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 
+from inf_llm.units import LEAST_SECONDS
+
 QUIET_SECONDS = 5.0
 """Seconds between lines where standard error is no terminal."""
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """The bar, and of the rest what a terminal of this width has room for."""
+    wanted: list[tuple[int, ProgressColumn]] = [
+        (8, TextColumn("reading")),
+        (25, MofNCompleteColumn()),
+        (18, TextColumn("{task.fields[speed]}")),
+        (8, TimeRemainingColumn()),
+        (34, TextColumn("{task.fields[memory]}")),
+    ]
+    room, columns = width - 8, []
+    for needed, column in wanted:
+        if needed <= room:
+            room -= needed
+            columns.append(column)
+    bar = BarColumn(bar_width=max(4, min(24, 8 + room)))
+    return [*columns[:1], bar, *columns[1:]]
 
 
 class TokenProgress:
@@ -36,18 +57,15 @@ class TokenProgress:
         self._memory = memory
         self._console = Console(stderr=True)
         self._started = self._last_line = time.perf_counter()
+        self._first: tuple[int, float] | None = None
+        """Tokens when the first feed was done, and when that was."""
         self._bar = Progress(
-            TextColumn("reading"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]:,.0f} tokens/s"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[memory]}"),
+            *_columns(self._console.width),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=None, speed=0.0, memory="")
+        self._task = self._bar.add_task("", total=None, speed="", memory="")
 
     def __enter__(self) -> TokenProgress:
         self._bar.start()
@@ -70,13 +88,21 @@ class TokenProgress:
 
     def __call__(self, done: int, total: int) -> None:
         self.done = done
-        speed = done / max(self.seconds, 1e-9)
-        memory = self._memory()
-        self._bar.update(self._task, completed=done, total=total, speed=speed, memory=memory)
+        speed, memory = self._speed(), self._memory()
+        shown = f"{speed:,.0f} tokens/s" if speed else ""
+        self._bar.update(self._task, completed=done, total=total, speed=shown, memory=memory)
         if not self._console.is_terminal and self._due():
-            left = (total - done) / speed
-            line = f"read {done:,} of {total:,} tokens, {speed:,.0f} tokens/s, {left:,.0f} s left, "
-            self._console.print(line + memory, highlight=False, soft_wrap=True)
+            paced = f"{shown}, {(total - done) / speed:,.0f} s left, " if speed else ""
+            line = f"read {done:,} of {total:,} tokens, {paced}{memory}"
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _speed(self) -> float:
+        """Tokens in a second since the first feed, which has those that were in memory; 0 early."""
+        now = time.perf_counter()
+        if self._first is None:
+            self._first = self.done, now
+        tokens, began = self._first
+        return (self.done - tokens) / (now - began) if now - began >= LEAST_SECONDS else 0.0
 
     def _due(self) -> bool:
         now = time.perf_counter()

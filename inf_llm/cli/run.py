@@ -16,14 +16,14 @@ from inf_llm.cli.options import (
     Model,
     Overrides,
     configuration,
-    load_quietly,
+    load_aloud,
     memory_line,
-    size,
 )
 from inf_llm.cli.output import argument_text, require_output, require_writable
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.conversation import BETWEEN, USER
 from inf_llm.errors import TextError
+from inf_llm.units import pace, size
 
 if TYPE_CHECKING:
     from inf_llm.config import RunConfig
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 @reported
 def run(
-    config: Config,
     prompt: Annotated[
         str,
         typer.Option(
             "--prompt", "-p", help="Question after the text; '' lets the model continue the text."
         ),
     ],
+    config: Config = None,
     model: Model = None,
     file: File = None,
     max_new_tokens: Annotated[
@@ -64,24 +64,27 @@ def run(
     require_writable("--trace", trace)
     prompt = argument_text("--prompt", prompt)
     chosen = configuration(config, model, overrides)
+    from transformers import TextStreamer
+
     from inf_llm.generation import Session, answer_ends, choose_layout, piped_text, read_text
+    from inf_llm.hf.trace import trace as tracing
 
     text = piped_text() if file is None else read_text(file)
     if not (text or prompt):
         raise TextError("nothing to read and nothing to ask: give --file, or a --prompt")
-    loaded, tokenizer = load_quietly(chosen)
+    loaded, tokenizer = load_aloud(chosen)
     layout = choose_layout(tokenizer, chosen.conv_type)
     message = BETWEEN.join(part for part in (text, prompt) if part)
     ids = _prompt_ids(tokenizer, layout, message, chosen, max_new_tokens)
-    watch = None if trace is None else _watch(loaded)
+    watch = None if trace is None else tracing(loaded, prompts=False)
     session = Session(loaded, tokenizer, chosen.chunk_size)
     with TokenProgress(lambda: memory_line(session.stats())) as progress:
         session.read(ids, progress)
-        reading = progress.seconds
+        reading = pace(session.fed, progress.seconds)
     with watch or contextlib.nullcontext():
         answer = session.ask(
             max_new_tokens=max_new_tokens,
-            streamer=_stdout_streamer(tokenizer),
+            streamer=TextStreamer(tokenizer, skip_special_tokens=True),
             eos_token_id=answer_ends(loaded, layout),
         )
     say(_summary(session, answer, len(ids), reading))
@@ -102,13 +105,6 @@ def _prompt_ids(
     return kept
 
 
-def _watch(model: Any) -> Tracing:
-    """A trace of the answer."""
-    from inf_llm.hf.trace import trace
-
-    return trace(model, prompts=False)
-
-
 def _report(watch: Tracing, session: Session, prompt_tokens: int, path: Path, title: str) -> None:
     from inf_llm.generation import save_report
 
@@ -118,25 +114,15 @@ def _report(watch: Tracing, session: Session, prompt_tokens: int, path: Path, ti
     say(f"what was recalled for each word: {path}")
 
 
-def _stdout_streamer(tokenizer: Any) -> Any:
-    from transformers import TextStreamer
-
-    return TextStreamer(tokenizer, skip_special_tokens=True)
-
-
-def _summary(session: Session, answer: Answer, tokens: int, reading: float) -> str:
+def _summary(session: Session, answer: Answer, tokens: int, reading: str) -> str:
     stats, new = session.stats(), len(answer.token_ids)
     recalled = stats.hits + stats.misses
     parts = [
-        f"read {tokens:,} tokens in {_pace(tokens, reading)}",
-        f"answered {new} in {_pace(new, answer.seconds)}",
+        f"read {tokens:,} tokens in {reading}",
+        f"answered {new} in {pace(new, answer.seconds)}",
         f"memory {memory_line(stats)}",
     ]
     if recalled:
         parts.append(f"index {size(stats.index_bytes)}")
         parts.append(f"{stats.blocks:,} blocks, {stats.hits / recalled:.0%} of recalls at hand")
     return "; ".join(parts)
-
-
-def _pace(tokens: int, seconds: float) -> str:
-    return f"{seconds:.1f} s ({tokens / max(seconds, 1e-9):,.1f} tokens/s)"

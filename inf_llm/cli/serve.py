@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Optional
 
 import typer
 
 from inf_llm.cli.failures import UNEXPECTED, reported, say
-from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration, load_quietly, size
+from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration, load_aloud
 from inf_llm.errors import ConfigError
-
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-_BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
+from inf_llm.units import parse_bytes, size
 
 
 @reported
 def serve(
-    config: Config,
+    config: Config = None,
     model: Model = None,
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
@@ -78,7 +75,7 @@ def serve(
     options = ServeOptions(
         host, port, budget, api_key, largest, model_name, max_new_tokens, max_queue, grace
     )
-    loaded, tokenizer = load_quietly(chosen)
+    loaded, tokenizer = load_aloud(chosen)
     application = build(loaded, tokenizer, chosen, options)
     refused = application.engine.try_out()
     if refused is not None:
@@ -93,16 +90,3 @@ def serve(
     say("stopped" if in_time else "stopped before everything had ended")
     if not in_time:
         raise typer.Exit(UNEXPECTED)
-
-
-def parse_bytes(name: str, text: str) -> int:
-    """A size: 8GiB, 500MB, 1000000.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
-    factor = {**_UNITS, **_BINARY}[found[2] or ""] if found else 0
-    if not found or float(found[1]) * factor < 1:
-        raise ConfigError(f"{name} = {text!r} is not a size: write 8GiB, 500MB or 1000000")
-    return int(float(found[1]) * factor)

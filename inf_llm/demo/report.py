@@ -10,20 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from inf_llm.demo.trial import Trial
-from inf_llm.errors import MissingExtraError
+from inf_llm.optional import drawn
 from inf_llm.processor import machine
+from inf_llm.units import short
 
 _DEPTH_BANDS = 5
 _SHADES = ((0.95, "green3"), (0.6, "yellow3"), (0.3, "dark_orange"), (0.0, "red3"))
 _MEGABYTE = 1e6
-
-
-def length_name(length: int) -> str:
-    """32768 as 32k, 1048576 as 1m."""
-    for unit, size in (("m", 1 << 20), ("k", 1 << 10)):
-        if length >= size and length % size == 0:
-            return f"{length // size}{unit}"
-    return str(length)
 
 
 def table(trials: Sequence[Trial]) -> Table:
@@ -44,7 +37,7 @@ def table(trials: Sequence[Trial]) -> Table:
             made.add_section()
         made.add_row(
             trial.type,
-            length_name(trial.length),
+            short(trial.length),
             trial.task,
             Text(f"{trial.accuracy:.0%}", style=_shade(trial.accuracy)),
             str(trial.n),
@@ -68,7 +61,7 @@ def heat_maps(trials: Sequence[Trial]) -> Table:
         for length in lengths:
             shares = [found_in_band(trials, name, length, band) for band in range(_DEPTH_BANDS)]
             if any(share is not None for share in shares):
-                made.add_row(name, length_name(length), *map(_cell, shares))
+                made.add_row(name, short(length), *map(_cell, shares))
         made.add_section()
     return made
 
@@ -97,34 +90,20 @@ def _shade(share: float) -> str:
 
 def plot(trials: Sequence[Trial], path: Path) -> None:
     """The heat maps as a picture, one panel per type."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingExtraError("--plot needs matplotlib: pip install 'inf-llm[plot]'") from error
-    matplotlib.use("agg")
-    import matplotlib.pyplot as plt
-
     types = list(dict.fromkeys(trial.type for trial in trials))
     lengths = sorted({trial.length for trial in trials})
-    figure, axes = plt.subplots(
-        1,
-        len(types),
-        figsize=(1.2 + 0.55 * len(lengths) * len(types) + 1.1 * len(types), 3.2),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
-    shown: Any = None
-    for axis, name in zip(axes[0], types, strict=True):
-        grid = [
-            [_number(found_in_band(trials, name, length, band)) for length in lengths]
-            for band in range(_DEPTH_BANDS)
-        ]
-        shown = _panel(axis, name, grid, lengths)
-    axes[0][0].set_ylabel("depth of the needle")
-    figure.colorbar(shown, ax=axes[0].tolist(), label="share found", shrink=0.9)
-    figure.savefig(path, dpi=160)
-    plt.close(figure)
+    size = 1.2 + 0.55 * len(lengths) * len(types) + 1.1 * len(types), 3.2
+    how: dict[str, Any] = {"figsize": size, "sharey": True, "layout": "constrained", "dpi": 160}
+    with drawn("--plot", path, len(types), **how) as (figure, axes):
+        shown: Any = None
+        for axis, name in zip(axes, types, strict=True):
+            grid = [
+                [_number(found_in_band(trials, name, length, band)) for length in lengths]
+                for band in range(_DEPTH_BANDS)
+            ]
+            shown = _panel(axis, name, grid, lengths)
+        axes[0].set_ylabel("depth of the needle")
+        figure.colorbar(shown, ax=axes.tolist(), label="share found", shrink=0.9)
 
 
 def _number(share: float | None) -> float:
@@ -137,7 +116,7 @@ def _panel(axis: Any, name: str, grid: list[list[float]], lengths: Sequence[int]
     shown = axis.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axis.set_title(name)
     axis.set_xlabel("length in tokens")
-    axis.set_xticks(range(len(lengths)), [length_name(length) for length in lengths])
+    axis.set_xticks(range(len(lengths)), [short(length) for length in lengths])
     bands = [f"{band / _DEPTH_BANDS:.0%}-{(band + 1) / _DEPTH_BANDS:.0%}" for band in range(5)]
     axis.set_yticks(range(_DEPTH_BANDS), bands)
     for y, row in enumerate(grid):

@@ -19,9 +19,8 @@ from torch import Tensor
 
 from inf_llm.errors import SettingsError
 from inf_llm.generation.options import own_options
-from inf_llm.generation.prompt import encode
-from inf_llm.generation.session import empty_cache, execution_block, feed_length
-from inf_llm.hf.cache import MemoryCache
+from inf_llm.generation.prefill import empty_cache, feed_length, held, prefill, whole_blocks
+from inf_llm.generation.tokens import encode
 from inf_llm.hf.decoder import with_cache
 from inf_llm.needles import Sample, build_many
 
@@ -112,7 +111,7 @@ def run_trial(
     samples: Sequence[Sample],
     length: int,
     chunk_size: int,
-    on_tokens: Progress | None = None,
+    on_tokens: Progress = lambda count: None,
 ) -> Trial:
     """Read every haystack, ask its question, and count exact answers.
 
@@ -133,7 +132,7 @@ def run_trial(
         batch = samples[first : first + rows]
         ids = _equal_length([encode(tokenizer, sample.prompt) for sample in batch])
         cache = _read(model, ids.to(model.device), chunk_size, on_tokens)
-        device_bytes = max(device_bytes, _device_bytes(cache) // len(batch))
+        device_bytes = max(device_bytes, held(cache).device_bytes // len(batch))
         answers = _answer(model, tokenizer, ids.to(model.device), cache, batch)
         found += [sample.found(text) for sample, text in zip(batch, answers, strict=True)]
     return Trial(
@@ -158,18 +157,12 @@ def _equal_length(rows: list[list[int]]) -> Tensor:
     return torch.tensor([row[:1] + row[len(row) - shortest + 1 :] for row in rows])
 
 
-def _read(model: Any, ids: Tensor, chunk_size: int, on_tokens: Progress | None) -> Any:
+def _read(model: Any, ids: Tensor, chunk_size: int, on_tokens: Progress) -> Any:
     """Feed all but what does not fill an execution block; `generate` feeds the rest."""
-    cache = empty_cache(model)
-    block, step = execution_block(model), feed_length(model, chunk_size)
-    end = (ids.shape[1] - 1) // block * block
-    for start in range(0, end, step):
-        part = ids[:, start : min(start + step, end)]
-        model(input_ids=part, logits_to_keep=1, **with_cache(model, cache))
-        if on_tokens is not None:
-            on_tokens(part.numel())
-    if on_tokens is not None:
-        on_tokens(ids[:, end:].numel())
+    cache, end = empty_cache(model), whole_blocks(model, ids.shape[1])
+    for part, _ in prefill(model, ids[:, :end], cache, feed_length(model, chunk_size)):
+        on_tokens(part.numel())
+    on_tokens(ids[:, end:].numel())
     return cache
 
 
@@ -185,10 +178,3 @@ def _answer(
     )
     texts: list[str] = tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
     return texts
-
-
-def _device_bytes(cache: Any) -> int:
-    if isinstance(cache, MemoryCache):
-        return cache.stats().total.device_bytes
-    pairs = [(layer.keys, layer.values) for layer in cache.layers]
-    return sum(x.nbytes for pair in pairs for x in pair)

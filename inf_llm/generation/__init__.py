@@ -1,11 +1,12 @@
 """Reading and answering: feed a prompt in chunks, keep the session, measure perplexity."""
 
 from inf_llm.generation.documents import check_document, piped_text, read_text
-from inf_llm.generation.layout import Layout, answer_ends, choose_layout, user_message
+from inf_llm.generation.layout import Layout, answer_ends, choose_layout
 from inf_llm.generation.perplexity import Bucket, Perplexity, measure_perplexity
-from inf_llm.generation.prompt import encode, fit
 from inf_llm.generation.report import save_report
 from inf_llm.generation.session import Answer, Session
+from inf_llm.generation.tokens import encode
+from inf_llm.truncation import fit
 
 __all__ = [
     "Answer",
@@ -22,5 +23,4 @@ __all__ = [
     "piped_text",
     "read_text",
     "save_report",
-    "user_message",
 ]

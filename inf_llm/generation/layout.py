@@ -211,20 +211,6 @@ def own_template(tokenizer: Any) -> str | None:
     return str(own["default"])
 
 
-def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:
-    """What a user says, as the model was trained to be spoken to.
-
-    Returns:
-        The prompt, and whether special tokens are to be added when it is encoded.
-
-    Raises:
-        SettingsError: see `choose_layout`.
-        TextError: see `Layout.prompt`.
-    """
-    layout = choose_layout(tokenizer, conv_type)
-    return layout.prompt([{"role": USER, "content": text}]), layout.adds_special
-
-
 def answer_ends(model: Any, layout: Layout) -> list[int] | None:
     """Tokens that end an answer: the model's own, and those of the layout; None for none."""
     own = model.generation_config.eos_token_id

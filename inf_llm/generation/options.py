@@ -27,7 +27,7 @@ from inf_llm.checks import (
     require,
     require_callable,
 )
-from inf_llm.errors import SettingsError
+from inf_llm.errors import SettingsError, reason
 from inf_llm.generation.tokens import vocabulary
 from inf_llm.registry import nearest
 
@@ -71,7 +71,8 @@ FOR_SAMPLING = _WARPERS | {"repetition_penalty"}
 _FUNCTIONS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
 _OBJECTS = {*_FUNCTIONS, "synced_gpus", "negative_prompt_ids", "negative_prompt_attention_mask"}
 """What else a caller may hand to `generate`."""
-_OF_ASK = ("max_new_tokens", "stop", "streamer", "on_progress")  # what `Session.ask` itself has
+_OF_ASK = ("max_new_tokens", "stop", "streamer", "on_progress", "should_stop")
+"""What `Session.ask` itself has."""
 
 _INSTEAD = {
     **dict.fromkeys(
@@ -241,8 +242,7 @@ def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> Non
         )
     except Exception as error:  # transformers has many, all about what was asked
         said = ", ".join(f"{name} = {_told(asked[name])}" for name in sorted(asked))
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SettingsError(f"generate refuses {said}: {reason}") from error
+        raise SettingsError(f"generate refuses {said}: {reason(error)}") from error
 
 
 def _instead_of_decoding(

@@ -10,7 +10,7 @@ text nor a large vocabulary needs much memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,14 @@ from torch import Tensor
 
 from inf_llm.checks import count, require_callable
 from inf_llm.errors import TextError
-from inf_llm.generation.session import Progress, empty_cache, execution_block, feed_length
+from inf_llm.generation.prefill import (
+    Progress,
+    empty_cache,
+    execution_block,
+    feed_length,
+    prefill,
+)
 from inf_llm.generation.tokens import known_ids, vocabulary
-from inf_llm.hf.decoder import with_cache
 
 FIRST_EDGE = 256
 FRESH = 512
@@ -97,12 +102,18 @@ def measure_perplexity(
     if len(ids) < 2:
         raise TextError("the text has fewer than two tokens: there is nothing to predict")
     started = time.perf_counter()
+    text = torch.tensor([ids], device=model.device)
     nll = torch.empty(len(ids) - 1, dtype=torch.float64)  # of token i + 1
-    for start, part in _chunks(model, ids, chunk_size):
-        nll[start - 1 : start - 1 + len(part)] = part
+    done = 0
+    for part, logits in prefill(
+        model, text[:, :-1], empty_cache(model), _step(model, chunk_size), logits=0
+    ):
+        end = done + part.shape[1]
+        nll[done:end] = _nats(logits[0], text[0, done + 1 : end + 1])
+        done = end
         if on_progress is not None:
-            on_progress(min(start + len(part), len(ids)), len(ids))
-    fresh = _fresh_nats(model, ids)
+            on_progress(done + 1, len(ids))
+    fresh = _fresh_nats(model, text)
     buckets: list[Bucket] = []
     while (start := bucket_start(len(buckets))) < len(ids):
         end = min(FIRST_EDGE << len(buckets), len(ids))
@@ -121,38 +132,27 @@ def bucket_start(index: int) -> int:
     return FIRST_EDGE << (index - 1) if index else 0
 
 
-def _chunks(model: Any, ids: Sequence[int], chunk_size: int) -> Iterator[tuple[int, Tensor]]:
-    """Per feed: position of the first predicted token, and (n,) nats of it and those after."""
-    cache = empty_cache(model)
-    step = _step(model, chunk_size)
-    for start in range(0, len(ids) - 1, step):
-        feed = list(ids[start : min(start + step, len(ids) - 1)])
-        inputs = torch.tensor([feed], device=model.device)
-        logits = model(input_ids=inputs, **with_cache(model, cache)).logits[0]  # (n, V)
-        targets = torch.tensor(ids[start + 1 : start + 1 + len(feed)], device=logits.device)
-        yield start + 1, _nats(logits, targets)
-
-
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:
     """Negative log-likelihood (n,) of targets (n,) under logits (n, V), in float64."""
     parts = [
         torch.nn.functional.cross_entropy(rows.float(), wanted, reduction="none").double()
-        for rows, wanted in zip(logits.split(ROWS), targets.split(ROWS), strict=True)
+        for rows, wanted in zip(
+            logits.split(ROWS), targets.to(logits.device).split(ROWS), strict=True
+        )
     ]
     return torch.cat(parts).cpu()
 
 
-def _fresh_nats(model: Any, ids: Sequence[int]) -> Tensor:
+def _fresh_nats(model: Any, text: Tensor) -> Tensor:
     """(N - 1,) nats of every token but the first, from contexts begun anew every `FRESH` / 2."""
     half = FRESH // 2
-    nats = torch.empty(len(ids) - 1, dtype=torch.float64)
-    for start in range(0, max(1, len(ids) - half), half):
-        inputs = torch.tensor([list(ids[start : start + FRESH])], device=model.device)
+    nats = torch.empty(text.shape[1] - 1, dtype=torch.float64)
+    for start in range(0, max(1, text.shape[1] - half), half):
+        inputs = text[:, start : start + FRESH]
         logits = model(input_ids=inputs, use_cache=False).logits[0, :-1]
         first = half - 1 if start else 0
-        targets = inputs[0, 1:].to(logits.device)
         end = start + inputs.shape[1] - 1
-        nats[start + first : end] = _nats(logits[first:], targets[first:])
+        nats[start + first : end] = _nats(logits[first:], inputs[0, 1 + first :])
     return nats
 
 

@@ -19,23 +19,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from inf_llm.checks import count, require_callable
 from inf_llm.errors import CropError, TextError, UnsupportedInputError
 from inf_llm.generation.options import answer_options, stop_texts
-from inf_llm.generation.text import StopTexts
+from inf_llm.generation.prefill import (
+    Progress,
+    empty_cache,
+    feed_length,
+    held,
+    prefill,
+    whole_blocks,
+)
+from inf_llm.generation.text import Ended, ended_at
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import with_cache
-from inf_llm.hf.patch import new_cache, patched
 from inf_llm.hf.witness import Witness
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.unsaved import Unsaved, bare_copy
-
-Progress = Callable[[int, int], None]
-"""Called with the tokens done and the tokens in all."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,6 @@ class Session(Unsaved):
         """Every token of the session, those that wait to be fed included."""
         self.cache = empty_cache(model)
         self._step = feed_length(model, count("chunk_size", chunk_size))
-        self._block = execution_block(model)
 
     @property
     def fed(self) -> int:
@@ -97,18 +99,11 @@ class Session(Unsaved):
         require_callable("on_progress", on_progress)
         self.ids += token_ids(self.tokenizer, text, vocabulary(self.model), first=not self.ids)
         total = len(self.ids)
-        # one token at least waits: its logits begin the answer
-        end = (total - 1) // self._block * self._block
+        end = whole_blocks(self.model, total)
+        feeds = prefill(self.model, self._tensor(self.ids[self.fed : end]), self.cache, self._step)
         while self.fed < end:
-            chunk = self.ids[self.fed : min(self.fed + self._step, end)]
             with self._whole_or_nothing():
-                self.model(
-                    input_ids=self._tensor(chunk),
-                    output_hidden_states=False,
-                    output_attentions=False,
-                    logits_to_keep=1,
-                    **with_cache(self.model, self.cache),
-                )
+                next(feeds)
             if on_progress is not None:
                 on_progress(self.fed, total)
         if on_progress is not None:
@@ -122,6 +117,7 @@ class Session(Unsaved):
         stop: str | Sequence[str] | None = (),
         streamer: Any = None,
         on_progress: Progress | None = None,
+        should_stop: Callable[[], bool] | None = None,
         **sampling: Any,
     ) -> Answer:
         """Read the text, then let the model continue.
@@ -147,27 +143,34 @@ class Session(Unsaved):
         options = answer_options(self.model, self.tokenizer, max_new_tokens, sampling)
         stops = stop_texts(stop)
         require_callable("streamer", streamer, "put", "end")
+        require_callable("should_stop", should_stop)
         asked_at = len(self.ids)
         try:
             self.read(text, on_progress)
             prompt = len(self.ids)
-            new = self._generate(options, stops, streamer)
+            new = self._generate(options, stops, should_stop, streamer)
         except BaseException:
             if self.fed <= asked_at:
                 del self.ids[asked_at:]
             raise
-        text_out = _until(self.tokenizer.decode(new, skip_special_tokens=True), stops)
-        return Answer(text_out, tuple(new), prompt, time.perf_counter() - started)
+        said = self.tokenizer.decode(new, skip_special_tokens=True)
+        return Answer(
+            said[: ended_at(said, stops)], tuple(new), prompt, time.perf_counter() - started
+        )
 
     def _generate(
-        self, options: dict[str, Any], stops: tuple[str, ...], streamer: Any
+        self,
+        options: dict[str, Any],
+        stops: tuple[str, ...],
+        should_stop: Callable[[], bool] | None,
+        streamer: Any,
     ) -> list[int]:
         """Tokens that follow what was read, which then belong to it."""
         if not self.ids:
             raise TextError("the prompt is empty: read a text or ask something first")
         prompt = self._tensor(self.ids)
-        if stops:
-            ends = StopTexts(self.tokenizer, stops, len(self.ids))
+        if stops or should_stop:
+            ends = Ended(self.tokenizer, stops, should_stop, len(self.ids))
             options["stopping_criteria"] = [*options.get("stopping_criteria", ()), ends]
         with self._whole_or_nothing():
             output = self.model.generate(
@@ -212,11 +215,7 @@ class Session(Unsaved):
 
     def stats(self) -> MemoryStats:
         """What the memory holds and what it cost, over all layers."""
-        if isinstance(self.cache, MemoryCache):
-            return self.cache.stats().total
-        held = [(layer.keys, layer.values) for layer in self.cache.layers if _holds(layer)]
-        size = sum(x.numel() * x.element_size() for pair in held for x in pair)
-        return MemoryStats(tokens=self.fed, device_bytes=size)
+        return held(self.cache)
 
     @contextmanager
     def _whole_or_nothing(self) -> Iterator[None]:
@@ -237,26 +236,6 @@ class Session(Unsaved):
         return torch.tensor([ids], device=self.model.device)
 
 
-def empty_cache(model: Any) -> Any:
-    """A memory for a patched model; for any other, the cache that keeps every token."""
-    state = patched(model)
-    if state is not None and state.makers:
-        return new_cache(model)
-    return DynamicCache(config=model.config.get_text_config(decoder=True))
-
-
-def execution_block(model: Any) -> int:
-    """Tokens that retrieve together; 1 where nothing is retrieved."""
-    state = patched(model)
-    return int(getattr(state.settings, "exc_block_size", 1)) if state is not None else 1
-
-
-def feed_length(model: Any, chunk_size: int) -> int:
-    """The longest feed of whole execution blocks that a chunk has room for; one at least."""
-    block = execution_block(model)
-    return max(block, chunk_size // block * block)
-
-
 def _check_pair(model: Any, tokenizer: Any) -> None:
     fits = callable(getattr(model, "generate", None)) and hasattr(model, "config")
     if not fits or not callable(tokenizer) or not hasattr(tokenizer, "decode"):
@@ -264,15 +243,6 @@ def _check_pair(model: Any, tokenizer: Any) -> None:
             f"a causal language model and its tokenizer are needed, not {type(model).__name__} and "
             f"{type(tokenizer).__name__}: inf_llm.load(config) gives both, in this order"
         )
-
-
-def _holds(layer: Any) -> bool:
-    return torch.is_tensor(getattr(layer, "keys", None)) and layer.keys is not None
-
-
-def _until(text: str, stop: Sequence[str]) -> str:
-    ends = [text.find(mark) for mark in stop if mark in text]
-    return text[: min(ends)] if ends else text
 
 
 class _AfterPrompt:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,8 +24,7 @@ class AnswerText:
     Attributes:
         text: what was said so far.
         tokens: tokens put so far.
-        stopped: whether a stop text was met, so that no more tokens are wanted.
-        ended_by_itself: whether the model ended its answer; set by whoever knows.
+        stopped: whether a stop text was met.
         first: when the first token came, by `time.perf_counter`.
     """
 
@@ -39,7 +38,6 @@ class AnswerText:
         self.text = ""
         self.tokens = 0
         self.stopped = False
-        self.ended_by_itself = False
         self.first: float | None = None
         self._tokenizer, self._stops, self._say = tokenizer, stops, say
         self._skip = not special
@@ -82,13 +80,9 @@ class AnswerText:
         if self.stopped:
             return
         self._held += piece
-        ends = [self._held.find(stop) for stop in self._stops if stop in self._held]
-        if ends:
-            self.stopped = True
-            self._held = self._held[: min(ends)]
-            certain = len(self._held)
-        else:
-            certain = len(self._held) - self._open()
+        end = ended_at(self._held, self._stops)
+        self.stopped = end is not None
+        certain = len(self._held) - self._open() if end is None else end
         self._tell(self._held[:certain])
         self._held = self._held[certain:]
 
@@ -106,8 +100,13 @@ class AnswerText:
             self._say(piece)
 
 
-class StopTexts:
-    """A stopping criterion for `generate`: ends an answer of one row at any of some texts.
+def ended_at(text: str, stops: Sequence[str]) -> int | None:
+    """Where the first of some texts begins in a text; None where none does."""
+    return min((text.find(stop) for stop in stops if stop in text), default=None)
+
+
+class Ended:
+    """A stopping criterion for `generate`: ends an answer of one row at some texts, or when asked.
 
     transformers' own looks at prompt and answer together, so that half of a stop text in the
     prompt counts, and refuses texts that it cannot put together from tokens.
@@ -115,15 +114,23 @@ class StopTexts:
     Args:
         tokenizer: the model's.
         stops: the texts.
+        should_stop: asked after every token; true ends the answer there.
         prompt: tokens before the answer.
     """
 
-    def __init__(self, tokenizer: Any, stops: tuple[str, ...], prompt: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        stops: tuple[str, ...],
+        should_stop: Callable[[], bool] | None,
+        prompt: int,
+    ) -> None:
+        self._should_stop = should_stop
         self._answer = AnswerText(tokenizer, stops, lambda piece: None, special=True)
         self._prompt = prompt
 
     def __call__(self, ids: Tensor, scores: Any, **more: Any) -> Tensor:
         """Whether each row (B,) of ids (B, tokens) has ended."""
         self._answer.put(ids[0, self._prompt + self._answer.tokens :])
-        over = self._answer.stopped
+        over = self._answer.stopped or (self._should_stop is not None and self._should_stop())
         return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)

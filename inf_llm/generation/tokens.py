@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
+from inf_llm.checks import check_text
 from inf_llm.errors import TextError
-from inf_llm.generation.prompt import encode
 
 Readable = str | Iterable[int] | Mapping[str, Any]
 """A text; ids as a list, a tensor or an array (n,) or (1, n); what a tokenizer returned for one."""
@@ -17,6 +17,19 @@ _ACCEPTED = "a text is accepted, or the token ids of one text: whole numbers, (n
 def vocabulary(model: Any) -> int:
     """Number of token ids that a model knows."""
     return int(model.get_input_embeddings().weight.shape[0])
+
+
+def encode(tokenizer: Any, text: str, add_special_tokens: bool = True) -> list[int]:
+    """Token ids of a text of any length.
+
+    Raises:
+        TextError: it is no text; see `check_text`.
+    """
+    check_text("the text", text)
+    encoded = tokenizer(
+        text, add_special_tokens=add_special_tokens, truncation=False, verbose=False
+    )
+    return list(encoded["input_ids"])
 
 
 def token_ids(tokenizer: Any, given: Readable, known: int, first: bool = True) -> list[int]:

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from inf_llm.checks import field_types
 from inf_llm.config import RunConfig, load_config
-from inf_llm.errors import MissingExtraError, SettingsError
+from inf_llm.errors import SettingsError
+from inf_llm.optional import drawn, need
 from inf_llm.picture.measure import KINDS, WINDOW, Sight, measure
 from inf_llm.settings import OriginSettings, settings_class
+from inf_llm.units import short
 from inf_llm.variants import ATTENTION
 
 COLOURS = ("#ffffff", "#0072b2", "#e69f00", "#009e73", "#cc79a7")
@@ -116,31 +118,21 @@ def _name(sight: Sight, kind: int) -> str:
 
 
 def _save(sights: Sequence[Sight], file: Path) -> None:
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise MissingExtraError(
-            f"drawing {file} needs matplotlib: pip install 'inf-llm[plot]'; "
-            "without a file the drawing is made of characters"
-        ) from error
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    matplotlib = need("matplotlib", f"drawing {file}", "plot")
     style: Any = {"font.size": 9, "svg.fonttype": "none", "font.family": "DejaVu Sans"}
-    with matplotlib.rc_context(style):
-        wide = 2.75 * len(sights) + 0.6
-        figure, axes = pyplot.subplots(
-            1, len(sights), figsize=(max(wide, 4.2), 4.1), sharey=True, squeeze=False
-        )
+    wide = max(2.75 * len(sights) + 0.6, 4.2)
+    how: dict[str, Any] = {"figsize": (wide, 4.1), "sharey": True, "dpi": 110}
+    with (
+        matplotlib.rc_context(style),
+        drawn("the picture", file, len(sights), **how) as (figure, axes),
+    ):
         farthest = max(int(sight.distance.max()) for sight in sights)
-        for axis, sight in zip(axes[0], sights, strict=True):
+        for axis, sight in zip(axes, sights, strict=True):
             _panel(axis, sight, farthest)
-        axes[0][0].set_ylabel("query (token that looks)")
+        axes[0].set_ylabel("query (token that looks)")
         _legend(figure, sights, farthest)
-        figure.subplots_adjust(left=0.62 / max(wide, 4.2), right=0.99, top=0.92, bottom=0.27)
+        figure.subplots_adjust(left=0.62 / wide, right=0.99, top=0.92, bottom=0.27)
         figure.subplots_adjust(wspace=0.08)
-        figure.savefig(file, dpi=110)
-        pyplot.close(figure)
 
 
 def _panel(axis: Any, sight: Sight, farthest: int) -> None:
@@ -152,15 +144,11 @@ def _panel(axis: Any, sight: Sight, farthest: int) -> None:
     axis.set_title(sight.settings.type, fontweight="bold", fontsize=11)
     axis.set_xlabel("key (token looked at)")
     ticks = [sight.length * part // 4 for part in range(4)]
-    axis.set_xticks(ticks, [_short(tick) for tick in ticks])
-    axis.set_yticks(ticks, [_short(tick) for tick in ticks])
+    axis.set_xticks(ticks, [short(tick) for tick in ticks])
+    axis.set_yticks(ticks, [short(tick) for tick in ticks])
     axis.tick_params(length=2, colors="#444444")
     for spine in axis.spines.values():
         spine.set_color("#999999")
-
-
-def _short(count: int) -> str:
-    return f"{count / 1024:g}k" if count >= 1024 and count % 256 == 0 else str(count)
 
 
 def _legend(figure: Any, sights: Sequence[Sight], farthest: int) -> None:
@@ -177,7 +165,7 @@ def _legend(figure: Any, sights: Sequence[Sight], farthest: int) -> None:
         strip.imshow([range(64)], aspect="auto", cmap=LinearSegmentedColormap.from_list("", ramp))
         strip.set_title(_of_all(sights, kind), fontsize=9, loc="left", pad=3)
         strip.set_yticks([])
-        strip.set_xticks([0, 63], ["seems near", f"{_short(farthest)} away"])
+        strip.set_xticks([0, 63], ["seems near", f"{short(farthest)} away"])
         strip.get_xticklabels()[0].set_horizontalalignment("left")
         strip.get_xticklabels()[1].set_horizontalalignment("right")
         strip.tick_params(length=0, labelsize=8, colors="#444444")

@@ -6,7 +6,6 @@ errors.py     what can go wrong, in the form OpenAI's clients understand
 params.py     what may be asked: JSON to checked values
 vendors.py    parameters of other servers, and what is made of them
 prompts.py    messages and documents to token ids, and where the document lies in them
-pool.py       memories kept between requests, found by their tokens, bounded in bytes
 worker.py     the one thread that runs the model, fair to its clients
 jobs.py       reading a document, answering a prompt
 documents.py  uploaded texts

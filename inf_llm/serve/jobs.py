@@ -5,24 +5,23 @@ from __future__ import annotations
 import contextlib
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers import StoppingCriteriaList
 
 from inf_llm.config import RunConfig
 from inf_llm.conversation import USER
 from inf_llm.errors import ConfigError, reason
 from inf_llm.generation import Session, answer_ends, encode
 from inf_llm.generation.citations import Citation, cite, decoded
+from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.generation.text import AnswerText
 from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.params import Question, Sampling
-from inf_llm.serve.pool import MemoryPool
 from inf_llm.serve.prompts import Prompt, Prompts, cut
 from inf_llm.serve.worker import Job
 from inf_llm.settings import InfLLMSettings
@@ -92,7 +91,7 @@ class Engine:
     model: Any
     tokenizer: Any
     config: RunConfig
-    pool: MemoryPool
+    pool: PrefixCache
     prompts: Prompts
     answer_tokens: int = 512
     recalls: bool = field(init=False)
@@ -147,13 +146,16 @@ class Engine:
         session, cached = self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
         text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
         watch = trace(self.model, prompts=False) if question.recall and self.recalls else None
-        with torch.random.fork_rng(enabled=sampling.seed is not None), watch or _nothing():
-            self._generate(session, sampling, longest, text, job)
+        with (
+            torch.random.fork_rng(enabled=sampling.seed is not None),
+            watch or contextlib.nullcontext(),
+        ):
+            ended = self._generate(session, sampling, longest, text, job)
         job.check()
         text.end()
         return Told(
             text.text,
-            "stop" if text.stopped or text.ended_by_itself else "length",
+            "stop" if ended else "length",
             len(prompt.ids),
             cached,
             text.tokens,
@@ -175,11 +177,8 @@ class Engine:
 
     def _generate(
         self, session: Session, sampling: Sampling, longest: int, text: AnswerText, job: Job
-    ) -> None:
-        def enough(ids: torch.Tensor, scores: Any, **more: Any) -> torch.Tensor:
-            over = text.stopped or job.cancelled.is_set()
-            return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)
-
+    ) -> bool:
+        """Whether the answer ended before its longest; `text` hears it."""
         options: dict[str, Any] = {}
         if sampling.temperature:
             options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
@@ -190,11 +189,12 @@ class Engine:
         answer = session.ask(
             max_new_tokens=longest,
             eos_token_id=ends,
+            stop=sampling.stop,
             streamer=text,
-            stopping_criteria=StoppingCriteriaList([enough]),
+            should_stop=job.cancelled.is_set,
             **options,
         )
-        text.ended_by_itself = answer.token_ids[-1] in (ends or ())
+        return text.stopped or answer.token_ids[-1] in (ends or ())
 
     def _passages(
         self, watch: trace | None, prompt: Prompt, document: Document | None
@@ -248,8 +248,3 @@ def _watched(job: Job) -> Callable[[int, int], None]:
         job.emit(Reading(done, total))
 
     return on_progress
-
-
-@contextlib.contextmanager
-def _nothing() -> Iterator[None]:
-    yield

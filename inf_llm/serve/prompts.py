@@ -10,6 +10,7 @@ from typing import Any
 from inf_llm.conversation import BETWEEN
 from inf_llm.errors import TextError
 from inf_llm.generation import choose_layout, encode, fit
+from inf_llm.generation.tokens import known_ids
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import Message, Question
@@ -73,7 +74,10 @@ class Prompts:
             ApiError: the messages do not fit the model's template, or token ids its vocabulary.
         """
         if isinstance(question.prompt, tuple):
-            return Prompt(self._checked(question.prompt))
+            try:
+                return Prompt(known_ids(question.prompt, self._vocabulary))
+            except TextError as error:
+                raise bad_value("prompt", str(error)) from None
         if question.messages:
             return self.of_chat(question.messages, document)
         text = question.prompt if document is None else document.core + BETWEEN + question.prompt
@@ -126,14 +130,6 @@ class Prompts:
                 at = found + len(content.strip())
                 prompt.boundaries.append(prompt.tokens_before(at))
         return prompt
-
-    def _checked(self, ids: tuple[int, ...]) -> list[int]:
-        wrong = next((token for token in ids if not 0 <= token < self._vocabulary), None)
-        if wrong is not None:
-            raise bad_value(
-                "prompt", f"prompt has token {wrong}: ids from 0 to {self._vocabulary - 1} exist"
-            )
-        return list(ids)
 
 
 def cut(prompt: Prompt, room: int, truncation: str | None) -> Prompt:

@@ -19,12 +19,14 @@ import uvicorn
 
 from inf_llm.config import RunConfig
 from inf_llm.errors import ConfigError
+from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.serve.app import Application, Limits
 from inf_llm.serve.jobs import Engine
-from inf_llm.serve.pool import MemoryPool
 from inf_llm.serve.prompts import Prompts
 from inf_llm.serve.worker import Worker
 
+FEED = 2048
+"""Most tokens fed at a time, so that progress is seen and a cancelled reading ends soon."""
 JOIN_SECONDS = 10.0
 """A cancelled job must have ended by then."""
 
@@ -57,7 +59,8 @@ class ServeOptions:
 
 def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) -> Application:
     """The application, with its worker not started yet."""
-    pool = MemoryPool(model, tokenizer, options.memory_budget, config.chunk_size)
+    chunk = min(config.chunk_size, FEED)
+    pool = PrefixCache(model, tokenizer, chunk, budget=options.memory_budget)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     prompts = Prompts(tokenizer, config.conv_type, vocabulary)
     engine = Engine(model, tokenizer, config, pool, prompts, options.answer_tokens)

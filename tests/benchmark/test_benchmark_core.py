@@ -66,11 +66,11 @@ def predict(path, folder, data, *more):
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_answers_equal_generate_on_the_whole_prompt(tmp_path, checkpoint, data, kind):
     import inf_llm
-    from benchmark.engine import read_config
+    from inf_llm.config import load_config
 
     path = config(tmp_path, checkpoint, kind)
     rows = predict(path, tmp_path / "o", data)
-    read = read_config(path, [])
+    read = load_config(path)
     model, tokenizer = inf_llm.load(read)
     options = RunOptions(read, tmp_path, (TASK,), data=data, prompts="plain")
     for row, instance in zip(rows, load_task(TASK, options, tokenizer).instances, strict=True):

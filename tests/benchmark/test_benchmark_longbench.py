@@ -10,8 +10,8 @@ import independent_longbench
 import pytest
 
 from benchmark.metrics import longbench
-from benchmark.optional import need
 from inf_llm.errors import MissingExtraError
+from inf_llm.optional import need
 
 CLASSES = ("Food", "Date", "Other entity", "Entity", "Letter like a-z")
 

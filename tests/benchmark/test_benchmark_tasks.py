@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmark.prompts import PromptRules, TooLongError, lay_out, tokenize
+from benchmark.prompts import PromptRules, lay_out, tokenize
 from benchmark.rows import Row
 from benchmark.tasks import benchmarks, owner
 from benchmark.tasks.base import (
@@ -18,10 +18,9 @@ from benchmark.tasks.base import (
     TaskInfo,
     render,
 )
-from benchmark.tasks.needles import parse_length
 from benchmark.tasks.official import read_dict, read_string
 from benchmark.worker import group
-from inf_llm.errors import SettingsError
+from inf_llm.errors import TextError
 
 EVERYTHING = [(b, name) for b in benchmarks() for name in b.names()]
 
@@ -229,17 +228,6 @@ def test_official_files_are_parsed_not_run(tmp_path):
             read_dict(path, name)
 
 
-@pytest.mark.parametrize(("text", "tokens"), [("8192", 8192), ("8k", 8192), ("1M", 1 << 20)])
-def test_lengths(text, tokens):
-    assert parse_length(text) == tokens
-
-
-@pytest.mark.parametrize("text", ["", "k", "8kb", "-1", "0", "1.5k"])
-def test_bad_lengths(text):
-    with pytest.raises(SettingsError, match="not a number of tokens"):
-        parse_length(text)
-
-
 class Words:
     """A tokenizer whose tokens are words; it can tell a start token and a chat template."""
 
@@ -284,7 +272,7 @@ def test_suffix_truncation_keeps_128_tokens_and_the_end():
     assert (len(cut.question), cut.truncated_from) == (10, 1001)
     cut = tokenize(prompt, Words(), 300, "middle")
     assert cut.document + cut.question == tuple(whole[:150] + whole[-150:])
-    with pytest.raises(TooLongError, match="1001 tokens, 300 are allowed"):
+    with pytest.raises(TextError, match="1,001 tokens, but max_len leaves room for 300"):
         tokenize(prompt, Words(), 300, "none")
 
 

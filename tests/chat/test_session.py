@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from inf_llm.chat.memory import ReadingMemory, common_length
 from inf_llm.chat.session import ChatSession
 from inf_llm.chat.turns import ASSISTANT, USER, Document, Transcript, Turn
 from inf_llm.errors import (
     CropError,
     InfLLMError,
-    SettingsError,
     TextError,
     UnsupportedInputError,
 )
@@ -110,8 +108,8 @@ def test_forks_share_a_document(memory_model: Any, tokenizer: Any, chat: ChatSes
         assert reuse.fed < 2 * BLOCK
     assert chat.turns == ()
     assert chat.held().bytes < 1.5 * alone  # blocks of the branches beside the common ones
-    shared = {id(point) for point in chat._memory._points}
-    assert all(shared & {id(point) for point in branch._memory._points} for branch in branches)
+    shared = {id(kept.session) for kept in chat._memory._kept}
+    assert all(shared & {id(kept.session) for kept in branch._memory._kept} for branch in branches)
 
 
 def test_regenerate_reads_next_to_nothing(chat: ChatSession) -> None:
@@ -343,31 +341,11 @@ def test_what_cannot_be_edited(chat: ChatSession) -> None:
         chat.edit(0, "x")
 
 
-def test_points_are_few_and_the_costly_ones_stay(memory_model: Any, tokenizer: Any) -> None:
-    memory = ReadingMemory(memory_model, tokenizer, points=3)
-    ids = encode(tokenizer, BOOK * 2)
-    for length in (640, 640 + 40, 640 + 80, 640 + 120, 640 + 600):
-        memory.read(ids[:length])
-    lengths = memory.lengths
-    assert len(lengths) == 3
-    assert lengths[0] <= 640
-    assert lengths[-1] == (640 + 600 - 1) // BLOCK * BLOCK
-    with pytest.raises(SettingsError, match="points = 0"):
-        ReadingMemory(memory_model, tokenizer, points=0)
-
-
 def test_a_cut_memory_is_refused(memory_model: Any, bare: Any, tokenizer: Any) -> None:
     session = Session(memory_model, tokenizer)
     session.read(BOOK)
     with pytest.raises(CropError, match="go on from a fork"):
         session.cut(10)
-
-
-def test_common_length() -> None:
-    assert common_length([], [1]) == 0
-    assert common_length([1, 2, 3], [1, 2, 3, 4]) == 3
-    assert common_length([1, 2, 9, 4], [1, 2, 3, 4]) == 2
-    assert common_length([7], [8]) == 0
 
 
 def test_turns_alternate() -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from inf_llm.chat.styles import Choice, PlainStyle, choose_style
+from inf_llm.cli.styles import Choice, PlainStyle, choose_style
 from inf_llm.errors import MissingExtraError, SettingsError
 
 GROWING = [{"text": ""}, {"text": "One"}, {"text": "One two"}]

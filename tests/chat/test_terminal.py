@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from inf_llm.chat.session import ChatSession
-from inf_llm.chat.terminal import COMMANDS, Terminal
+from inf_llm.cli.terminal import COMMANDS, Terminal
 from tests.chat.pseudo import Screen
 
 BOOK = "The quick brown fox jumps over the lazy dog. " * 60
@@ -154,7 +154,7 @@ def test_debug_says_what_it_took(run: Run) -> None:
     assert lines[0].startswith("fresh: 0 of 2,70")
     assert re.match(
         r"continued: 2,\d{3} of 2,\d{3} tokens were in memory, \d+ were fed.*; first token after "
-        r".* new tokens at .* tokens/s",
+        r"\d\.\d s; \d+ more in .* s",
         lines[2],
     )
 
@@ -177,14 +177,23 @@ def test_through_a_terminal(config: Path, tmp_path: Path) -> None:
         screen.type("What is there to know?")  # this model answers with 4,373 tokens
         screen.see("ASSISTANT: ")
         screen.type("\x03")
-        screen.see("stopped generation.")
+        screen.see("stopped; what was said stays.")
+        screen.see("USER: ")
+        screen.type("!!memory")
+        screen.see("all kept")
+        screen.see("USER: ")
+        screen.type("\x1b[A")  # the line before, once more
+        screen.see("all kept")
+        screen.see("USER: ")
+        screen.type("!!remove")
+        screen.see("removing last message")
         screen.see("USER: ")
         screen.type("!!read long.txt")
         screen.see("tokens/s")
         screen.type("\x03")
         assert re.search(r"stopped after [\d,]+ tokens", screen.see("tokens.\n", 30))
         screen.see("USER: ")
-        screen.type("!!read book.txt")
+        screen.type("!!read bok.txt\x1b[D\x1b[D\x1b[D\x1b[D\x1b[Do")  # a letter is put in
         screen.see("Ask about it.")
         screen.see("USER: ")
         screen.type("!!save kept")

@@ -48,8 +48,8 @@ def test_origin_is_left_out_where_it_would_take_too_long(invoke: Invoke) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--lengths", "4x"), "'4x' is not a length"),
-        (("--lengths", "0"), "'0' is not a length"),
+        (("--lengths", "4x"), "'4x' is not a number of tokens"),
+        (("--lengths", "0"), "'0' is not a number of tokens"),
         (("--lengths", "20"), "too short for passkey"),
         (("--types", "inf-lm"), "did you mean"),
         (("--tasks", "paskey"), "did you mean 'passkey'"),

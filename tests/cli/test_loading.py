@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from inf_llm.config_file import shipped
 from inf_llm.hf import dtype
 from inf_llm.processor import processor
 from tests.checkpoints import script, write_config
@@ -29,3 +30,20 @@ def test_the_measured_format_is_said(
     assert done.exit_code == 0, done.stderr
     told = "loaded in float32 (one layer takes 1.0 ms, and 5.2 ms in bfloat16); " + processor()
     assert (told in done.stderr.splitlines()) == (not named)
+
+
+def test_a_model_alone_says_which_configuration_it_takes(
+    invoke: Invoke, book: Path, checkpoint: Path
+) -> None:
+    done = invoke("run", "-m", checkpoint, "-f", book, "-p", "Why?", "-n", 2)
+    assert done.exit_code == 0, done.stderr
+    assert done.stderr.splitlines()[0].endswith("with inf-llm attention, settings of default")
+    neither = invoke("run", "-f", book, "-p", "Why?")
+    assert neither.exit_code == 2
+    assert "give --config with a file or a name" in neither.stderr
+
+
+def test_the_names_of_configurations_are_listed(invoke: Invoke) -> None:
+    rows = [line.split() for line in invoke("configs").stdout.splitlines()]
+    assert ["demo-stream-llm", "demo", "stream-lm"] in rows
+    assert {row[0] for row in rows} == set(shipped())

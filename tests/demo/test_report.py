@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from inf_llm.demo import Trial
-from inf_llm.demo.report import found_in_band, heat_maps, length_name, plot, table
+from inf_llm.demo.report import found_in_band, heat_maps, plot, table
+from inf_llm.errors import SettingsError
 
 DEPTHS = tuple((i + 0.5) / 10 for i in range(10))
 TRIALS = [
@@ -24,18 +25,11 @@ def _shown(what: object) -> str:
     return console.export_text()
 
 
-@pytest.mark.parametrize(
-    ("length", "name"), [(500, "500"), (4096, "4k"), (1 << 20, "1m"), (1536, "1536")]
-)
-def test_length_names(length: int, name: str) -> None:
-    assert length_name(length) == name
-
-
 def test_table_rows() -> None:
     text = _shown(table(TRIALS))
     assert "20%" in text
     assert "100%" in text
-    assert "1m" in text
+    assert "1M" in text
     assert "34,953" in text  # 10 x 2^20 tokens in 300 s
     assert "…" not in text
 
@@ -54,3 +48,9 @@ def test_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     plot(TRIALS, tmp_path / "map.png")
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_written_says_why(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    with pytest.raises(SettingsError, match=r"--plot .*a\.xyz cannot be written: .*xyz"):
+        plot(TRIALS, tmp_path / "a.xyz")

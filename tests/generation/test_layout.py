@@ -9,7 +9,7 @@ import pytest
 
 from inf_llm.conversation import CONV_TYPES, TEMPLATES
 from inf_llm.errors import SettingsError, TextError
-from inf_llm.generation.layout import answer_ends, choose_layout, user_message
+from inf_llm.generation.layout import answer_ends, choose_layout
 from tests.chat.conftest import chat_tokenizer
 from tests.checkpoints import script
 
@@ -93,7 +93,8 @@ def test_a_template_that_refuses(tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("conv_type", [None, *CONV_TYPES])
 def test_user_message(plain_tokenizer: Any, conv_type: str | None) -> None:
-    prompt, add_special = user_message(plain_tokenizer, "Hi", conv_type)
+    layout = choose_layout(plain_tokenizer, conv_type)
+    prompt, add_special = layout.prompt([{**HELLO[0], "content": "Hi"}]), layout.adds_special
     assert prompt == LAID_OUT[conv_type]
     assert add_special == (conv_type in (None, "plain"))
 

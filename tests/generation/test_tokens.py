@@ -161,3 +161,9 @@ def test_other_arguments_of_the_wrong_kind(bare: Any, tokenizer: Any, wrong: Any
     with pytest.raises(InfLLMError) as refusal:
         wrong(bare, tokenizer)
     assert "\n" not in str(refusal.value)
+
+
+def test_encode_does_not_mind_length(tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer.model_max_length = 10
+    assert len(encode(tokenizer, "abc" * 100)) == 300
+    assert not caplog.records

@@ -15,7 +15,7 @@ import torch
 
 import inf_llm
 from inf_llm.demo.trial import haystack_text
-from inf_llm.generation import Session, encode, save_report, user_message
+from inf_llm.generation import Session, choose_layout, encode, save_report
 from inf_llm.hf.dtype import dtype_choice, dtype_name, time_formats
 from tests.real.models import LONG, MODELS, load, prose, tokenizer
 
@@ -68,7 +68,8 @@ def test_a_long_text_in_bfloat16(write_config: Write, tmp_path: Path, name: str)
 @pytest.mark.parametrize("name", CHATTING)
 def test_the_chat_template_is_used(name: str) -> None:
     text = "Who is  Pierre?\n\nTell me."
-    prompt, add_special = user_message(tokenizer(name), text, None)
+    layout = choose_layout(tokenizer(name))
+    prompt, add_special = layout.prompt([{"role": "user", "content": text}]), layout.adds_special
     ids = encode(tokenizer(name), prompt, add_special)
     special = tokenizer(name).convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
     assert f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n" in prompt

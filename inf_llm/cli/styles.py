@@ -90,6 +90,9 @@ def choose_style(choice: Choice, note: Callable[[str], None]) -> Style:
     Raises:
         MissingExtraError: FastChat, whose it is, cannot be imported.
     """
+    if choice.style == "simple":
+        with contextlib.suppress(ImportError):  # Windows has none
+            import readline  # noqa: F401 (lines are edited and called back once it is there)
     try:
         from fastchat.serve import cli
     except ImportError as error:

@@ -1,20 +1,17 @@
-"""The memories between requests: the answer of a fresh read, sooner; never more than the budget."""
+"""Memories between prompts: the answer of a fresh read, sooner; never more than the budget."""
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
 import torch
 
 import inf_llm
+from inf_llm.errors import SettingsError
 from inf_llm.generation import Session
 from inf_llm.generation.footprint import footprint
-from inf_llm.generation.text import AnswerText
-from inf_llm.serve.errors import ApiError
-from inf_llm.serve.pool import MemoryPool
-from inf_llm.serve.worker import Job, Worker
+from inf_llm.generation.prefix_cache import PrefixCache
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 TYPES = {
@@ -39,8 +36,8 @@ def model(request: pytest.FixtureRequest) -> Any:
     return inf_llm.patch(tiny_model(), type=kind, **settings)
 
 
-def _pool(model: Any, budget: int = 1 << 30) -> MemoryPool:
-    return MemoryPool(model, tiny_tokenizer(), budget, 128)
+def _pool(model: Any, budget: int = 1 << 30) -> PrefixCache:
+    return PrefixCache(model, tiny_tokenizer(), 128, budget=budget)
 
 
 def _answer(session: Session) -> tuple[int, ...]:
@@ -79,7 +76,7 @@ def test_where_two_prompts_part_is_remembered(model: Any) -> None:
     """Nobody said where the document ends; the third question finds out from the second."""
     pool = _pool(model)
     reuse = [pool.read(DOCUMENT + _ids(seed, 600))[1] for seed in (1, 2, 3)]
-    assert reuse[2] == len(DOCUMENT) // pool.grain * pool.grain
+    assert reuse[2] == len(DOCUMENT) // pool._block * pool._block
 
 
 def test_the_budget_holds_and_ends_leave_before_roots(model: Any) -> None:
@@ -92,7 +89,7 @@ def test_the_budget_holds_and_ends_leave_before_roots(model: Any) -> None:
         pool.trim()
         assert footprint(kept.session for kept in pool._kept) == pool.bytes
     assert pool.evicted
-    assert pool.read([*DOCUMENT, 7])[1] == len(DOCUMENT) // pool.grain * pool.grain
+    assert pool.read([*DOCUMENT, 7])[1] == len(DOCUMENT) // pool._block * pool._block
 
 
 def test_nothing_is_kept_without_room(model: Any) -> None:
@@ -104,8 +101,7 @@ def test_nothing_is_kept_without_room(model: Any) -> None:
 
 def test_a_reading_that_is_stopped_goes_on_later() -> None:
     model = inf_llm.patch(tiny_model(), type="inf-llm", **SETTINGS)
-    pool = MemoryPool(model, tiny_tokenizer(), 1 << 30, 64)
-    pool._chunk = 64
+    pool = PrefixCache(model, tiny_tokenizer(), 64)
 
     def stop(done: int, total: int) -> None:
         assert total == len(DOCUMENT)
@@ -131,55 +127,35 @@ def test_shared_blocks_are_counted_once() -> None:
     assert footprint([session, *forks]) < alone + 5 * (stats.device_bytes + ids) + 1
 
 
-def test_clients_take_turns() -> None:
-    worker, done = Worker(10, lambda error: None), []
-    gate = threading.Event()
-    worker.submit(Job("a", lambda job: gate.wait(), lambda result: None))
-    finished = threading.Event()
-    for client, name in [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("c", "c1")]:
-        worker.submit(Job(client, lambda job, name=name: done.append(name), lambda result: None))
-    worker.submit(Job("c", lambda job: finished.set(), lambda result: None))
-    worker.start()
-    gate.set()
-    assert finished.wait(10)
-    assert worker.stop(10)
-    assert done.index("b1") < done.index("a2")
-    assert done.index("c1") < done.index("a3")
+def test_points_are_few_and_the_costly_ones_stay(model: Any) -> None:
+    memory = PrefixCache(model, tiny_tokenizer(), points=3)
+    ids = _ids(1, 1240)
+    for length in (640, 640 + 40, 640 + 80, 640 + 120, 640 + 600):
+        memory.read(ids[:length])
+    assert len(memory) == 3
+    assert memory.lengths[0] <= 640
+    assert 1240 - GRAIN <= memory.lengths[-1] < 1240
+    memory.read(_ids(2, 100))
+    assert memory.lengths[0] < 100
+    assert len(memory) == 1, "another conversation is not kept beside"
+    with pytest.raises(SettingsError, match="points = 0"):
+        PrefixCache(model, tiny_tokenizer(), points=0)
 
 
-def test_a_worker_outlives_its_jobs_and_has_a_limit() -> None:
-    failures: list[BaseException] = []
-    results: list[Any] = []
-    worker = Worker(2, failures.append)
-    gone = Job("a", lambda job: 1, results.append)
-    gone.cancel()
-    worker.submit(gone)
-    worker.submit(Job("a", lambda job: 1 / 0, results.append))
-    worker.submit(Job("a", lambda job: 2, results.append))
-    with pytest.raises(ApiError, match="waiting already"):
-        worker.submit(Job("b", lambda job: 1, results.append))
-    worker.start()
-    while worker.waiting or worker.running:
-        pass
-    assert worker.stop(10)
-    assert [getattr(result, "status", result) for result in results] == [503, 500, 2]
-    assert isinstance(failures[0], ZeroDivisionError)
-    with pytest.raises(ApiError, match="stopping"):
-        worker.submit(Job("b", lambda job: 1, results.append))
-
-
-def test_text_comes_in_whole_characters_and_stops_in_time() -> None:
-    tokenizer, said = tiny_tokenizer(), []
-    ids = tokenizer("schön \U0001f600 ende gut")["input_ids"]
-    text = AnswerText(tokenizer, ("ende gut", "gut so"), said.append)
-    for token in ids:
-        text.put(torch.tensor([token]))
-    text.end()
-    assert text.text == "".join(said) == "schön \U0001f600 "
-    assert text.stopped
-    assert "\ufffd" not in "".join(said)
-    text = AnswerText(tokenizer, ("gut so",), said.append)
-    for token in ids:
-        text.put(torch.tensor([token]))
-    text.end()
-    assert text.text == "schön \U0001f600 ende gut"
+def test_a_memory_of_every_token_is_cut_back_not_forked() -> None:
+    model = tiny_model()
+    pool = PrefixCache(model, tiny_tokenizer())
+    for question in range(3):
+        ids = DOCUMENT + _ids(10 + question, 30)
+        session, cached = pool.read(ids, boundaries=[len(DOCUMENT)])
+        assert cached == (len(DOCUMENT) if question else 0)
+        assert _answer(session) == _fresh(model, ids)
+        pool.keep(session)
+    assert len(pool) == 1, "a question is cut off sooner than a document is copied"
+    other = DOCUMENT[:100] + _ids(20, 300)
+    assert pool.read(other)[1] == 100
+    assert len(pool) == 2, "a document stays where another text shares a little of it"
+    longer = [*session.ids, 5, 6]
+    again, cached = pool.read(longer)
+    assert (cached, len(pool)) == (len(longer) - 3, 2)
+    assert _answer(again) == _fresh(model, longer)

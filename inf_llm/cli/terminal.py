@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from inf_llm.chat.session import ChatSession, Reply
-from inf_llm.chat.styles import Style
-from inf_llm.chat.task import Task
 from inf_llm.cli.failures import say
-from inf_llm.cli.options import memory_line, size
+from inf_llm.cli.options import memory_line
 from inf_llm.cli.progress import TokenProgress
-from inf_llm.errors import InfLLMError, TextError
+from inf_llm.cli.styles import Style
+from inf_llm.cli.task import Task
+from inf_llm.errors import InfLLMError, TextError, reason
 from inf_llm.generation import read_text
 from inf_llm.registry import nearest
+from inf_llm.units import pace, size
 
 SAVED = "inf-llm-chat.json"
 """Where `!!save` writes, and `!!load` looks, when no file is named."""
@@ -73,8 +74,7 @@ class Terminal:
         except InfLLMError as error:
             say(f"error: {error}")
         except Exception as error:  # a book may be lost with the process: nothing may end it
-            reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-            say(f"unexpected {type(error).__name__}: {reason}")
+            say(f"unexpected {type(error).__name__}: {reason(error)}")
             if self.debug:
                 say(traceback.format_exc())
 
@@ -88,7 +88,7 @@ class Terminal:
             self._answer(lambda **how: self.chat.ask(said, **how))
 
     def _answer(self, ask: Callable[..., Reply]) -> None:
-        """Show an answer as it comes; one that is stopped leaves all as it was before."""
+        """Show an answer as it comes; one that is stopped stays as far as it came."""
 
         def work(task: Task) -> Reply:
             how = {"on_text": task.tell, "on_progress": task.check, "should_stop": task.stopping}
@@ -102,12 +102,13 @@ class Terminal:
                 self.style.prompt_for_output(self.chat.layout.roles[1])
                 self.style.stream_output(_growing(first, told))
         except KeyboardInterrupt:
-            self.chat.transcript = before
-            print("\nstopped generation.")
-            return
-        if self.debug:
-            say(_speed(task.result))
-        if not self.history:
+            kept = self.chat.transcript != before
+            print(f"\nstopped; {'what was said stays' if kept else 'nothing was added'}.")
+        else:
+            kept = True
+            if self.debug:
+                say(_speed(task.result))
+        if kept and not self.history:
             self.chat.remove_last()
 
     def _reading(self, told: Iterator[Any], least: int = LONG) -> str:
@@ -145,8 +146,8 @@ class Terminal:
             self._reading(iter(task), 0)
         reuse, seconds = task.result, time.perf_counter() - started
         print(
-            f"read {path.name}: {len(text):,} characters, {reuse.fed:,} tokens in {seconds:.1f} s "
-            f"({reuse.fed / max(seconds, 1e-9):,.0f} tokens/s). Ask about it."
+            f"read {path.name}: {len(text):,} characters, {reuse.fed:,} tokens in "
+            f"{pace(reuse.fed, seconds)}. Ask about it."
         )
         if self.debug:
             say(str(reuse))
@@ -263,11 +264,9 @@ def _growing(first: str, told: Iterator[Any]) -> Iterator[dict[str, str]]:
 
 
 def _speed(reply: Reply) -> str:
-    pace = reply.reuse.fed / max(reply.reading, 1e-9)
-    speed = (reply.new_tokens - 1) / max(reply.answering, 1e-9)
     return (
-        f"{reply.reuse}; first token after {reply.reading:.2f} s ({pace:,.0f} tokens/s); "
-        f"{reply.new_tokens} new tokens at {speed:,.1f} tokens/s"
+        f"{reply.reuse}; first token after {pace(reply.reuse.fed, reply.reading)}; "
+        f"{reply.new_tokens - 1} more in {pace(reply.new_tokens - 1, reply.answering)}"
     )
 
 

@@ -1,21 +1,13 @@
-"""Prompts are encoded and cut as asked, or refused with the reason."""
+"""Prompts are cut as asked, or refused with the reason; where two part is found."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inf_llm.errors import TextError
-from inf_llm.generation import encode, fit
-
-
-def test_encode_does_not_mind_length(tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
-    tokenizer.model_max_length = 10
-    assert len(encode(tokenizer, "abc" * 100)) == 300
-    assert not caplog.records
+from inf_llm.truncation import common_length, fit
 
 
 @pytest.mark.parametrize(
@@ -46,3 +38,11 @@ def test_fit_refuses() -> None:
         fit(list(range(1000)), 999, None)
     with pytest.raises(TextError, match="no room"):
         fit([1], 0, "suffix")
+
+
+@given(*3 * [st.lists(st.integers(0, 9))])
+def test_common_length(common: list[int], a: list[int], b: list[int]) -> None:
+    first, second = common + a, common + b
+    length = common_length(first, second)
+    assert first[:length] == second[:length]
+    assert length == min(len(first), len(second)) or first[length] != second[length]

@@ -1,0 +1,225 @@
+"""Memories that are kept, so that what was read once is not read again.
+
+A kept memory is a session that has read some tokens and nothing else. A prompt goes on from the one
+that has read the longest beginning of it. A memory cannot be cut back to any length, so sessions
+are forked while a prompt is read, at places where another prompt may part from it. Forks share the
+sealed blocks; each has its own window. Where every token is kept anyway (full attention) one
+session is kept for a whole text, and cut back.
+
+Forks stand where an execution block ends. The state there does not depend on how the tokens were
+cut on the way, so an answer is that of a fresh read.
+"""
+
+from __future__ import annotations
+
+import copy
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from typing_extensions import Self
+
+from inf_llm.checks import count
+from inf_llm.errors import UnsupportedInputError
+from inf_llm.generation.footprint import footprint
+from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
+from inf_llm.generation.session import Session
+from inf_llm.truncation import common_length
+
+TAIL = (1, 4)
+"""Forks are kept so many grains before the end of what was read: a question may begin there."""
+LONG = 8
+"""Grains to be read before more than the end is kept."""
+LOSS = 8
+"""A session is cut rather than copied where at least so many times what is cut off stays."""
+PLAIN_GRAIN = 256
+"""Where nothing is retrieved any place would do."""
+
+Tokens = Sequence[int]
+
+
+@dataclass
+class _Kept:
+    """A session, the tokens that it has read, and the number of the last read that used it."""
+
+    key: array[int]
+    session: Session
+    used: int
+
+    def begins(self, key: array[int]) -> bool:
+        return key[: len(self.key)] == self.key
+
+
+class PrefixCache:
+    """Reads prompts, going on from memories it kept. For one thread.
+
+    Args:
+        model: a model, patched or not.
+        tokenizer: the model's.
+        chunk_size: tokens fed at a time.
+        budget: bytes that kept memories and those in use may take together; None for no limit.
+            Those used least recently leave first, and of one text those that are read again most
+            quickly.
+        points: most memories of the one conversation that is read; what is no beginning of the
+            prompt that was read last is let go. None for any number of conversations.
+
+    Attributes:
+        bytes: on host and device of all that is kept and in use; what is shared counts once.
+        evicted: how many were let go.
+
+    Raises:
+        SettingsError: `points` is less than 1.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        chunk_size: int = 8192,
+        *,
+        budget: int | None = None,
+        points: int | None = None,
+    ) -> None:
+        self._points = None if points is None else count("points", points)
+        self._model, self._fresh = model, Session(model, tokenizer, chunk_size)
+        self._cuts = self._fresh.can_cut
+        self._block = execution_block(model)
+        self.grain = self._block if self._block > 1 else PLAIN_GRAIN
+        self.budget = budget
+        self.bytes = self.evicted = self._clock = 0
+        self._kept: list[_Kept] = []
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens that each kept memory has read."""
+        return tuple(sorted(len(kept.key) for kept in self._kept))
+
+    def read(
+        self, ids: Tokens, boundaries: Tokens = (), on_progress: Progress | None = None
+    ) -> tuple[Session, int]:
+        """A session that has read a prompt, ready to answer.
+
+        Args:
+            ids: the prompt, one token at least.
+            boundaries: lengths of its beginnings that other prompts may share.
+            on_progress: as for `Session.read`; what it raises ends the reading, and what was read
+                by then is kept.
+
+        Returns:
+            The session, and how many tokens of the prompt were in memory already.
+        """
+        key = array("q", ids)
+        progress = _scaled(on_progress, len(ids))
+        self._clock += 1
+        session = self._start(key)
+        reused = session.fed
+        try:
+            for mark in self._marks(key, reused, boundaries):
+                session.read(ids[len(session.ids) : mark + 1], progress)
+                self._keep(key[:mark], session)
+            session.read(ids[len(session.ids) :], progress)
+        finally:
+            self._keep(key[: session.fed], session)
+            self.trim(session)
+        return session, reused
+
+    def keep(self, session: Session) -> None:
+        """Keep a session that `read` gave with its answer, where that is as good as read."""
+        if self._cuts or self._block == 1:
+            self._kept = [kept for kept in self._kept if kept.session is not session]
+            self._keep(array("q", session.ids[: session.fed]), session)
+        self.trim()
+
+    def trim(self, *busy: Session) -> None:
+        """Let memories go until the rest is few enough and, with sessions in use, small enough."""
+        while True:
+            sessions = {id(s): s for s in (*(kept.session for kept in self._kept), *busy)}
+            self.bytes = footprint(sessions.values())
+            many = self._points is not None and len(self._kept) > self._points
+            large = self.budget is not None and self.bytes > self.budget
+            if not self._kept or not (many or large):
+                return
+            candidates = self._kept[:-1] if many else self._kept  # of a few, the newest stays
+            self._kept.remove(min(candidates, key=self._worth))
+            self.evicted += 1
+
+    def clear(self) -> None:
+        """Let all go."""
+        self._kept, self.bytes = [], 0
+
+    def fork(self) -> Self:
+        """One that goes on by itself; what is kept is shared."""
+        twin = copy.copy(self)
+        twin._kept = [
+            replace(kept, session=kept.session.fork() if self._cuts else kept.session)
+            for kept in self._kept
+        ]
+        return twin
+
+    def _start(self, key: array[int]) -> Session:
+        """A session that has read the longest beginning of a prompt, one token less at most."""
+        if self._cuts:
+            return self._cut_back(key)
+        fits = [kept for kept in self._kept if len(kept.key) < len(key) and kept.begins(key)]
+        if self._points is not None:
+            self._kept = fits
+        best = max(fits, key=lambda kept: len(kept.key), default=None)
+        return (best.session if best else self._fresh).fork()
+
+    def _cut_back(self, key: array[int]) -> Session:
+        """The same where a session is cut: itself where that loses little, or else a fork of it."""
+        shares = [(common_length(kept.key, key), kept) for kept in self._kept]
+        shared, best = max(shares, key=lambda pair: pair[0], default=(0, None))
+        alone = self._points is not None
+        if best is None or not shared:
+            session = self._fresh.fork()
+        else:
+            taken = alone or (len(best.key) - shared) * LOSS <= shared
+            session = best.session if taken else best.session.fork()
+            self._kept = [kept for kept in self._kept if not (taken and kept is best)]
+            session.cut(min(shared, len(key) - 1, session.fed))
+        self._kept = [] if alone else self._kept
+        return session
+
+    def _marks(self, key: array[int], reused: int, boundaries: Tokens) -> list[int]:
+        """Where to fork before the end, ascending, all more than `reused`."""
+        if self._cuts or self._points is not None:
+            return []
+        end = whole_blocks(self._model, len(key))
+        parting = max((common_length(key, kept.key) for kept in self._kept), default=0)
+        places = {parting, *boundaries}
+        if end - reused >= LONG * self.grain:
+            places |= {end - back * self.grain for back in TAIL}
+        whole = {place // self._block * self._block for place in places}
+        return sorted(place for place in whole if reused < place < end)
+
+    def _keep(self, key: array[int], session: Session) -> None:
+        """Keep what has read just these tokens; what begins them was used too."""
+        for kept in self._kept:
+            if kept.begins(key):
+                kept.used = self._clock
+        if not key or any(kept.key == key for kept in self._kept):
+            return
+        if not self._cuts:
+            try:
+                session = session.fork()
+            except UnsupportedInputError:  # a model with layers whose state cannot be copied
+                return
+            del session.ids[len(key) :]
+        self._kept.append(_Kept(key, session, self._clock))
+
+    def _worth(self, kept: _Kept) -> tuple[int, int]:
+        """When it was used, and how many tokens would be read again without it."""
+        before = (o for o in self._kept if len(o.key) < len(kept.key) and o.begins(kept.key))
+        return kept.used, len(kept.key) - max((len(other.key) for other in before), default=0)
+
+
+def _scaled(on_progress: Progress | None, total: int) -> Progress | None:
+    """Progress over the whole prompt, of which a part is being read."""
+    if on_progress is None:
+        return None
+    return lambda done, _: on_progress(min(done, total), total)

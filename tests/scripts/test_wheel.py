@@ -1,0 +1,41 @@
+"""What is installed from a wheel, away from the checkout, finds its configurations."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OF_BUILD = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "inf_llm", "config")
+
+
+def test_a_wheel_has_all_data_and_finds_configurations_by_name(tmp_path: Path) -> None:
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    source.mkdir()
+    for name in OF_BUILD:  # a copy, for a build leaves folders behind that the next one would use
+        ignored = shutil.ignore_patterns("__pycache__", "*.so")
+        own = ROOT / name
+        if own.is_dir():
+            shutil.copytree(own, source / name, symlinks=True, ignore=ignored)
+        else:
+            shutil.copy(own, source)
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index"]
+    build += ["--no-build-isolation", "-w", ".", "./source"]
+    without_compiler = {**os.environ, "CC": "false"}
+    subprocess.run(build, cwd=tmp_path, env=without_compiler, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    for file in [*ROOT.glob("config/*"), *ROOT.glob("inf_llm/assets/*.*")]:
+        place = "config" if file.parent.name == "config" else ""
+        assert (installed / "inf_llm/assets" / place / file.name).read_bytes() == file.read_bytes()
+    code = "from inf_llm.config import *; print(load_config('demo').source)"
+    away = {**os.environ, "PYTHONPATH": str(installed)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=away, capture_output=True, check=True
+    )
+    assert Path(run.stdout.decode().strip()).parent == installed / "inf_llm/assets/config"
