@@ -42,16 +42,31 @@ class Layout(ABC):
             TextError: the template does not take these messages, or leaves one of them out.
         """
         text = self._laid_out(messages)
-        for message in messages:
+        kept = self._turns_kept([message["role"] for message in messages])
+        for message, is_kept in zip(messages, kept, strict=True):
+            said = message["content"].strip()
             # earlier answers may be shortened: templates of thinking models drop the thoughts
-            if message["role"] != ASSISTANT and message["content"].strip() not in text:
-                said = message["content"].strip()
+            if not is_kept or (message["role"] != ASSISTANT and said not in text):
                 shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
                 raise TextError(
                     f"{self.name} leaves out what the {message['role']} says ({shown!r}): choose "
                     f"another layout with conv_type, one of {', '.join(CONV_TYPES)}"
                 )
         return text
+
+    def _turns_kept(self, roles: Sequence[str]) -> list[bool]:
+        """Whether each turn has its place in the layout.
+
+        Seen with words that occur nowhere else: what is really said may also stand in another turn
+        or in the template itself. A template that takes real words only counts as keeping them.
+        """
+        said = [f"-said{turn}-" for turn in range(len(roles))]
+        turns = [{"role": r, "content": words} for r, words in zip(roles, said, strict=True)]
+        try:
+            text = self._laid_out(turns)
+        except TextError:
+            return [True] * len(roles)
+        return [words in text for words in said]
 
     @abstractmethod
     def _laid_out(self, messages: Sequence[Message]) -> str:
