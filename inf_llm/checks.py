@@ -42,21 +42,22 @@ def _in_range(key: str, value: int, least: int) -> None:
 
 def count(key: str, value: Any, least: int = 1) -> int:
     """An argument that is a count from `least` to `LARGEST`, as a plain int."""
-    _of_kind(key, value, int)
+    require_type(key, value, int)
     _in_range(key, int(value), least)
     return int(value)
 
 
 def number(key: str, value: Any, low: float, high: float) -> float:
     """An argument that is a number from `low` to `high`, as a plain float."""
-    _of_kind(key, value, float)
+    require_type(key, value, float)
     message = f"{key} = {value} is out of range: a number from {low:g} to {high:g} is accepted"
     require(low <= value <= high, key, message)
     return float(value)
 
 
-def _of_kind(key: str, value: object, kind: type) -> None:
-    message = mismatch(key, value, False, kind)
+def require_type(key: str, value: object, kind: type, optional: bool = False) -> None:
+    """An argument that is a bool, an int, a finite float or a str; or None where it is optional."""
+    message = mismatch(key, value, optional, kind)
     require(message is None, key, message or "")
 
 
@@ -100,8 +101,7 @@ def typed(settings: object) -> None:
     Python itself would take ``topk="16"`` or ``n_local=True`` and fail much later, elsewhere.
     """
     for key, (optional, kind) in field_types(type(settings)).items():
-        type_error = mismatch(key, getattr(settings, key), optional, kind)
-        require(type_error is None, key, type_error or "")
+        require_type(key, getattr(settings, key), kind, optional)
 
 
 FieldTypes = dict[str, tuple[bool, type]]

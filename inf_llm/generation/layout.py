@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+from inf_llm.checks import require_type
 from inf_llm.conversation import ASSISTANT, BETWEEN, CONV_TYPES, PLAIN, TEMPLATES, USER
 from inf_llm.errors import SettingsError, TextError, reason
 from inf_llm.registry import accepted
@@ -185,6 +186,7 @@ def choose_layout(tokenizer: Any, conv_type: str | None = None) -> Layout:
         SettingsError: there is no template of this name, or the tokenizer has several and none of
             them is the default.
     """
+    require_type("conv_type", conv_type, str, optional=True)
     if conv_type is None:
         own = own_template(tokenizer)
         return TemplateLayout(tokenizer, own, "the tokenizer's template") if own else PlainLayout()
@@ -210,20 +212,21 @@ def own_template(tokenizer: Any) -> str | None:
     """The chat template of a tokenizer: its only one, or of several the one called "default".
 
     Raises:
-        SettingsError: there are several, and none is called so.
+        SettingsError: there are several, and none is called so; or it is no text.
     """
     own = getattr(tokenizer, "chat_template", None)
     if isinstance(own, list):  # as tokenizer_config.json has them
-        own = {row["name"]: row["template"] for row in own}
-    if not isinstance(own, dict):
-        return own or None
-    if "default" not in own:
+        own = {row.get("name"): row.get("template") for row in own if isinstance(row, dict)}
+    template = own.get("default") if isinstance(own, dict) else own
+    if own and not isinstance(template, str):
+        names = ", ".join(map(str, own)) if isinstance(own, dict) else None
+        has = f"s {names}, but none called 'default'" if names else f" {own!r:.60}, no text"
         raise SettingsError(
-            f"the tokenizer has the chat templates {', '.join(own)}, but none called 'default': "
-            f"choose a layout with conv_type, one of {', '.join(CONV_TYPES)}",
+            f"the tokenizer has the chat template{has}: choose a layout with conv_type, one of "
+            f"{', '.join(CONV_TYPES)}",
             "conv_type",
         )
-    return str(own["default"])
+    return template or None
 
 
 def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:

@@ -22,10 +22,10 @@ from inf_llm.checks import (
     LEAST_TEMPERATURE,
     check_text,
     count,
-    mismatch,
     number,
     require,
     require_callable,
+    require_type,
 )
 from inf_llm.errors import SettingsError
 from inf_llm.generation.tokens import vocabulary
@@ -190,8 +190,7 @@ def _samples(asked: dict[str, Any]) -> bool:
     """Whether the answer is sampled: where it is said, or there is a temperature."""
     wanted, temperature = asked.get("do_sample"), asked.get("temperature")
     if wanted is not None:
-        message = mismatch("do_sample", wanted, False, bool)
-        require(message is None, "do_sample", message or "")
+        require_type("do_sample", wanted, bool)
     cold = temperature is not None and temperature < LEAST_TEMPERATURE
     message = f"do_sample = True and temperature = {temperature} exclude each other: leave one out"
     require(not (wanted and cold), "temperature", message)

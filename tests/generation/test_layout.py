@@ -217,3 +217,30 @@ def test_a_template_that_knows_its_words_is_not_refused(plain_tokenizer: Any) ->
         "{% endif %}{{ m.content }}{% endfor %}"
     )
     assert choose_layout(plain_tokenizer).prompt(TALK) == "HelloHi.Who?"
+
+
+@pytest.mark.parametrize("conv_type", [3, b"plain", ["plain"]])
+def test_a_name_is_text(plain_tokenizer: Any, conv_type: Any) -> None:
+    with pytest.raises(SettingsError, match=r"conv_type = .* is not text or null"):
+        choose_layout(plain_tokenizer, conv_type)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (3, "the chat template 3, no text: choose a layout with conv_type"),
+        ([{"name": "a"}], "the chat templates a, but none called 'default'"),
+        ([{"template": "x"}, 5], "the chat templates None, but none called 'default'"),
+        ({"default": None}, "none called 'default'"),
+    ],
+)
+def test_a_template_that_is_no_text(plain_tokenizer: Any, template: Any, says: str) -> None:
+    plain_tokenizer.chat_template = template
+    with pytest.raises(SettingsError, match=says):
+        choose_layout(plain_tokenizer)
+
+
+@pytest.mark.parametrize("none", [{}, [], ""])
+def test_no_template_in_any_form(plain_tokenizer: Any, none: Any) -> None:
+    plain_tokenizer.chat_template = none
+    assert choose_layout(plain_tokenizer).prompt(HELLO) == "Hello"
