@@ -173,7 +173,7 @@ class ChatSession(Unsaved):
     def ask(
         self,
         text: str,
-        max_new_tokens: int = 512,
+        max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
         on_progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -186,7 +186,7 @@ class ChatSession(Unsaved):
 
         Args:
             text: the question.
-            max_new_tokens: longest answer.
+            max_new_tokens: longest answer; None for that of a `generation_config`, else 512.
             on_text: called with each piece of the answer as it comes.
             on_progress: as for `add_document`.
             should_stop: asked after every token; true ends the answer there, which is kept.
@@ -206,7 +206,7 @@ class ChatSession(Unsaved):
         require_callable("on_progress", on_progress)
         require_callable("should_stop", should_stop)
         stops = (*self.layout.stops, *stop_texts(stop))
-        self._check(max_new_tokens, sampling)
+        max_new_tokens = self._check(max_new_tokens, sampling)
         question = Turn(USER, text, self._said.documents)
         asked = Transcript((*self._said.turns, question))
         started = time.perf_counter()
@@ -328,12 +328,13 @@ class ChatSession(Unsaved):
         self._stats = session.stats()
         return session, reuse
 
-    def _check(self, max_new_tokens: int, sampling: dict[str, Any]) -> None:
-        """Refuse, before anything is read, what `Session.ask` would refuse after it."""
+    def _check(self, max_new_tokens: int | None, sampling: dict[str, Any]) -> int:
+        """The longest answer. Refuses, before anything is read, what `Session.ask` would later."""
         for name in ("streamer", "stopping_criteria", "eos_token_id"):
             message = f"{name} is the conversation's own; on_text, should_stop and stop do the same"
             require(name not in sampling, name, message)
-        answer_options(self._model, self._tokenizer, max_new_tokens, sampling)
+        options = answer_options(self._model, self._tokenizer, max_new_tokens, sampling, 512)
+        return int(options["max_new_tokens"])
 
     def _generate(
         self,

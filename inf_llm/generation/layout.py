@@ -10,6 +10,7 @@ from typing import Any
 from inf_llm.checks import require_type
 from inf_llm.conversation import ASSISTANT, BETWEEN, CONV_TYPES, PLAIN, TEMPLATES, USER
 from inf_llm.errors import SettingsError, TextError, reason
+from inf_llm.generation.tokens import vocabulary
 from inf_llm.registry import accepted
 
 Message = dict[str, str]
@@ -247,4 +248,5 @@ def answer_ends(model: Any, layout: Layout) -> list[int] | None:
     """Tokens that end an answer: the model's own, and those of the layout; None for none."""
     own = model.generation_config.eos_token_id
     own = [] if own is None else own if isinstance(own, list) else [own]
-    return list(dict.fromkeys([*own, *layout.ends])) or None
+    known = range(vocabulary(model))  # some checkpoints name tokens that their model lacks
+    return [index for index in dict.fromkeys([*own, *layout.ends]) if index in known] or None

@@ -265,7 +265,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no tokens": ({"max_new_tokens": 0}, "max_new_tokens = 0 is too small"),
     "beams": ({"num_beams": 2}, "num_beams = 2 does not suit"),
     "below zero": ({"temperature": -1}, "temperature = -1 is out of range"),
-    "what generate refuses": ({"temperature": 1.0, "top_k": "x"}, "generate refuses .*top_k"),
+    "what generate refuses": ({"exponential_decay_length_penalty": 5}, "generate refuses expo"),
     "its own": ({"streamer": print}, "streamer is the conversation's own"),
     "an empty stop": ({"stop": [""]}, "stop has ''"),
     "no function": ({"on_text": "print"}, "on_text = 'print' is not a function"),
