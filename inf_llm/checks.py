@@ -73,8 +73,8 @@ def check_text(what: str, text: object) -> None:
     """See that `text`, which a message calls `what`, is text that can be encoded.
 
     Raises:
-        TextError: it is no `str`, or has half of a surrogate pair, as bytes that are not UTF-8 and
-            cut JSON escapes leave behind.
+        TextError: it is no `str`; it has half of a surrogate pair, as bytes that are not UTF-8 and
+            cut JSON escapes leave behind; or a zero byte, as files that are no text do.
     """
     if not isinstance(text, str):
         hint = "; decode it first, as in data.decode()" if isinstance(text, _BYTES) else ""
@@ -86,6 +86,20 @@ def check_text(what: str, text: object) -> None:
             f"{what} is not text in UTF-8 (character {error.start:,} is half of a surrogate "
             "pair): convert it to UTF-8 first"
         ) from None
+    if "\0" in text:
+        place = text.index("\0")
+        raise TextError(f"{what} is not text: character {place:,} is a zero byte, take it out")
+
+
+def check_question(what: str, text: object) -> None:
+    """See that `text` asks something.
+
+    Raises:
+        TextError: it is no text (see `check_text`), or nothing but white space.
+    """
+    check_text(what, text)
+    if not str(text).strip():
+        raise TextError(f"{what} is empty: a text with more than white space is needed")
 
 
 def one_of(settings: object, key: str, names: Iterable[str]) -> None:

@@ -29,7 +29,7 @@ from inf_llm.chat.turns import (
     load,
     save,
 )
-from inf_llm.checks import check_text, count, require, require_callable
+from inf_llm.checks import check_question, check_text, count, require, require_callable
 from inf_llm.errors import TextError
 from inf_llm.generation import (
     Layout,
@@ -158,7 +158,6 @@ class ChatSession(Unsaved):
             TextError: the text is empty or no text, or longer than `max_len` allows.
         """
         check_text("the name", name)
-        check_text(name, text)
         require_callable("on_progress", on_progress)
         check_document(name, text)
         added = replace(self._said, documents=(*self._said.documents, Document(name, text)))
@@ -199,9 +198,7 @@ class ChatSession(Unsaved):
                 allows.
             SettingsError: an argument is not known, or its value not accepted.
         """
-        check_text("the question", text)
-        if not text.strip():
-            raise TextError("the question is empty")
+        check_question("the question", text)
         require_callable("on_text", on_text)
         require_callable("on_progress", on_progress)
         require_callable("should_stop", should_stop)
@@ -271,6 +268,8 @@ class ChatSession(Unsaved):
         if not 0 <= index < len(self.turns):
             raise TextError(f"there is no turn {index}: the conversation has {len(self.turns)}")
         turns = list(self.turns)
+        if turns[index].role == USER:
+            check_question("the question", content)
         turns[index] = replace(turns[index], content=content)
         self._said = replace(self._said, turns=tuple(turns))
 
