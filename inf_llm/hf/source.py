@@ -38,13 +38,20 @@ class Source:
         """The name and the keywords for `from_pretrained`.
 
         A GGUF file is named from an empty folder: transformers would mix it with whatever
-        config.json and tokenizer.json happen to lie beside it.
+        config.json and tokenizer.json happen to lie beside it. It knows one by its ending only, so
+        one that is called otherwise, as in Ollama's store, gets a link.
         """
         if self.gguf is None:
             yield self.name, {}
         else:
             with tempfile.TemporaryDirectory() as empty:
-                yield empty, {"gguf_file": str(self.gguf.absolute())}
+                file = self.gguf.absolute()
+                if file.suffix != ".gguf":
+                    link = Path(empty, "links", "model.gguf")
+                    link.parent.mkdir()
+                    link.symlink_to(file)
+                    file = link
+                yield empty, {"gguf_file": str(file)}
 
     @property
     def hint(self) -> str:
@@ -102,7 +109,8 @@ def _found(where: str, path: str) -> Source:
 def _problem(source: Source, what: str) -> str | None:
     if source.gguf is not None:
         _require_gguf()
-        return gguf.problem(source.gguf)
+        model = what == "model"
+        return (gguf.problem if model else gguf.tokenizer_problem)(source.gguf)
     if not source.local:
         return None
     folder = Path(source.name)
