@@ -110,6 +110,9 @@ WRONG: dict[str, tuple[str | bytes, list[str], list[str]]] = {
         ["model.topk=yes"],
         ["override 'model.topk=yes'", "whole number"],
     ),
+    "an octal number": (GOOD.replace("topk: 16", "topk: 010"), [], ["010 is an octal number"]),
+    "an octal override": (GOOD, ["model.topk=010"], ["override 'model.topk=010': 010 is an octal"]),
+    "a time of day": (GOOD, ["chunk_size=1:30"], ["1:30 is a number to the base 60"]),
     "override too large": (GOOD, ["model.topk=33"], ["override 'model.topk=33'", "= 32"]),
     "override of a foreign key": (
         GOOD,
@@ -265,3 +268,15 @@ def test_shipped_covers_every_type_of_every_published_model() -> None:
 def test_bare_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(SHIPPED[0].parent.parent)
     assert load_config("mistral-inf-llm").source == str(Path("config", "mistral-inf-llm.yaml"))
+
+
+@pytest.mark.parametrize("path", [None, 3, ["x"], b"x.yaml"], ids=repr)
+def test_what_is_no_path(path: Any) -> None:
+    with pytest.raises(ConfigError, match="is the path of its YAML file, not"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("overrides", ["model.topk=3", [3], 3, {"model.topk": 3}], ids=repr)
+def test_overrides_are_a_list_of_texts(write: Any, overrides: Any) -> None:
+    with pytest.raises(ConfigError, match=r"overrides = .* is no list of key=value texts"):
+        load_config(write(GOOD), overrides)

@@ -14,7 +14,11 @@ from inf_llm.errors import ConfigError, MissingExtraError, reason
 from inf_llm.hf import files, gguf
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?", re.ASCII)
 _HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>.+\.gguf)", re.IGNORECASE)
+
+_SHOWN = 300
+"""Characters of a path that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,14 @@ def find(key: str, path: str, what: str) -> Source:
         ConfigError: there is no such folder or file, or it cannot be a model.
         MissingExtraError: it is GGUF, and the package that reads it is absent.
     """
-    where = f"model.{key} = {path!r}"
+    shown = path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
+    where = f"model.{key} = {shown!r}"
     try:
         source = _found(where, path)
         problem = _problem(source, what)
-    except OSError as error:
-        raise ConfigError(f"{where}: cannot be read: {error.strerror or error}") from None
+    except (OSError, RuntimeError) as error:  # the latter of a ~ that is nobody's
+        said = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{where}: cannot be read: {said}") from None
     if problem:
         raise ConfigError(f"{where}: {problem}")
     return source
@@ -98,7 +104,7 @@ def _found(where: str, path: str) -> Source:
     on_hub = _HUB_FILE.fullmatch(path)
     if on_hub:
         return Source(where, on_hub["repo"], _fetched(where, **on_hub.groupdict()), False)
-    if _looks_local(path):
+    if not _HUB_NAME.fullmatch(path) or path.lower().endswith(".gguf"):
         raise ConfigError(
             f"{where}: there is no such folder or file; give a folder with config.json and "
             "weights, a GGUF file, a hub name, or 'demo'"
@@ -152,13 +158,3 @@ def _fetched(where: str, repo: str, file: str) -> Path:
 def _require_gguf() -> None:
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError("a GGUF file needs the package gguf: pip install 'inf-llm[gguf]'")
-
-
-def _looks_local(path: str) -> bool:
-    """Whether a path means a folder or file: hub names are `name` or `owner/name`."""
-    return (
-        path.startswith((".", "/", "~"))
-        or path.count("/") > 1
-        or "\\" in path
-        or path.lower().endswith(".gguf")
-    )
