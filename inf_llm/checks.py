@@ -42,21 +42,22 @@ def _in_range(key: str, value: int, least: int) -> None:
 
 def count(key: str, value: Any, least: int = 1) -> int:
     """An argument that is a count from `least` to `LARGEST`, as a plain int."""
-    _of_kind(key, value, int)
+    require_type(key, value, int)
     _in_range(key, int(value), least)
     return int(value)
 
 
 def number(key: str, value: Any, low: float, high: float) -> float:
     """An argument that is a number from `low` to `high`, as a plain float."""
-    _of_kind(key, value, float)
+    require_type(key, value, float)
     message = f"{key} = {value} is out of range: a number from {low:g} to {high:g} is accepted"
     require(low <= value <= high, key, message)
     return float(value)
 
 
-def _of_kind(key: str, value: object, kind: type) -> None:
-    message = mismatch(key, value, False, kind)
+def require_type(key: str, value: object, kind: type, optional: bool = False) -> None:
+    """An argument that is a bool, an int, a finite float or a str; or None where it is optional."""
+    message = mismatch(key, value, optional, kind)
     require(message is None, key, message or "")
 
 
@@ -72,8 +73,8 @@ def check_text(what: str, text: object) -> None:
     """See that `text`, which a message calls `what`, is text that can be encoded.
 
     Raises:
-        TextError: it is no `str`, or has half of a surrogate pair, as bytes that are not UTF-8 and
-            cut JSON escapes leave behind.
+        TextError: it is no `str`; it has half of a surrogate pair, as bytes that are not UTF-8 and
+            cut JSON escapes leave behind; or a zero byte, as files that are no text do.
     """
     if not isinstance(text, str):
         hint = "; decode it first, as in data.decode()" if isinstance(text, _BYTES) else ""
@@ -85,6 +86,20 @@ def check_text(what: str, text: object) -> None:
             f"{what} is not text in UTF-8 (character {error.start:,} is half of a surrogate "
             "pair): convert it to UTF-8 first"
         ) from None
+    if "\0" in text:
+        place = text.index("\0")
+        raise TextError(f"{what} is not text: character {place:,} is a zero byte, take it out")
+
+
+def check_question(what: str, text: object) -> None:
+    """See that `text` asks something.
+
+    Raises:
+        TextError: it is no text (see `check_text`), or nothing but white space.
+    """
+    check_text(what, text)
+    if not str(text).strip():
+        raise TextError(f"{what} is empty: a text with more than white space is needed")
 
 
 def one_of(settings: object, key: str, names: Iterable[str]) -> None:
@@ -100,8 +115,7 @@ def typed(settings: object) -> None:
     Python itself would take ``topk="16"`` or ``n_local=True`` and fail much later, elsewhere.
     """
     for key, (optional, kind) in field_types(type(settings)).items():
-        type_error = mismatch(key, getattr(settings, key), optional, kind)
-        require(type_error is None, key, type_error or "")
+        require_type(key, getattr(settings, key), kind, optional)
 
 
 FieldTypes = dict[str, tuple[bool, type]]

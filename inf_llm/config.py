@@ -164,6 +164,13 @@ def load_config(
     Raises:
         ConfigError: anything about the file, a key, a value, an override, or their combination.
     """
+    if not isinstance(path, str | Path):
+        raise ConfigError(f"a configuration is the path of its YAML file, not {path!r:.60}")
+    listed = isinstance(overrides, list | tuple)
+    if not listed or not all(isinstance(text, str) for text in overrides):
+        raise ConfigError(
+            f"overrides = {overrides!r:.60} is no list of key=value texts, as ['model.topk=32'] is"
+        )
     file, given = read_mapping(path)
     layers, said = [given], {}
     for text in overrides:

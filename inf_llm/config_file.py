@@ -26,6 +26,8 @@ MAX_BYTES = 1 << 20
 """No configuration is a megabyte long; a checkpoint given by mistake is not read into memory."""
 
 _OVERRIDE = re.compile(r"(?P<key>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)=(?P<value>.*)", re.DOTALL)
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
+_SIXTIES = re.compile(r"[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?")
 _NEEDED = "but a mapping (model: ...) is needed"
 _HOW = "write it as key=value, for example model.topk=16"
 
@@ -46,6 +48,8 @@ def read_mapping(path: str | Path) -> tuple[Path, DictConfig]:
         raise ConfigError(f"{file}: holds a single value, {_NEEDED}") from None
     except (OmegaConfBaseException, ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not a mapping of settings: {reason(error)}") from None
+    if odd := _odd_number(text):
+        raise ConfigError(f"{file}: {odd}")
     if not isinstance(content, DictConfig):
         raise ConfigError(f"{file}: holds a list, {_NEEDED}")
     if len(content) == 0:
@@ -118,12 +122,25 @@ def read_override(text: str, known: Iterable[str]) -> tuple[str, DictConfig]:
     if key not in known:
         raise ConfigError(f"override {text!r}: {key} is not a setting; {accepted(key, known)}")
     try:
-        return key, OmegaConf.from_dotlist([text])
+        layer, odd = OmegaConf.from_dotlist([text]), _odd_number(match["value"])
     except yaml.YAMLError as error:
-        problem = yaml_problem(error)
+        odd = f"the value is not readable as YAML: {yaml_problem(error)}"
     except (OmegaConfBaseException, AssertionError, ValueError, RecursionError) as error:
-        problem = reason(error)
-    raise ConfigError(f"override {text!r}: the value is not readable as YAML: {problem}")
+        odd = f"the value is not readable as YAML: {reason(error)}"
+    if odd:
+        raise ConfigError(f"override {text!r}: {odd}")
+    return key, layer
+
+
+def _odd_number(text: str) -> str | None:
+    """What is wrong with the first number that YAML 1.1 reads as another one; None for none."""
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
+            if _OCTAL.fullmatch(event.value):
+                return f"{event.value} is an octal number to YAML: write it without the leading 0"
+            if _SIXTIES.fullmatch(event.value):
+                return f"{event.value} is a number to the base 60 to YAML: write it in full"
+    return None
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:

@@ -110,6 +110,9 @@ WRONG: dict[str, tuple[str | bytes, list[str], list[str]]] = {
         ["model.topk=yes"],
         ["override 'model.topk=yes'", "whole number"],
     ),
+    "an octal number": (GOOD.replace("topk: 16", "topk: 010"), [], ["010 is an octal number"]),
+    "an octal override": (GOOD, ["model.topk=010"], ["override 'model.topk=010': 010 is an octal"]),
+    "a time of day": (GOOD, ["chunk_size=1:30"], ["1:30 is a number to the base 60"]),
     "override too large": (GOOD, ["model.topk=33"], ["override 'model.topk=33'", "= 32"]),
     "override of a foreign key": (
         GOOD,
@@ -289,3 +292,15 @@ def test_a_model_without_a_configuration_takes_its_own_or_that_of_any() -> None:
     assert load_config(suited("/some/model"), model="/some/model").model.path == "/some/model"
     with pytest.raises(ConfigError, match=r"model\.path is missing"):
         load_config(ANY_MODEL)
+
+
+@pytest.mark.parametrize("path", [None, 3, ["x"], b"x.yaml"], ids=repr)
+def test_what_is_no_path(path: Any) -> None:
+    with pytest.raises(ConfigError, match="is the path of its YAML file, not"):
+        load_config(path)
+
+
+@pytest.mark.parametrize("overrides", ["model.topk=3", [3], 3, {"model.topk": 3}], ids=repr)
+def test_overrides_are_a_list_of_texts(write: Any, overrides: Any) -> None:
+    with pytest.raises(ConfigError, match=r"overrides = .* is no list of key=value texts"):
+        load_config(write(GOOD), overrides)

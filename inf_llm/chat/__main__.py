@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from inf_llm.cli.chat import chat
+from inf_llm.cli.failures import full_output_reported
 from inf_llm.cli.output import prepare_process
 
 
@@ -17,7 +18,8 @@ def main() -> None:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(chat)
-    app(prog_name="python -m inf_llm.chat")
+    with full_output_reported():
+        app(prog_name="python -m inf_llm.chat")
 
 
 if __name__ == "__main__":

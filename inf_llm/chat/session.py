@@ -26,7 +26,7 @@ from inf_llm.chat.turns import (
     load,
     save,
 )
-from inf_llm.checks import check_text, count, require, require_callable
+from inf_llm.checks import check_question, check_text, count, require, require_callable
 from inf_llm.errors import TextError
 from inf_llm.generation import (
     Layout,
@@ -155,7 +155,6 @@ class ChatSession(Unsaved):
             TextError: the text is empty or no text, or longer than `max_len` allows.
         """
         check_text("the name", name)
-        check_text(name, text)
         require_callable("on_progress", on_progress)
         check_document(name, text)
         added = replace(self._said, documents=(*self._said.documents, Document(name, text)))
@@ -170,7 +169,7 @@ class ChatSession(Unsaved):
     def ask(
         self,
         text: str,
-        max_new_tokens: int = 512,
+        max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
         on_progress: Progress | None = None,
         should_stop: Callable[[], bool] | None = None,
@@ -183,7 +182,7 @@ class ChatSession(Unsaved):
 
         Args:
             text: the question.
-            max_new_tokens: longest answer.
+            max_new_tokens: longest answer; None for that of a `generation_config`, else 512.
             on_text: called with each piece of the answer as it comes.
             on_progress: as for `add_document`.
             should_stop: asked after every token; true ends the answer there, which is kept.
@@ -196,14 +195,12 @@ class ChatSession(Unsaved):
                 allows.
             SettingsError: an argument is not known, or its value not accepted.
         """
-        check_text("the question", text)
-        if not text.strip():
-            raise TextError("the question is empty")
+        check_question("the question", text)
         require_callable("on_text", on_text)
         require_callable("on_progress", on_progress)
         require_callable("should_stop", should_stop)
         stops = (*self.layout.stops, *stop_texts(stop))
-        self._check(max_new_tokens, sampling)
+        max_new_tokens = self._check(max_new_tokens, sampling)
         question = Turn(USER, text, self._said.documents)
         asked = Transcript((*self._said.turns, question))
         started = time.perf_counter()
@@ -277,6 +274,8 @@ class ChatSession(Unsaved):
         if not 0 <= index < len(self.turns):
             raise TextError(f"there is no turn {index}: the conversation has {len(self.turns)}")
         turns = list(self.turns)
+        if turns[index].role == USER:
+            check_question("the question", content)
         turns[index] = replace(turns[index], content=content)
         self._said = replace(self._said, turns=tuple(turns))
 
@@ -334,12 +333,13 @@ class ChatSession(Unsaved):
         self._stats = session.stats()
         return session, reuse
 
-    def _check(self, max_new_tokens: int, sampling: dict[str, Any]) -> None:
-        """Refuse, before anything is read, what `Session.ask` would refuse after it."""
+    def _check(self, max_new_tokens: int | None, sampling: dict[str, Any]) -> int:
+        """The longest answer. Refuses, before anything is read, what `Session.ask` would later."""
         for name in ("streamer", "stopping_criteria", "eos_token_id"):
             message = f"{name} is the conversation's own; on_text, should_stop and stop do the same"
             require(name not in sampling, name, message)
-        answer_options(self._model, self._tokenizer, max_new_tokens, sampling)
+        options = answer_options(self._model, self._tokenizer, max_new_tokens, sampling, 512)
+        return int(options["max_new_tokens"])
 
 
 def _ignore(text: str) -> None:

@@ -13,6 +13,7 @@ from inf_llm import __version__
 from inf_llm.cli.chat import chat
 from inf_llm.cli.configs import configs
 from inf_llm.cli.demo import demo
+from inf_llm.cli.failures import full_output_reported
 from inf_llm.cli.mask import mask
 from inf_llm.cli.output import prepare_process
 from inf_llm.cli.ppl import ppl
@@ -62,4 +63,5 @@ def _options(
 def main() -> None:
     """The console script."""
     prepare_process()
-    app()
+    with full_output_reported():
+        app()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +43,7 @@ def reported(command: _Command) -> _Command:
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if kwargs.get("debug"):
+            if kwargs.get("debug") or _is_full(error):
                 raise
             say(f"unexpected {type(error).__name__}: {reason(error)}")
             say("run the same command with --debug to see where it comes from")
@@ -50,6 +51,24 @@ def reported(command: _Command) -> _Command:
 
     wrapped.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
     return wrapped  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def full_output_reported() -> Iterator[None]:
+    """The error where results cannot be written: a full disk, a quota, a limit of size."""
+    try:
+        yield
+    except OSError as error:
+        if not _is_full(error):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written there at the end
+        say(f"error: the output cannot be written ({error.strerror}): make room, or redirect it")
+        raise SystemExit(REFUSED) from None
+
+
+def _is_full(error: Exception) -> bool:
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and error.errno in full
 
 
 def _require_folder() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from inf_llm.checks import check_question
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import (
     Config,
@@ -63,6 +64,8 @@ def run(
     require_output()
     require_writable("--trace", trace)
     prompt = argument_text("--prompt", prompt)
+    if prompt:
+        check_question("--prompt", prompt)
     chosen = configuration(config, model, overrides)
     from transformers import TextStreamer
 

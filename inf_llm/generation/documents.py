@@ -103,12 +103,12 @@ def check_document(name: str, text: str) -> str:
     Raises:
         TextError: it is no text; the message says what it is, and what to do with it.
     """
+    if isinstance(text, str) and "\0" in text:
+        data = text.encode(errors="replace")
+        _refuse(name, data, TEXTUAL + BINARY)
+        raise TextError(f"{name}: is not text{_guess(data)}")
     check_text(name, text)
     _refuse(name, text[:_HEAD].encode(), TEXTUAL)
-    if "\0" in text:
-        data = text.encode()
-        _refuse(name, data, BINARY)
-        raise TextError(f"{name}: is not text{_guess(data)}")
     if not text.strip():
         raise TextError(f"{name}: is empty, there is nothing to read")
     return text
@@ -145,7 +145,7 @@ def _in_zip(name: str, data: bytes) -> tuple[str, str] | None:
 def _guess(data: bytes) -> str:
     """What else bytes may be that are no text in the expected encoding, and what to do."""
     head = data[:_HEAD]
-    if head.count(0) > len(head) // 4:
+    if head.count(0) > len(head) // 4 and len(data) % 2 == 0:
         guess = f"UTF-16{'LE' if head[1::2].count(0) > head[::2].count(0) else 'BE'}"
         return f", but may be {guess}: convert it first, with iconv -f {guess} -t UTF-8"
     if 0 in data:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+from inf_llm.checks import require_type
 from inf_llm.conversation import ASSISTANT, BETWEEN, CONV_TYPES, PLAIN, TEMPLATES, USER
 from inf_llm.errors import SettingsError, TextError, reason
+from inf_llm.generation.tokens import vocabulary
 from inf_llm.registry import accepted
 
 Message = dict[str, str]
@@ -42,16 +44,31 @@ class Layout(ABC):
             TextError: the template does not take these messages, or leaves one of them out.
         """
         text = self._laid_out(messages)
-        for message in messages:
+        kept = self._turns_kept([message["role"] for message in messages])
+        for message, is_kept in zip(messages, kept, strict=True):
+            said = message["content"].strip()
             # earlier answers may be shortened: templates of thinking models drop the thoughts
-            if message["role"] != ASSISTANT and message["content"].strip() not in text:
-                said = message["content"].strip()
+            if not is_kept or (message["role"] != ASSISTANT and said not in text):
                 shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
                 raise TextError(
                     f"{self.name} leaves out what the {message['role']} says ({shown!r}): choose "
                     f"another layout with conv_type, one of {', '.join(CONV_TYPES)}"
                 )
         return text
+
+    def _turns_kept(self, roles: Sequence[str]) -> list[bool]:
+        """Whether each turn has its place in the layout.
+
+        Seen with words that occur nowhere else: what is really said may also stand in another turn
+        or in the template itself. A template that takes real words only counts as keeping them.
+        """
+        said = [f"-said{turn}-" for turn in range(len(roles))]
+        turns = [{"role": r, "content": words} for r, words in zip(roles, said, strict=True)]
+        try:
+            text = self._laid_out(turns)
+        except TextError:
+            return [True] * len(roles)
+        return [words in text for words in said]
 
     @abstractmethod
     def _laid_out(self, messages: Sequence[Message]) -> str:
@@ -170,6 +187,7 @@ def choose_layout(tokenizer: Any, conv_type: str | None = None) -> Layout:
         SettingsError: there is no template of this name, or the tokenizer has several and none of
             them is the default.
     """
+    require_type("conv_type", conv_type, str, optional=True)
     if conv_type is None:
         own = own_template(tokenizer)
         return TemplateLayout(tokenizer, own, "the tokenizer's template") if own else PlainLayout()
@@ -195,24 +213,26 @@ def own_template(tokenizer: Any) -> str | None:
     """The chat template of a tokenizer: its only one, or of several the one called "default".
 
     Raises:
-        SettingsError: there are several, and none is called so.
+        SettingsError: there are several, and none is called so; or it is no text.
     """
     own = getattr(tokenizer, "chat_template", None)
     if isinstance(own, list):  # as tokenizer_config.json has them
-        own = {row["name"]: row["template"] for row in own}
-    if not isinstance(own, dict):
-        return own or None
-    if "default" not in own:
+        own = {row.get("name"): row.get("template") for row in own if isinstance(row, dict)}
+    template = own.get("default") if isinstance(own, dict) else own
+    if own and not isinstance(template, str):
+        names = ", ".join(map(str, own)) if isinstance(own, dict) else None
+        has = f"s {names}, but none called 'default'" if names else f" {own!r:.60}, no text"
         raise SettingsError(
-            f"the tokenizer has the chat templates {', '.join(own)}, but none called 'default': "
-            f"choose a layout with conv_type, one of {', '.join(CONV_TYPES)}",
+            f"the tokenizer has the chat template{has}: choose a layout with conv_type, one of "
+            f"{', '.join(CONV_TYPES)}",
             "conv_type",
         )
-    return str(own["default"])
+    return template or None
 
 
 def answer_ends(model: Any, layout: Layout) -> list[int] | None:
     """Tokens that end an answer: the model's own, and those of the layout; None for none."""
     own = model.generation_config.eos_token_id
     own = [] if own is None else own if isinstance(own, list) else [own]
-    return list(dict.fromkeys([*own, *layout.ends])) or None
+    known = range(vocabulary(model))  # some checkpoints name tokens that their model lacks
+    return [index for index in dict.fromkeys([*own, *layout.ends]) if index in known] or None

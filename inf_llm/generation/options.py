@@ -22,12 +22,11 @@ from inf_llm.checks import (
     LEAST_TEMPERATURE,
     check_text,
     count,
-    mismatch,
-    number,
     require,
     require_callable,
 )
 from inf_llm.errors import SettingsError, reason
+from inf_llm.generation.ranges import SHARES, fit_together, in_range
 from inf_llm.generation.tokens import vocabulary
 from inf_llm.registry import nearest
 
@@ -48,7 +47,14 @@ OWN: dict[str, Any] = {
     # ways of decoding that transformers no longer has itself
     **dict.fromkeys(("constraints", "force_words_ids", "penalty_alpha", "dola_layers")),
     **dict.fromkeys(("num_beam_groups", "diversity_penalty", "low_memory")),
-    "continuous_batching_config": None,
+    **dict.fromkeys(("continuous_batching_config", "compile_config")),
+    # details of beams, of tokens guessed ahead and of encoders
+    "length_penalty": 1.0,
+    "early_stopping": False,
+    "forced_bos_token_id": None,
+    **dict.fromkeys(("num_assistant_tokens", "num_assistant_tokens_schedule")),
+    **dict.fromkeys(("assistant_confidence_threshold", "max_matching_ngram_size")),
+    **dict.fromkeys(("assistant_lookbehind", "target_lookbehind")),
 }
 """What a session is: one text, one answer, its own memory. Neither a checkpoint nor a caller may
 change it."""
@@ -56,13 +62,7 @@ change it."""
 FROM_CHECKPOINT = frozenset({"bos_token_id", "eos_token_id", "decoder_start_token_id"})
 """Which tokens begin and end a text."""
 
-_LARGE = 1e6  # of numbers that have no natural end
-_SHARES = ("top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
-_MOST = {
-    **dict.fromkeys(_SHARES, 1.0),
-    **dict.fromkeys(("temperature", "repetition_penalty", "guidance_scale"), _LARGE),
-}
-_WARPERS = frozenset({"temperature", "top_k", *_SHARES})
+_WARPERS = frozenset({"temperature", "top_k", *SHARES})
 """These change how a token is drawn, never which is the likeliest."""
 
 FOR_SAMPLING = _WARPERS | {"repetition_penalty"}
@@ -105,22 +105,29 @@ def own_options(tokenizer: Any, max_new_tokens: int, samples: bool = False) -> d
 
 
 def answer_options(
-    model: Any, tokenizer: Any, max_new_tokens: int, asked: dict[str, Any]
+    model: Any,
+    tokenizer: Any,
+    max_new_tokens: int | None,
+    asked: dict[str, Any],
+    default: int = 128,
 ) -> dict[str, Any]:
     """Keywords for `generate` that make one answer.
 
     Args:
         model: as for `Session`.
         tokenizer: the model's.
-        max_new_tokens: longest answer.
+        max_new_tokens: longest answer; None for that of a `generation_config`, or the default.
         asked: what the caller asks for beside, by the names that `generate` has.
+        default: longest answer where nothing says it.
 
     Raises:
         SettingsError: something in it is not known, does not suit a session, or is refused by
             `generate`. Nothing was read or fed.
     """
-    longest = count("max_new_tokens", max_new_tokens)
-    asked = _checked(_named(_flat(asked)))
+    said = _flat(asked if max_new_tokens is None else asked | {"max_new_tokens": max_new_tokens})
+    longest = count("max_new_tokens", said.pop("max_new_tokens", default))
+    asked = _checked(_named(said), vocabulary(model))
+    fit_together(asked, longest)
     samples = _samples(asked)
     if not samples:
         asked = {name: value for name, value in asked.items() if name not in _WARPERS}
@@ -169,30 +176,25 @@ def _told(value: Any) -> str:
 
 
 def _same(value: Any, own: Any) -> bool:
-    return isinstance(value, bool | int) and value == own
+    return isinstance(value, bool | int | float) and value == own
 
 
-def _checked(asked: dict[str, Any]) -> dict[str, Any]:
-    """Numbers as floats and functions as lists; what `generate` would ignore or fail of later."""
+def _checked(asked: dict[str, Any], known: int) -> dict[str, Any]:
+    """Numbers as plain ones and functions as lists; what `generate` would ignore or fail of."""
     checked = dict(asked)
     for name, value in asked.items():
         if name in _FUNCTIONS:
             for function in listed(value):
                 require_callable(name, function)
             checked[name] = value if name == "prefix_allowed_tokens_fn" else listed(value)
-        elif name in _MOST and value is not None:
-            checked[name] = number(name, value, 0, _MOST[name])
-        elif isinstance(value, float):
-            require(math.isfinite(value), name, f"{name} = {value} is not a finite number")
+        else:
+            checked[name] = in_range(name, value, known)
     return checked
 
 
 def _samples(asked: dict[str, Any]) -> bool:
     """Whether the answer is sampled: where it is said, or there is a temperature."""
     wanted, temperature = asked.get("do_sample"), asked.get("temperature")
-    if wanted is not None:
-        message = mismatch("do_sample", wanted, False, bool)
-        require(message is None, "do_sample", message or "")
     cold = temperature is not None and temperature < LEAST_TEMPERATURE
     message = f"do_sample = True and temperature = {temperature} exclude each other: leave one out"
     require(not (wanted and cold), "temperature", message)
@@ -250,6 +252,7 @@ def _instead_of_decoding(
 ) -> Any:
     """Some settings are looked at only when the first scores are there."""
     scores = torch.zeros(1, vocabulary(model), device=input_ids.device)
-    logits_processor(input_ids, scores)
+    if not (logits_processor(input_ids, scores) > -math.inf).any():
+        raise ValueError("it leaves no token to choose")
     stopping_criteria(input_ids, scores)
     return input_ids

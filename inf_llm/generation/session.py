@@ -113,7 +113,7 @@ class Session(Unsaved):
     def ask(
         self,
         text: Readable = "",
-        max_new_tokens: int = 128,
+        max_new_tokens: int | None = None,
         stop: str | Sequence[str] | None = (),
         streamer: Any = None,
         on_progress: Progress | None = None,
@@ -127,7 +127,7 @@ class Session(Unsaved):
 
         Args:
             text: a question, or token ids; nothing to continue what was read.
-            max_new_tokens: longest answer.
+            max_new_tokens: longest answer; None for that of a `generation_config`, else 128.
             stop: a text, or several, at which the answer ends; they are not part of it.
             streamer: as `generate` takes it; gets the new tokens only.
             on_progress: as in `read`.

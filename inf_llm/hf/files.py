@@ -59,8 +59,14 @@ def tokenizer_problem(folder: Path) -> str | None:
 def config_problem(file: Path) -> str | None:
     """Why a config.json describes no model."""
     wrong = _json_problem(file)
-    if wrong or json.loads(file.read_bytes()).get("model_type"):
+    if wrong:
         return wrong
+    said = json.loads(file.read_bytes())
+    weights = said.get("transformers_weights")
+    if not isinstance(weights, str | None):
+        return f"{file.name} has transformers_weights = {weights!r:.60}, which names no file"
+    if said.get("model_type") and isinstance(said["model_type"], str):
+        return None
     return f"{file.name} has no model_type, so nothing says what model it is: {_AGAIN}"
 
 
@@ -100,7 +106,8 @@ def _weights_problem(folder: Path) -> str | None:
     wrong = _json_problem(file)
     if wrong:
         return wrong
-    names = sorted(set(json.loads(file.read_bytes()).get("weight_map", {}).values()))
+    said = json.loads(file.read_bytes()).get("weight_map")
+    names = sorted(set(map(str, said.values()))) if isinstance(said, dict) else []
     missing = [name for name in names if not (file.parent / name).is_file()]
     if missing or not names:
         shown = f"{len(missing)} of {len(names)} files are missing, such as {missing[:1]}"
@@ -127,7 +134,9 @@ def _safetensors_problem(file: Path) -> str | None:
         length = int.from_bytes(opened.read(8), "little")
         try:
             rows = json.loads(opened.read(length) if length <= _LONGEST_HEAD else b"")
-            ends = [row["data_offsets"][1] for key, row in rows.items() if key != "__metadata__"]
+            ends = [
+                int(row["data_offsets"][1]) for key, row in rows.items() if key != "__metadata__"
+            ]
         except (ValueError, AttributeError, LookupError, TypeError):
             return f"{file.name} is damaged, or was not downloaded whole: {_AGAIN}"
     needed = 8 + length + max(ends, default=0)

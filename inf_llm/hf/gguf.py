@@ -7,6 +7,7 @@ files late. The layout is that of https://github.com/ggml-org/ggml/blob/master/d
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,13 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _SCALARS[12] = "d"
 _LONGEST = 1 << 24
 """Bytes of a text, and entries of a list, beyond which a head must be damaged."""
+_MOST_DIMENSIONS = 8
+"""Twice what ggml has."""
+_WHOLE = re.compile(r"split\.count|general\.alignment|.*\.(\w+_token_id|sliding_window)")
+_TEXTS = re.compile(r"general\.architecture|tokenizer\.(chat_template|ggml\.(model|pre))")
+_NUMBERS = re.compile(r".*\.rope\.scaling\.factor")
+_KINDS = ((_WHOLE, int), (_TEXTS, str), (_NUMBERS, (int, float)))
+"""What is used of the metadata, and of which type it must be."""
 
 _LONG_FACTORS = {"rope_factors_long.weight", "rope_factors_short.weight"}
 
@@ -91,8 +99,22 @@ def read_head(file: Path) -> Head:
     with file.open("rb") as opened:
         try:
             return _head(opened)
-        except (struct.error, UnicodeDecodeError, KeyError, EOFError, OverflowError) as error:
+        except (
+            *(struct.error, UnicodeDecodeError, KeyError, EOFError),
+            *(OverflowError, RecursionError),
+        ) as error:
             raise ValueError("its head is damaged or not whole") from error
+
+
+def tokenizer_problem(file: Path) -> str | None:
+    """Why a GGUF file has no tokenizer that can be loaded; None where it has one."""
+    try:
+        values = read_head(file).values
+    except ValueError as error:
+        return f"{error}: download it again"
+    if all(values.get(f"tokenizer.ggml.{part}") for part in ("model", "tokens")):
+        return None
+    return "has no tokenizer in it: name a folder or a file with one in model.tokenizer_path"
 
 
 def problem(file: Path) -> str | None:
@@ -102,7 +124,7 @@ def problem(file: Path) -> str | None:
         needed = max((place.end for place in head.tensors.values()), default=0)
     except ValueError as error:
         return f"{error}: download it again"
-    parts, kind = int(head.values.get("split.count", 0)), head.own("rope.scaling.type", "none")
+    parts, kind = head.values.get("split.count", 0), head.own("rope.scaling.type", "none")
     if parts > 1:
         return (
             f"is one of {parts} parts of a model: make one file of them with "
@@ -130,8 +152,12 @@ def _head(opened: BinaryIO) -> Head:
     for _ in range(entries):
         key = _text(opened)
         values[key] = _value(opened, *struct.unpack("<I", opened.read(4)))
+        if any(name.fullmatch(key) and not isinstance(values[key], of) for name, of in _KINDS):
+            raise EOFError
     places = list(_places(opened, tensors))
-    align = int(values.get("general.alignment", 32))
+    align = values.get("general.alignment", 32)
+    if align < 1:
+        raise EOFError
     data = -(-opened.tell() // align) * align
     return Head(
         values, {name: TensorPlace(shape, kind, data + at) for name, shape, kind, at in places}
@@ -143,6 +169,8 @@ def _places(opened: BinaryIO, count: int) -> Iterator[tuple[str, tuple[int, ...]
     for _ in range(count):
         name = _text(opened)
         (dimensions,) = struct.unpack("<I", opened.read(4))
+        if dimensions > _MOST_DIMENSIONS:
+            raise EOFError
         *sizes, kind, at = struct.unpack(f"<{dimensions}QIQ", opened.read(8 * dimensions + 12))
         yield name, tuple(reversed(sizes)), kind, at
 

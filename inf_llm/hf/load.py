@@ -49,7 +49,9 @@ def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> 
         UnsupportedModelError: the model cannot be patched.
     """
     if not isinstance(config, RunConfig):
-        config = load_config(config, overrides or [])
+        config = load_config(config, [] if overrides is None else overrides)
+    elif overrides:
+        raise ConfigError("overrides go on top of a file: give load_config both, or the file here")
     find("path", config.model.path, "model")  # an adapter is told before its tokenizer is missed
     tokenizer = load_tokenizer(config)  # before the weights, which take longer
     model = load_model(config)
@@ -179,4 +181,5 @@ def _from_pretrained(factory: Any, source: Source, what: str, **options: Any) ->
 def _failure(source: Source, what: str, error: Exception) -> ConfigError:
     if isinstance(error, AssertionError | RuntimeError):  # as torch answers for a device
         return ConfigError(f"{source.where}: cannot place the {what} ({reason(error)})")
-    return ConfigError(f"{source.where}: cannot load the {what} ({reason(error)}); {source.hint}")
+    hint = f"; {source.hint}" if isinstance(error, OSError) or not source.local else ""
+    return ConfigError(f"{source.where}: cannot load the {what} ({reason(error)}){hint}")

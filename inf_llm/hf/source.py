@@ -14,7 +14,11 @@ from inf_llm.errors import ConfigError, MissingExtraError, reason
 from inf_llm.hf import files, gguf
 
 DEMO = Path(__file__).parent.parent / "assets" / "demo"
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?", re.ASCII)
 _HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>.+\.gguf)", re.IGNORECASE)
+
+_SHOWN = 300
+"""Characters of a path that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +42,20 @@ class Source:
         """The name and the keywords for `from_pretrained`.
 
         A GGUF file is named from an empty folder: transformers would mix it with whatever
-        config.json and tokenizer.json happen to lie beside it.
+        config.json and tokenizer.json happen to lie beside it. It knows one by its ending only, so
+        one that is called otherwise, as in Ollama's store, gets a link.
         """
         if self.gguf is None:
             yield self.name, {}
         else:
             with tempfile.TemporaryDirectory() as empty:
-                yield empty, {"gguf_file": str(self.gguf.absolute())}
+                file = self.gguf.absolute()
+                if file.suffix != ".gguf":
+                    link = Path(empty, "links", "model.gguf")
+                    link.parent.mkdir()
+                    link.symlink_to(file)
+                    file = link
+                yield empty, {"gguf_file": str(file)}
 
     @property
     def hint(self) -> str:
@@ -69,12 +80,14 @@ def find(key: str, path: str, what: str) -> Source:
         ConfigError: there is no such folder or file, or it cannot be a model.
         MissingExtraError: it is GGUF, and the package that reads it is absent.
     """
-    where = f"model.{key} = {path!r}"
+    shown = path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
+    where = f"model.{key} = {shown!r}"
     try:
         source = _found(where, path)
         problem = _problem(source, what)
-    except OSError as error:
-        raise ConfigError(f"{where}: cannot be read: {error.strerror or error}") from None
+    except (OSError, RuntimeError) as error:  # the latter of a ~ that is nobody's
+        said = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{where}: cannot be read: {said}") from None
     if problem:
         raise ConfigError(f"{where}: {problem}")
     return source
@@ -91,7 +104,7 @@ def _found(where: str, path: str) -> Source:
     on_hub = _HUB_FILE.fullmatch(path)
     if on_hub:
         return Source(where, on_hub["repo"], _fetched(where, **on_hub.groupdict()), False)
-    if _looks_local(path):
+    if not _HUB_NAME.fullmatch(path) or path.lower().endswith(".gguf"):
         raise ConfigError(
             f"{where}: there is no such folder or file; give a folder with config.json and "
             "weights, a GGUF file, a hub name, or 'demo'"
@@ -102,7 +115,8 @@ def _found(where: str, path: str) -> Source:
 def _problem(source: Source, what: str) -> str | None:
     if source.gguf is not None:
         _require_gguf()
-        return gguf.problem(source.gguf)
+        model = what == "model"
+        return (gguf.problem if model else gguf.tokenizer_problem)(source.gguf)
     if not source.local:
         return None
     folder = Path(source.name)
@@ -144,13 +158,3 @@ def _fetched(where: str, repo: str, file: str) -> Path:
 def _require_gguf() -> None:
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtraError("a GGUF file needs the package gguf: pip install 'inf-llm[gguf]'")
-
-
-def _looks_local(path: str) -> bool:
-    """Whether a path means a folder or file: hub names are `name` or `owner/name`."""
-    return (
-        path.startswith((".", "/", "~"))
-        or path.count("/") > 1
-        or "\\" in path
-        or path.lower().endswith(".gguf")
-    )

@@ -6,11 +6,12 @@ left without its effect. What is ignored stands in `vendors`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from inf_llm.checks import LEAST_TEMPERATURE
+from inf_llm.checks import LARGEST, LEAST_TEMPERATURE, check_question, check_text
+from inf_llm.errors import TextError
 from inf_llm.serve.errors import bad_value, unsupported
 from inf_llm.serve.vendors import check_names
 
@@ -102,7 +103,9 @@ def completion_question(data: dict[str, Any]) -> Question:
     if isinstance(prompt, list) and len(prompt) == 1 and isinstance(prompt[0], str):
         prompt = prompt[0]
     if isinstance(prompt, str):
-        return _question(data, (), _text("prompt", prompt))
+        return _question(
+            data, (), _text("prompt", prompt, check_question if prompt else check_text)
+        )
     if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
         return _question(data, (), tuple(prompt))
     if isinstance(prompt, list):
@@ -157,6 +160,8 @@ def _message(index: int, message: Any) -> Message:
         raise bad_value(f"{where}.role", f"{where}.role must be one of {', '.join(ROLES)}")
     _check_fields(where, message, _OF_MESSAGES)
     text = _content(f"{where}.content", message.get("content"))
+    if role == "user":
+        _text(f"{where}.content", text, check_question)
     return {"role": "system" if role == "developer" else role, "content": text}
 
 
@@ -172,14 +177,12 @@ def _content(where: str, content: Any) -> str:
     return "".join(_text(where, part.get("text")) for part in content)
 
 
-def _text(where: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise bad_value(where, f"{where} must be text")
+def _text(where: str, value: Any, check: Callable[[str, Any], None] = check_text) -> str:
     try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise bad_value(where, f"{where} has half of a surrogate pair: it is no text") from None
-    return value
+        check(where, value)
+    except TextError as error:
+        raise bad_value(where, str(error)) from None
+    return str(value)
 
 
 def _sampling(data: dict[str, Any]) -> Sampling:
@@ -187,7 +190,7 @@ def _sampling(data: dict[str, Any]) -> Sampling:
         _whole(name, data.get(name), 1, nothing=(-1,))
         for name in ("max_tokens", "max_completion_tokens")
     ]
-    seed = _whole("seed", data.get("seed"), -(2**63))
+    seed = _whole("seed", data.get("seed"), -(2**63), 2**63 - 1)
     temperature = _number(data, "temperature", 0.0, 0.0, 2.0)
     return Sampling(
         min((value for value in longest if value is not None), default=None),
@@ -211,15 +214,17 @@ def _stops(stop: Any) -> tuple[str, ...]:
     return tuple(_text("stop", text) for text in texts if text)
 
 
-def _whole(name: str, value: Any, least: int, nothing: tuple[int, ...] = ()) -> int | None:
+def _whole(
+    name: str, value: Any, least: int, most: int = LARGEST, nothing: tuple[int, ...] = ()
+) -> int | None:
     """A whole number, written 4 or 4.0; None for null and for values that ask for nothing."""
     if value is None:
         return None
     fits = isinstance(value, int | float) and not isinstance(value, bool)
     if fits and value in nothing:
         return None
-    if not fits or not least <= value < 2**63 or value != int(value):
-        raise bad_value(name, f"{name} must be a whole number of at least {least}")
+    if not fits or not least <= value <= most or value != int(value):
+        raise bad_value(name, f"{name} must be a whole number from {least} to {most}")
     return int(value)
 
 

@@ -83,6 +83,8 @@ REASONING: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": ("none",),
     "reasoning_format": ("none", "auto"),
     "thinking": ({"type": "disabled"},),
+    "reasoning": ({"effort": "none"}, {"enabled": False}),
+    "chat_template_kwargs": ({"enable_thinking": False}, {"thinking": False}),
     **dict.fromkeys(("think", "enable_thinking"), (False,)),
     **dict.fromkeys(("include_reasoning", "separate_reasoning", "stream_reasoning"), (False, True)),
 }
@@ -138,10 +140,12 @@ def _check_options(options: dict[str, Any], thinks: bool) -> None:
 
 
 def _check_neutral(name: str, value: Any, thinks: bool) -> None:
-    values = NEUTRAL.get(name) or (() if thinks else REASONING.get(name, ()))
+    values = NEUTRAL.get(name, ()) + (() if thinks else REASONING.get(name, ()))
     if any(_same(value, harmless) for harmless in values) or _no_bias(name, value):
         return
-    instead = [INSTEAD[name]] if name in INSTEAD else [json.dumps(value) for value in values]
+    instead = (
+        [INSTEAD[name]] if name in INSTEAD else [json.dumps(v) for v in values if v is not False]
+    )
     raise unsupported(
         name,
         f"{name} = {_shown(value)} is not supported by this server: "

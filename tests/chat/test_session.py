@@ -263,8 +263,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no tokens": ({"max_new_tokens": 0}, "max_new_tokens = 0 is too small"),
     "beams": ({"num_beams": 2}, "num_beams = 2 does not suit"),
     "below zero": ({"temperature": -1}, "temperature = -1 is out of range"),
-    "what generate refuses": ({"temperature": 1.0, "top_k": "x"}, "generate refuses .*top_k"),
+    "what generate refuses": ({"exponential_decay_length_penalty": 5}, "generate refuses expo"),
     "its own": ({"streamer": print}, "streamer is the conversation's own"),
+    "nothing but space": ({"text": " \n"}, "the question is empty"),
+    "a zero byte": ({"text": "Who\0?"}, "the question is not text: character 3 is a zero byte"),
     "an empty stop": ({"stop": [""]}, "stop has ''"),
     "no function": ({"on_text": "print"}, "on_text = 'print' is not a function"),
     "no progress": ({"on_progress": 1}, "on_progress = 1 is not a function"),
@@ -301,6 +303,8 @@ def test_what_is_refused_is_refused_before_anything_is_read(
         (lambda model, tokenizer: ChatSession(model, tokenizer, points=1.5), "points = 1.5"),
         (lambda model, tokenizer: ChatSession(model, tokenizer).add_document(b"x"), "not bytes"),
         (lambda model, tokenizer: ChatSession(model, tokenizer).add_document("x", 5), "the name"),
+        (lambda model, tokenizer: ChatSession(model, tokenizer).add_document("a\0b"), "zero byte"),
+        (lambda model, tokenizer: ChatSession(model, tokenizer, 3), "conv_type = 3 is not text"),
     ],
 )
 def test_other_arguments_of_the_wrong_kind(

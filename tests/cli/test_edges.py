@@ -59,6 +59,20 @@ def test_an_answer_that_nobody_can_read_is_not_begun(config: Path, book: Path) -
     ]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device that is always full")
+@pytest.mark.parametrize(
+    "command",
+    ["--version", "--help", "run --help", "mask", "run -p Why? -n 4", "run -n 4 -p Why? --debug"],
+)
+def test_an_output_that_is_full_is_one_line(config: Path, command: str) -> None:
+    config_option = "" if "-h" in command or command == "--version" else f" -c {config}"
+    done = shell(f"inf-llm {command}{config_option} > /dev/full")
+    assert done.returncode == 2
+    last = done.stderr.decode().splitlines()[-1]
+    assert last.startswith("error: the output cannot be written (No space left on device): make")
+    assert b"Traceback" not in done.stderr
+
+
 def test_standard_output_of_another_encoding(checkpoint: Path, tmp_path: Path) -> None:
     """The tiny model says bytes of every kind; what ASCII lacks becomes a question mark."""
     config = write_config(tmp_path / "c.yaml", "stream-lm", str(checkpoint))

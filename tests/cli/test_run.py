@@ -61,6 +61,8 @@ REFUSED = {
     "no such model folder": (b"text", ["--model", "./none"], "model.path = './none'"),
     "no such hub name": (b"text", ["--model", "nobody/nothing"], "model.path = 'nobody/nothing'"),
     "wrong override": (b"text", ["model.tokp=3"], "did you mean 'model.topk'?"),
+    "a question of space": (b"text", ["-p", "  "], "--prompt is empty: a text with more than"),
+    "a book of space": (b" \n", [], "book.txt: is empty"),
     "impossible settings": (b"text", ["model.topk=9"], "max_cached_block"),
 }
 

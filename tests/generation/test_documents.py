@@ -99,6 +99,9 @@ def test_texts_are_read_as_they_are(tmp_path: Path, text: str) -> None:
     [
         ("%PDF \0 \x01", "is not text: it has a zero byte"),
         ("%PDF-1.4\n1 0 obj", "is a PDF document"),
+        ("a\0b", "is not text: it has a zero byte"),
+        ("a\0b\0", "is not text, but may be UTF-16LE"),
+        ("a\0\ud800", "is not text: it has a zero byte"),
         ("PK\x03\x04\0\0word/document.xml", "is a Word document"),
         ("half \ud800", "is not text in UTF-8"),
         ("  ", "is empty"),

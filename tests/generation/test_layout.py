@@ -184,3 +184,64 @@ def test_tokens_that_end_an_answer(tokenizer: Any, bare: Any) -> None:
         assert answer_ends(bare, choose_layout(tokenizer, "plain")) is None
     finally:
         bare.generation_config.eos_token_id = before
+
+
+TAKEN_FOR_KEPT = {
+    "it stands in the template": ("Please answer the question: ", ["question"], "user"),
+    "another turn has it": ("{{ messages[-1].content }}|", ["cat", "Hi.", "The cat sat"], "user"),
+    "answers": (
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+        ["Who?", "The king.", "When?"],
+        "assistant",
+    ),
+    "an answer like a question": (
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+        ["Say it", "it", "Again"],
+        "assistant",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", TAKEN_FOR_KEPT)
+def test_words_that_stand_elsewhere_too_do_not_hide_a_loss(plain_tokenizer: Any, what: str) -> None:
+    template, said, lost = TAKEN_FOR_KEPT[what]
+    plain_tokenizer.chat_template = template
+    talk = [{"role": ("user", "assistant")[i % 2], "content": t} for i, t in enumerate(said)]
+    with pytest.raises(TextError, match=f"leaves out what the {lost} says"):
+        choose_layout(plain_tokenizer).prompt(talk)
+
+
+def test_a_template_that_knows_its_words_is_not_refused(plain_tokenizer: Any) -> None:
+    """It refuses the words that turns are tried with, and keeps the real ones."""
+    plain_tokenizer.chat_template = (
+        "{% for m in messages %}{% if not m.content[0] in 'HW' %}{{ raise_exception('no') }}"
+        "{% endif %}{{ m.content }}{% endfor %}"
+    )
+    assert choose_layout(plain_tokenizer).prompt(TALK) == "HelloHi.Who?"
+
+
+@pytest.mark.parametrize("conv_type", [3, b"plain", ["plain"]])
+def test_a_name_is_text(plain_tokenizer: Any, conv_type: Any) -> None:
+    with pytest.raises(SettingsError, match=r"conv_type = .* is not text or null"):
+        choose_layout(plain_tokenizer, conv_type)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (3, "the chat template 3, no text: choose a layout with conv_type"),
+        ([{"name": "a"}], "the chat templates a, but none called 'default'"),
+        ([{"template": "x"}, 5], "the chat templates None, but none called 'default'"),
+        ({"default": None}, "none called 'default'"),
+    ],
+)
+def test_a_template_that_is_no_text(plain_tokenizer: Any, template: Any, says: str) -> None:
+    plain_tokenizer.chat_template = template
+    with pytest.raises(SettingsError, match=says):
+        choose_layout(plain_tokenizer)
+
+
+@pytest.mark.parametrize("none", [{}, [], ""])
+def test_no_template_in_any_form(plain_tokenizer: Any, none: Any) -> None:
+    plain_tokenizer.chat_template = none
+    assert choose_layout(plain_tokenizer).prompt(HELLO) == "Hello"

@@ -255,7 +255,7 @@ def test_other_temperatures_sample(memory_model: Any, tokenizer: Any, temperatur
     options = answer_options(memory_model, tokenizer, 5, {"temperature": temperature})
     assert options["do_sample"] is True
     assert type(options["temperature"]) is float
-    ends = {"eos_token_id": 10**6}  # none
+    ends = {"eos_token_id": None}
     assert len(_answer(memory_model, tokenizer, temperature=temperature, **ends).token_ids) == NEW
 
 
@@ -267,7 +267,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "half a token": ({"max_new_tokens": 2.5}, "max_new_tokens = 2.5 is not a whole number"),
     "tokens in words": ({"max_new_tokens": "9"}, "max_new_tokens = '9' is not a whole number"),
     "true tokens": ({"max_new_tokens": True}, "max_new_tokens = true is not a whole number"),
-    "None tokens": ({"max_new_tokens": None}, "max_new_tokens = null is not a whole number"),
     "beams": ({"num_beams": 2}, "num_beams = 2 does not suit a session"),
     "answers": ({"num_return_sequences": 2}, "num_return_sequences = 2 does not suit"),
     "no cache": ({"use_cache": False}, "use_cache = False does not suit"),
@@ -290,13 +289,44 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "without effect": ({"top_p": 0.9}, "top_p = 0.9 acts on sampling only"),
     "more than all": ({"temperature": 1.0, "top_p": 1.5}, "top_p = 1.5 is out of range: a number"),
     "that too, with no effect": ({"temperature": 0, "top_p": 1.5}, "top_p = 1.5 is out of range"),
-    "less than none": ({"temperature": 1.0, "top_k": -1}, "generate refuses .*top_k = -1"),
+    "less than none": ({"temperature": 1.0, "top_k": -1}, "top_k = -1 is too small: at least 0"),
     "no penalty": ({"repetition_penalty": 0}, "generate refuses repetition_penalty = 0.0"),
     "a penalty below": ({"repetition_penalty": -1.0}, "repetition_penalty = -1.0 is out of range"),
     "no number at all": ({"repetition_penalty": float("nan")}, "repetition_penalty = nan is not"),
-    "words out of reach": ({"bad_words_ids": [[10**6]]}, "generate refuses bad_words_ids"),
-    "an end in words": ({"eos_token_id": "</s>"}, "generate refuses eos_token_id"),
-    "no time": ({"max_time": "soon"}, "generate refuses max_time = 'soon'"),
+    "words out of reach": ({"bad_words_ids": [[5, 10**6]]}, "bad_words_ids has 1000000: token"),
+    "an end in words": ({"eos_token_id": "</s>"}, "eos_token_id has '</s>': token ids from 0 to"),
+    "no time": ({"max_time": "soon"}, "max_time = 'soon' is not a finite number"),
+    "time gone by": ({"max_time": -1}, "max_time = -1 is out of range: a number from 0"),
+    "an end below": ({"eos_token_id": [1, -1]}, "eos_token_id has -1: token ids from 0 to"),
+    "an end that is none": ({"eos_token_id": True}, "eos_token_id has True: token ids from 0"),
+    "an end at last": ({"forced_eos_token_id": 10**7}, "forced_eos_token_id has 10000000: token"),
+    "none out of reach": ({"suppress_tokens": {10**6}}, "suppress_tokens has 1000000: token ids"),
+    "nor at first": ({"begin_suppress_tokens": torch.tensor([-2])}, "begin_suppress_tokens has -2"),
+    "a bias for none": ({"sequence_bias": {(5, 10**6): 1.0}}, "sequence_bias has 1000000: token"),
+    "that as a list": ({"sequence_bias": [[[10**6], 1.0]]}, "sequence_bias has 1000000: token"),
+    "all left out": ({"suppress_tokens": list(range(258))}, "it leaves no token to choose"),
+    "words of no length": ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size = -1 is too small"),
+    "half a word": ({"no_repeat_ngram_size": 1.5}, "no_repeat_ngram_size = 1.5 is not a whole"),
+    "more than the most": (
+        {"min_new_tokens": 9},
+        "min_new_tokens = 9 is more than max_new_tokens = 4",
+    ),
+    "not guided": ({"negative_prompt_ids": torch.ones(1, 2)}, "negative_prompt_ids has 1.0"),
+    "guided by none": (
+        {"negative_prompt_ids": torch.ones(1, 2).long()},
+        "negative_prompt_ids act beside a guidance_scale only",
+    ),
+    "guided by two": (
+        {"negative_prompt_ids": torch.ones(2, 2).long(), "guidance_scale": 2},
+        r"a tensor of shape \(1, n\)",
+    ),
+    "a mask of nothing": (
+        {"negative_prompt_attention_mask": torch.ones(1, 2), "guidance_scale": 2},
+        "must have the shape of negative_prompt_ids",
+    ),
+    "of beams": ({"length_penalty": 2.0}, "length_penalty = 2.0 does not suit a session"),
+    "of guesses": ({"num_assistant_tokens": 3}, "num_assistant_tokens = 3 does not suit"),
+    "perhaps": ({"renormalize_logits": "no"}, "renormalize_logits = 'no' is not true or false"),
     "guesses": ({"prompt_lookup_num_tokens": 3}, "prompt_lookup_num_tokens = 3 does not.*empty"),
     "guided in words": ({"guidance_scale": "strong"}, "guidance_scale = 'strong' is not a finite"),
     "not a config": ({"generation_config": {"top_k": 1}}, "generation_config is a dict"),
@@ -355,7 +385,21 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "functions": {"stopping_criteria": [lambda ids, scores: torch.zeros(1, dtype=torch.bool)]},
     "a config": {"generation_config": GenerationConfig(do_sample=False)},
     "a neutral penalty": {"repetition_penalty": 1.0},
+    "neutral beams": {"length_penalty": 1.0, "early_stopping": False},
+    "no repeats": {"no_repeat_ngram_size": 0, "min_new_tokens": NEW, "suppress_tokens": []},
 }
+
+
+def test_an_argument_goes_before_a_config(memory_model: Any, tokenizer: Any) -> None:
+    session = Session(memory_model, tokenizer)
+    session.read(TEXT)
+    short = {"generation_config": GenerationConfig(max_new_tokens=2), "eos_token_id": None}
+    assert len(session.fork().ask("Why?", **short).token_ids) == 2
+    assert len(session.fork().ask("Why?", max_new_tokens=6, **short).token_ids) == 6
+    chat = inf_llm.ChatSession(memory_model, tokenizer, "plain")
+    assert chat.ask("Why?", generation_config=GenerationConfig(max_new_tokens=2)).new_tokens == 2
+    options = answer_options(memory_model, tokenizer, None, {})
+    assert options["max_new_tokens"] == 128
 
 
 @pytest.mark.parametrize("what", ACCEPTED)

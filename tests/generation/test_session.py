@@ -235,7 +235,7 @@ def test_a_special_token_is_a_stop_text_too(memory_model: Any, tokenizer: Any) -
     free = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=NEW)
     forced = lambda ids, scores: _only(tokenizer.eos_token_id, scores)  # noqa: E731
     answer = Session(memory_model, tokenizer).ask(
-        TEXT, max_new_tokens=NEW, stop=special, logits_processor=forced, eos_token_id=10**6
+        TEXT, max_new_tokens=NEW, stop=special, logits_processor=forced, eos_token_id=None
     )
     assert answer.token_ids == (tokenizer.eos_token_id,)
     assert answer.text == ""

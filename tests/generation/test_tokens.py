@@ -85,6 +85,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a path": (Path("book.txt"), r"cannot read \w*Path \(book.txt\)"),
     "padding": ({"input_ids": [5, 6], "attention_mask": [0, 1]}, "a text with padding"),
     "half a character": ("Hello \ud83d", r"character 6 is half of a surrogate pair"),
+    "a zero byte": ("Hello \0", "character 6 is a zero byte"),
     "past the last": ([5, 10**6], r"token id 1000000 \(at place 1\) does not exist.* 0 to \d+"),
     "below the first": (torch.tensor([[5, 6, -100]]), r"token id -100 \(at place 2\)"),
 }

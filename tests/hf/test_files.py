@@ -115,6 +115,8 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "config, pointer": (put(C, POINTER), "config.json is a Git LFS pointer"),
     "config, half": (cut(C, 50), "config.json is not JSON"),
     "config, list": (put(C, "[1]"), "config.json must be a JSON object"),
+    "config, a list as type": (change(C, model_type=["llama"]), "config.json has no model_type"),
+    "config, weights of no name": (change(C, transformers_weights=3), "= 3, which names no file"),
     "config, no type": (change(C, model_type=None), "config.json has no model_type"),
     "settings, half": (cut("generation_config.json", 9), "generation_config.json is not JSON"),
     "adapter": (only("adapter_config.json", ADAPTER), "merge it into its base 'some/base'"),
@@ -128,6 +130,7 @@ BROKEN_PARTS: dict[str, tuple[Break, str]] = {
     "one pointer": (put("model-*.safetensors", POINTER), "git lfs pull"),
     "one half": (cut("model-*.safetensors", -1), "not downloaded whole"),
     "index, half": (cut("model.safetensors.index.json", 30), "index.json is not JSON"),
+    "index, a list": (put("model.safetensors.index.json", '{"weight_map": [1]}'), "0 of 0 files"),
     "index, empty": (put("model.safetensors.index.json", "{}"), "0 of 0 files are missing"),
 }
 BROKEN_TOKENIZERS: dict[str, tuple[Break, str]] = {

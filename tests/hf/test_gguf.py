@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -282,3 +283,52 @@ def test_the_configuration_is_kept_as_plain_numbers(file: Path) -> None:
     assert named(file).to_dict()["model"]["path"] == str(file)
     assert not getattr(load_model(named(file)).config, "quantization_config", None)
     assert ("quantization_config" in gguf_rest.as_numbers()) == hasattr(transformers, "GgufConfig")
+
+
+def _head(*entries: tuple[str, int, bytes], tensors: bytes = b"") -> bytes:
+    """A head of metadata (key, kind, value), and the places of one tensor."""
+    rows = (
+        struct.pack("<Q", len(k)) + k.encode() + struct.pack("<I", t) + v for k, t, v in entries
+    )
+    start = struct.pack("<4sIQQ", b"GGUF", 3, bool(tensors), len(entries))
+    return start + b"".join(rows) + tensors + bytes(64)
+
+
+_X = struct.pack("<Q", 1) + b"x"
+BROKEN = {
+    "dimensions": _head(tensors=_X + b"\xff" * 4),
+    "no alignment": _head(("general.alignment", 4, bytes(4))),
+    "alignment as text": _head(("general.alignment", 8, _X)),
+    "lists in lists": _head(("a", 9, struct.pack("<IQ", 9, 1) * 5000)),
+    "parts as text": _head(("split.count", 8, _X)),
+    "an end as text": _head(("tokenizer.ggml.eos_token_id", 8, _X)),
+    "a template as number": _head(("tokenizer.chat_template", 4, bytes(4))),
+    "a factor as text": _head(("llama.rope.scaling.factor", 8, _X)),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_head_of_nonsense_is_damaged(tmp_path: Path, what: str) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(BROKEN[what])
+    for problem in (gguf.problem, gguf.tokenizer_problem):
+        assert problem(broken) == "its head is damaged or not whole: download it again"
+
+
+@pytest.mark.parametrize("name", ["sha256-0123", "M.GGUF"])
+def test_a_file_of_any_name(model: Any, file: Path, tmp_path: Path, name: str) -> None:
+    """As in Ollama's store."""
+    other = tmp_path / name
+    other.write_bytes(file.read_bytes())
+    patched, tokenizer = inf_llm.load(named(other))
+    assert tokenizer.chat_template == TEMPLATE
+    assert same(inf_llm.unpatch(patched), model) < 1e-5
+
+
+@pytest.mark.parametrize("part", ["model", "tokens"])
+def test_a_file_without_a_tokenizer(model: Any, file: Path, tmp_path: Path, part: str) -> None:
+    lacks = {f"tokenizer__ggml__{part}": None}
+    bare = write_gguf(tmp_path / "bare.gguf", model, **lacks)
+    with pytest.raises(ConfigError, match=r"has no tokenizer in it: .* model\.tokenizer_path"):
+        inf_llm.load(named(bare))
+    assert load_tokenizer(named(bare, tokenizer_path=str(file))).chat_template == TEMPLATE

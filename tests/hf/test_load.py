@@ -82,6 +82,11 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "unknown": (lambda: LlamaForCausalLM(LLAMA), {"model_type": "odd"}, "a newer one may know it"),
     "impossible": (lambda: LlamaForCausalLM(LLAMA), {"hidden_size": "many"}, "cannot load the"),
+    "a scaling of no name": (
+        lambda: LlamaForCausalLM(LLAMA),
+        {"rope_parameters": {"rope_type": "nope", "rope_theta": 1e4}},
+        "cannot load the model",
+    ),
     "unequal heads": (
         lambda: LlamaForCausalLM(LLAMA),
         {"num_attention_heads": 3},
@@ -102,6 +107,7 @@ def test_refused_by_its_cause(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert str(caught.value).startswith(f"model.path = {str(tmp_path)!r}: ")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "give a folder with config.json" not in str(caught.value), "it is one"
 
 
 def _not_asked(*args: Any) -> str:
@@ -135,6 +141,39 @@ def test_a_hub_name_is_told_what_it_may_be(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match=r"'nobody/nothing': .*owner/name:FILE.gguf"):
         load(named("nobody/nothing"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["demo/", " demo ", "demo\n", "de\0mo", "a b", "a/b/c", "../x", "owner/name@main", "a\\b", "~"],
+)
+def test_what_is_no_hub_name_is_not_asked_for_there(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/nowhere")
+    with pytest.raises(ConfigError, match="there is no such folder or file") as caught:
+        load(named(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "~nobody-of-this-name/x"])
+def test_an_impossible_path_is_one_short_line(path: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be read") as caught:
+        load(named(path))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_device_that_is_none(tmp_path: Path) -> None:
+    LlamaForCausalLM(LLAMA).save_pretrained(tmp_path)
+    config = RunConfig(ModelConfig(str(tmp_path), device_map="xyz"), OriginSettings())
+    with pytest.raises(ConfigError, match="xyz") as caught:
+        load_model(config)
+    assert "give a folder" not in str(caught.value)
+
+
+def test_overrides_without_a_file_are_refused() -> None:
+    with pytest.raises(ConfigError, match="overrides go on top of a file"):
+        load(named("demo"), ["model.dtype=float32"])
 
 
 @pytest.fixture

@@ -133,7 +133,8 @@ def test_documents(server: Local, body: dict[str, Any]) -> None:
     _answered(server, DOCUMENTS, body)
 
 
-words = st.text(min_size=1, max_size=20)  # no halves of surrogate pairs
+# no halves of surrogate pairs, no zero bytes
+words = st.text(min_size=1, max_size=20).filter(lambda text: text.strip() and "\0" not in text)
 right = st.fixed_dictionaries(
     {
         "model": st.just("tiny-model"),
@@ -144,9 +145,9 @@ right = st.fixed_dictionaries(
     },
     optional={
         "top_p": st.floats(0, 1),
-        "top_k": st.integers(-1, 2**63 - 1),
+        "top_k": st.integers(-1, 2**31 - 1),
         "seed": st.integers(-(2**63), 2**63 - 1),
-        "max_tokens": st.one_of(st.integers(1, 9), st.just(2**63 - 1)),
+        "max_tokens": st.one_of(st.integers(1, 9), st.just(2**31 - 1)),
         "stop": st.lists(words, max_size=4),
         "stream": st.booleans(),
         "recall": st.booleans(),
