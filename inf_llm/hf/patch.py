@@ -15,6 +15,7 @@ from inf_llm.attention.window import ChunkedAttention, WindowAttention
 from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
 from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt, check_layers
 from inf_llm.hf.decoder import decoder_of, unwrap
+from inf_llm.hf.generate import lay_bare, surround
 from inf_llm.hf.hooks import (
     Patched,
     forget_state,
@@ -106,6 +107,7 @@ def unpatch(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _undo(model: PreTrainedModel, decoder: nn.Module, state: Patched) -> None:
+    lay_bare(model)
     remove_hooks(model, decoder, state)
     forget_ropes(decoder)
     forget_state(decoder)
@@ -149,6 +151,7 @@ def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings
     keep_state(state, decoder, *facts)
     try:
         install_hooks(model, decoder, state)
+        surround(model)
         _try_memory(decoder, state, _plain_makers(model, facts, settings))
     except BaseException:
         _undo(model, decoder, state)
