@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
-from inf_llm.attention.base import LayerAttention, Rule
+from inf_llm.attention.base import LayerAttention, Rule, running
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.rows import RowGroup
 from inf_llm.memory.stats import MemoryStats
@@ -182,7 +182,36 @@ class MemoryLayer(Unsaved, CacheLayerMixin):
         return twin
 
 
-class MemoryCache(Unsaved, DynamicCache):
+class PatchCache(DynamicCache):
+    """A cache that means something only to the patch it was made under, so nothing else feeds it."""
+
+    def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """See `Cache.update`. Refused outside a feed of a patched decoder, as are the next two."""
+        self._check_feed()
+        return super().update(*args, **kwargs)
+
+    def update_conv_state(self, *args: Any, **kwargs: Any) -> Tensor:
+        """See `Cache.update_conv_state`."""
+        self._check_feed()
+        return super().update_conv_state(*args, **kwargs)
+
+    def update_recurrent_state(self, *args: Any, **kwargs: Any) -> Tensor:
+        """See `Cache.update_recurrent_state`."""
+        self._check_feed()
+        return super().update_recurrent_state(*args, **kwargs)
+
+    @torch.compiler.disable
+    def _check_feed(self) -> None:
+        feed = running.get().feed
+        if feed is None or feed.cache is not self:
+            raise UnsupportedInputError(
+                "this cache was made under inf_llm.patch, and is given to a model that is not "
+                "patched, or no longer: give it to the model it was made for while that is "
+                "patched, or read the text again into a cache of this model's own"
+            )
+
+
+class MemoryCache(Unsaved, PatchCache):
     """A cache of a patched model. Made by `generate`, or by `inf_llm.new_cache(model)`.
 
     Attributes:
