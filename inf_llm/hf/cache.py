@@ -183,7 +183,7 @@ class MemoryLayer(Unsaved, CacheLayerMixin):
 
 
 class PatchCache(DynamicCache):
-    """A cache that means something only to the patch it was made under, so nothing else feeds it."""
+    """A cache that means something only to the patch it was made under: no other call feeds it."""
 
     def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """See `Cache.update`. Refused outside a feed of a patched decoder, as are the next two."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
 
 from inf_llm.errors import UnsupportedInputError
 
@@ -65,6 +66,25 @@ def cache_argument(model: Any) -> str:
     """What this model's `forward` calls its cache."""
     names = parameter_names(unwrap(model))
     return next((name for name in CACHE_NAMES if name in names), CACHE_NAMES[-1])
+
+
+def named_arguments(
+    decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """All arguments of a call of `decoder`, by name."""
+    return {**dict(zip(parameter_names(decoder), args, strict=False)), **kwargs}
+
+
+def take_cache(decoder: Any, kwargs: dict[str, Any]) -> Cache | None:
+    """The cache, taken out of a call's arguments: a new one if none is given, None for no cache."""
+    given = [name for name in CACHE_NAMES if kwargs.get(name) is not None]
+    if given:
+        cache: Cache = kwargs.pop(given[0])
+        return cache
+    wanted = kwargs.get("use_cache")
+    if getattr(decoder.config, "use_cache", True) if wanted is None else wanted:
+        return DynamicCache(config=decoder.config.get_text_config(decoder=True))
+    return None
 
 
 def with_cache(model: Any, cache: Any) -> dict[str, Any]:

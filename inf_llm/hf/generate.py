@@ -14,7 +14,7 @@ from inf_llm.attention.base import running
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.cache import MemoryCache, adopt
 from inf_llm.hf.decoder import CACHE_NAMES, decoder_of
-from inf_llm.hf.hooks import state_of
+from inf_llm.hf.patched import state_of
 
 
 def surround(model: Any) -> None:

@@ -16,15 +16,8 @@ from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
 from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt, check_layers
 from inf_llm.hf.decoder import decoder_of, unwrap
 from inf_llm.hf.generate import lay_bare, surround
-from inf_llm.hf.hooks import (
-    Patched,
-    forget_state,
-    install_hooks,
-    keep_state,
-    remove_hooks,
-    set_implementation,
-    state_of,
-)
+from inf_llm.hf.hooks import install_hooks, remove_hooks, set_implementation
+from inf_llm.hf.patched import Patched, forget_state, keep_state, state_of
 from inf_llm.hf.positions import forget_ropes, rescale_positions
 from inf_llm.hf.probe import LayerFacts, probe
 from inf_llm.hf.tensor_parallel import is_spread, spread_maker

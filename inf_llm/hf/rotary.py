@@ -18,8 +18,22 @@ _POSITIONS = (0, 1, 2, 4, 8, 16, 32, 63)  # far below where any scaling rule cha
 
 def rotary_modules(model: nn.Module) -> list[nn.Module]:
     """The modules that compute rotary positions of text, by what they are called."""
-    names = ((module, type(module).__name__.lower()) for module in model.modules())
-    return [module for module, name in names if "rotary" in name and "vision" not in name]
+    return [module for module in model.modules() if _is_rotary(module)]
+
+
+def rotary_places(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Where they are: the module around each, and its name there."""
+    return [
+        (parent, name)
+        for parent in model.modules()
+        for name, module in parent.named_children()
+        if _is_rotary(module)
+    ]
+
+
+def _is_rotary(module: nn.Module) -> bool:
+    name = type(module).__name__.lower()
+    return "rotary" in name and "vision" not in name
 
 
 def identity_like(output: Any) -> Any:
