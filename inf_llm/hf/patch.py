@@ -131,7 +131,7 @@ def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings
 def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings) -> None:
     if isinstance(settings, InfLLMSettings):
         check_index(settings)
-    facts = probe(decoder)
+    facts = probe(decoder, settings.sees)
     _refuse_if_nothing_changes(model, settings, facts)
     state = Patched(settings, _makers(model, facts, settings))
     reason = check_layers(
