@@ -21,7 +21,7 @@ from inf_llm.attention.base import Rule, running
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.cache import MemoryCache, MemoryLayer, adopt
 from inf_llm.hf.decoder import cache_argument, named_arguments, take_cache
-from inf_llm.hf.order import check_positions
+from inf_llm.hf.order import check_mask, check_positions
 from inf_llm.hf.patched import AGAIN, Feed, Patched, begin_feed, end_feed, state_of
 from inf_llm.hf.rotary import identity_like
 from inf_llm.kernels import Scoring
@@ -77,6 +77,8 @@ def _enter(
         kwargs[cache_argument(decoder)] = memory = adopt(cache, state.makers)
         memory.alone_from(_first_alone(state, memory, running.get().prompt_end))
         seen = _seen(memory, _layers(decoder, state))
+    ids, embeddings = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
+    check_mask(kwargs.get("attention_mask"), embeddings if ids is None else ids, seen)
     check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen)
     begin_feed(state, memory)
     return (), kwargs

@@ -99,6 +99,11 @@ BAD_MASKS = {
     "4-D": (torch.ones(2, 1, 20, 20, dtype=torch.bool), "mask of 4 dimensions"),
     "too-long": (torch.tensor([[0] * 5 + [1] * 25, [1] * 30]), "covers 30 tokens.*20 are new"),
     "too-short": (torch.tensor([[0] * 5 + [1] * 10, [1] * 15]), "covers 15 tokens.*20 are new"),
+    "too-long, all ones": (torch.ones(2, 30), r"covers 30 tokens.*must be \(2, 20\)"),
+    "too-short, all ones": (torch.ones(2, 17), r"covers 17 tokens.*must be \(2, 20\)"),
+    "one-row": (torch.tensor([[0] * 5 + [1] * 15]), "of 1 rows, .* in 2 rows"),
+    "three-rows": (torch.tensor([[0] * 5 + [1] * 15] * 3), "of 3 rows, .* in 2 rows"),
+    "three-rows, all ones": (torch.ones(3, 20), "of 3 rows, .* in 2 rows"),
 }
 
 
