@@ -21,7 +21,7 @@ from inf_llm.checks import count, require_callable
 from inf_llm.errors import TextError
 from inf_llm.generation.session import Progress, empty_cache, execution_block, feed_length
 from inf_llm.generation.tokens import known_ids, vocabulary
-from inf_llm.hf.decoder import with_cache
+from inf_llm.hf.decoder import device_of, with_cache
 
 FIRST_EDGE = 256
 FRESH = 512
@@ -127,7 +127,7 @@ def _chunks(model: Any, ids: Sequence[int], chunk_size: int) -> Iterator[tuple[i
     step = _step(model, chunk_size)
     for start in range(0, len(ids) - 1, step):
         feed = list(ids[start : min(start + step, len(ids) - 1)])
-        inputs = torch.tensor([feed], device=model.device)
+        inputs = torch.tensor([feed], device=device_of(model))
         logits = model(input_ids=inputs, **with_cache(model, cache)).logits[0]  # (n, V)
         targets = torch.tensor(ids[start + 1 : start + 1 + len(feed)], device=logits.device)
         yield start + 1, _nats(logits, targets)
@@ -147,7 +147,7 @@ def _fresh_nats(model: Any, ids: Sequence[int]) -> Tensor:
     half = FRESH // 2
     nats = torch.empty(len(ids) - 1, dtype=torch.float64)
     for start in range(0, max(1, len(ids) - half), half):
-        inputs = torch.tensor([list(ids[start : start + FRESH])], device=model.device)
+        inputs = torch.tensor([list(ids[start : start + FRESH])], device=device_of(model))
         logits = model(input_ids=inputs, use_cache=False).logits[0, :-1]
         first = half - 1 if start else 0
         targets = inputs[0, 1:].to(logits.device)

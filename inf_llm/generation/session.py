@@ -28,7 +28,7 @@ from inf_llm.generation.options import answer_options, stop_texts
 from inf_llm.generation.text import StopTexts
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
-from inf_llm.hf.decoder import with_cache
+from inf_llm.hf.decoder import device_of, with_cache
 from inf_llm.hf.patch import new_cache, patched
 from inf_llm.hf.witness import Witness
 from inf_llm.memory.stats import MemoryStats
@@ -234,7 +234,7 @@ class Session(Unsaved):
             raise
 
     def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
-        return torch.tensor([ids], device=self.model.device)
+        return torch.tensor([ids], device=device_of(self.model))
 
 
 def empty_cache(model: Any) -> Any:

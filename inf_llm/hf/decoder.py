@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache
@@ -15,6 +16,7 @@ from inf_llm.errors import UnsupportedInputError
 
 CACHE_NAMES = ("cache", "past_key_values")
 """The argument that carries the cache: its name since transformers 5.24, and the one before."""
+_FILLING_ADAPTERS = ("PREFIX_TUNING", "CARTRIDGE")
 
 
 def unwrap(model: Any) -> PreTrainedModel:
@@ -30,6 +32,15 @@ def unwrap(model: Any) -> PreTrainedModel:
     if hasattr(model, "_orig_mod"):  # torch.compile
         return unwrap(model._orig_mod)
     raise UnsupportedInputError(_refusal(model))
+
+
+def prefix_adapter(model: Any) -> str | None:
+    """Name of PEFT's method around a model if it fills the cache before the text is fed."""
+    config = (
+        getattr(model, "active_peft_config", None) if hasattr(model, "get_base_model") else None
+    )
+    method = getattr(getattr(config, "peft_type", None), "value", None)
+    return method if method in _FILLING_ADAPTERS else None
 
 
 def _refusal(model: Any) -> str:
@@ -50,6 +61,18 @@ def decoder_of(model: PreTrainedModel) -> nn.Module:
     """The module that runs the text layers and receives the cache."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
     return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
+
+
+def device_of(model: Any) -> torch.device:
+    """Where a model takes its tokens; weights that accelerate offloads are on "meta" in between."""
+    table = model.get_input_embeddings()
+    at: torch.device = next(table.parameters()).device
+    hook = getattr(table, "_hf_hook", None)
+    runs_at = [
+        getattr(each, "execution_device", None) for each in (hook, *getattr(hook, "hooks", ()))
+    ]
+    named = [device for device in runs_at if device is not None]
+    return torch.device(named[0]) if at.type == "meta" and named else at
 
 
 def parameter_names(module: nn.Module) -> tuple[str, ...]:

@@ -172,6 +172,12 @@ def _attention(
     """Attention as transformers calls it: q, k, v as (B, H, L, D), the output as (B, L, H, Dv)."""
     now = running.get()
     feed: Feed | None = now.feed
+    if state_of(module) is None:
+        raise UnsupportedInputError(
+            f"this {type(module).__name__} is not patched, but its configuration asks for the "
+            "attention of inf_llm: it shares the configuration object of a patched model. Give "
+            "each model one of its own (copy.deepcopy(config)) before patching"
+        )
     if feed is None or feed.state is not state_of(module):
         raise UnsupportedInputError(
             f"{type(module).__name__} was called outside its decoder, which says what memory it "

@@ -60,6 +60,11 @@ class _Watch:
         attention_mask: Any = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
+        if not all(bool(part.isfinite().all()) for part in (query, key, value)):
+            raise UnsupportedModelError(
+                f"layer {module.layer_idx} ({type(module).__name__}) is given numbers that are not "
+                f"finite for ordinary tokens: weights are damaged, or too large for {query.dtype}"
+            )
         self.calls.append((module, query.detach(), key.detach(), kwargs))
         shared = query.shape[1] // value.shape[1]
         return value.repeat_interleave(shared, 1).transpose(1, 2).contiguous(), None
@@ -182,14 +187,24 @@ def _run(decoder: Any, positions: tuple[int, ...], rotating: bool) -> _Watch:
     except UnsupportedModelError:
         raise
     except Exception as error:
-        raise UnsupportedModelError(
-            "it cannot run with another attention function and without an attention mask "
-            f"({type(error).__name__}: {error})"
-        ) from error
+        raise UnsupportedModelError(f"{_culprit(decoder, ids)} ({_said(error)})") from error
     finally:
         for hook in hooks:
             hook.remove()
     return watch
+
+
+def _culprit(decoder: Any, ids: Tensor) -> str:
+    """Whether it is the other attention function that a model cannot run with."""
+    try:
+        decoder(input_ids=ids, use_cache=False)
+    except Exception as error:
+        return f"it does not run unpatched either: {_said(error)}; nor while it is watched"
+    return "it cannot run with another attention function and without an attention mask"
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 @dataclass
