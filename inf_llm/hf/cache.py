@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
-from inf_llm.attention.base import LayerAttention, Rule, running
+from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.rows import RowGroup
 from inf_llm.memory.stats import MemoryStats
@@ -183,7 +183,13 @@ class MemoryLayer(Unsaved, CacheLayerMixin):
 
 
 class PatchCache(DynamicCache):
-    """A cache that means something only to the patch it was made under: no other call feeds it."""
+    """A cache that means something only to the patch it was made under: no other call feeds it.
+
+    Attributes:
+        feeding: whether a patched decoder's call feeds it now.
+    """
+
+    feeding = False
 
     def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """See `Cache.update`. Refused outside a feed of a patched decoder, as are the next two."""
@@ -200,10 +206,8 @@ class PatchCache(DynamicCache):
         self._check_feed()
         return super().update_recurrent_state(*args, **kwargs)
 
-    @torch.compiler.disable
     def _check_feed(self) -> None:
-        feed = running.get().feed
-        if feed is None or feed.cache is not self:
+        if not self.feeding:
             raise UnsupportedInputError(
                 "this cache was made under inf_llm.patch, and is given to a model that is not "
                 "patched, or no longer: give it to the model it was made for while that is "

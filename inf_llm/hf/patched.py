@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache
 
 from inf_llm.attention.base import running
 from inf_llm.errors import UnsupportedInputError
-from inf_llm.hf.cache import MakeAttention
+from inf_llm.hf.cache import MakeAttention, PatchCache
 from inf_llm.hf.rotary import rotary_places
 from inf_llm.settings import OriginSettings
 
@@ -105,6 +105,8 @@ def begin_feed(state: Patched, cache: Cache | None) -> None:
     """Note that a decoder's forward call begins; `end_feed` notes its end."""
     now = running.get()
     running.set(replace(now, feed=Feed(state, cache, now.feed)))
+    if isinstance(cache, PatchCache):
+        cache.feeding = True
 
 
 @torch.compiler.disable
@@ -113,3 +115,5 @@ def end_feed(decoder: nn.Module, args: Any, output: Any) -> None:
     now = running.get()
     if now.feed is not None and now.feed.state is state_of(decoder):  # else the call was refused
         running.set(replace(now, feed=now.feed.around))
+        if isinstance(now.feed.cache, PatchCache):
+            now.feed.cache.feeding = False

@@ -187,24 +187,21 @@ def _run(decoder: Any, positions: tuple[int, ...], rotating: bool) -> _Watch:
     except UnsupportedModelError:
         raise
     except Exception as error:
-        raise UnsupportedModelError(f"{_culprit(decoder, ids)} ({_said(error)})") from error
+        raise UnsupportedModelError(_culprit(decoder, ids, error)) from error
     finally:
         for hook in hooks:
             hook.remove()
     return watch
 
 
-def _culprit(decoder: Any, ids: Tensor) -> str:
+def _culprit(decoder: Any, ids: Tensor, error: Exception) -> str:
     """Whether it is the other attention function that a model cannot run with."""
+    what = "it cannot run with another attention function and without an attention mask"
     try:
         decoder(input_ids=ids, use_cache=False)
-    except Exception as error:
-        return f"it does not run unpatched either: {_said(error)}; nor while it is watched"
-    return "it cannot run with another attention function and without an attention mask"
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    except Exception as own:
+        what, error = "it does not run unpatched either", own
+    return f"{what} ({type(error).__name__}: {error})"
 
 
 @dataclass

@@ -145,3 +145,13 @@ def test_layers_may_be_taken_off_the_end_and_wrapped() -> None:
     model.config.num_hidden_layers -= 1
     model.model.layers[0] = torch.compile(model.model.layers[0], backend="eager")
     assert torch.equal(generate(model, TEXT), generate(shorter, TEXT))
+
+
+def test_a_refused_feed_leaves_a_cache_closed_to_others() -> None:
+    model = tiny_patched()
+    cache = inf_llm.new_cache(model)
+    with pytest.raises(UnsupportedInputError, match="output_attentions"):
+        model(TEXT, past_key_values=cache, output_attentions=True)
+    feed(model, TEXT, cache)
+    with pytest.raises(UnsupportedInputError, match=r"made under inf_llm\.patch"):
+        feed(torch.compile(tiny(), backend="eager"), TEXT, cache)
