@@ -175,8 +175,8 @@ def _attention(
     if state_of(module) is None:
         raise UnsupportedInputError(
             f"this {type(module).__name__} is not patched, but its configuration asks for the "
-            "attention of inf_llm: it shares the configuration object of a patched model. Give "
-            "each model one of its own (copy.deepcopy(config)) before patching"
+            "attention of inf_llm: it was put in after inf_llm.patch, or shares the configuration "
+            "object of a patched model. Give each model a copy.deepcopy(config) before patching"
         )
     if feed is None or feed.state is not state_of(module):
         raise UnsupportedInputError(

@@ -308,7 +308,7 @@ def test_a_model_that_shares_the_configuration_of_a_patched_one_says_so() -> Non
     model = tiny()
     other = type(model)(model.config).eval()
     inf_llm.patch(model, type="inf-llm", **SHORT)
-    with pytest.raises(UnsupportedInputError, match="shares the configuration object"):
+    with pytest.raises(UnsupportedInputError, match="shares the configuration "):
         other(tokens(8))
     inf_llm.unpatch(model)
     other(tokens(8))
