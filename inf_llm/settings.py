@@ -97,6 +97,11 @@ class OriginSettings:
         own = self.base is None and self.distance_scale == 1
         return not own or self.scaling.name != "none"
 
+    @property
+    def sees(self) -> int | None:
+        """Most tokens that a query can see; None for all there are."""
+        return None
+
     def for_layer(self, index: int) -> OriginSettings:
         """The settings of one layer, counted from 0."""
         return self
@@ -123,6 +128,11 @@ class WindowSettings(OriginSettings):
         at_least(self, 1, "n_local")
         one_of(self, "native_window", NATIVE_WINDOW)
 
+    @property
+    def sees(self) -> int:
+        """See `OriginSettings.sees`."""
+        return self.n_init + self.n_local
+
 
 @dataclass(frozen=True)
 class InfiniteLMSettings(WindowSettings):
@@ -148,6 +158,11 @@ class InfiniteLMSettings(WindowSettings):
             f"middle_from_layer = {self.middle_from_layer} has no effect with topk_middle = 0: "
             "leave it out, or set topk_middle",
         )
+
+    @property
+    def sees(self) -> int:
+        """See `OriginSettings.sees`."""
+        return super().sees + self.topk_middle
 
     def for_layer(self, index: int) -> InfiniteLMSettings:
         """See `OriginSettings.for_layer`; layers below `middle_from_layer` choose nothing."""
@@ -226,6 +241,11 @@ class InfLLMSettings(WindowSettings):
         )
         for key, registry in self.choices.items():
             getattr(self, key).check_with(key, registry, self)
+
+    @property
+    def sees(self) -> int:
+        """See `OriginSettings.sees`."""
+        return super().sees + self.topk * self.block_size
 
     def _require_order(self, low: str, high: str, because: str) -> None:
         small, large = getattr(self, low), getattr(self, high)

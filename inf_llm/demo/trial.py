@@ -21,7 +21,7 @@ from inf_llm.errors import SettingsError
 from inf_llm.generation.options import own_options
 from inf_llm.generation.prefill import empty_cache, feed_length, held, prefill, whole_blocks
 from inf_llm.generation.tokens import encode
-from inf_llm.hf.decoder import with_cache
+from inf_llm.hf.decoder import device_of, with_cache
 from inf_llm.needles import Sample, build_many
 
 Progress = Callable[[int], None]
@@ -131,9 +131,9 @@ def run_trial(
     for first in range(0, len(samples), rows):
         batch = samples[first : first + rows]
         ids = _equal_length([encode(tokenizer, sample.prompt) for sample in batch])
-        cache = _read(model, ids.to(model.device), chunk_size, on_tokens)
+        cache = _read(model, ids.to(device_of(model)), chunk_size, on_tokens)
         device_bytes = max(device_bytes, held(cache).device_bytes // len(batch))
-        answers = _answer(model, tokenizer, ids.to(model.device), cache, batch)
+        answers = _answer(model, tokenizer, ids.to(device_of(model)), cache, batch)
         found += [sample.found(text) for sample, text in zip(batch, answers, strict=True)]
     return Trial(
         type=type,

@@ -28,6 +28,7 @@ from inf_llm.checks import (
 from inf_llm.errors import SettingsError, reason
 from inf_llm.generation.ranges import SHARES, fit_together, in_range
 from inf_llm.generation.tokens import vocabulary
+from inf_llm.hf.decoder import device_of
 from inf_llm.registry import nearest
 
 OWN: dict[str, Any] = {
@@ -233,7 +234,7 @@ def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> Non
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # of an adapter
     if "custom_generate" not in inspect.signature(inner.generate).parameters:
         return
-    token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+    token = torch.zeros(1, 1, dtype=torch.int64, device=device_of(model))
     told = {name: options[name] for name in options.keys() - {*_FUNCTIONS, "guidance_scale"}}
     try:
         model.generate(

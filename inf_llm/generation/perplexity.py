@@ -27,6 +27,7 @@ from inf_llm.generation.prefill import (
     prefill,
 )
 from inf_llm.generation.tokens import known_ids, vocabulary
+from inf_llm.hf.decoder import device_of
 
 FIRST_EDGE = 256
 FRESH = 512
@@ -102,7 +103,7 @@ def measure_perplexity(
     if len(ids) < 2:
         raise TextError("the text has fewer than two tokens: there is nothing to predict")
     started = time.perf_counter()
-    text = torch.tensor([ids], device=model.device)
+    text = torch.tensor([ids], device=device_of(model))
     nll = torch.empty(len(ids) - 1, dtype=torch.float64)  # of token i + 1
     done = 0
     for part, logits in prefill(

@@ -35,7 +35,7 @@ from inf_llm.generation.prefill import (
 from inf_llm.generation.text import Ended, ended_at
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
-from inf_llm.hf.decoder import with_cache
+from inf_llm.hf.decoder import device_of, with_cache
 from inf_llm.hf.witness import Witness
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.unsaved import Unsaved, bare_copy
@@ -233,7 +233,7 @@ class Session(Unsaved):
             raise
 
     def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
-        return torch.tensor([ids], device=self.model.device)
+        return torch.tensor([ids], device=device_of(self.model))
 
 
 def _check_pair(model: Any, tokenizer: Any) -> None:

@@ -182,7 +182,40 @@ class MemoryLayer(Unsaved, CacheLayerMixin):
         return twin
 
 
-class MemoryCache(Unsaved, DynamicCache):
+class PatchCache(DynamicCache):
+    """A cache that means something only to the patch it was made under: no other call feeds it.
+
+    Attributes:
+        feeding: whether a patched decoder's call feeds it now.
+    """
+
+    feeding = False
+
+    def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """See `Cache.update`. Refused outside a feed of a patched decoder, as are the next two."""
+        self._check_feed()
+        return super().update(*args, **kwargs)
+
+    def update_conv_state(self, *args: Any, **kwargs: Any) -> Tensor:
+        """See `Cache.update_conv_state`."""
+        self._check_feed()
+        return super().update_conv_state(*args, **kwargs)
+
+    def update_recurrent_state(self, *args: Any, **kwargs: Any) -> Tensor:
+        """See `Cache.update_recurrent_state`."""
+        self._check_feed()
+        return super().update_recurrent_state(*args, **kwargs)
+
+    def _check_feed(self) -> None:
+        if not self.feeding:
+            raise UnsupportedInputError(
+                "this cache was made under inf_llm.patch, and is given to a model that is not "
+                "patched, or no longer: give it to the model it was made for while that is "
+                "patched, or read the text again into a cache of this model's own"
+            )
+
+
+class MemoryCache(Unsaved, PatchCache):
     """A cache of a patched model. Made by `generate`, or by `inf_llm.new_cache(model)`.
 
     Attributes:

@@ -7,13 +7,16 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicCache
 
 from inf_llm.errors import UnsupportedInputError
 
 CACHE_NAMES = ("cache", "past_key_values")
 """The argument that carries the cache: its name since transformers 5.24, and the one before."""
+_FILLING_ADAPTERS = ("PREFIX_TUNING", "CARTRIDGE")
 
 
 def unwrap(model: Any) -> PreTrainedModel:
@@ -29,6 +32,15 @@ def unwrap(model: Any) -> PreTrainedModel:
     if hasattr(model, "_orig_mod"):  # torch.compile
         return unwrap(model._orig_mod)
     raise UnsupportedInputError(_refusal(model))
+
+
+def prefix_adapter(model: Any) -> str | None:
+    """Name of PEFT's method around a model if it fills the cache before the text is fed."""
+    config = (
+        getattr(model, "active_peft_config", None) if hasattr(model, "get_base_model") else None
+    )
+    method = getattr(getattr(config, "peft_type", None), "value", None)
+    return method if method in _FILLING_ADAPTERS else None
 
 
 def _refusal(model: Any) -> str:
@@ -51,6 +63,18 @@ def decoder_of(model: PreTrainedModel) -> nn.Module:
     return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
 
 
+def device_of(model: Any) -> torch.device:
+    """Where a model takes its tokens; weights that accelerate offloads are on "meta" in between."""
+    table = model.get_input_embeddings()
+    at: torch.device = next(table.parameters()).device
+    hook = getattr(table, "_hf_hook", None)
+    runs_at = [
+        getattr(each, "execution_device", None) for each in (hook, *getattr(hook, "hooks", ()))
+    ]
+    named = [device for device in runs_at if device is not None]
+    return torch.device(named[0]) if at.type == "meta" and named else at
+
+
 def parameter_names(module: nn.Module) -> tuple[str, ...]:
     """The parameters of a module's `forward`, in order."""
     return _parameters(type(module).forward)
@@ -65,6 +89,25 @@ def cache_argument(model: Any) -> str:
     """What this model's `forward` calls its cache."""
     names = parameter_names(unwrap(model))
     return next((name for name in CACHE_NAMES if name in names), CACHE_NAMES[-1])
+
+
+def named_arguments(
+    decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """All arguments of a call of `decoder`, by name."""
+    return {**dict(zip(parameter_names(decoder), args, strict=False)), **kwargs}
+
+
+def take_cache(decoder: Any, kwargs: dict[str, Any]) -> Cache | None:
+    """The cache, taken out of a call's arguments: a new one if none is given, None for no cache."""
+    given = [name for name in CACHE_NAMES if kwargs.get(name) is not None]
+    if given:
+        cache: Cache = kwargs.pop(given[0])
+        return cache
+    wanted = kwargs.get("use_cache")
+    if getattr(decoder.config, "use_cache", True) if wanted is None else wanted:
+        return DynamicCache(config=decoder.config.get_text_config(decoder=True))
+    return None
 
 
 def with_cache(model: Any, cache: Any) -> dict[str, Any]:

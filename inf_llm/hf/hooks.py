@@ -10,74 +10,23 @@ itself. `torch.compile` leaves these functions alone and compiles all between th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.cache_utils import DynamicCache
-from transformers.generation import GenerationMode
 from transformers.masking_utils import causal_mask_function
 
 from inf_llm.attention.base import Rule, running
 from inf_llm.errors import UnsupportedInputError
-from inf_llm.hf.cache import MakeAttention, MemoryCache, MemoryLayer, adopt
-from inf_llm.hf.decoder import CACHE_NAMES, cache_argument, decoder_of, parameter_names
-from inf_llm.hf.order import check_positions
-from inf_llm.hf.rotary import identity_like, rotary_modules
+from inf_llm.hf.cache import MemoryCache, MemoryLayer, adopt
+from inf_llm.hf.decoder import cache_argument, named_arguments, take_cache
+from inf_llm.hf.order import check_mask, check_positions
+from inf_llm.hf.patched import AGAIN, Feed, Patched, begin_feed, end_feed, state_of
+from inf_llm.hf.rotary import identity_like
 from inf_llm.kernels import Scoring
-from inf_llm.settings import OriginSettings
 
 NAME = "inf_llm"
-_STATE = "_inf_llm"
-
-
-@dataclass(eq=False)
-class Patched:
-    """What was done to a decoder, so that it can work and be undone.
-
-    Attributes:
-        settings: the attention settings in force.
-        makers: per layer index, what makes its attention object; empty where full attention stays.
-        before: name of the attention implementation that the model had.
-        checked: layers whose attention was compared with the model's own.
-        hooks: handles of the hooks on its modules.
-    """
-
-    settings: OriginSettings
-    makers: dict[int, MakeAttention] = field(default_factory=dict)
-    before: str | None = None
-    checked: int = 0
-    hooks: list[RemovableHandle] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Feed:
-    """One forward call: the patch it runs under, the memory it feeds, and the call around it."""
-
-    state: Patched
-    cache: MemoryCache | None
-    around: _Feed | None
-
-
-def state_of(module: nn.Module) -> Patched | None:
-    """What `patch` left on a decoder or attention module, or None if it is not patched."""
-    return module.__dict__.get(_STATE)
-
-
-def keep_state(state: Patched, *modules: nn.Module) -> None:
-    """Leave a patch's state on a decoder and its attention modules."""
-    for module in modules:
-        module.__dict__[_STATE] = state
-
-
-def forget_state(decoder: nn.Module) -> None:
-    """Take away what `keep_state` left."""
-    for module in decoder.modules():
-        module.__dict__.pop(_STATE, None)
 
 
 def set_implementation(model: Any, decoder: Any, name: str | None) -> None:
@@ -91,15 +40,12 @@ def install_hooks(model: Any, decoder: Any, state: Patched) -> None:
     """Put all hooks on a model; `remove_hooks` takes them away."""
     state.before = decoder.config._attn_implementation
     set_implementation(model, decoder, NAME)
-    for module in rotary_modules(decoder):
-        state.hooks.append(module.register_forward_hook(_stand_still))
+    state.hook_rotary(decoder, _stand_still)
     state.hooks += [
         decoder.register_forward_pre_hook(_enter, with_kwargs=True, prepend=True),
-        decoder.register_forward_hook(_leave, always_call=True),
+        decoder.register_forward_hook(_check_fed),
+        decoder.register_forward_hook(end_feed, always_call=True),
     ]
-    if hasattr(model, "generate"):
-        for name, around in _AROUND.items():
-            model.__dict__[name] = _Around(model, name, around)
 
 
 def remove_hooks(model: Any, decoder: Any, state: Patched) -> None:
@@ -108,8 +54,6 @@ def remove_hooks(model: Any, decoder: Any, state: Patched) -> None:
         hook.remove()
     if state.before is not None:
         set_implementation(model, decoder, state.before)
-    for name in _AROUND:
-        model.__dict__.pop(name, None)
 
 
 def _stand_still(module: nn.Module, args: Any, output: Any) -> Any:
@@ -125,16 +69,41 @@ def _enter(
     state = state_of(decoder)
     assert state is not None, "this hook belongs to a patch"
     _check_in_force(decoder)
-    kwargs = {**dict(zip(parameter_names(decoder), args, strict=False)), **kwargs}
+    state.check_rotary()
+    kwargs = named_arguments(decoder, args, kwargs)
     _check_outputs(decoder.config, kwargs)
-    memory = _memory(decoder, state, kwargs)
-    seen, now = 0, running.get()
-    if memory is not None:
-        memory.alone_from(_first_alone(state, memory, now.prompt_end))
-        seen = memory.memories[0].get_seq_length()
+    cache, memory, seen = take_cache(decoder, kwargs), None, 0
+    if cache is not None:
+        kwargs[cache_argument(decoder)] = memory = adopt(cache, state.makers)
+        memory.alone_from(_first_alone(state, memory, running.get().prompt_end))
+        seen = _seen(memory, _layers(decoder, state))
+    ids, embeddings = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
+    check_mask(kwargs.get("attention_mask"), embeddings if ids is None else ids, seen)
     check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen)
-    running.set(replace(now, feed=_Feed(state, memory, now.feed)))
+    begin_feed(state, memory)
     return (), kwargs
+
+
+def _layers(decoder: Any, state: Patched) -> list[int]:
+    """The layers with a memory that a decoder runs: fewer where it exits early, or was cut."""
+    count = getattr(decoder.config, "num_hidden_layers", None) or len(state.makers)
+    return [index for index in state.makers if index < count] or list(state.makers)
+
+
+def _seen(memory: MemoryCache, layers: list[int]) -> int:
+    """Tokens that a memory has seen, padding included.
+
+    Raises:
+        UnsupportedInputError: its layers have not seen the same.
+    """
+    held: list[Any] = memory.layers
+    lengths = [held[index].get_seq_length() for index in layers]
+    if len(set(lengths)) > 1:
+        raise UnsupportedInputError(
+            f"a feed of this memory broke off: some layers have seen {max(lengths)} tokens, others "
+            f"{min(lengths)}: read the text again into inf_llm.new_cache(model)"
+        )
+    return lengths[0]
 
 
 def _check_in_force(decoder: Any) -> None:
@@ -161,21 +130,6 @@ def _check_outputs(config: Any, kwargs: dict[str, Any]) -> None:
         )
 
 
-def _memory(decoder: Any, state: Patched, kwargs: dict[str, Any]) -> MemoryCache | None:
-    """The memory that a call feeds, put where the decoder looks for it; None for no cache."""
-    given = [name for name in CACHE_NAMES if kwargs.get(name) is not None]
-    wanted = kwargs.get("use_cache")
-    if given:
-        cache = kwargs.pop(given[0])
-    elif getattr(decoder.config, "use_cache", True) if wanted is None else wanted:
-        cache = DynamicCache(config=decoder.config.get_text_config(decoder=True))
-    else:
-        return None
-    memory = adopt(cache, state.makers)
-    kwargs[cache_argument(decoder)] = memory
-    return memory
-
-
 def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) -> int | None:
     """From which token on every token is an execution block of its own; None: none of them.
 
@@ -190,10 +144,20 @@ def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) ->
 
 
 @torch.compiler.disable
-def _leave(decoder: nn.Module, args: Any, output: Any) -> None:
-    now = running.get()
-    if now.feed is not None and now.feed.state is state_of(decoder):  # else the call was refused
-        running.set(replace(now, feed=now.feed.around))
+def _check_fed(decoder: Any, args: Any, output: Any) -> None:
+    """After the decoder ran: see that every layer took its attention from the patch.
+
+    Raises:
+        UnsupportedInputError: one did not, so what the model computed is worthless.
+    """
+    feed: Feed = running.get().feed
+    missing = sorted(set(_layers(decoder, feed.state)) - feed.fed)
+    if missing:
+        raise UnsupportedInputError(
+            f"layer {', '.join(map(str, missing))} of this {type(decoder).__name__} did not ask "
+            "for the patch's attention: a module was put in or taken out, or its configuration "
+            f"was changed, after inf_llm.patch: {AGAIN}"
+        )
 
 
 @torch.compiler.disable
@@ -207,12 +171,19 @@ def _attention(
 ) -> tuple[Tensor, None]:
     """Attention as transformers calls it: q, k, v as (B, H, L, D), the output as (B, L, H, Dv)."""
     now = running.get()
-    feed: _Feed | None = now.feed
+    feed: Feed | None = now.feed
+    if state_of(module) is None:
+        raise UnsupportedInputError(
+            f"this {type(module).__name__} is not patched, but its configuration asks for the "
+            "attention of inf_llm: it was put in after inf_llm.patch, or shares the configuration "
+            "object of a patched model. Give each model a copy.deepcopy(config) before patching"
+        )
     if feed is None or feed.state is not state_of(module):
         raise UnsupportedInputError(
             f"{type(module).__name__} was called outside its decoder, which says what memory it "
             "feeds: call the model, or inf_llm.unpatch it first"
         )
+    feed.fed.add(module.layer_idx)
     query, key, value = in_one_dtype(query, key, value)
     layer: Any = (
         MemoryLayer(feed.state.makers[module.layer_idx])  # no cache: nothing outlives this call
@@ -300,73 +271,3 @@ class _ForInference(torch.autograd.Function):
         raise UnsupportedInputError(
             "a patched model computes no gradients: call inf_llm.unpatch(model) before training"
         )
-
-
-class _Around:
-    """A method of a model with ours around it; it goes along when the model is copied or saved."""
-
-    def __init__(self, model: Any, name: str, around: Callable[..., Any]) -> None:
-        self.model, self.name, self.around = model, name, around
-
-    @property
-    def __wrapped__(self) -> Callable[..., Any]:
-        """The method itself, whose signature and text this has."""
-        method: Callable[..., Any] = getattr(type(self.model), self.name)
-        return MethodType(method, self.model)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.around(self.model, getattr(type(self.model), self.name), *args, **kwargs)
-
-
-def _generate(model: Any, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """`generate`, which says where the prompt ends."""
-    token = running.set(replace(running.get(), prompt_end=_prompt_length(args, kwargs)))
-    try:
-        return generate(model, *args, **kwargs)
-    finally:
-        running.reset(token)
-
-
-def _prepare_cache(
-    model: Any,
-    prepare: Callable[..., Any],
-    generation_config: Any,
-    model_kwargs: Any,
-    generation_mode: Any,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    """`_prepare_cache_for_generation`, with a memory as its cache."""
-    given = _cache_in(model_kwargs)
-    if isinstance(given, MemoryCache) and generation_config.use_cache is False:
-        raise UnsupportedInputError(
-            "use_cache = False contradicts the memory that is passed: pass use_cache=True (a "
-            "checkpoint's own generation_config.json may say false)"
-        )
-    result = prepare(model, generation_config, model_kwargs, generation_mode, *args, **kwargs)
-    cache = _cache_in(model_kwargs)
-    state = state_of(decoder_of(model))
-    if cache is not None and state is not None:
-        memory = adopt(cache, state.makers)
-        memory.assists = bool(getattr(generation_config, "is_assistant", False))
-        if memory.assists or generation_mode == GenerationMode.ASSISTED_GENERATION:
-            memory.activate_past_recording()
-    return result
-
-
-_AROUND: dict[str, Callable[..., Any]] = {
-    "generate": _generate,
-    "_prepare_cache_for_generation": _prepare_cache,
-}
-
-
-def _cache_in(kwargs: dict[str, Any]) -> Any:
-    return next((kwargs[name] for name in CACHE_NAMES if kwargs.get(name) is not None), None)
-
-
-def _prompt_length(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """Length of the prompt that `generate` was given, what a cache holds already included."""
-    names = ("inputs", "input_ids", "inputs_embeds", "attention_mask")
-    given = [*args[:1], *(kwargs.get(name) for name in names)]
-    lengths = [value.shape[1] for value in given if torch.is_tensor(value) and value.dim() > 1]
-    return max(lengths, default=None)

@@ -1,4 +1,4 @@
-"""Positions that a caller asks for must be those that the memory gives by itself."""
+"""A mask must fit the tokens, and positions be those that the memory gives by itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,28 @@ import torch
 from torch import Tensor
 
 from inf_llm.errors import UnsupportedInputError
+
+
+def check_mask(mask: Any, tokens: Any, seen: int) -> None:
+    """See that a 2-D attention mask has a column for every token of every row.
+
+    Args:
+        mask: what was given as the attention mask.
+        tokens: (B, L) or (B, L, width), the tokens fed or their embeddings; None is fine.
+        seen: tokens fed before, padding included.
+
+    Raises:
+        UnsupportedInputError: it has fewer or more.
+    """
+    if not torch.is_tensor(mask) or mask.dim() != 2 or not torch.is_tensor(tokens):
+        return
+    rows, length = tokens.shape[:2]
+    if mask.shape != (rows, seen + length):
+        raise UnsupportedInputError(
+            f"the attention mask covers {mask.shape[1]} tokens of {mask.shape[0]} rows, but {seen} "
+            f"were seen before and {length} are new, in {rows} rows: it must be ({rows}, "
+            f"{seen + length})"
+        )
 
 
 def check_positions(positions: Any, mask: Any, seen: int) -> None:

@@ -14,16 +14,10 @@ from transformers.utils import is_flash_attn_2_available
 from inf_llm.attention.window import ChunkedAttention, WindowAttention
 from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
 from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt, check_layers
-from inf_llm.hf.decoder import decoder_of, unwrap
-from inf_llm.hf.hooks import (
-    Patched,
-    forget_state,
-    install_hooks,
-    keep_state,
-    remove_hooks,
-    set_implementation,
-    state_of,
-)
+from inf_llm.hf.decoder import decoder_of, device_of, prefix_adapter, unwrap
+from inf_llm.hf.generate import lay_bare, surround
+from inf_llm.hf.hooks import install_hooks, remove_hooks, set_implementation
+from inf_llm.hf.patched import Patched, forget_state, keep_state, state_of
 from inf_llm.hf.positions import forget_ropes, rescale_positions
 from inf_llm.hf.probe import LayerFacts, probe
 from inf_llm.hf.tensor_parallel import is_spread, spread_maker
@@ -67,6 +61,7 @@ def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> Pre
             f"this {type(inner).__name__} is patched already: call inf_llm.unpatch(model) first"
         )
     try:
+        _refuse_prefix(model, chosen)
         if isinstance(chosen, WindowSettings):
             _patch_memory(inner, decoder, chosen)
         else:
@@ -75,6 +70,17 @@ def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> Pre
         what = f"this {type(inner).__name__} cannot be patched"
         raise UnsupportedModelError(f"{what}: {error} ({setting()})") from error
     return model
+
+
+def _refuse_prefix(model: Any, settings: OriginSettings) -> None:
+    """See that no adapter puts keys before the text: they have no place in a memory."""
+    adapter = prefix_adapter(model)
+    if adapter is not None and (isinstance(settings, WindowSettings) or settings.moves_positions):
+        raise UnsupportedModelError(
+            f"its adapter ({adapter}) puts keys and values of its own before the text, and the "
+            "patch keeps only those of tokens: an adapter that changes weights or adds tokens "
+            "(LoRA, prompt tuning) works, and so does the model without this one"
+        )
 
 
 def _chosen(config: Any, settings: dict[str, Any]) -> OriginSettings:
@@ -106,6 +112,7 @@ def unpatch(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _undo(model: PreTrainedModel, decoder: nn.Module, state: Patched) -> None:
+    lay_bare(model)
     remove_hooks(model, decoder, state)
     forget_ropes(decoder)
     forget_state(decoder)
@@ -126,7 +133,7 @@ def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings
     state = Patched(settings)
     if settings.moves_positions:
         rescale_positions(decoder, state)
-    on_cuda = next(model.parameters()).device.type == "cuda"
+    on_cuda = device_of(model).type == "cuda"
     if settings.fattn and on_cuda and is_flash_attn_2_available():
         state.before = decoder.config._attn_implementation
         set_implementation(model, decoder, "flash_attention_2")
@@ -136,7 +143,7 @@ def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings
 def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings) -> None:
     if isinstance(settings, InfLLMSettings):
         check_index(settings)
-    facts = probe(decoder)
+    facts = probe(decoder, settings.sees)
     _refuse_if_nothing_changes(model, settings, facts)
     state = Patched(settings, _makers(model, facts, settings))
     reason = check_layers(
@@ -149,6 +156,7 @@ def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings
     keep_state(state, decoder, *facts)
     try:
         install_hooks(model, decoder, state)
+        surround(model)
         _try_memory(decoder, state, _plain_makers(model, facts, settings))
     except BaseException:
         _undo(model, decoder, state)

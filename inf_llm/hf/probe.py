@@ -60,6 +60,11 @@ class _Watch:
         attention_mask: Any = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
+        if not all(bool(part.isfinite().all()) for part in (query, key, value)):
+            raise UnsupportedModelError(
+                f"layer {module.layer_idx} ({type(module).__name__}) is given numbers that are not "
+                f"finite for ordinary tokens: weights are damaged, or too large for {query.dtype}"
+            )
         self.calls.append((module, query.detach(), key.detach(), kwargs))
         shared = query.shape[1] // value.shape[1]
         return value.repeat_interleave(shared, 1).transpose(1, 2).contiguous(), None
@@ -73,22 +78,28 @@ class _Watch:
                     self.source[module] = call
 
 
-def trained_length(decoder: Any) -> int:
-    """Tokens up to which a model's rotary positions follow one rule.
+def ruled_length(decoder: Any, sees: int | None) -> int:
+    """Tokens over which a model's rotary positions follow one rule: the one for what is seen.
 
-    Rules with a second regime (longrope) name the length at which it begins.
+    A model with two rules (longrope) uses the second as soon as a text is longer than the first is
+    for. Here a layer is given one of them for all of a text, however long: the second where more
+    tokens are seen at once than the first is for.
+
+    Args:
+        decoder: the module that runs a model's text layers.
+        sees: tokens that a query can see; None where they are not bounded.
     """
     config = decoder.config.get_text_config(decoder=True)
+    trained = getattr(config, "max_position_embeddings", None) or _UNSAID
+    original = getattr(config, "original_max_position_embeddings", None)
     rule = getattr(config, "rope_parameters", None) or {}
     rules = [rule, *(part for part in rule.values() if isinstance(part, dict))]
-    begins = [
-        part.get("original_max_position_embeddings")
-        for part in rules
-        if part.get("rope_type") == "longrope"
-    ]
-    begins.append(getattr(config, "original_max_position_embeddings", None))
-    lengths = [getattr(config, "max_position_embeddings", None), *begins]
-    return min((int(length) for length in lengths if length), default=_UNSAID)
+    longrope = [part for part in rules if part.get("rope_type") == "longrope"]
+    first = [part.get("original_max_position_embeddings") or original for part in longrope]
+    ends = [int(length) for length in first or [original] if length]
+    if longrope and ends and (sees is None or sees > min(ends)):
+        return max(int(trained), max(ends) + 1)
+    return min([int(trained), *ends])
 
 
 def probed_positions(length: int) -> tuple[int, ...]:
@@ -98,11 +109,12 @@ def probed_positions(length: int) -> tuple[int, ...]:
 
 
 @torch.no_grad()
-def probe(decoder: Any) -> dict[nn.Module, LayerFacts]:
+def probe(decoder: Any, sees: int | None) -> dict[nn.Module, LayerFacts]:
     """How every attention module that asks for attention rotates its queries and keys.
 
     Args:
         decoder: the module that runs a model's text layers.
+        sees: see `ruled_length`.
 
     Raises:
         UnsupportedModelError: the model has no rotary positions, does not ask transformers'
@@ -113,7 +125,7 @@ def probe(decoder: Any) -> dict[nn.Module, LayerFacts]:
             "it has no rotary position embedding, so its keys cannot be moved: a model with RoPE "
             "is needed"
         )
-    positions = probed_positions(trained_length(decoder))
+    positions = probed_positions(ruled_length(decoder, sees))
     still = _run(decoder, positions, rotating=False)
     turned = _run(decoder, positions, rotating=True)
     _check_calls(still, turned)
@@ -156,7 +168,8 @@ def _run(decoder: Any, positions: tuple[int, ...], rotating: bool) -> _Watch:
 
     def rotary_hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         table = output if rotating else identity_like(output)
-        watch.tables.append((table, RotaryCall.from_call(module, args, kwargs)))
+        call = RotaryCall.from_call(module, args, kwargs)
+        watch.tables.append((table, dataclasses.replace(call, last=positions[-1])))
         return table
 
     hooks = [
@@ -174,14 +187,21 @@ def _run(decoder: Any, positions: tuple[int, ...], rotating: bool) -> _Watch:
     except UnsupportedModelError:
         raise
     except Exception as error:
-        raise UnsupportedModelError(
-            "it cannot run with another attention function and without an attention mask "
-            f"({type(error).__name__}: {error})"
-        ) from error
+        raise UnsupportedModelError(_culprit(decoder, ids, error)) from error
     finally:
         for hook in hooks:
             hook.remove()
     return watch
+
+
+def _culprit(decoder: Any, ids: Tensor, error: Exception) -> str:
+    """Whether it is the other attention function that a model cannot run with."""
+    what = "it cannot run with another attention function and without an attention mask"
+    try:
+        decoder(input_ids=ids, use_cache=False)
+    except Exception as own:
+        what, error = "it does not run unpatched either", own
+    return f"{what} ({type(error).__name__}: {error})"
 
 
 @dataclass

@@ -17,6 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from inf_llm.errors import UnsupportedModelError
+from inf_llm.hf.decoder import device_of
 
 _PLAIN, _MASKED = "inf_llm_probe", "inf_llm_verify"
 _RECORDER = "_inf_llm_recorder"
@@ -57,7 +58,7 @@ def recorded(decoder: Any, recorder: Recorder, masks: bool) -> Iterator[None]:
         UnsupportedModelError: the decoder does not ask transformers' attention interface.
     """
     before, name = decoder.config._attn_implementation, _MASKED if masks else _PLAIN
-    kind = next(decoder.parameters()).device.type
+    kind = device_of(decoder).type
     trained = [module for module in decoder.modules() if module.training]
     for module in decoder.modules():
         module.__dict__[_RECORDER] = recorder
@@ -80,9 +81,15 @@ def recorded(decoder: Any, recorder: Recorder, masks: bool) -> Iterator[None]:
 
 
 def token_ids(decoder: Any, count: int) -> Tensor:
-    """Ordinary words (1, count): ids spread over the middle of the vocabulary."""
-    table = next(decoder.get_input_embeddings().parameters())
+    """Ordinary words (1, count): ids spread over the middle of the vocabulary.
+
+    Raises:
+        UnsupportedModelError: the model has no weights yet.
+    """
+    device = device_of(decoder)
+    if device.type == "meta":
+        raise UnsupportedModelError("its weights are on the meta device: load them first")
     vocabulary = decoder.config.get_text_config().vocab_size
     first, span = vocabulary // 8, max(1, vocabulary // 2)
     ids = [(first + 7919 * step % span) % vocabulary for step in range(1, count + 1)]
-    return table.new_tensor([ids], dtype=torch.int64)
+    return torch.tensor([ids], device=device)

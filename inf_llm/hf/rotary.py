@@ -13,13 +13,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_POSITIONS = (0, 1, 2, 4, 8, 16, 32, 63)  # far below where any scaling rule changes regime
+_POSITIONS = (0, 1, 2, 4, 8, 16, 32, 63)
 
 
 def rotary_modules(model: nn.Module) -> list[nn.Module]:
     """The modules that compute rotary positions of text, by what they are called."""
-    names = ((module, type(module).__name__.lower()) for module in model.modules())
-    return [module for module, name in names if "rotary" in name and "vision" not in name]
+    return [module for module in model.modules() if _is_rotary(module)]
+
+
+def rotary_places(model: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Where they are: the module around each, and its name there."""
+    return [
+        (parent, name)
+        for parent in model.modules()
+        for name, module in parent.named_children()
+        if _is_rotary(module)
+    ]
+
+
+def _is_rotary(module: nn.Module) -> bool:
+    name = type(module).__name__.lower()
+    return "rotary" in name and "vision" not in name
 
 
 def identity_like(output: Any) -> Any:
@@ -73,12 +87,14 @@ class RotaryCall:
         kwargs: keyword arguments other than those two.
         axes: position ids that a token has (image models: time, height, width); 0 for one without
             a dimension of its own.
+        last: position of the last token of a text, by which a module may choose among its rules.
     """
 
     module: nn.Module
     args: tuple[Any, ...] = ()
     kwargs: tuple[tuple[str, Any], ...] = ()
     axes: int = 0
+    last: int = _POSITIONS[-1]
 
     @classmethod
     def from_call(
@@ -109,10 +125,12 @@ class RotaryCall:
         Each longer stretch of positions refines the last estimate, so that a float32 table gives
         frequencies good to about 1e-9.
         """
-        cos, sin = (x.cpu().double() for x in self.at(torch.tensor(_POSITIONS, device=device)))
+        positions = [position for position in _POSITIONS if position < self.last]
+        table = self.at(torch.tensor([*positions, self.last], device=device))
+        cos, sin = (x.cpu().double() for x in table)
         angle = torch.atan2(sin, cos)
         estimate = angle[1]
-        for row, position in enumerate(_POSITIONS[2:], start=2):
+        for row, position in enumerate(positions[2:], start=2):
             turns = torch.round((estimate * position - angle[row]) / (2 * torch.pi))
             estimate = (angle[row] + 2 * torch.pi * turns) / position
         return estimate, float(torch.hypot(cos[0, 0], sin[0, 0]))

@@ -55,7 +55,7 @@ class RowGroup:
             (B, H, L, Dv); zeros where a row has padding.
         """
         rows, length = q.shape[0], q.shape[2]
-        padding = None if mask is None else _left_padding(mask, self.seen, length)
+        padding = None if mask is None else _left_padding(mask, self.seen)
         if not self._members:
             self._begin(rows, padded=padding is not None and max(padding) > 0)
         self._check(rows, padding)
@@ -166,17 +166,12 @@ class RowGroup:
         return MemoryStats.total(member.stats() for member in self._members)
 
 
-def _left_padding(mask: Tensor, seen: int, length: int) -> list[int]:
+def _left_padding(mask: Tensor, seen: int) -> list[int]:
     """How many of each row's new tokens are padding, all of it before the row's text."""
     if mask.dim() != 2:
         raise UnsupportedInputError(
             f"an attention mask of {mask.dim()} dimensions is not supported: pass a 2-D mask of "
             "ones and zeros (batch, tokens), or none"
-        )
-    if mask.shape[1] != seen + length:
-        raise UnsupportedInputError(
-            f"the attention mask covers {mask.shape[1]} tokens, but {seen} were seen before and "
-            f"{length} are new: it must cover {seen + length}"
         )
     mask = mask.bool()
     if bool((mask[:, :-1] & ~mask[:, 1:]).any()):

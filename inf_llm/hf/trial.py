@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from inf_llm.config import RunConfig
 from inf_llm.conversation import TEMPLATES
 from inf_llm.errors import ConfigError, reason
+from inf_llm.hf.decoder import device_of
 
 
 @torch.no_grad()
@@ -26,7 +27,7 @@ def try_out(model: PreTrainedModel, where: str) -> None:
             "it cannot generate text; give a decoder"
         )
     try:
-        logits = model(torch.tensor([[0, 1]], device=model.device), use_cache=False).logits
+        logits = model(torch.tensor([[0, 1]], device=device_of(model)), use_cache=False).logits
     except Exception as error:
         raise ConfigError(
             f"{where}: the model cannot run ({type(error).__name__}: {reason(error)})"

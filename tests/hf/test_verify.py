@@ -60,8 +60,8 @@ def test_a_window_that_is_not_the_masks_is_refused(
 ) -> None:
     model, probe = tiny("gemma2"), patching.probe
 
-    def probed(decoder: Any) -> Any:
-        facts = probe(decoder)
+    def probed(*args: Any) -> Any:
+        facts = probe(*args)
         return {
             module: dataclasses.replace(fact, window=window) if fact.window else fact
             for module, fact in facts.items()
