@@ -32,5 +32,5 @@ cat >&2 <<'TEXT'
 To go on:
   source .venv/bin/activate
   inf-llm --help
-  inf-llm run --config config/llama-3.2-inf-llm.yaml --file BOOK.txt --prompt "Who is ...?"
+  inf-llm run --config smollm2 --file BOOK.txt --prompt "Who is ...?"
 TEXT

@@ -1,4 +1,4 @@
-"""Which block leaves the device first: the rules. Who applies them is in `residency`.
+"""Which block leaves the device first: the rules. `slot_table` applies them.
 
 A rule gives every page a priority, and the page with the lowest one leaves. Priorities may be
 numbers or tensors of them: a rule only calculates.
