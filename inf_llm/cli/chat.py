@@ -71,12 +71,12 @@ def chat(
         raise TextError("standard input is closed, and questions are read from there: open it")
     chosen = configuration(config, model, overrides)
     from inf_llm.chat.session import ChatSession
-    from inf_llm.cli.styles import Choice, choose_style
+    from inf_llm.cli.styles import StyleChoice, choose_style
     from inf_llm.cli.terminal import Terminal, file_text
 
     for path in read or []:
         file_text(str(path))  # seen now, before the model is loaded
-    terminal_style = choose_style(Choice(style, multiline, mouse), say)
+    terminal_style = choose_style(StyleChoice(style, multiline, mouse), say)
     loaded, tokenizer = load_aloud(chosen)
     session = ChatSession(
         loaded,

@@ -15,7 +15,7 @@ STYLES = ("simple", "rich", "programmatic")
 
 
 @dataclass(frozen=True)
-class Choice:
+class StyleChoice:
     """Which style, and how.
 
     Attributes:
@@ -80,7 +80,7 @@ class PlainStyle:
         print(text)
 
 
-def choose_style(choice: Choice, note: Callable[[str], None]) -> Style:
+def choose_style(choice: StyleChoice, note: Callable[[str], None]) -> Style:
     """The style that was chosen.
 
     Args:
@@ -96,7 +96,7 @@ def choose_style(choice: Choice, note: Callable[[str], None]) -> Style:
     try:
         from fastchat.serve import cli
     except ImportError as error:
-        if choice != Choice():
+        if choice != StyleChoice():
             wanted = f"--style {choice.style}{' --multiline' if choice.multiline else ''}"
             raise MissingExtraError(
                 f"{wanted} is FastChat's, which cannot be imported ({error}): "

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from inf_llm.cli.styles import Choice, PlainStyle, choose_style
+from inf_llm.cli.styles import PlainStyle, StyleChoice, choose_style
 from inf_llm.errors import MissingExtraError, SettingsError
 
 GROWING = [{"text": ""}, {"text": "One"}, {"text": "One two"}]
@@ -20,7 +20,7 @@ def no_fastchat(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_plain_stands_in(no_fastchat: None, capsys: pytest.CaptureFixture[str]) -> None:
     notes: list[str] = []
-    style = choose_style(Choice(), notes.append)
+    style = choose_style(StyleChoice(), notes.append)
     assert isinstance(style, PlainStyle)
     assert "pip install 'inf-llm[chat]'" in notes[0]
     style.prompt_for_output("ASSISTANT")
@@ -30,23 +30,24 @@ def test_plain_stands_in(no_fastchat: None, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    "choice", [Choice("rich"), Choice("programmatic"), Choice("simple", multiline=True)]
+    "choice",
+    [StyleChoice("rich"), StyleChoice("programmatic"), StyleChoice("simple", multiline=True)],
 )
-def test_the_others_say_what_to_install(no_fastchat: None, choice: Choice) -> None:
+def test_the_others_say_what_to_install(no_fastchat: None, choice: StyleChoice) -> None:
     with pytest.raises(MissingExtraError, match=f"--style {choice.style}.*inf-llm\\[chat\\]"):
         choose_style(choice, print)
 
 
 def test_what_does_not_go_together() -> None:
     with pytest.raises(SettingsError, match="mouse has no effect with style = 'simple'"):
-        Choice("simple", mouse=True)
+        StyleChoice("simple", mouse=True)
     with pytest.raises(SettingsError, match="did you mean 'rich'"):
-        Choice("ritch")
+        StyleChoice("ritch")
 
 
 def test_simple_is_fastchats(capsys: pytest.CaptureFixture[str]) -> None:
     cli = pytest.importorskip("fastchat.serve.cli", reason="needs inf-llm[chat]")
-    style = choose_style(Choice(), print)
+    style = choose_style(StyleChoice(), print)
     assert isinstance(style, cli.SimpleChatIO)
     style.stream_output(GROWING)
     assert capsys.readouterr().out == "One two\n"
@@ -56,7 +57,7 @@ def test_programmatic_ends_with_its_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("fastchat.serve.cli", reason="needs inf-llm[chat]")
-    style = choose_style(Choice("programmatic"), print)
+    style = choose_style(StyleChoice("programmatic"), print)
     monkeypatch.setattr("sys.stdin", io.StringIO("Who\nis it? __END_OF_A_MESSAGE_47582648__\nmore"))
     assert style.prompt_for_input("USER") == "Who\nis it?"
     assert capsys.readouterr().out == "[!OP:USER]: Who\nis it?\n"
