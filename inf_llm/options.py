@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from inf_llm.checks import at_least, require, typed
+from inf_llm.checks import at_least, one_of, require, typed
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,59 @@ class Tokens:
         message += f"represented by its own tokens: lower it to {size} or raise block_size to "
         message += str(self.tokens)
         require(self.tokens <= size, "tokens", message)
+
+
+@dataclass(frozen=True)
+class PageSize:
+    """Options of the summary "pages".
+
+    Attributes:
+        page_size: tokens of a page; a block is cut into whole pages.
+    """
+
+    page_size: int = 8
+
+    def __post_init__(self) -> None:
+        typed(self)
+        at_least(self, 1, "page_size")
+
+    def check_with(self, settings: Any) -> None:
+        """See that a block is a number of whole pages."""
+        size = settings.block_size
+        message = f"page_size = {self.page_size} does not divide block_size = {size}: a block is "
+        message += "cut into whole pages"
+        require(size % self.page_size == 0, "page_size", message)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Options of selections.
+
+    Attributes:
+        scores: how scores of heads become one: "sum" adds them as they are, as published; "softmax"
+            adds each head's shares of attention over all blocks.
+    """
+
+    scores: str = "sum"
+
+    def __post_init__(self) -> None:
+        typed(self)
+        one_of(self, "scores", ("sum", "softmax"))
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Options of the index "two-stage".
+
+    Attributes:
+        shortlist: blocks scored by their pages for every block that is recalled.
+    """
+
+    shortlist: int = 8
+
+    def __post_init__(self) -> None:
+        typed(self)
+        at_least(self, 1, "shortlist")
 
 
 @dataclass(frozen=True)

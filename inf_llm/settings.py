@@ -29,7 +29,7 @@ from inf_llm.variants import (
 )
 
 NATIVE_WINDOW = ("keep", "override")
-_UNSCALED, _LRU, _INT8, _RAW = map(Choice, ("none", "lru", "int8", "raw"))
+_UNSCALED, _LRU, _RAW = map(Choice, ("none", "lru", "raw"))
 _MOST_ATTENDED, _LAYER = map(Choice, ("most-attended", "layer"))
 
 
@@ -57,7 +57,7 @@ class OriginSettings:
     kernel: str = "auto"
 
     def __post_init__(self) -> None:
-        for key, registry in self.choices.items():
+        for key, registry in self._chosen():
             choice = Choice.of(key, getattr(self, key))
             choice.check(key, registry)
             object.__setattr__(self, key, choice)
@@ -85,6 +85,11 @@ class OriginSettings:
             "kernel = 'reference' contradicts fattn = true: "
             "set fattn to false, or kernel to 'auto'",
         )
+
+    def _chosen(self) -> list[tuple[str, Registry]]:
+        """The settings that choose a row, with their registries."""
+        given = self.choices.items()
+        return [(key, registry) for key, registry in given if getattr(self, key) is not None]
 
     @property
     def kernel_asked(self) -> str:
@@ -186,14 +191,19 @@ class InfLLMSettings(WindowSettings):
         block_size: tokens in a block (memory unit).
         topk: blocks recalled per execution block and unit.
         summary: what a block is found by: "most-attended", the mean key of its `tokens` with the
-            most attention mass.
-        selection: who chooses blocks: "layer", all heads of a layer together, or "query-head",
-            every query head for itself.
+            most attention mass, as published; "mean", the mean of all its keys; or "pages", means
+            of every `page_size` neighbouring keys, of which the best one counts.
+        selection: who chooses blocks: "layer", all heads of a layer together, "key-head", those
+            that share a key head, or "query-head", every query head for itself. The option `scores`
+            says how scores of heads are added: "sum", as they are, or "softmax", as shares of
+            attention.
         max_cached_block: blocks per unit that the device holds at once.
         exc_block_size: tokens that retrieve together while a prompt is read.
         eviction: which block leaves the device first: "lru", "fifo" or "lru-s".
-        index: how blocks are searched for: "int8" and "torch" are exact products, "faiss" is exact
-            through faiss, "ivf" reads only a part of many blocks.
+        index: how blocks are searched for; None takes "int8" for sums of products, "two-stage" for
+            pages or softmax. "int8" and "torch" are exact products, "faiss" is exact through faiss,
+            "ivf" reads only a part of many blocks. "two-stage" scores all blocks by their means,
+            and the best of them, `shortlist` times as many as are recalled, by their pages.
         codec: how sealed blocks are kept: "raw", as they are.
         async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
         pin_memory: on CUDA, keep sealed blocks in pinned host memory.
@@ -220,7 +230,7 @@ class InfLLMSettings(WindowSettings):
     max_cached_block: int = 32
     exc_block_size: int = 512
     eviction: Choice = _LRU
-    index: Choice = _INT8
+    index: Choice | None = None
     codec: Choice = _RAW
     async_global_stream: bool = False
     pin_memory: bool = True
@@ -239,7 +249,7 @@ class InfLLMSettings(WindowSettings):
             "decode_graph",
             "decode_graph = True is not offered until it has run on a GPU: leave it out",
         )
-        for key, registry in self.choices.items():
+        for key, registry in self._chosen():
             getattr(self, key).check_with(key, registry, self)
 
     @property

@@ -40,7 +40,11 @@ the type, a subclass of `WindowSettings` whose `type` is the name of the row."""
 
 SUMMARY = Registry(
     "block summary",
-    {"most-attended": ("inf_llm.memory.summary:MostAttended", "inf_llm.options:Tokens")},
+    {
+        "most-attended": ("inf_llm.memory.summary:MostAttended", "inf_llm.options:Tokens"),
+        "mean": "inf_llm.memory.summary:Mean",
+        "pages": ("inf_llm.memory.summary:Pages", "inf_llm.options:PageSize"),
+    },
     key="summary",
 )
 """Subclasses of `inf_llm.memory.summary.Summary`."""
@@ -48,8 +52,9 @@ SUMMARY = Registry(
 SELECTION = Registry(
     "selection",
     {
-        "layer": "inf_llm.memory.selection:LayerSelection",
-        "query-head": "inf_llm.memory.selection:QueryHeadSelection",
+        "layer": ("inf_llm.memory.selection:LayerSelection", "inf_llm.options:Scores"),
+        "key-head": ("inf_llm.memory.selection:KeyHeadSelection", "inf_llm.options:Scores"),
+        "query-head": ("inf_llm.memory.selection:QueryHeadSelection", "inf_llm.options:Scores"),
     },
     key="selection",
 )
@@ -73,10 +78,12 @@ INDEX = Registry(
         "torch": ("inf_llm.memory.index:TorchIndex", "inf_llm.options:Chunk"),
         "faiss": "inf_llm.memory.faiss_index:FaissIndex",
         "ivf": ("inf_llm.memory.faiss_index:InvertedIndex", "inf_llm.options:InvertedFrom"),
+        "two-stage": ("inf_llm.memory.two_stage:TwoStage", "inf_llm.options:Shortlist"),
     },
     key="index",
 )
-"""Subclasses of `inf_llm.memory.index.Index`."""
+"""Subclasses of `inf_llm.memory.index.Index`, or of `inf_llm.memory.search.Search`, which are made
+with a `Selection` besides the options."""
 
 CODEC = Registry("codec", {"raw": "inf_llm.memory.codec:RawCodec"}, key="codec")
 """Subclasses of `inf_llm.memory.codec.Codec`, made with a `PageShape` and the options."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.kernels import Scoring
+from inf_llm.memory.search import Query
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings, make_settings
 from inf_llm.variants import ATTENTION
@@ -110,7 +111,7 @@ def read_representatives(layer: InfLLMAttention, heads: int, width: int) -> Tens
     assert store is not None
     columns = []
     for axis in torch.eye(heads * width).view(-1, 1, heads, width):
-        found, scores = store.search(axis, blocks, blocks, None)
+        found, scores = store.search(Query(axis[:, :, None]), blocks, blocks, None)
         assert (found == torch.arange(blocks)).all()
         columns.append(scores[0].sum(0))
     return torch.stack(columns).view(1, heads, width, blocks).transpose(2, 3)

@@ -19,7 +19,7 @@ from inf_llm.settings import (
     settings_class,
     to_plain,
 )
-from inf_llm.variants import ATTENTION, EVICTION, INDEX, SCALING
+from inf_llm.variants import ATTENTION, EVICTION, INDEX, SCALING, SELECTION, SUMMARY
 
 SPELLINGS = [
     ("origin", "origin"),
@@ -68,6 +68,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"faiss": 1}, "faiss", "not true or false"),
     ({"faiss_ivf_from": 100}, "faiss_ivf_from", "set faiss to true"),
     ({"faiss": True, "faiss_ivf_from": 10}, "faiss_ivf_from", "at least 64"),
+    ({"summary": {"name": "pages", "page_size": 12}}, "summary", "page_size = 12 does not divide"),
+    ({"summary": {"name": "pages", "page_size": 0}}, "summary", "at least 1"),
+    ({"summary": "mean", "repr_topk": 4}, "repr_topk", "set summary to 'most-attended'"),
+    ({"selection": {"name": "layer", "scores": "max"}}, "selection", "accepted: sum, softmax"),
+    ({"index": {"name": "two-stage", "shortlist": 0}}, "index", "at least 1"),
     ({"scaling": "ntk"}, "scaling", "write scaling: {name: ntk, factor: ...}"),
     ({"chunk_topk_calc": 0}, "chunk_topk_calc", "at least 1"),
     ({"native_window": "drop"}, "native_window", "accepted: keep, override"),
@@ -113,7 +118,9 @@ def _values_of(cls: type[OriginSettings]) -> st.SearchStrategy[dict[str, Any]]:
     by_key: dict[str, st.SearchStrategy[Any]] = {
         "cache_strategy": st.sampled_from([*EVICTION, "lfu"]),
         "eviction": st.sampled_from([*EVICTION, "lfu", {"name": "lru-s", "decay": 0.5}]),
-        "index": st.sampled_from([*INDEX, "fais", {"name": "torch", "chunk": 3}]),
+        "index": st.sampled_from([None, *INDEX, "fais", {"name": "torch", "chunk": 3}]),
+        "summary": st.sampled_from([*SUMMARY, "man", {"name": "pages", "page_size": 4}]),
+        "selection": st.sampled_from([*SELECTION, {"name": "key-head", "scores": "softmax"}]),
         "scaling": st.sampled_from([*SCALING, {"name": "ntk", "factor": 2.0}]),
         "native_window": st.sampled_from(["keep", "override", "none"]),
         "kernel": st.sampled_from(["auto", "reference", "fast"]),
@@ -121,7 +128,7 @@ def _values_of(cls: type[OriginSettings]) -> st.SearchStrategy[dict[str, Any]]:
     kinds = key_types(cls).items()
     values = {
         key: by_key.get(
-            key, st.none() | by_kind[kind] if optional else by_kind.get(kind, st.none())
+            key, by_kind.get(kind, st.none()) | (st.none() if optional else st.nothing())
         )
         for key, (optional, kind) in kinds
     }

@@ -17,6 +17,7 @@ from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.kernels import Band, Pieces, Source, attend_jointly
 from inf_llm.memory.block_memory import BlockMemory, Recalled
 from inf_llm.memory.index import EarlyFound
+from inf_llm.memory.search import Query
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
@@ -53,14 +54,14 @@ class InfLLMAttention(LayerAttention):
         outputs = []
         for some in (blocks[at : at + _TOGETHER] for at in range(0, len(blocks), _TOGETHER)):
             part = slice(some[0][0], some[-1][1])
-            self._search_early(q, some)
+            self._search_early(q, some, rule)
             outputs.append(super().attend(q[:, :, part], k[:, :, part], v[:, :, part], rule))
         return torch.cat(outputs, 2)
 
-    def _search_early(self, q: Tensor, blocks: list[tuple[int, int]]) -> None:
+    def _search_early(self, q: Tensor, blocks: list[tuple[int, int]], rule: Rule) -> None:
         """Search for the next execution blocks of a feed, of which `q` are the queries."""
         far_q = [self._far_query(q[:, :, first:last]) for first, last in blocks]
-        found = self.memory.search_several(torch.stack([_common(query) for query in far_q]))
+        found = self.memory.search_several([Query(each, rule.scoring.scale) for each in far_q])
         starts = [self.seen + first - blocks[0][0] for first, _ in blocks]
         self._early = dict(zip(starts, found, strict=True))
 
@@ -72,20 +73,20 @@ class InfLLMAttention(LayerAttention):
         near_q, near_k = self.rope.rotate_both(q, k, self.seen)
         self.memory.append(k, v, q.shape[1], near_k=near_k)
         far_q = self._far_query(q)
-        self.recalled = self._recall(far_q)
+        self.recalled = self._recall(Query(far_q, rule.scoring.scale))
         sources = itertools.chain((self._window(near_q),), self._far(far_q))
         o, masses = attend_jointly(sources, rule.scoring, rule.learned_sink)
         self._observe(masses)
         self.memory.settle()
         return o
 
-    def _recall(self, far_q: Tensor) -> Recalled | None:
+    def _recall(self, query: Query) -> Recalled | None:
         """The blocks for this execution block; in decoding, maybe those of an earlier step."""
-        decoding = far_q.shape[2] == 1
+        decoding = query.vectors.shape[2] == 1
         self._steps = self._steps + 1 if decoding else -1
         if decoding and self.recalled is not None and self._steps % self.settings.reselect_every:
             return self.recalled
-        return self.memory.recall(_common(far_q), self._early.get(self.seen))
+        return self.memory.recall(query, self._early.get(self.seen))
 
     def _in_window(self, queries: int) -> tuple[int, Band | None]:
         """How many of the newest tokens some query has in its window, and the rule among them."""
@@ -145,11 +146,3 @@ class InfLLMAttention(LayerAttention):
     def stats(self) -> MemoryStats:
         """See `LayerAttention.stats`."""
         return self.memory.stats()
-
-
-def _common(queries: Tensor) -> Tensor:
-    """What an execution block (B, H, Q, D) asks for as a whole (B, H, D)."""
-    if queries.shape[2] == 1:
-        return queries[:, :, 0]
-    # float32 means: the average of many queries is small next to each of them
-    return queries.mean(2, dtype=torch.float32).to(queries.dtype)

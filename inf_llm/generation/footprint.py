@@ -43,9 +43,9 @@ def footprint(sessions: Iterable[Session]) -> int:
 def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, tokens: int) -> int:
     """Bytes on the host that one row of `tokens` tokens will take with InfLLM in every layer.
 
-    The sealed blocks and what finds them: keys and values; a representative for every query head,
-    or for every key head where all tokens of a block represent it; its int8 sketch, on a CPU; and
-    the numbers that say where a block is. A formula, not a measurement: `stats` tells what is held.
+    The sealed blocks and what finds them: keys and values; the summaries of every key head, or of
+    every query head where they differ; their int8 sketch, on a CPU, or their means; and the numbers
+    that say where a block is. A formula, not a measurement: `stats` tells what is held.
 
     Args:
         config: the model's text configuration.
@@ -60,8 +60,12 @@ def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, t
     vectors = groups if summary.shared else heads
     selection = settings.selection.build(SELECTION, heads, groups, vectors)
     apart = selection.key_heads is not None
-    scales = 8 * (vectors if apart else 1) / GROUP
     pages = 2 * groups * settings.block_size * width * itemsize
-    found_by = vectors * width * (itemsize + 1) + scales
+    if selection.scores == "sum" and summary.pages == 1:
+        scales = 8 * (vectors if apart else 1) / GROUP
+        found_by = vectors * width * (itemsize + 1) + scales
+    else:
+        means = summary.pages + (summary.pages > 1)
+        found_by = vectors * width * itemsize * means
     per_block = pages + found_by + _NUMBER_BYTES * (groups if apart else 1)
     return int(config.num_hidden_layers * blocks * per_block)

@@ -23,7 +23,7 @@ from inf_llm.hf.probe import LayerFacts, probe
 from inf_llm.hf.tensor_parallel import is_spread, spread_maker
 from inf_llm.hf.verify import Expected, try_memory, verify
 from inf_llm.hf.versions import setting
-from inf_llm.memory.block_store import check_index
+from inf_llm.memory.search import check_search
 from inf_llm.rope import Rope
 from inf_llm.scaling import rescale
 from inf_llm.settings import InfLLMSettings, OriginSettings, WindowSettings, make_settings
@@ -142,7 +142,7 @@ def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings
 
 def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings) -> None:
     if isinstance(settings, InfLLMSettings):
-        check_index(settings)
+        check_search(settings)
     facts = probe(decoder, settings.sees)
     _refuse_if_nothing_changes(model, settings, facts)
     state = Patched(settings, _makers(model, facts, settings))

@@ -4,8 +4,7 @@ Every process holds some query heads with their keys and values, windows and blo
 their attention as if they were all. Only one thing needs the others: which blocks are recalled is
 decided by the sum of the scores over *all* heads of a row. So each process scores its own heads,
 and the scores, one float a block, are summed over the processes before the best are taken; all
-then choose alike. With `selection: query-head`
-every head chooses for itself and nothing is exchanged.
+then choose alike. Where a key head or a query head chooses for itself, nothing is exchanged.
 """
 
 from __future__ import annotations
@@ -22,6 +21,9 @@ from inf_llm.hf.cache import MakeAttention
 from inf_llm.memory.block_memory import BlockMemory
 from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.index import TorchIndex
+from inf_llm.memory.search import ProductSearch
+from inf_llm.memory.selection import Selection
+from inf_llm.memory.two_stage import TwoStage
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
 
@@ -47,6 +49,19 @@ class SummedIndex(TorchIndex):
         return scores
 
 
+class SummedTwoStage(TwoStage):
+    """Shares of attention summed over the processes of a group."""
+
+    def __init__(self, selection: Selection, shortlist: int, group: Group) -> None:
+        super().__init__(selection, shortlist)
+        self._group = group
+
+    def _added(self, scores: Tensor, whole: Tensor) -> Tensor:
+        added = super()._added(scores, whole).contiguous()
+        dist.all_reduce(added, group=self._group)
+        return added
+
+
 class _SharedMemory(BlockMemory):
     """A memory whose choice of blocks is made with other processes."""
 
@@ -56,7 +71,13 @@ class _SharedMemory(BlockMemory):
 
     def _open_store(self, k: Tensor, v: Tensor, heads: int) -> BlockStore:
         store = super()._open_store(k, v, heads)
-        store.index = SummedIndex(self.settings.index.options.get("chunk"), self._group)
+        if isinstance(store.index, TwoStage):
+            store.index = SummedTwoStage(store.selection, store.index.shortlist, self._group)
+        else:
+            chosen = self.settings.index
+            chunk = None if chosen is None else chosen.options.get("chunk")
+            summed = SummedIndex(chunk, self._group)
+            store.index = ProductSearch(store.selection, summed)
         return store
 
 
@@ -82,15 +103,15 @@ def spread_maker(model: Any, rope: Rope, settings: InfLLMSettings) -> MakeAttent
         UnsupportedModelError: the settings ask for an index that cannot sum scores, or for a
             selection of which it is not known whether it needs the sum.
     """
-    if settings.selection.name not in ("layer", "query-head"):
+    if settings.selection.name not in ("layer", "key-head", "query-head"):
         raise UnsupportedModelError(
             f"selection = {settings.selection.name!r} cannot choose for a model whose heads are "
-            "spread over processes: set selection to 'layer' or 'query-head'"
+            "spread over processes: set selection to 'layer', 'key-head' or 'query-head'"
         )
-    if settings.index.name not in ("int8", "torch"):
+    if settings.index is not None and settings.index.name not in ("int8", "torch", "two-stage"):
         raise UnsupportedModelError(
             f"index = {settings.index.name!r} cannot retrieve for a model whose heads are spread "
-            "over processes: set index to 'torch', or faiss to false"
+            "over processes: leave index out, or set faiss to false"
         )
     mesh = getattr(model, "_device_mesh", None)
     group = None if mesh is None else (mesh["tp"] if mesh.ndim > 1 else mesh).get_group()

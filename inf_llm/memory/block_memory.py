@@ -19,6 +19,7 @@ from inf_llm.memory.block_table import BlockTable
 from inf_llm.memory.codec import PageShape
 from inf_llm.memory.index import EarlyFound
 from inf_llm.memory.recent import Recent
+from inf_llm.memory.search import Query
 from inf_llm.memory.selection import Selection
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.memory.summary import Summary
@@ -137,15 +138,15 @@ class BlockMemory(Stateful):
             return False
         return self._store.gains_from_several
 
-    def search_several(self, queries: Tensor) -> list[EarlyFound]:
-        """What queries (n, 1, H, D) find among the blocks sealed so far, each for its `recall`."""
+    def search_several(self, queries: list[Query]) -> list[EarlyFound]:
+        """What queries of one row find among the blocks sealed so far, each for its `recall`."""
         assert self._store is not None
         total = self.blocks
         found = self._store.search_several(queries, min(self.settings.topk, total), total)
         return [EarlyFound(each, total) for each in found]
 
-    def recall(self, query: Tensor, early: EarlyFound | None = None) -> Recalled | None:
-        """The blocks that match query (B, H, D) best; None while nothing is sealed.
+    def recall(self, query: Query, early: EarlyFound | None = None) -> Recalled | None:
+        """The blocks that match a query best; None while nothing is sealed.
 
         `early` is what this query found in `search_several`: only later blocks are searched then.
         """
@@ -155,8 +156,8 @@ class BlockMemory(Stateful):
         table = self._table.physical
         if topk == self.blocks:
             choosers = self._store.selection.choosers
-            every = torch.arange(topk, device=query.device)
-            blocks = every.expand(query.shape[0], choosers, topk)
+            every = torch.arange(topk, device=query.vectors.device)
+            blocks = every.expand(query.vectors.shape[0], choosers, topk)
             scores = None
         else:
             blocks, scores = self._store.search(query, topk, self.blocks, table, early)
@@ -229,8 +230,9 @@ class BlockMemory(Stateful):
 
     def _open_store(self, k: Tensor, v: Tensor, heads: int) -> BlockStore:
         shape = PageShape(k.shape[1], k.shape[3], k.shape[4], v.shape[4], k.dtype)
-        selection = self.selection(heads, shape.heads)
-        return BlockStore(self.settings, shape, selection, k.shape[0], k.device, self._slots)
+        selection, pages = self.selection(heads, shape.heads), self.summary.pages
+        rows, device = k.shape[0], k.device
+        return BlockStore(self.settings, shape, selection, pages, rows, device, self._slots)
 
     def select_rows(self, rows: Tensor) -> None:
         """See `Stateful.select_rows`."""

@@ -18,13 +18,14 @@ from inf_llm.memory.allocator import BlockAllocator
 from inf_llm.memory.codec import Codec, PageShape, Planes
 from inf_llm.memory.device_cache import DeviceCache
 from inf_llm.memory.evict import Policy
-from inf_llm.memory.index import EarlyFound, Found, Index
+from inf_llm.memory.index import EarlyFound, Found
+from inf_llm.memory.search import Query, make_search
 from inf_llm.memory.selection import Selection
 from inf_llm.memory.slot_table import HostSlotTable, SlotTable
 from inf_llm.memory.tiers import Tier
 from inf_llm.settings import InfLLMSettings
 from inf_llm.unsaved import Unsaved
-from inf_llm.variants import CODEC, EVICTION, INDEX, TIER
+from inf_llm.variants import CODEC, EVICTION, TIER
 
 
 class BlockStore(Unsaved):
@@ -34,6 +35,7 @@ class BlockStore(Unsaved):
         settings: sizes, policy and index.
         shape: what one block holds.
         selection: who chooses.
+        pages: summary vectors of a block and head.
         rows: batch rows that recall at once.
         device: where attention computes.
         slots: keep copies of recalled pages in `max_cached_block` slots per unit. By default on
@@ -46,6 +48,7 @@ class BlockStore(Unsaved):
         settings: InfLLMSettings,
         shape: PageShape,
         selection: Selection,
+        pages: int,
         rows: int,
         device: torch.device,
         slots: bool | None = None,
@@ -57,7 +60,7 @@ class BlockStore(Unsaved):
         self.codec: Codec = settings.codec.build(CODEC, shape)
         tier = "pinned" if settings.pin_memory and device.type == "cuda" else "host"
         self.tier: Tier = TIER.get(tier)(self.codec.planes)
-        self.index: Index = settings.index.build(INDEX)
+        self.index = make_search(settings.index, selection, pages)
         self._settings = settings
         own = selection.key_heads
         self._together = shape.heads if own is None else 1
@@ -94,7 +97,7 @@ class BlockStore(Unsaved):
         Args:
             k: keys (B, G, n, tokens, D), unrotated.
             v: values (B, G, n, tokens, Dv).
-            summaries: (B, H, n, D), or (B, G, n, D) where query heads share them.
+            summaries: (B, H, n, P, D), or (B, G, n, P, D) where query heads share them.
 
         Returns:
             Their physical numbers (B, n), on the host.
@@ -104,7 +107,7 @@ class BlockStore(Unsaved):
         numbers = self._allocate(B * n)
         planes = self.codec.encode(*(x.transpose(1, 2).flatten(0, 2) for x in (k, v)))
         self.tier.write(self._pages_of(numbers), planes)
-        self.index.put(numbers, self.selection.vectors(summaries.transpose(1, 2).flatten(0, 1)))
+        self.index.put(numbers, summaries.transpose(1, 2).flatten(0, 1))
         return numbers.view(B, n)
 
     def _allocate(self, count: int) -> Tensor:
@@ -127,27 +130,20 @@ class BlockStore(Unsaved):
         """Whether `search_several` takes less time than as many searches."""
         return self._rows == 1 and self.index.gains_from_several
 
-    def search_several(self, queries: Tensor, topk: int, total: int) -> list[Found]:
-        """What queries (n, 1, H, D) of one row find among its blocks, numbered 0 to `total` - 1."""
-        asked = torch.cat([self.selection.ask(query) for query in queries])
-        return self.index.search_several(asked, topk, total)
+    def search_several(self, queries: list[Query], topk: int, total: int) -> list[Found]:
+        """What queries of one row find among its blocks, numbered 0 to `total` - 1."""
+        return self.index.search_several(queries, topk, total)
 
     def search(
         self,
-        query: Tensor,
+        query: Query,
         topk: int,
         total: int,
         table: Tensor | None,
         early: EarlyFound | None = None,
     ) -> Found:
-        """Numbers and scores (B, X, topk) of the blocks nearest to query (B, H, D).
-
-        `early` is what the same query found when there were fewer blocks, if it was searched for.
-        """
-        asked = self.selection.ask(query)
-        if early is None or table is not None:
-            return self.index.search(asked, topk, total, table)
-        return self.index.search_further(asked, topk, early.found, early.total, total)
+        """Numbers and scores (B, X, topk) of the blocks that match best; see `Search.search`."""
+        return self.index.search(query, topk, total, table, early)
 
     def fetch(self, blocks: Tensor) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
         """Set physical blocks (B, X, k) on their way to the computing device.
@@ -236,12 +232,3 @@ class BlockStore(Unsaved):
     def cache_bytes(self) -> int:
         """Bytes of the cache on the device."""
         return 0 if self._cache is None else self._cache.nbytes
-
-
-def check_index(settings: InfLLMSettings) -> None:
-    """See that the index which the settings ask for can be made.
-
-    Raises:
-        MissingExtraError: its package is not installed.
-    """
-    settings.index.build(INDEX)

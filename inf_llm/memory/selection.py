@@ -14,7 +14,9 @@ class Selection(ABC):
     Args:
         heads: query heads, H.
         groups: key heads, G; query head h reads key head ``h // (H // G)``.
-        summaries: summary vectors of a block, Y: G where query heads share them, else H.
+        summaries: heads that have summary vectors, Y: G where query heads share them, else H.
+        scores: how scores of heads become one: "sum" adds them as they are, "softmax" adds each
+            head's shares of attention.
 
     Attributes:
         choosers: choices of a row, X.
@@ -22,8 +24,9 @@ class Selection(ABC):
 
     choosers: int
 
-    def __init__(self, heads: int, groups: int, summaries: int) -> None:
+    def __init__(self, heads: int, groups: int, summaries: int, scores: str = "sum") -> None:
         self.heads, self.groups, self.summaries = heads, groups, summaries
+        self.scores = scores
 
     @property
     def key_heads(self) -> Tensor | None:
@@ -65,11 +68,37 @@ class LayerSelection(Selection):
         return mass.sum(1, keepdim=True)
 
 
+class KeyHeadSelection(Selection):
+    """Every key head chooses, by the sum over its query heads."""
+
+    def __init__(self, heads: int, groups: int, summaries: int, scores: str = "sum") -> None:
+        super().__init__(heads, groups, summaries, scores)
+        self.choosers = groups
+
+    @property
+    def key_heads(self) -> Tensor:
+        """See `Selection.key_heads`."""
+        return torch.arange(self.groups)
+
+    def vectors(self, summaries: Tensor) -> Tensor:
+        """See `Selection.vectors`."""
+        return summaries.unflatten(1, (self.groups, -1)).flatten(2).transpose(0, 1)
+
+    def ask(self, query: Tensor) -> Tensor:
+        """See `Selection.ask`."""
+        each = query.unflatten(1, (self.summaries, -1)).sum(2, dtype=torch.float32)
+        return each.to(query.dtype).unflatten(1, (self.groups, -1)).flatten(2)
+
+    def mass(self, mass: Tensor) -> Tensor:
+        """See `Selection.mass`."""
+        return mass.unflatten(1, (self.groups, -1)).sum(2)
+
+
 class QueryHeadSelection(Selection):
     """Every query head chooses for itself."""
 
-    def __init__(self, heads: int, groups: int, summaries: int) -> None:
-        super().__init__(heads, groups, summaries)
+    def __init__(self, heads: int, groups: int, summaries: int, scores: str = "sum") -> None:
+        super().__init__(heads, groups, summaries, scores)
         self.choosers = heads
 
     @property

@@ -17,10 +17,12 @@ class Summary(ABC):
     Attributes:
         needs_mass: whether the attention that each token receives in the window is counted.
         shared: whether the query heads of a key head share a vector.
+        pages: vectors of a block and head, P.
     """
 
     needs_mass = False
     shared = True
+    pages = 1
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
@@ -35,8 +37,27 @@ class Summary(ABC):
                 `needs_mass`.
 
         Returns:
-            (B, G, n, D) where they are shared, else (B, H, n, D), in k's dtype.
+            (B, G, n, P, D) where they are shared, else (B, H, n, P, D), in k's dtype.
         """
+
+
+class Pages(Summary):
+    """The mean unrotated keys of the pages, runs of neighbouring tokens, of each block."""
+
+    def __init__(self, block_size: int, page_size: int) -> None:
+        super().__init__(block_size)
+        self.pages = block_size // page_size
+
+    def vectors(self, k: Tensor, mass: Tensor) -> Tensor:
+        """See `Summary.vectors`."""
+        return k.unflatten(3, (self.pages, -1)).mean(4, dtype=torch.float32).to(k.dtype)
+
+
+class Mean(Pages):
+    """The mean unrotated key of each block."""
+
+    def __init__(self, block_size: int) -> None:
+        super().__init__(block_size, block_size)
 
 
 class MostAttended(Summary):
@@ -55,10 +76,10 @@ class MostAttended(Summary):
     def vectors(self, k: Tensor, mass: Tensor) -> Tensor:
         """See `Summary.vectors`."""
         if self.shared:
-            return k.mean(3, dtype=torch.float32).to(k.dtype)
+            return Mean(self.block_size).vectors(k, mass)
         B, G, n, block, D = k.shape
         H = mass.shape[1]
         best = mass.topk(self._tokens, dim=-1, sorted=False).indices  # (B, H, n, tokens)
         best = best.view(B, G, H // G, n, self._tokens, 1).expand(-1, -1, -1, -1, -1, D)
         keys = k.unsqueeze(2).expand(B, G, H // G, n, block, D).gather(4, best)
-        return keys.mean(4, dtype=torch.float32).to(k.dtype).reshape(B, H, n, D)
+        return keys.mean(4, dtype=torch.float32).to(k.dtype).reshape(B, H, n, 1, D)

@@ -14,6 +14,7 @@ from torch import Tensor
 from inf_llm import kernels
 from inf_llm.memory.block_memory import BlockMemory
 from inf_llm.memory.block_store import BlockStore
+from inf_llm.memory.search import Query
 from inf_llm.memory.tiers import PinnedTier
 from inf_llm.testing import replay
 from tests.attention.draws import examples, memory_settings, traffic_settings
@@ -66,7 +67,7 @@ def test_searching_for_several_blocks_at_once_changes_nothing(
     asked = []
     several = BlockMemory.search_several
 
-    def counting(memory: BlockMemory, queries: Tensor) -> Any:
+    def counting(memory: BlockMemory, queries: list[Query]) -> Any:
         asked.append(len(queries))
         return several(memory, queries)
 

@@ -14,10 +14,18 @@ import inf_llm
 WINDOW = {"n_init": 4, "n_local": 32}
 MEMORY = {**WINDOW, "block_size": 8, "topk": 2, "repr_topk": 2, "max_cached_block": 4}
 MEMORY["exc_block_size"] = 16
+PAGES = {key: value for key, value in MEMORY.items() if key != "repr_topk"}
+PAGES["summary"] = {"name": "pages", "page_size": 4}
 KINDS = {
     "infinite-lm": {"type": "infinite-lm", **WINDOW},
     "inf-llm": {"type": "inf-llm", **MEMORY},
     "perhead": {"type": "inf-llm", **MEMORY, "perhead": True},
+    "shares": {"type": "inf-llm", **PAGES, "selection": {"name": "layer", "scores": "softmax"}},
+    "key-head": {
+        "type": "inf-llm",
+        **PAGES,
+        "selection": {"name": "key-head", "scores": "softmax"},
+    },
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.block_memory import BlockMemory
+from inf_llm.memory.search import Query
 from inf_llm.settings import InfLLMSettings, make_settings
 
 KEEP, SINKS, SIZE = 10, 3, 4
@@ -52,7 +53,7 @@ def test_every_token_is_kept_once(count: int, step: int) -> None:
     first = sinks + blocks * SIZE
     assert torch.equal(memory.recent["k"], k[:, :, first:])
     assert torch.equal(memory.recent["v"], v[:, :, first:])
-    recalled = memory.recall(torch.randn(1, 4, 6))
+    recalled = memory.recall(Query(torch.randn(1, 4, 1, 6)))
     if not blocks:
         assert recalled is None
         return
@@ -87,7 +88,7 @@ def test_the_most_attended_token_stands_for_its_block() -> None:
         query = 100 * torch.nn.functional.normalize(k[:, :, token], dim=-1)
         others = k[0, :, SINKS + 2 :: SIZE][:, : memory.blocks]
         scores = torch.einsum("gd,gnd->n", query[0], others)
-        recalled = memory.recall(query.repeat_interleave(2, 1))
+        recalled = memory.recall(Query(query.repeat_interleave(2, 1)[:, :, None]))
         assert recalled is not None
         assert recalled.scores is not None
         assert recalled.blocks.flatten().tolist() == [int(scores.argmax())]
@@ -116,7 +117,7 @@ def test_checkpoint_and_rollback() -> None:
     assert (memory.seen, memory.blocks) == (straight.seen, straight.blocks)
     for one in (memory, straight):
         fed(one, k[:, :, 24:], v[:, :, 24:])
-    query = torch.randn(2, 4, 6)
+    query = Query(torch.randn(2, 4, 1, 6))
     got, want = memory.recall(query), straight.recall(query)
     assert got is not None
     assert want is not None

@@ -9,6 +9,7 @@ import torch
 
 from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.codec import PageShape, RawCodec
+from inf_llm.memory.search import Query
 from inf_llm.settings import InfLLMSettings, make_settings
 from inf_llm.variants import SELECTION
 from tests.extras import with_faiss
@@ -27,7 +28,7 @@ def make(
     chosen = make_settings("inf-llm", **sizes, **settings)
     assert isinstance(chosen, InfLLMSettings)
     selection = chosen.selection.build(SELECTION, H, G, summaries)
-    return BlockStore(chosen, SHAPE, selection, rows, torch.device("cpu"), slots)
+    return BlockStore(chosen, SHAPE, selection, 1, rows, torch.device("cpu"), slots)
 
 
 def sealed(store: BlockStore, count: int, rows: int = 2, seed: int = 0) -> tuple[Any, ...]:
@@ -35,7 +36,7 @@ def sealed(store: BlockStore, count: int, rows: int = 2, seed: int = 0) -> tuple
     generator = torch.Generator().manual_seed(seed)
     k = torch.randn(rows, G, count, TOKENS, D, generator=generator)
     v = torch.randn(rows, G, count, TOKENS, DV, generator=generator)
-    vectors = torch.randn(rows, H, count, D, generator=generator)
+    vectors = torch.randn(rows, H, count, 1, D, generator=generator)
     return store.add(k, v, vectors), k, v, vectors
 
 
@@ -83,10 +84,10 @@ def test_heads_may_share_representatives(perhead: bool) -> None:
     """One vector a key head finds the same as copies of it for every query head."""
     shared, copied = (make(False, rows=1, summaries=n, perhead=perhead) for n in (G, H))
     k, v = (torch.randn(1, G, 9, TOKENS, width) for width in (D, DV))
-    vectors = torch.randn(1, G, 9, D)
+    vectors = torch.randn(1, G, 9, 1, D)
     shared.add(k, v, vectors)
     copied.add(k, v, vectors.repeat_interleave(H // G, 1))
-    query = torch.randn(1, H, D)
+    query = Query(torch.randn(1, H, 1, D))
     mine, theirs = (store.search(query, 2, 9, None) for store in (shared, copied))
     assert torch.equal(mine[0], theirs[0])
     torch.testing.assert_close(mine[1], theirs[1])
@@ -97,8 +98,8 @@ def test_heads_may_share_representatives(perhead: bool) -> None:
 def test_search_adds_up_the_heads_of_a_unit(perhead: bool) -> None:
     store = make(False, rows=1, perhead=perhead)
     _, _, _, vectors = sealed(store, 9, rows=1)
-    query = torch.randn(1, H, D)
-    scores = torch.einsum("bhd,bhnd->bhn", query, vectors)
+    query = Query(torch.randn(1, H, 1, D))
+    scores = torch.einsum("bhqd,bhnpd->bhn", query.vectors, vectors)
     scores = scores if perhead else scores.sum(1, keepdim=True)
     numbers, values = store.search(query, 2, 9, None)
     best = scores.topk(2).indices.sort(-1).values
@@ -155,8 +156,8 @@ def test_faiss_by_setting() -> None:
     one, two = make(False, rows=1), make(False, rows=1, faiss=True)
     for store in (one, two):
         sealed(store, 9, rows=1)
-    query = torch.randn(1, H, D)
-    assert type(one.index) is not type(two.index)
+    query = Query(torch.randn(1, H, 1, D))
+    assert type(one.index.index) is not type(two.index.index)
     assert torch.equal(one.search(query, 2, 9, None)[0], two.search(query, 2, 9, None)[0])
 
 

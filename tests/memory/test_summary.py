@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inf_llm.choice import Choice
-from inf_llm.memory.summary import MostAttended
+from inf_llm.memory.summary import MostAttended, Pages
 from inf_llm.variants import SUMMARY
 
 
@@ -16,8 +16,8 @@ def test_mean_of_the_most_attended(tokens: int, heads: tuple[int, int]) -> None:
     H, G = heads
     k, mass = torch.randn(2, G, 5, 8, 16), torch.rand(2, H, 5, 8)
     got = MostAttended(8, tokens).vectors(k, mass)
-    assert got.shape == (2, G if tokens == 8 else H, 5, 16)
-    got = got.repeat_interleave(H // got.shape[1], 1)
+    assert got.shape == (2, G if tokens == 8 else H, 5, 1, 16)
+    got = got[:, :, :, 0].repeat_interleave(H // got.shape[1], 1)
     for b in range(2):
         for h in range(H):
             for n in range(5):
@@ -34,6 +34,16 @@ def test_half_precision_is_rounded_once(dtype: torch.dtype, tokens: int) -> None
     assert torch.equal(got, MostAttended(8, tokens).vectors(k.float(), mass).to(dtype))
 
 
+@pytest.mark.parametrize("size", [1, 4, 8])
+def test_pages_are_means_of_neighbours(size: int) -> None:
+    k = torch.randn(2, 3, 5, 8, 16)
+    got = Pages(8, size).vectors(k, torch.zeros(2, 6, 5, 8))
+    assert got.shape == (2, 3, 5, 8 // size, 16)
+    for page in range(8 // size):
+        want = k[:, :, :, page * size : (page + 1) * size].double().mean(3)
+        torch.testing.assert_close(got[:, :, :, page].double(), want, atol=1e-6, rtol=1e-6)
+
+
 def test_views_of_a_longer_buffer() -> None:
     k, mass = torch.randn(2, 2, 100, 16), torch.rand(2, 4, 100)
     keys, weights = (x[:, :, 3:43].unflatten(2, (5, 8)) for x in (k, mass))
@@ -48,10 +58,10 @@ def test_summaries_do_not_mix_blocks_rows_or_heads(row: str) -> None:
     summary = Choice(row).build(SUMMARY, 8)
     k, mass = torch.randn(2, 2, 5, 8, 16), torch.rand(2, 4, 5, 8)
     whole = summary.vectors(k, mass)
-    assert whole.shape == (2, 2 if summary.shared else 4, 5, 16)
+    assert whole.shape == (2, 2 if summary.shared else 4, 5, summary.pages, 16)
     assert summary.vectors(k.bfloat16(), mass).dtype == torch.bfloat16
     other = k.clone()
     other[1, 1, 3] = torch.randn(8, 16)
-    changed = (summary.vectors(other, mass) != whole).any(-1).nonzero()
+    changed = (summary.vectors(other, mass) != whole).flatten(3).any(-1).nonzero()
     assert {tuple(at) for at in changed[:, (0, 2)].tolist()} == {(1, 3)}
     assert changed[:, 1].min() == whole.shape[1] // 2

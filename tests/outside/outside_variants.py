@@ -41,7 +41,7 @@ class First(Summary):
     """The first key of a block."""
 
     def vectors(self, k, mass):
-        return k[..., 0, :]
+        return k[..., :1, :]
 
 
 class FirstHead(LayerSelection):

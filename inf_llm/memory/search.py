@@ -1,0 +1,174 @@
+"""How the blocks that match best are found: the part of a store between summaries and choices.
+
+Where scores of heads are added up as they are, one vector per block and one product do it:
+`ProductSearch`, through an `Index`. Anything else is scored head by head, see `two_stage`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inf_llm.choice import Choice
+from inf_llm.errors import SettingsError
+from inf_llm.memory.index import EarlyFound, Found, Index
+from inf_llm.memory.selection import Selection
+from inf_llm.settings import InfLLMSettings
+from inf_llm.variants import INDEX, SELECTION, SUMMARY
+
+
+@dataclass(frozen=True)
+class Query:
+    """What an execution block is looking for.
+
+    Attributes:
+        vectors: its queries (B, H, Q, D), as they meet the keys of blocks.
+        scale: factor on a product of query and key in the model's softmax.
+    """
+
+    vectors: Tensor
+    scale: float = 1.0
+
+    def means(self, most: int) -> Tensor:
+        """At most so many queries (B, H, n, D), each the mean of neighbours, float32 inside."""
+        count = self.vectors.shape[2]
+        if count <= most:
+            return self.vectors
+        parts = self.vectors.tensor_split(most, 2)
+        # float32 means: the average of many queries is small next to each of them
+        means = [part.mean(2, dtype=torch.float32) for part in parts]
+        return torch.stack(means, 2).to(self.vectors.dtype)
+
+
+class Search(ABC):
+    """Summaries of blocks, and the search among them.
+
+    Args:
+        selection: who chooses.
+    """
+
+    def __init__(self, selection: Selection) -> None:
+        self.selection = selection
+
+    @abstractmethod
+    def put(self, blocks: Tensor, summaries: Tensor) -> None:
+        """Set the summaries (n, Y, P, D) of physical blocks (n,)."""
+
+    @abstractmethod
+    def search(
+        self,
+        query: Query,
+        topk: int,
+        total: int,
+        table: Tensor | None,
+        early: EarlyFound | None = None,
+    ) -> Found:
+        """The best `topk` of each row's blocks; shapes and `table` as for `Index.search`.
+
+        `early` is what the same query found when there were fewer blocks, if it was searched for.
+        """
+
+    @property
+    def gains_from_several(self) -> bool:
+        """Whether `search_several` takes less time than as many searches."""
+        return False
+
+    def search_several(self, queries: list[Query], topk: int, total: int) -> list[Found]:
+        """What each query of one row finds among the blocks 0 to `total` - 1."""
+        return [self.search(query, topk, total, None) for query in queries]
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes of what is held."""
+
+
+class ProductSearch(Search):
+    """The mean query of an execution block against one vector per block (Xiao et al., 2024).
+
+    Args:
+        selection: who chooses.
+        index: finds the largest products.
+    """
+
+    def __init__(self, selection: Selection, index: Index) -> None:
+        super().__init__(selection)
+        self.index = index
+
+    def put(self, blocks: Tensor, summaries: Tensor) -> None:
+        """See `Search.put`."""
+        self.index.put(blocks, self.selection.vectors(summaries[:, :, 0]))
+
+    def _ask(self, query: Query) -> Tensor:
+        return self.selection.ask(query.means(1)[:, :, 0])
+
+    def search(
+        self,
+        query: Query,
+        topk: int,
+        total: int,
+        table: Tensor | None,
+        early: EarlyFound | None = None,
+    ) -> Found:
+        """See `Search.search`."""
+        asked = self._ask(query)
+        if early is None or table is not None:
+            return self.index.search(asked, topk, total, table)
+        return self.index.search_further(asked, topk, early.found, early.total, total)
+
+    @property
+    def gains_from_several(self) -> bool:
+        """See `Search.gains_from_several`."""
+        return self.index.gains_from_several
+
+    def search_several(self, queries: list[Query], topk: int, total: int) -> list[Found]:
+        """See `Search.search_several`."""
+        asked = torch.cat([self._ask(query) for query in queries])
+        return self.index.search_several(asked, topk, total)
+
+    @property
+    def nbytes(self) -> int:
+        """See `Search.nbytes`."""
+        return self.index.nbytes
+
+
+def make_search(index: Choice | None, selection: Selection, pages: int) -> Search:
+    """The search for a selection over so many vectors per block and head.
+
+    Args:
+        index: which row of `INDEX`; None for the one that suits.
+        selection: who chooses.
+        pages: vectors of a block and head, P.
+
+    Raises:
+        SettingsError: the index cannot do this.
+        MissingExtraError: its package is not installed.
+    """
+    products = selection.scores == "sum" and pages == 1
+    chosen = index or Choice("int8" if products else "two-stage")
+    made = INDEX.get(chosen.name)
+    if isinstance(made, type) and issubclass(made, Search):
+        built: Search = chosen.build(INDEX, selection)
+        return built
+    if not products:
+        raise SettingsError(
+            f"index = {chosen.name!r} finds sums of products with one vector per block, but here "
+            f"scores are {selection.scores!r} over {pages} vectors per block: use 'two-stage', or "
+            "leave index out",
+            "index",
+        )
+    return ProductSearch(selection, chosen.build(INDEX))
+
+
+def check_search(settings: InfLLMSettings) -> None:
+    """See that the search which the settings ask for can be made.
+
+    Raises:
+        SettingsError: the index cannot do it.
+        MissingExtraError: its package is not installed.
+    """
+    summary = settings.summary.build(SUMMARY, settings.block_size)
+    make_search(settings.index, settings.selection.build(SELECTION, 1, 1, 1), summary.pages)

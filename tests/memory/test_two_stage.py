@@ -1,0 +1,135 @@
+"""The search in two stages against loops over rows, heads, queries and blocks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from inf_llm.memory.search import Query
+from inf_llm.memory.two_stage import QUERIES, TwoStage
+from inf_llm.variants import SELECTION
+
+H, G, D = 6, 2, 8
+every_selection = pytest.mark.parametrize("selection", ["layer", "key-head", "query-head"])
+both_scores = pytest.mark.parametrize("scores", ["sum", "softmax"])
+
+
+def made(
+    selection: str, scores: str, blocks: int, pages: int, heads: int = G, shortlist: int = 1000
+) -> tuple[TwoStage, Tensor]:
+    """A filled search, and its summaries (n, Y, P, D)."""
+    chooser = SELECTION.get(selection)(H, G, heads, scores)
+    summaries = torch.randn(blocks, heads, pages, D)
+    search = TwoStage(chooser, shortlist)
+    for some in torch.arange(blocks).split(7):
+        search.put(some, summaries[some])
+    return search, summaries
+
+
+def one_by_one(search: TwoStage, summaries: Tensor, query: Query, own: list[int]) -> Tensor:
+    """Scores (X, N) of one row's blocks, in float64."""
+    per_head = torch.zeros(H, len(own), dtype=torch.float64)
+    vectors = query.vectors[0].double() * query.scale
+    for h in range(H):
+        y = h // (H // summaries.shape[1])
+        for q in vectors[h]:
+            best = [max(float(q @ page.double()) for page in summaries[n, y]) for n in own]
+            row = torch.tensor(best, dtype=torch.float64)
+            per_head[h] += row.softmax(0) if search.selection.scores == "softmax" else row
+    return search.selection.mass(per_head[None])[0]
+
+
+@every_selection
+@both_scores
+@pytest.mark.parametrize("pages", [1, 4])
+@pytest.mark.parametrize("heads", [G, H], ids=["shared", "apart"])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_finds_the_best_by_pages(
+    selection: str, scores: str, pages: int, heads: int, queries: int
+) -> None:
+    """With all blocks on the shortlist it is a full scan."""
+    search, summaries = made(selection, scores, 30, pages, heads)
+    query = Query(torch.randn(1, queries, H, D).transpose(1, 2), scale=0.7)  # as models have it
+    for topk in (1, 5):
+        numbers, values = search.search(query, topk, 30, None)
+        want = one_by_one(search, summaries, query, list(range(30)))
+        best = want.topk(topk).indices.sort().values
+        assert torch.equal(numbers[0], best)
+        torch.testing.assert_close(values[0].double(), want.gather(1, best), rtol=1e-4, atol=1e-5)
+
+
+@every_selection
+@both_scores
+def test_every_row_has_blocks_of_its_own(selection: str, scores: str) -> None:
+    search, summaries = made(selection, scores, 12, 2)
+    table = torch.tensor([[5, 0, 11, 3, 7], [1, 2, 3, 4, 5], [5, 0, 11, 3, 8]])
+    vectors = torch.randn(3, H, 1, D)
+    numbers, values = search.search(Query(vectors), 2, 5, table)
+    for row, own in enumerate(table.tolist()):
+        want = one_by_one(search, summaries, Query(vectors[row : row + 1]), own)
+        best = want.topk(2).indices.sort().values
+        assert torch.equal(numbers[row], best)
+        torch.testing.assert_close(values[row].double(), want.gather(1, best), rtol=1e-4, atol=1e-5)
+
+
+def test_only_the_first_blocks() -> None:
+    """Blocks past `total` belong to another holder."""
+    search, summaries = made("layer", "softmax", 20, 2)
+    query = Query(torch.randn(1, H, 1, D))
+    want = one_by_one(search, summaries, query, list(range(8)))
+    assert torch.equal(search.search(query, 3, 8, None)[0][0], want.topk(3).indices.sort().values)
+
+
+def test_a_short_shortlist_holds_the_best_by_their_means() -> None:
+    """A block whose pages cancel out is found by a full scan, and missed by a short list."""
+    chooser = SELECTION.get("layer")(1, 1, 1, "softmax")
+    summaries = 0.1 * torch.rand(40, 1, 2, D)
+    summaries[17, 0, 0], summaries[17, 0, 1] = 5.0, -6.0
+    query = Query(torch.ones(1, 1, 1, D))
+    found = {}
+    for shortlist in (2, 40):
+        search = TwoStage(chooser, shortlist)
+        search.put(torch.arange(40), summaries)
+        found[shortlist] = search.search(query, 1, 40, None)[0].flatten().tolist()
+    assert found[40] == [17]
+    assert found[2] != [17]
+
+
+def test_shares_are_of_all_blocks() -> None:
+    """The scores of all blocks add up to one for every head, short list or not."""
+    search, _ = made("query-head", "softmax", 40, 1)
+    query = Query(torch.randn(1, H, 1, D))
+    values = search.search(query, 40, 40, None)[1]
+    torch.testing.assert_close(values.sum(-1), torch.ones(1, H))
+
+
+def test_a_loud_head_does_not_choose_for_the_others() -> None:
+    """Of two heads, one scores a hundred times as loud; with shares each has its block."""
+    summaries = torch.zeros(9, 2, 1, 2)
+    summaries[3, 0, 0] = torch.tensor([8.0, 0.0])  # what head 0 attends to
+    summaries[4:8, 1, 0] = torch.tensor([0.0, 0.9])  # head 1: four alike, and one a little better
+    summaries[8, 1, 0] = torch.tensor([0.0, 1.0])
+    vectors = torch.tensor([[[[1.0, 0.0]], [[0.0, 100.0]]]])
+    found = {}
+    for scores in ("sum", "softmax"):
+        search = TwoStage(SELECTION.get("layer")(2, 2, 2, scores), 9)
+        search.put(torch.arange(9), summaries)
+        found[scores] = search.search(Query(vectors), 2, 9, None)[0].flatten().tolist()
+    assert found["softmax"] == [3, 8]
+    assert 3 not in found["sum"]
+
+
+@pytest.mark.parametrize("count", [1, QUERIES, 5 * QUERIES + 3])
+def test_queries_of_an_execution_block_are_means_of_neighbours(count: int) -> None:
+    vectors = torch.randn(1, H, count, D)
+    means = Query(vectors).means(QUERIES)
+    assert means.shape[2] == min(count, QUERIES)
+    sizes = [len(part) for part in torch.arange(count).tensor_split(means.shape[2])]
+    want = torch.stack([part.mean(2) for part in vectors.split(sizes, 2)], 2)
+    torch.testing.assert_close(means, want)
+
+
+def test_bytes() -> None:
+    assert made("layer", "softmax", 21, 4)[0].nbytes == 21 * G * D * 4 * (4 + 1)
+    assert made("layer", "softmax", 21, 1)[0].nbytes == 21 * G * D * 4
