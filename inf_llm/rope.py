@@ -1,8 +1,8 @@
 """Rotary position embedding, applied by us and not by the model, so that a key can stand anywhere.
 
 Keys reach the memory unrotated. A key in the local window is rotated at its own position, a far
-query at one fixed distance. Angles are computed in float64: at position 10^7 a float32 product of
-position and frequency is off by half a radian.
+one where `inf_llm.attention.positions` places it. Angles are computed in float64: at position 10^7
+a float32 product of position and frequency is off by half a radian.
 """
 
 from __future__ import annotations
@@ -85,20 +85,22 @@ class Rope:
         key = (first, count, factor, dtype, device)
         table = self._latest.get(key)
         if table is None:
-            table = self._compute(*key)
+            exact = exact_device(device)
+            positions = torch.arange(first, first + count, dtype=torch.float64, device=exact)
+            table = self._compute(positions, factor, dtype, device)
             if len(self._latest) >= _TABLES_KEPT:
                 self._latest.clear()
             self._latest[key] = table
         return table
 
     def _compute(
-        self, first: int, count: int, factor: float, dtype: torch.dtype, device: torch.device
+        self, positions: Tensor, factor: float, dtype: torch.dtype, device: torch.device
     ) -> Table:
+        """Cosines and signed sines (..., 2R) for float64 positions (...)."""
         exact = exact_device(device)
         if exact not in self._placed:  # a copy to a GPU makes the host wait
             self._placed[exact] = self.frequencies.to(exact)
-        positions = torch.arange(first, first + count, dtype=torch.float64, device=exact)
-        angles = positions[:, None] * self._placed[exact]
+        angles = positions[..., None] * self._placed[exact]
         cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude
         pairs = (cos, cos), (-sin, sin)  # of (a, b), which become (a cos - b sin, b cos + a sin)
         if self.interleaved:
@@ -111,6 +113,16 @@ class Rope:
     def rotate(self, x: Tensor, first: int) -> Tensor:
         """`x` (..., L, D) with its L tokens standing at `first`, `first + 1`, ..."""
         return self._stand(x, first, x.shape[-2])
+
+    def rotate_at(self, x: Tensor, positions: Tensor) -> Tensor:
+        """`x` (..., L, D) with every token at a position of its own.
+
+        `positions` are whole numbers (..., L) that broadcast to the tokens of `x`.
+        """
+        if not self.pairs:
+            return x
+        exact = positions.to(exact_device(x.device), torch.float64)
+        return self._turn(x, self._compute(exact, 1.0, self._format(x), x.device))
 
     def rotate_both(self, q: Tensor, k: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Queries (B, H, L, D) and keys (B, G, L, D) of the same tokens, each as by `rotate`.
@@ -137,15 +149,18 @@ class Rope:
     def _stand(self, x: Tensor, first: int, count: int, factor: float = 1.0) -> Tensor:
         if not self.pairs:
             return x
-        dtype = x.dtype if self.rounds else torch.float32
-        return self._turn(x, self.table(first, count, factor, dtype, x.device))
+        return self._turn(x, self.table(first, count, factor, self._format(x), x.device))
+
+    def _format(self, x: Tensor) -> torch.dtype:
+        """What the tables that turn `x` are rounded to."""
+        return x.dtype if self.rounds else torch.float32
 
     def reach(self, x: Tensor) -> Tensor:
         """The largest absolute value that each dimension of `x` (..., D) can have when rotated."""
         if not self.pairs:
             return x.abs()
-        dtype = x.dtype if self.rounds else torch.float32
-        one = torch.full((1, 2 * self.pairs), abs(self.amplitude), dtype=dtype, device=x.device)
+        shape = (1, 2 * self.pairs)
+        one = torch.full(shape, abs(self.amplitude), dtype=self._format(x), device=x.device)
         return self._turn(x.abs(), (one, one))
 
     def _turn(self, x: Tensor, table: Table) -> Tensor:

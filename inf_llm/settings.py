@@ -21,6 +21,7 @@ from inf_llm.variants import (
     ATTENTION,
     CODEC,
     EVICTION,
+    FAR_POSITIONS,
     INDEX,
     KERNEL,
     SCALING,
@@ -31,6 +32,7 @@ from inf_llm.variants import (
 NATIVE_WINDOW = ("keep", "override")
 _UNSCALED, _LRU, _RAW = map(Choice, ("none", "lru", "raw"))
 _MOST_ATTENDED, _LAYER = map(Choice, ("most-attended", "layer"))
+_ONE_DISTANCE = Choice("one-distance")
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,9 @@ class InfLLMSettings(WindowSettings):
             that share a key head, or "query-head", every query head for itself. The option `scores`
             says how scores of heads are added: "sum", as they are, or "softmax", as shares of
             attention.
+        far_positions: where sinks, recalled blocks and all else out of the window stand:
+            "one-distance", all n_local - 1 away, "contiguous", in order behind the window without
+            gaps, or "native", where they stood, for texts within the trained length.
         max_cached_block: blocks per unit that the device holds at once.
         exc_block_size: tokens that retrieve together while a prompt is read.
         eviction: which block leaves the device first: "lru", "fifo" or "lru-s".
@@ -218,6 +223,7 @@ class InfLLMSettings(WindowSettings):
         **WindowSettings.choices,
         "summary": SUMMARY,
         "selection": SELECTION,
+        "far_positions": FAR_POSITIONS,
         "eviction": EVICTION,
         "index": INDEX,
         "codec": CODEC,
@@ -227,6 +233,7 @@ class InfLLMSettings(WindowSettings):
     topk: int = 16
     summary: Choice = _MOST_ATTENDED
     selection: Choice = _LAYER
+    far_positions: Choice = _ONE_DISTANCE
     max_cached_block: int = 32
     exc_block_size: int = 512
     eviction: Choice = _LRU

@@ -60,6 +60,17 @@ SELECTION = Registry(
 )
 """Subclasses of `inf_llm.memory.selection.Selection`."""
 
+FAR_POSITIONS = Registry(
+    "position rule",
+    {
+        "one-distance": "inf_llm.attention.positions:OneDistance",
+        "contiguous": "inf_llm.attention.positions:Contiguous",
+        "native": "inf_llm.attention.positions:Native",
+    },
+    key="far_positions",
+)
+"""Subclasses of `inf_llm.attention.positions.FarPositions`."""
+
 EVICTION = Registry(
     "eviction policy",
     {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -58,6 +59,27 @@ def test_equals_the_tests_own_rotation() -> None:
     got = Rope.from_base(16, 500.0, 0.5).rotate(x, 70)
     want = Turn(500.0, 0.5)(x.double().numpy()[1], torch.arange(70, 75).numpy())
     torch.testing.assert_close(got[1].double(), torch.from_numpy(want), atol=1e-6, rtol=1e-6)
+
+
+@every_layout
+def test_each_token_at_a_position_of_its_own(rope: Rope, device: torch.device) -> None:
+    x = torch.randn(2, 3, len(FAR), 16, generator=torch.Generator().manual_seed(0))
+    positions = torch.tensor([FAR, FAR[::-1]])
+    got = rope.rotate_at(x.to(device), positions[:, None].to(device)).cpu()
+    for b, h, i in np.ndindex(x.shape[:3]):
+        want = exactly(rope, x[b, h, i], int(positions[b, i]))
+        torch.testing.assert_close(got[b, h, i].double(), want, atol=1e-6, rtol=1e-6)
+
+
+@every_layout
+@pytest.mark.parametrize("rounds", [False, True], ids=["exact", "rounded"])
+def test_positions_in_a_row_are_a_range(rope: Rope, rounds: bool) -> None:
+    rope = dataclasses.replace(rope, rounds=rounds)
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(2, 3, 5, 16).to(dtype)
+        got = rope.rotate_at(x, torch.arange(900, 905))
+        assert got.dtype == dtype
+        assert torch.equal(got, rope.rotate(x, 900))
 
 
 @every_layout
@@ -120,6 +142,7 @@ def test_inputs_are_left_alone() -> None:
     before = x.clone()
     for rope in LAYOUTS.values():
         rope.rotate(x, 5), rope.rotate_to(x, 5), rope.rotate_far(x, 5)
+        rope.rotate_at(x, torch.arange(4))
     assert torch.equal(x, before)
 
 

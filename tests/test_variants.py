@@ -26,6 +26,7 @@ from inf_llm.testing import replay
 from inf_llm.variants import (
     ATTENTION,
     EVICTION,
+    FAR_POSITIONS,
     INDEX,
     KERNEL,
     NEEDLE,
@@ -46,6 +47,7 @@ KINDS = {
     "needle": NEEDLE,
     "summary": SUMMARY,
     "selection": SELECTION,
+    "far_positions": FAR_POSITIONS,
 }
 ROWS = [(kind, row) for kind, registry in KINDS.items() for row in registry.own]
 
@@ -71,7 +73,11 @@ def test_options_are_those_that_the_class_takes(kind: str, row: str) -> None:
     fields = {} if settings is None else settings.__dataclass_fields__
     choice = Choice(row, {name: value for name, value in needed.items() if name in fields})
     choice.check(kind, KINDS[kind])
-    given = {"summary": (8,), "selection": (4, 2, 4)}.get(kind, ())
+    given = {
+        "summary": (8,),
+        "selection": (4, 2, 4),
+        "far_positions": (Rope.from_base(16, 1e4), 24),
+    }.get(kind, ())
     if row == "two-stage":
         given = (SELECTION.get("layer")(4, 2, 4),)
     assert choice.build(KINDS[kind], *given) is not None
@@ -96,6 +102,20 @@ def test_attention_types(kind: str) -> None:
     assert layer.stats().tokens == 45
 
 
+@pytest.mark.parametrize("row", FAR_POSITIONS.own)
+def test_position_rules(row: str) -> None:
+    """They move what is out of the window alone, and cost no more memory than another."""
+    qkv, sizes = random_qkv(80), MEMORY | {"exc_block_size": 1}
+    feeds, near = [1] * 80, slice(0, MEMORY["n_local"])
+    full = replay(*qkv, feeds=feeds, kind="origin").o
+    got = replay(*qkv, feeds=feeds, kind="inf-llm", **sizes, far_positions=row)
+    torch.testing.assert_close(got.o[:, :, near], full[:, :, near], atol=2e-6, rtol=2e-6)
+    assert (got.o - full).abs().max() > 0.05
+    plain = replay(*qkv, feeds=feeds, kind="inf-llm", **sizes)
+    for size in ("device_bytes", "host_bytes", "index_bytes"):
+        assert getattr(got.layer.stats(), size) == getattr(plain.layer.stats(), size)
+
+
 @pytest.mark.parametrize("row", SCALING.own)
 def test_scalings_change_positions_alone(row: str) -> None:
     options = {"none": {}, "yarn": {"factor": 4.0, "trained_len": 64}}.get(row, {"factor": 4.0})
@@ -107,7 +127,7 @@ def test_scalings_change_positions_alone(row: str) -> None:
 
 
 def test_rows_from_outside_are_listed_and_checked(outside: Any) -> None:
-    names = ["window", "random", "newest", "plain", "half", "motto", "first", "head"]
+    names = ["window", "random", "newest", "plain", "half", "motto", "first", "head", "beside"]
     for registry, name in zip(KINDS.values(), names, strict=True):
         assert f"outside-{name}" in registry
         assert [*registry][: len(registry.own)] == list(registry.own)
@@ -131,6 +151,9 @@ def test_rows_from_outside_compute(outside: Any) -> None:
     assert newest.topk[-1] == [[blocks - 3, blocks - 2, blocks - 1]]
     led = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, selection="outside-head")
     assert led.topk != plain.topk
+    beside = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, far_positions="outside-beside")
+    assert beside.topk[:5] == plain.topk[:5]  # type: ignore[index]
+    assert (beside.o - plain.o).abs().max() > 0.05
     rest = {key: value for key, value in MEMORY.items() if key != "repr_topk"}
     first = replay(*qkv, feeds=feeds, kind="inf-llm", **rest, summary="outside-first")
     assert first.topk != plain.topk

@@ -1,32 +1,37 @@
 """InfLLM (Xiao et al., 2024): a local window, and a few recalled blocks of all that came before.
 
 Per execution block: append, look up, attend to the window at true distances and to everything far
-at one distance, merge into one softmax, note what mass each key in the window received, and let the
-memory seal what has left the window.
+where `far_positions` places it, merge into one softmax, note what mass each key in the window
+received, and let the memory seal what has left the window.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from inf_llm.attention.base import LayerAttention, Rule
-from inf_llm.kernels import Band, Pieces, Source, attend_jointly
+from inf_llm.attention.positions import Far, FarPositions
+from inf_llm.kernels import Band, Source, attend_jointly
 from inf_llm.memory.block_memory import BlockMemory, Recalled
 from inf_llm.memory.index import EarlyFound
 from inf_llm.memory.search import Query
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
+from inf_llm.variants import FAR_POSITIONS
 
 _TOGETHER = 8  # execution blocks that search at once, where several are faster
 
 
 class InfLLMAttention(LayerAttention):
     """One layer's window and memory.
+
+    An execution block is three things: the tokens computed at once (`block`), those that choose
+    together (one call of `_recall`), and those after which blocks are sealed (`memory.settle`).
+    Only the constructor takes the three sizes to be one setting.
 
     Args:
         rope: how the layer rotates.
@@ -40,7 +45,10 @@ class InfLLMAttention(LayerAttention):
     def __init__(self, rope: Rope, settings: InfLLMSettings, slots: bool | None = None) -> None:
         super().__init__(rope, settings.exc_block_size)
         self.settings = settings
-        self.memory = BlockMemory(settings, keep=settings.n_local, slots=slots)
+        self.far_positions: FarPositions = settings.far_positions.build(
+            FAR_POSITIONS, rope, settings.n_local
+        )
+        self.memory = BlockMemory(settings, settings.n_local, self.block, slots)
         self.recalled: Recalled | None = None
         self._early: dict[int, EarlyFound] = {}  # by the position of the block that searched
         self._steps = -1  # decode steps since the last prompt token, for `reselect_every`
@@ -60,21 +68,18 @@ class InfLLMAttention(LayerAttention):
 
     def _search_early(self, q: Tensor, blocks: list[tuple[int, int]], rule: Rule) -> None:
         """Search for the next execution blocks of a feed, of which `q` are the queries."""
-        far_q = [self._far_query(q[:, :, first:last]) for first, last in blocks]
+        far_q = [self.far_positions.search_query(q[:, :, first:last]) for first, last in blocks]
         found = self.memory.search_several([Query(each, rule.scoring.scale) for each in far_q])
         starts = [self.seen + first - blocks[0][0] for first, _ in blocks]
         self._early = dict(zip(starts, found, strict=True))
 
-    def _far_query(self, q: Tensor) -> Tensor:
-        """Queries as they meet all that is far, at distance n_local - 1."""
-        return self.rope.rotate_far(q, self.settings.n_local - 1)
-
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         near_q, near_k = self.rope.rotate_both(q, k, self.seen)
         self.memory.append(k, v, q.shape[1], near_k=near_k)
-        far_q = self._far_query(q)
+        far_q = self.far_positions.search_query(q)
         self.recalled = self._recall(Query(far_q, rule.scoring.scale))
-        sources = itertools.chain((self._window(near_q),), self._far(far_q))
+        far = self.far_positions.sources(q, far_q, self._far(self.seen + q.shape[2] - 1))
+        sources = itertools.chain((self._window(near_q),), far)
         o, masses = attend_jointly(sources, rule.scoring, rule.learned_sink)
         self._observe(masses)
         self.memory.settle()
@@ -102,31 +107,15 @@ class InfLLMAttention(LayerAttention):
         pieces = [(recent["near_k"][:, :, first:], recent["v"][:, :, first:])]
         return Source(q, pieces, band, watched=self.memory.summary.needs_mass)
 
-    def _far(self, q: Tensor) -> Iterator[Source]:
-        """Recalled blocks, sinks, and the remainder, every key at distance n_local - 1.
-
-        All queries of the block see all of it: the published code does not hide from a query the
-        few tokens that only the block's *last* query has lost from its window.
-        """
-        apart, recalled = self._kept_apart(), self.recalled
-        if recalled is not None:
-            pieces: Pieces = [recalled.pages]
-            if recalled.k.shape[1] == apart[0][0].shape[1]:
-                pieces, apart = [recalled.pages, *apart], []
-            # else every query head has blocks of its own
-            yield Source(q, pieces, watched=self.memory.watches_recalled)
-        if sum(k.shape[2] for k, _ in apart):
-            yield Source(q, apart)
-
-    def _kept_apart(self) -> Pieces:
-        """Sinks, then the tokens out of the last query's window that are in no block yet."""
-        recent, sinks = self.memory.recent, self.memory.sinks
-        assert sinks is not None
-        rest = max(0, len(recent) - self.settings.n_local)
-        if not rest:
-            return [sinks]
-        k = torch.cat((sinks[0], recent["k"][:, :, :rest]), 2)
-        return [(k, torch.cat((sinks[1], recent["v"][:, :, :rest]), 2))]
+    def _far(self, last: int) -> Far:
+        """What the query at position `last`, the newest one, has lost from its window."""
+        recent, kept = self.memory.recent, self.memory.sinks
+        assert kept is not None
+        sinks, rest = kept[0].shape[2], max(0, len(recent) - self.settings.n_local)
+        if rest:
+            k = torch.cat((kept[0], recent["k"][:, :, :rest]), 2)
+            kept = k, torch.cat((kept[1], recent["v"][:, :, :rest]), 2)
+        return Far(last, sinks, kept, self.recalled, self.memory.watches_recalled)
 
     def _observe(self, masses: list[Tensor | None]) -> None:
         """Tell the memory what attention each key received, in the window and far from it."""

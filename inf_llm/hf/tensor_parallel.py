@@ -65,8 +65,8 @@ class SummedTwoStage(TwoStage):
 class _SharedMemory(BlockMemory):
     """A memory whose choice of blocks is made with other processes."""
 
-    def __init__(self, settings: InfLLMSettings, group: Group) -> None:
-        super().__init__(settings, keep=settings.n_local)
+    def __init__(self, settings: InfLLMSettings, arriving: int, group: Group) -> None:
+        super().__init__(settings, keep=settings.n_local, arriving=arriving)
         self._group = group
 
     def _open_store(self, k: Tensor, v: Tensor, heads: int) -> BlockStore:
@@ -93,7 +93,7 @@ class SpreadInfLLMAttention(InfLLMAttention):
     def __init__(self, rope: Rope, settings: InfLLMSettings, group: Group = None) -> None:
         super().__init__(rope, settings)
         if settings.selection.name == "layer":
-            self.memory = _SharedMemory(settings, group)
+            self.memory = _SharedMemory(settings, self.block, group)
 
 
 def spread_maker(model: Any, rope: Rope, settings: InfLLMSettings) -> MakeAttention:

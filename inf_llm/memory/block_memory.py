@@ -78,6 +78,7 @@ class BlockMemory(Stateful):
     Args:
         settings: sizes and policies.
         keep: newest tokens that are never sealed.
+        arriving: most tokens that arrive between two calls of `settle`.
         slots: as for `BlockStore`.
     """
 
@@ -86,12 +87,14 @@ class BlockMemory(Stateful):
     parts = ("recent", "_table")
     derived = ("_latest",)
 
-    def __init__(self, settings: InfLLMSettings, keep: int, slots: bool | None = None) -> None:
+    def __init__(
+        self, settings: InfLLMSettings, keep: int, arriving: int, slots: bool | None = None
+    ) -> None:
         self.settings = settings
         self.keep = keep
         self.summary: Summary = settings.summary.build(SUMMARY, settings.block_size)
         self._slots = slots
-        held = keep + settings.block_size + settings.exc_block_size
+        held = keep + settings.block_size + arriving
         self.recent = Recent(held + held // 4, sums=("mass",))
         self.sinks: tuple[Tensor, Tensor] | None = None  # (B, G, n, D), (B, G, n, Dv)
         self.seen = 0

@@ -125,6 +125,11 @@ class Sight:
         placed = self.near_k[h // self.shared, keys]
         return self._capped(placed @ self.turn(self.q[h, i], position))
 
+    def in_a_row(self, h: int, i: int, keys: Numbers, gap: int) -> Array:
+        """Keys moved to 0, 1, ... and query i of head h to `gap` behind the last of them."""
+        placed = self.turn(self.k[h // self.shared, keys], np.arange(len(keys)))
+        return self._capped(placed @ self.turn(self.q[h, i], len(keys) - 1 + gap))
+
     def _capped(self, products: Array) -> Array:
         scores = products * self.scale
         if self.score.softcap is not None:
@@ -211,6 +216,7 @@ class _Memory:
         repr_topk: int,
         exc_block_size: int,
         perhead: bool = False,
+        far_positions: str = "one-distance",
         reselect_every: int = 1,
         **_only_traffic: object,
     ) -> None:
@@ -218,6 +224,7 @@ class _Memory:
         self.n_init, self.n_local, self.size = n_init, n_local, block_size
         self.k_best, self.repr_topk, self.step = topk, repr_topk, exc_block_size
         self.every, self.decoded = reselect_every, 0
+        self.rule = far_positions
         heads = range(sight.q.shape[0])
         self.units = [[h] for h in heads] if perhead else [list(heads)]
         self.mass = np.zeros(sight.q.shape[:2])
@@ -254,16 +261,26 @@ class _Memory:
         lost = np.arange(max(0, b - self.n_local))
         sealed = (lost >= self.n_init) & (lost < self.n_init + self.blocks(a) * self.size)
         recalled = [self.tokens(block) for block in chosen]
-        return np.concatenate([lost[~sealed], *recalled]).astype(int)
+        return np.sort(np.concatenate([lost[~sealed], *recalled]).astype(int))
 
     def output(self, h: int, i: int, far: Numbers) -> Array:
         first = max(0, i - self.n_local + 1)
         near = self.sight.near(h, i, first)
-        scores = np.concatenate((near, self.sight.far(h, i, far, self.n_local - 1)))
+        if self.rule != "one-distance":
+            far = far[far < first]
+        scores = np.concatenate((near, self.far_scores(h, i, far)))
         weights = self.sight.softmax(h, scores)
         self.mass[h, first : i + 1] += weights[: len(near)]
         seen = np.concatenate((np.arange(first, i + 1), far))
         return weights @ self.v[h // self.sight.shared, seen]
+
+    def far_scores(self, h: int, i: int, far: Numbers) -> Array:
+        """Scores of query i and tokens `far`, ascending, which stand where the rule says."""
+        if self.rule == "native":
+            return self.sight.in_order(h, i, far, i)
+        if self.rule == "contiguous":
+            return self.sight.in_a_row(h, i, far, self.n_local)
+        return self.sight.far(h, i, far, self.n_local - 1)
 
     def choose(self, a: int, b: int) -> list[list[int]]:
         count = self.blocks(a)

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from inf_llm.variants import FAR_POSITIONS
 from tests.extras import FAISS
 
 
@@ -37,6 +38,7 @@ def memory_settings(draw: st.DrawFn) -> dict[str, Any]:
         "topk": topk,
         "max_cached_block": draw(st.integers(topk, topk + 4)),
         "perhead": draw(st.booleans()),
+        "far_positions": draw(st.sampled_from(FAR_POSITIONS.own)),
         "reselect_every": draw(st.sampled_from([1, 1, 1, 3])),
         **draw(traffic_settings()),
     }

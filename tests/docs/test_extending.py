@@ -29,7 +29,7 @@ from inf_llm.published import published_keys
 from inf_llm.registry import Registry
 from inf_llm.rope import Rope
 from inf_llm.testing import replay
-from inf_llm.variants import ATTENTION, EVICTION, INDEX, SELECTION, SUMMARY
+from inf_llm.variants import ATTENTION, EVICTION, FAR_POSITIONS, INDEX, SELECTION, SUMMARY
 from tests.docs.pages import ROOT, blocks
 from tests.layers import MEMORY, random_qkv
 
@@ -168,6 +168,22 @@ def test_a_selection(loaded: Callable[[str], Any]) -> None:
     loud = query * torch.tensor([1.0, 50.0, 0.1, 7.0])[:, None]
     torch.testing.assert_close(selection.ask(loud), selection.ask(query))
     assert not torch.allclose(SELECTION.get("layer")(4, 2, 4).ask(loud), selection.ask(query))
+
+
+def test_a_position_rule(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One block at a time is contiguous; two are not, since they stand at one place."""
+    model = loaded("far_positions")
+    asked = spied(monkeypatch, FAR_POSITIONS.get("overlaid"), "place")
+    assert read(*model)[1]
+    assert asked
+    qkv, feeds = random_qkv(110), [70, 25] + [1] * 15
+    for topk, same in ((1, True), (2, False)):
+        rules = (
+            replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY | {"topk": topk}, far_positions=row)
+            for row in ("overlaid", "contiguous")
+        )
+        ours, other = (each.o for each in rules)
+        assert torch.allclose(ours, other, atol=2e-6, rtol=2e-6) == same
 
 
 def test_a_codec(loaded: Callable[[str], Any]) -> None:

@@ -39,6 +39,7 @@ SHAPES = {
 BANDS = {
     "all": None,
     "causal": Band(13),
+    "more queries than keys": Band(-4),
     "window": Band(13, 0, 6),
     "behind": Band(13, 4),
     "some blind": Band(2, 8),

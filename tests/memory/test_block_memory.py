@@ -20,7 +20,7 @@ def make(**settings: Any) -> BlockMemory:
     rest = {"topk": 2, "max_cached_block": 3, "repr_topk": 1}
     chosen = make_settings(**(values | rest | settings))
     assert isinstance(chosen, InfLLMSettings)
-    return BlockMemory(chosen, keep=KEEP)
+    return BlockMemory(chosen, keep=KEEP, arriving=chosen.exc_block_size)
 
 
 def text(count: int, rows: int = 1) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 
+from inf_llm.attention.positions import OneDistance
 from inf_llm.attention.window import InfiniteLMAttention
 from inf_llm.checks import require, typed
 from inf_llm.kernels import reference
@@ -51,6 +52,13 @@ class FirstHead(LayerSelection):
         asked = super().ask(query).unflatten(2, (self.summaries, -1)).clone()
         asked[:, :, 1:] = 0
         return asked.flatten(2)
+
+
+class Beside(OneDistance):
+    """All far keys at the place of the query."""
+
+    def place(self, q, searched, far):
+        return self.rope.rotate_far(q, 0), far.kept[0], far.recalled_k
 
 
 class Newest(TorchIndex):
