@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from inf_llm.checks import FieldTypes, at_least, field_types, one_of, require, typed
+from inf_llm.checks import LARGEST, FieldTypes, at_least, field_types, one_of, require, typed
 from inf_llm.choice import Choice
 from inf_llm.errors import SettingsError
 from inf_llm.published import published_keys, translated
@@ -30,6 +30,7 @@ from inf_llm.variants import (
 )
 
 NATIVE_WINDOW = ("keep", "override")
+PREFILLS = ("sparse", "dense", "auto")
 _UNSCALED, _LRU, _RAW = map(Choice, ("none", "lru", "raw"))
 _MOST_ATTENDED, _LAYER = map(Choice, ("most-attended", "layer"))
 _ONE_DISTANCE = Choice("one-distance")
@@ -214,6 +215,12 @@ class InfLLMSettings(WindowSettings):
         pin_memory: on CUDA, keep sealed blocks in pinned host memory.
         decode_graph: on CUDA, each layer's decode step as one graph; not offered yet.
         reselect_every: decode steps that share one choice of blocks; 1 chooses anew each step.
+        prefill: how a prompt is read: "sparse", with window and recalled blocks, in linear time;
+            "dense", with full attention over all that is kept, in quadratic time, so that only
+            answers depend on what is recalled; "auto", dense up to `dense_up_to` tokens and sparse
+            behind them. Its last token is read as an answer is written, with `split_last`.
+        dense_up_to: with prefill "auto", tokens of a text that are read with full attention: not
+            more than the model was trained with.
         split_last: give the last prompt token, and every token after it, an execution block of
             its own, so that an answer's first token retrieves with its own query.
     """
@@ -243,6 +250,8 @@ class InfLLMSettings(WindowSettings):
     pin_memory: bool = True
     decode_graph: bool = False
     reselect_every: int = 1
+    prefill: str = "sparse"
+    dense_up_to: int | None = None
     split_last: bool = True
 
     def __post_init__(self) -> None:
@@ -251,6 +260,16 @@ class InfLLMSettings(WindowSettings):
         at_least(self, 1, "reselect_every")
         self._require_order("exc_block_size", "n_local", "an execution block must fit the window")
         self._require_order("topk", "max_cached_block", "all recalled blocks are needed at once")
+        one_of(self, "prefill", PREFILLS)
+        if self.dense_up_to is not None:
+            at_least(self, 1, "dense_up_to")
+        auto = self.prefill == "auto"
+        require(
+            auto == (self.dense_up_to is not None),
+            "dense_up_to",
+            f"dense_up_to = {self.dense_up_to} does not go with prefill = {self.prefill!r}: "
+            "'auto' needs it, and the others have no use for it",
+        )
         require(
             not self.decode_graph,
             "decode_graph",
@@ -263,6 +282,11 @@ class InfLLMSettings(WindowSettings):
     def sees(self) -> int:
         """See `OriginSettings.sees`."""
         return super().sees + self.topk * self.block_size
+
+    @property
+    def dense_tokens(self) -> int:
+        """First tokens of a text that are read with full attention."""
+        return {"sparse": 0, "dense": LARGEST}.get(self.prefill) or self.dense_up_to or 0
 
     def _require_order(self, low: str, high: str, because: str) -> None:
         small, large = getattr(self, low), getattr(self, high)

@@ -73,6 +73,10 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"summary": "mean", "repr_topk": 4}, "repr_topk", "set summary to 'most-attended'"),
     ({"selection": {"name": "layer", "scores": "max"}}, "selection", "accepted: sum, softmax"),
     ({"index": {"name": "two-stage", "shortlist": 0}}, "index", "at least 1"),
+    ({"prefill": "dens"}, "prefill", "did you mean 'dense'?"),
+    ({"prefill": "auto"}, "dense_up_to", "'auto' needs it"),
+    ({"dense_up_to": 4096}, "dense_up_to", "does not go with prefill = 'sparse'"),
+    ({"prefill": "auto", "dense_up_to": 0}, "dense_up_to", "at least 1"),
     ({"scaling": "ntk"}, "scaling", "write scaling: {name: ntk, factor: ...}"),
     ({"chunk_topk_calc": 0}, "chunk_topk_calc", "at least 1"),
     ({"native_window": "drop"}, "native_window", "accepted: keep, override"),
@@ -122,6 +126,7 @@ def _values_of(cls: type[OriginSettings]) -> st.SearchStrategy[dict[str, Any]]:
         "summary": st.sampled_from([*SUMMARY, "man", {"name": "pages", "page_size": 4}]),
         "selection": st.sampled_from([*SELECTION, {"name": "key-head", "scores": "softmax"}]),
         "scaling": st.sampled_from([*SCALING, {"name": "ntk", "factor": 2.0}]),
+        "prefill": st.sampled_from(["sparse", "dense", "auto", "all"]),
         "native_window": st.sampled_from(["keep", "override", "none"]),
         "kernel": st.sampled_from(["auto", "reference", "fast"]),
     }

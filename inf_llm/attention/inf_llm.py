@@ -8,12 +8,13 @@ received, and let the memory seal what has left the window.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from inf_llm.attention.base import LayerAttention, Rule
-from inf_llm.attention.positions import Far, FarPositions
+from inf_llm.attention.positions import Far, FarPositions, Native
 from inf_llm.kernels import Band, Source, attend_jointly
 from inf_llm.memory.block_memory import BlockMemory, Recalled
 from inf_llm.memory.index import EarlyFound
@@ -23,6 +24,7 @@ from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
 from inf_llm.variants import FAR_POSITIONS
 
+_TILE = 4096  # sealed tokens that are on the device at once while a text is read densely
 _TOGETHER = 8  # execution blocks that search at once, where several are faster
 
 
@@ -45,6 +47,7 @@ class InfLLMAttention(LayerAttention):
     def __init__(self, rope: Rope, settings: InfLLMSettings, slots: bool | None = None) -> None:
         super().__init__(rope, settings.exc_block_size)
         self.settings = settings
+        self._native = Native(rope, settings.n_local)
         self.far_positions: FarPositions = settings.far_positions.build(
             FAR_POSITIONS, rope, settings.n_local
         )
@@ -57,7 +60,7 @@ class InfLLMAttention(LayerAttention):
         """See `LayerAttention.attend`; several blocks search at once where that is faster."""
         blocks = list(self._execution_blocks(q.shape[2]))
         self._early = {}
-        if len(blocks) == 1 or not self.memory.gains_from_several:
+        if len(blocks) == 1 or self._is_dense(2) or not self.memory.gains_from_several:
             return super().attend(q, k, v, rule)
         outputs = []
         for some in (blocks[at : at + _TOGETHER] for at in range(0, len(blocks), _TOGETHER)):
@@ -76,14 +79,30 @@ class InfLLMAttention(LayerAttention):
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         near_q, near_k = self.rope.rotate_both(q, k, self.seen)
         self.memory.append(k, v, q.shape[1], near_k=near_k)
-        far_q = self.far_positions.search_query(q)
-        self.recalled = self._recall(Query(far_q, rule.scoring.scale))
-        far = self.far_positions.sources(q, far_q, self._far(self.seen + q.shape[2] - 1))
+        if self._is_dense(q.shape[2]):
+            far = self._all(q, near_q)
+        else:
+            far_q = self.far_positions.search_query(q)
+            self.recalled = self._recall(Query(far_q, rule.scoring.scale))
+            far = self.far_positions.sources(q, far_q, self._far(self.seen + q.shape[2] - 1))
         sources = itertools.chain((self._window(near_q),), far)
         o, masses = attend_jointly(sources, rule.scoring, rule.learned_sink)
         self._observe(masses)
         self.memory.settle()
         return o
+
+    def _is_dense(self, queries: int) -> bool:
+        """Whether an execution block that comes next reads all that is kept."""
+        return 1 < queries <= self.settings.dense_tokens - self.seen
+
+    def _all(self, q: Tensor, near_q: Tensor) -> Iterator[Source]:
+        """Everything out of the window, where it stood in the text; no block is recalled."""
+        self.recalled, self._steps = None, -1
+        far = self._far(self.seen + q.shape[2] - 1)
+        yield from self._native.sources(q, near_q, far)
+        for first, k, v in self.memory.tiles(_TILE):
+            at = far.sinks + first * self.settings.block_size
+            yield Source(near_q, [(self.rope.rotate(k, at), v)])
 
     def _recall(self, query: Query) -> Recalled | None:
         """The blocks for this execution block; in decoding, maybe those of an earlier step."""

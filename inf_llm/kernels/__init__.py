@@ -159,18 +159,16 @@ def attend_jointly(
         together: tuple[Tensor, list[Tensor | None]]
         together = kernel.attend_jointly(sources, scoring)
         return together
-    taken, parts = [], []
+    taken: list[tuple[Source, Tensor] | None] = []
+    parts = []
     for source in sources:
         k, v = source.joined()
         parts.append(attend(source.q, k, v, scoring, source.band))
-        taken.append((source, k))
+        taken.append((source, k) if source.watched else None)  # other keys may go
     o, lse = merge(parts)
     if learned_sink is not None:
         o, lse = with_learned_sink(o, lse, learned_sink)
-    return o, [
-        received(source.q, k, lse, scoring, source.band) if source.watched else None
-        for source, k in taken
-    ]
+    return o, [each and received(each[0].q, each[1], lse, scoring, each[0].band) for each in taken]
 
 
 def with_learned_sink(o: Tensor, lse: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:

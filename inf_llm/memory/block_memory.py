@@ -8,7 +8,7 @@ many of the newest tokens must stay and how much mass each received.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -181,6 +181,22 @@ class BlockMemory(Stateful):
         recalled = Recalled(blocks, scores, places, arrive)
         self._latest = physical, recalled
         return recalled
+
+    def tiles(self, tokens: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """All sealed blocks in order, as many at once as hold about so many tokens.
+
+        Returns:
+            The number of a tile's first block, keys (B, G, n * block_size, D), unrotated, and
+            values (B, G, n * block_size, Dv).
+        """
+        if self._store is None:
+            return
+        table = self._table.physical
+        if table is None:
+            table = torch.arange(self.blocks)[None]
+        step = max(1, tokens // self.settings.block_size)
+        for first in range(0, self.blocks, step):
+            yield first, *self._store.read(table[:, first : first + step])
 
     def observe(self, mass: Tensor) -> None:
         """The newest T tokens received this much attention mass (B, H, T)."""

@@ -169,6 +169,20 @@ class BlockStore(Unsaved):
         slots = slots.view_as(units)
         return slots, functools.partial(self._read, self._cache.read, slots)
 
+    def read(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
+        """Physical blocks (B, n), past the cache, which keeps what it has.
+
+        Returns:
+            Keys (B, G, n * tokens, D) and values (B, G, n * tokens, Dv) on the computing device.
+        """
+        B, n = blocks.shape
+        heads = torch.arange(self.shape.heads)[:, None]
+        pages = blocks[:, None] * self.shape.heads + heads  # (B, G, n)
+        planes = self.tier.read(pages.flatten())
+        k, v = self.codec.decode(tuple(plane.to(self._device) for plane in planes))
+        tokens = n * self.shape.tokens
+        return k.view(B, len(heads), tokens, -1), v.view(B, len(heads), tokens, -1)
+
     def _read(self, read: Callable[[Tensor], Planes], units: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of units (B, X, k), from the cache or the tier; see `fetch`."""
         places = self._pages(units)
