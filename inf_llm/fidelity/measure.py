@@ -148,7 +148,7 @@ def _of_question(context: Context, number: int, probes: Sequence[Question]) -> R
         "question": number if question.tail else PROSE_ROW,
         "depth": question.depth,
         "read": len(context.ids),
-        "questions": len(probes),
+        "probes": len(probes),
     }
 
 

@@ -79,7 +79,7 @@ class Results:
         """The rules under which a context is not wholly measured."""
         rows = list(self.of(task, context))
         counts = {rule: sum(row["rule"] == rule for row in rows) for rule in rules}
-        asked = rows[0]["questions"] if rows else 1
+        asked = rows[0]["probes"] if rows else 1
         return [rule for rule in rules if counts[rule] < asked]
 
     def of(self, task: str, context: int) -> Iterator[Row]:
