@@ -17,7 +17,7 @@ from inf_llm.cli.progress import TokenProgress
 from inf_llm.config import RunConfig, load_config, suited
 from inf_llm.errors import ConfigError, MissingExtraError, TextError
 from inf_llm.settings import WindowSettings
-from inf_llm.units import pace, parse_length, short
+from inf_llm.units import parse_length, short
 
 if TYPE_CHECKING:
     from inf_llm.fidelity.readers import Reader
@@ -224,9 +224,9 @@ def _measure(run: Run, results: Results, title: str, first: str) -> None:
 
     if results.rows:
         say(f"{len(results.rows):,} rows are there already")
-    with TokenProgress(lambda: "") as progress:
+    with TokenProgress(lambda: "", "steps", ("measuring", "measured")) as progress:
         run.measure(results, progress)
-    say(f"fed {progress.done:,} tokens in {pace(progress.done, progress.seconds)}")
+    say(f"measured in {progress.seconds:,.0f} s")
     console = Console(width=None if Console().is_terminal else _WIDE)
     console.print(table(summaries(results.rows, first), title))
 

@@ -169,8 +169,10 @@ def copying(rng: random.Random, size: int, source: Source) -> Draft:
     for depth in depths(rng, source.questions):
         after = [end for end in ends if end >= depth * size] or [0]
         found = (_passage(prose, start, document) for start in after)
-        given, rest = next(passage for passage in found if passage is not None)
-        asks.append(Ask(wording.format(given=given), given, rest, f"{given} {rest}"))
+        passage = next((passage for passage in found if passage is not None), None)
+        if passage is not None:
+            given, rest = passage
+            asks.append(Ask(wording.format(given=given), given, rest, f"{given} {rest}"))
     return Draft(document, tuple(asks))
 
 

@@ -23,8 +23,8 @@ def true_mass(q: Tensor, k: Tensor, first: int, rule: Rule) -> Tensor:
         (B, H, L, N) in float32; what a learned sink takes is missing from their sum.
     """
     G, (L, N) = k.shape[1], (q.shape[2], k.shape[2])
-    scores = q.unflatten(1, (G, -1)).float() @ k.float()[:, :, None].transpose(-1, -2)
-    scores = scores.flatten(1, 2) * rule.scoring.scale
+    grouped = q.unflatten(1, (G, -1)).flatten(2, 3).float() * rule.scoring.scale
+    scores = (grouped @ k.float().transpose(-1, -2)).unflatten(2, (-1, L)).flatten(1, 2)
     cap = rule.scoring.softcap
     if cap is not None:
         scores = cap * torch.tanh(scores / cap)

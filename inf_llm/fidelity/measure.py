@@ -25,6 +25,8 @@ from inf_llm.hf.decoder import device_of, with_cache
 
 OWN, DENSE = READS = ("own", "dense")
 """Every rule reads the context in its own way, or full attention reads it once for all."""
+STEP = 256
+"""Tokens of a context that take about as long to read as an answer takes, token by token."""
 PROSE_ROW = "prose"
 """Stands for a question in the row of the prose behind a context."""
 Row = dict[str, Any]
@@ -38,7 +40,7 @@ class Measure:
         step: tokens of a context fed at a time.
         read: one of `READS`.
         full: whether full attention is measured, and with it what is compared with it.
-        on_tokens: called with the number of tokens just fed.
+        on_step: called with the number of `STEP`s just done; an answer counts as one.
     """
 
     def __init__(
@@ -47,10 +49,10 @@ class Measure:
         step: int,
         read: str = OWN,
         full: bool = True,
-        on_tokens: Callable[[int], None] = lambda count: None,
+        on_step: Callable[[float], None] = lambda count: None,
     ) -> None:
         self._desk, self._step, self._read = desk, step, read
-        self._full, self._on_tokens = full, on_tokens
+        self._full, self._on_step = full, on_step
 
     @torch.no_grad()
     def rows(self, context: Context, wanted: Sequence[str]) -> Iterator[Row]:
@@ -93,7 +95,7 @@ class Measure:
     def _fill(self, cache: MemoryCache, context: Context) -> MemoryCache:
         ids = torch.tensor([context.ids], device=device_of(self._desk.model))
         for part, _ in prefill(self._desk.model, ids, cache, self._step):
-            self._on_tokens(part.numel())
+            self._on_step(part.numel() / STEP)
         return cache
 
     def _observed(
@@ -124,7 +126,7 @@ class Measure:
             logits = self._desk.model(input_ids=ids, **arguments).logits[0, :-1]
         finally:
             running.reset(token)
-        self._on_tokens(ids.numel())
+        self._on_step(1)
         return logits.float().log_softmax(-1)
 
 

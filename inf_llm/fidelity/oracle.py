@@ -34,6 +34,11 @@ class OracleAttention(LayerAttention):
         self._kept = Recent(None)
         _choosers(settings.selection.name, 1, 1)
 
+    def keep(self, k: Tensor, v: Tensor) -> None:
+        """Feed tokens whose output nobody wants: keys (B, G, L, D) and values (B, G, L, Dv)."""
+        self._kept.append(k=k, near_k=self.rope.rotate(k, self.seen), v=v)
+        self.seen += k.shape[2]
+
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         near_q, near_k = self.rope.rotate_both(q, k, self.seen)
         self._kept.append(k=k, near_k=near_k, v=v)

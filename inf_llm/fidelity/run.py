@@ -10,12 +10,16 @@ from typing import Any
 from inf_llm.checks import at_least, one_of
 from inf_llm.errors import SettingsError
 from inf_llm.fidelity.drafts import DEFINITION, Source
-from inf_llm.fidelity.measure import DENSE, READS, Measure
+from inf_llm.fidelity.measure import DENSE, READS, STEP, Measure
 from inf_llm.fidelity.readers import FULL, Desk, Reader, baselines
 from inf_llm.fidelity.rows import Results
 from inf_llm.fidelity.tasks import ROOM, Workshop, check_task
 from inf_llm.generation.layout import Layout
 from inf_llm.generation.prefill import Progress
+
+_FEED = 1024
+"""Most tokens fed at a time, for the progress to be seen; what is computed does not depend on it
+as long as it is whole execution blocks."""
 
 
 @dataclass(frozen=True)
@@ -116,21 +120,21 @@ class Run:
                     yield task, number, missing
 
     def _work(self, missing: Sequence[str]) -> int:
-        """About how many tokens are fed for a context."""
+        """About how many steps a context takes."""
         own = 0 if self.plan.read == DENSE else sum(name != FULL for name in missing)
-        answers = (self.plan.questions + 1) * (len(missing) + (FULL not in missing)) * ROOM // 2
-        return (own + self.full) * (self.plan.length - ROOM) + answers
+        answers = (self.plan.questions + 1) * len({*missing, *self._names[: self.full]})
+        return (own + self.full) * (self.plan.length - ROOM) // STEP + answers
 
 
 class _Counter:
-    """Adds up the tokens fed, for a progress bar that was promised about so many."""
+    """Adds up steps, for a progress bar that was promised about so many."""
 
     def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+        self._progress, self._total, self._done = progress, total, 0.0
 
-    def add(self, tokens: int) -> None:
-        self._done = min(self._done + tokens, self._total)
-        self._progress(self._done, self._total)
+    def add(self, steps: float) -> None:
+        self._done = min(self._done + steps, self._total)
+        self._progress(int(self._done), self._total)
 
     def finish(self) -> None:
         self.add(self._total - self._done)
@@ -145,4 +149,4 @@ def trained_length(model: Any) -> int | None:
 def _step(chunk_size: int, readers: Sequence[Reader]) -> int:
     """Tokens fed at a time: whole execution blocks of the rule with the largest."""
     block = max(getattr(reader.settings, "exc_block_size", 1) for reader in readers)
-    return max(block, chunk_size // block * block)
+    return max(block, min(chunk_size, _FEED) // block * block)

@@ -26,8 +26,9 @@ PROSE = 64
 """Tokens of the prose itself that follow a context, read on as they are."""
 ROOM = 192
 """Tokens that are left for the question and the answer."""
-_BLOCK = 256
-"""A context is cut to a multiple of it, so that little is read anew with every question."""
+_BLOCK, _SMALL_BLOCK, _SHORT = 256, 32, 2048
+"""A context is cut to a multiple of the first, so that little of it is read anew with every
+question; of the second where it is shorter than the third, so that no fact is cut away."""
 _MARK = "-the question stands here-"
 
 
@@ -110,10 +111,15 @@ class Workshop:
                 break
             size = max(1, int(size * (target * 0.995) / count))
         draft = make(size)
-        if not draft.asks or len(self._head(draft)) > target:
+        if len(self._head(draft)) > target:
             raise SettingsError(
                 f"--length {self.length} is too short for {self.source.questions} questions, of "
                 f"which one and its answer may take {ROOM} tokens: ask for more, or fewer of them"
+            )
+        if not draft.asks:
+            raise SettingsError(
+                f"nothing can be asked about {self.length} tokens of this text: no answer of "
+                "--qa-file, and no passage of 24 words, stands in them: raise --length"
             )
         return draft
 
@@ -150,8 +156,9 @@ class Workshop:
         before, after = self._split(draft)
         ids = self._head(draft)
         end = len(ids)
-        if not draft.plain and end - PROSE >= _BLOCK:
-            end = (end - PROSE) // _BLOCK * _BLOCK
+        block = _SMALL_BLOCK if self.length < _SHORT else _BLOCK
+        if not draft.plain and end - PROSE >= block:
+            end = (end - PROSE) // block * block
         prose = () if draft.plain else tuple(ids[end : end + PROSE])
         questions = [self._question(draft, ask, before, after, end) for ask in draft.asks]
         return Context(task, number, tuple(ids[:end]), tuple(questions), prose)

@@ -19,8 +19,10 @@ from inf_llm.attention.base import LayerAttention, Rule, running
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.attention.origin import OriginAttention
 from inf_llm.fidelity.mass import true_mass
+from inf_llm.fidelity.oracle import OracleAttention
 from inf_llm.fidelity.recall import Choices, held_mass
 from inf_llm.hf.cache import MemoryCache
+from inf_llm.settings import InfLLMSettings
 
 
 @dataclass
@@ -65,16 +67,21 @@ class Tee(LayerAttention):
         output = first.attend(q, k, v, rule)
         mass = self._mass(q, rule)
         for name, other in others:
+            if isinstance(other, OracleAttention):
+                other.keep(k, v)
+                continue
             with _watched() as choices:
                 other.attend(q, k, v, rule)
             if mass is not None and isinstance(other, InfLLMAttention):
-                assert self.probe is not None
-                start = self.seen + q.shape[2] - mass.shape[2]
-                self.probe.found[name] = held_mass(
-                    other.settings, choices, mass, start, self.probe.needle
-                )
+                self._note(name, other.settings, choices, mass)
         self.seen += q.shape[2]
         return output
+
+    def _note(self, name: str, settings: InfLLMSettings, choices: Choices, mass: Tensor) -> None:
+        """Tell the probe what a member recalled, of the mass (B, H, L, N) of the newest queries."""
+        assert self.probe is not None
+        first = mass.shape[3] - mass.shape[2]
+        self.probe.found[name] = held_mass(settings, choices, mass, first, self.probe.needle)
 
     def _mass(self, q: Tensor, rule: Rule) -> Tensor | None:
         """Full attention's mass (B, H, L, N) of the queries that the probe asks for."""
