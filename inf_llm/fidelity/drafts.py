@@ -164,11 +164,15 @@ def copying(rng: random.Random, size: int, source: Source) -> Draft:
     wording = rng.choice(COPIES)
     prose = source.prose.take(source.prose.start_near(rng.random()), size)
     document = "".join(prose)
-    ends = [i for i, word in enumerate(prose, 1) if word.rstrip().endswith((".", "!", "?"))]
+    ends = [
+        i
+        for i, word in enumerate(prose[: int(DEEPEST * size)], 1)
+        if word.rstrip().endswith((".", "!", "?"))
+    ]
     asks = []
     for depth in depths(rng, source.questions):
-        after = [end for end in ends if end >= depth * size] or [0]
-        found = (_passage(prose, start, document) for start in after)
+        nearest = sorted(ends, key=lambda end: abs(end - depth * size))
+        found = (_passage(prose, start, document) for start in nearest)
         passage = next((passage for passage in found if passage is not None), None)
         if passage is not None:
             given, rest = passage
