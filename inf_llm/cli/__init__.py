@@ -14,6 +14,7 @@ from inf_llm.cli.chat import chat
 from inf_llm.cli.configs import configs
 from inf_llm.cli.demo import demo
 from inf_llm.cli.failures import full_output_reported
+from inf_llm.cli.fidelity import fidelity
 from inf_llm.cli.mask import mask
 from inf_llm.cli.output import prepare_process
 from inf_llm.cli.ppl import ppl
@@ -34,6 +35,7 @@ app.command()(mask)
 app.command()(demo)
 app.command()(serve)
 app.command()(chat)
+app.command()(fidelity)
 app.command()(configs)
 
 

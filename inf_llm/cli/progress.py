@@ -22,10 +22,10 @@ QUIET_SECONDS = 5.0
 """Seconds between lines where standard error is no terminal."""
 
 
-def _columns(width: int) -> list[ProgressColumn]:
+def _columns(width: int, doing: str) -> list[ProgressColumn]:
     """The bar, and of the rest what a terminal of this width has room for."""
     wanted: list[tuple[int, ProgressColumn]] = [
-        (8, TextColumn("reading")),
+        (len(doing) + 1, TextColumn(doing)),
         (25, MofNCompleteColumn()),
         (18, TextColumn("{task.fields[speed]}")),
         (8, TimeRemainingColumn()),
@@ -47,20 +47,27 @@ class TokenProgress:
 
     Args:
         memory: called now and then for a text on the memory in use.
+        unit: what is counted.
+        doing: what is done, and the same once it is done.
 
     Attributes:
         done: tokens read so far.
     """
 
-    def __init__(self, memory: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        memory: Callable[[], str],
+        unit: str = "tokens",
+        doing: tuple[str, str] = ("reading", "read"),
+    ) -> None:
         self.done = 0
-        self._memory = memory
+        self._memory, self._unit, self._doing = memory, unit, doing
         self._console = Console(stderr=True)
         self._started = self._last_line = time.perf_counter()
         self._first: tuple[int, float] | None = None
         """Tokens when the first feed was done, and when that was."""
         self._bar = Progress(
-            *_columns(self._console.width),
+            *_columns(self._console.width, doing[0]),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
@@ -79,7 +86,7 @@ class TokenProgress:
     ) -> None:
         self._bar.stop()
         if kind is KeyboardInterrupt:
-            raise KeyboardInterrupt(f"stopped after {self.done:,} tokens")
+            raise KeyboardInterrupt(f"stopped after {self.done:,} {self._unit}")
 
     @property
     def seconds(self) -> float:
@@ -89,11 +96,11 @@ class TokenProgress:
     def __call__(self, done: int, total: int) -> None:
         self.done = done
         speed, memory = self._speed(), self._memory()
-        shown = f"{speed:,.0f} tokens/s" if speed else ""
+        shown = f"{speed:,.{0 if speed > 10 else 1}f} {self._unit}/s" if speed else ""
         self._bar.update(self._task, completed=done, total=total, speed=shown, memory=memory)
         if not self._console.is_terminal and self._due():
             paced = f"{shown}, {(total - done) / speed:,.0f} s left, " if speed else ""
-            line = f"read {done:,} of {total:,} tokens, {paced}{memory}"
+            line = f"{self._doing[1]} {done:,} of {total:,} {self._unit}, {paced}{memory}"
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def _speed(self) -> float:

@@ -52,11 +52,17 @@ def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> 
         config = load_config(config, [] if overrides is None else overrides)
     elif overrides:
         raise ConfigError("overrides go on top of a file: give load_config both, or the file here")
+    model, tokenizer = load_bare(config)
+    return patch(model, config), tokenizer
+
+
+def load_bare(config: RunConfig) -> tuple[Any, Any]:
+    """The model, not patched, and its tokenizer; see `load`."""
     find("path", config.model.path, "model")  # an adapter is told before its tokenizer is missed
     tokenizer = load_tokenizer(config)  # before the weights, which take longer
     model = load_model(config)
     check_vocabulary(model, tokenizer, config)
-    return patch(model, config), tokenizer
+    return model, tokenizer
 
 
 def load_tokenizer(config: RunConfig) -> Any:

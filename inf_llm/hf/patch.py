@@ -128,6 +128,18 @@ def new_cache(model: PreTrainedModel) -> MemoryCache:
     return adopt(DynamicCache(config=model.config.get_text_config(decoder=True)), state.makers)
 
 
+def makers_for(model: PreTrainedModel, settings: WindowSettings) -> Makers:
+    """For every layer of a model that is not patched, what `patch` would make its attention of.
+
+    Raises:
+        UnsupportedModelError: the model's attention cannot be replaced.
+    """
+    if isinstance(settings, InfLLMSettings):
+        check_index(settings)
+    inner = unwrap(model)
+    return _makers(inner, probe(decoder_of(inner), settings.sees), settings)
+
+
 def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings) -> None:
     """Full attention stays the model's own; only its positions or its kernel may change."""
     state = Patched(settings)

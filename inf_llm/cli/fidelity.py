@@ -1,0 +1,241 @@
+"""`inf-llm fidelity`: how nearly a memory reads like full attention."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+
+from inf_llm.cli.failures import reported, say
+from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration
+from inf_llm.cli.output import require_output
+from inf_llm.cli.progress import TokenProgress
+from inf_llm.config import RunConfig, load_config, suited
+from inf_llm.errors import ConfigError, MissingExtraError, TextError
+from inf_llm.settings import WindowSettings
+from inf_llm.units import parse_length, short
+
+if TYPE_CHECKING:
+    from inf_llm.fidelity.readers import Reader
+    from inf_llm.fidelity.rows import Results
+    from inf_llm.fidelity.run import Run
+
+_TOP = ("max_len", "truncation", "chunk_size", "conv_type", "model")
+
+_WIDE = 160
+"""Characters of a line where the table goes into a file."""
+
+
+@reported
+def fidelity(
+    config: Config = None,
+    model: Model = None,
+    against: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--against",
+            help="Another rule, as often as wanted: a configuration, settings laid on the first "
+            "rule ('topk=32 selection=query-head'), both, or 'oracle'.",
+        ),
+    ] = None,
+    length: Annotated[
+        str, typer.Option("--length", help="Tokens of a context with its question: 4k, 16k.")
+    ] = "4k",
+    tasks: Annotated[
+        str,
+        typer.Option(
+            "--tasks", help="number, key, copy, qa, turns, or needle families: niah_multikey_1, ..."
+        ),
+    ] = "number,key,copy",
+    contexts: Annotated[
+        int, typer.Option("--contexts", "-n", min=1, help="Contexts of each task.")
+    ] = 3,
+    questions: Annotated[
+        int, typer.Option("--questions", min=1, help="Questions about each context.")
+    ] = 4,
+    seed: Annotated[
+        int,
+        typer.Option("--seed", help="Of the contexts; those from 1000 on are not for choosing."),
+    ] = 0,
+    read: Annotated[
+        str,
+        typer.Option(
+            "--read",
+            help="own: every rule reads in its own way. dense: full attention reads for all.",
+        ),
+    ] = "own",
+    oracle: Annotated[
+        bool, typer.Option("--oracle", help="Also choose blocks by their true mass.")
+    ] = False,
+    text: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--text", help="Prose to read; without it, some that comes along."),
+    ] = None,
+    qa_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--qa-file", help="For task qa: a line of JSON per question about --text."),
+    ] = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--out", help="Folder for rows and picture; a run that was cut off goes on."),
+    ] = None,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Compare rules with full attention: likelihood of right answers, divergence, recall.
+
+    Contexts with several facts are read, and each fact is asked for. The table says how much of
+    the gap between sinks and window alone and full attention a rule closes. Full attention is
+    measured up to the length that the model was trained for.
+    """
+    require_output()
+    first = configuration(config, model, overrides)
+    wanted = [*(against or []), *(["oracle"] if oracle else [])]
+    readers = _readers(config, model, first, overrides or [], wanted)
+    from inf_llm.fidelity.rows import Results
+    from inf_llm.fidelity.run import Plan, rules
+
+    plan = Plan(
+        tasks=tuple(dict.fromkeys(part.strip() for part in tasks.split(","))),
+        length=parse_length("--length", length),
+        contexts=contexts,
+        questions=questions,
+        seed=seed,
+        read=read,
+    )
+    prose = _prose(text)
+    asked = _asked(qa_file)
+    results = Results(out, plan.asked(first.model.path, prose), rules(readers))
+    run = _run(plan, first, readers, prose, asked)
+    _measure(
+        run,
+        results,
+        f"{first.model.path}, {short(plan.length)}, read: {plan.read}, seed {seed}",
+        readers[0].name,
+    )
+    if out is not None:
+        _draw(results.rows, out)
+
+
+def _readers(
+    config: str | None,
+    model: str | None,
+    first: RunConfig,
+    overrides: list[str],
+    against: Sequence[str],
+) -> list[Reader]:
+    """The first rule, and the others."""
+    from inf_llm.fidelity.readers import Reader
+
+    base = config or suited(model or "")
+    name = " ".join((Path(base).stem, *(text.removeprefix("model.") for text in overrides)))
+    readers = [Reader(name, _windowed(first, name))]
+    for text in against:
+        words = [_dotted(word) for word in text.split()]
+        changes = [word for word in words if "=" in word]
+        named = [word for word in words if "=" not in word]
+        is_oracle = "oracle" in named
+        files = [word for word in named if word != "oracle"]
+        if len(files) > 1 or not words:
+            raise ConfigError(
+                f"--against {text!r}: one configuration at most, then key=value settings, with "
+                "spaces between; or 'oracle'"
+            )
+        laid = changes if files else [*overrides, *changes]
+        other = load_config(files[0] if files else base, laid, model=first.model.path)
+        readers.append(Reader(text, _windowed(other, text), is_oracle))
+    return readers
+
+
+def _dotted(word: str) -> str:
+    """An override as `load_config` takes it: settings of the attention may leave `model.` out."""
+    key, equals, _ = word.partition("=")
+    inside = equals and key.partition(".")[0] not in _TOP
+    return f"model.{word}" if inside else word
+
+
+def _windowed(config: RunConfig, name: str) -> WindowSettings:
+    settings = config.attention
+    if not isinstance(settings, WindowSettings):
+        raise ConfigError(
+            f"{name}: type {settings.type!r} is full attention, which every rule is compared with "
+            "anyway: name one with a window"
+        )
+    return settings
+
+
+def _prose(file: Path | None) -> str:
+    if file is None:
+        from inf_llm.demo import haystack_text
+
+        return haystack_text()
+    from inf_llm.generation import read_text
+
+    return read_text(file)
+
+
+def _asked(file: Path | None) -> tuple[tuple[str, str], ...]:
+    """Questions and answers of the user's own."""
+    if file is None:
+        return ()
+    from inf_llm.generation import read_text
+
+    pairs = []
+    for number, line in enumerate(read_text(file).splitlines(), 1):
+        try:
+            row = json.loads(line) if line.strip() else None
+            if row is not None:
+                pairs.append((str(row["question"]), str(row["answer"])))
+        except (ValueError, KeyError, TypeError):
+            raise TextError(
+                f"--qa-file {file}, line {number}: one JSON object is needed, as "
+                '{"question": "Who ...?", "answer": "..."}'
+            ) from None
+    return tuple(pairs)
+
+
+def _run(plan: Any, first: RunConfig, readers: Sequence[Reader], prose: str, asked: Any) -> Run:
+    from inf_llm.fidelity.drafts import Source
+    from inf_llm.fidelity.run import Run, trained_length
+    from inf_llm.generation import choose_layout
+    from inf_llm.hf.load import load_bare
+    from inf_llm.needles.haystack import haystack_of
+
+    say(f"loading {first.model.path}")
+    model, tokenizer = load_bare(first)
+    layout = choose_layout(tokenizer, first.conv_type)
+    source = Source(haystack_of(prose), plan.questions, asked)
+    run = Run(plan, model, tokenizer, layout, readers, source, first.chunk_size)
+    if not run.full:
+        say(
+            f"full attention is left out: the model was trained for {trained_length(model):,} "
+            f"tokens, and {short(plan.length)} are read, so there is no gap, KL or recall"
+        )
+    return run
+
+
+def _measure(run: Run, results: Results, title: str, first: str) -> None:
+    from inf_llm.fidelity.report import table
+    from inf_llm.fidelity.summary import summaries
+
+    if results.rows:
+        say(f"{len(results.rows):,} rows are there already")
+    with TokenProgress(lambda: "", "steps", ("measuring", "measured")) as progress:
+        run.measure(results, progress)
+    say(f"measured in {progress.seconds:,.0f} s")
+    console = Console(width=None if Console().is_terminal else _WIDE)
+    console.print(table(summaries(results.rows, first), title))
+
+
+def _draw(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    from inf_llm.fidelity.picture import draw
+
+    try:
+        if draw(rows, out / "recall.png"):
+            say(f"wrote {out / 'recall.png'}")
+    except MissingExtraError as error:
+        say(f"no picture: {error}")

@@ -1,0 +1,1 @@
+"""How nearly a memory reads like full attention, measured on a model and texts of one's own."""

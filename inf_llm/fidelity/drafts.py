@@ -1,0 +1,243 @@
+"""What the tasks say: facts in prose, passages to copy, people, turns of a dialogue.
+
+Every kind of fact has several wordings, and the seed chooses one for a context, so that a rule is
+not tuned to one sentence. All of it is part of the definition (`DEFINITION`): who changes a word,
+a number or an order of draws here raises that number.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from inf_llm.conversation import ASSISTANT, BETWEEN, USER
+from inf_llm.needles import words
+from inf_llm.needles.haystack import Haystack, insert
+from inf_llm.needles.qa import invented
+
+DEFINITION = 1
+"""Version of the tasks; rows of different versions are not compared."""
+DEEPEST = 0.75
+"""Facts stand in this first part of a context, so that they leave the window before the end."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question about a draft.
+
+    Attributes:
+        question: for the user to say.
+        lead: how the answer begins; it is given.
+        answer: how it goes on; its likelihood is measured.
+        needle: the text in the context that it is about.
+    """
+
+    question: str
+    lead: str
+    answer: str
+    needle: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A context before it is tokens.
+
+    Attributes:
+        document: what the user shows in the last turn, before the question.
+        asks: the questions; each is asked by itself.
+        turns: (role, text) of earlier turns.
+        plain: it is a text for the model to go on with, and no conversation.
+    """
+
+    document: str
+    asks: tuple[Ask, ...]
+    turns: tuple[tuple[str, str], ...] = ()
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """What drafts are made from.
+
+    Attributes:
+        prose: the text that facts hide in.
+        questions: how many a context has.
+        asked: questions and answers about the prose, given by the user.
+    """
+
+    prose: Haystack
+    questions: int
+    asked: tuple[tuple[str, str], ...] = ()
+
+
+Make = Callable[[random.Random, int, Source], Draft]
+"""Makes a draft with so many words of prose (or documents); a fresh generator each time."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """A fact, the question about it, and how the answer begins. Fields: {key}, {value}."""
+
+    fact: str
+    question: str
+    lead: str
+
+
+NUMBERS = (
+    Wording(
+        "The secret number of {key} is {value}.",
+        "Which secret number of {key} does the text give?",
+        "The secret number of {key} is",
+    ),
+    Wording(
+        "In the harbour register, the entry for {key} reads {value}.",
+        "What does the entry for {key} in the harbour register read?",
+        "The entry for {key} reads",
+    ),
+    Wording(
+        "Whoever wants to reach {key} has to dial {value}.",
+        "What has one to dial to reach {key}?",
+        "To reach {key}, one has to dial",
+    ),
+)
+KEYS = (
+    Wording(
+        "The secret uuid of {key} is {value}.",
+        "Which secret uuid of {key} does the text give?",
+        "The secret uuid of {key} is",
+    ),
+    Wording(
+        "The vault of {key} opens with the code {value}.",
+        "With which code does the vault of {key} open?",
+        "The vault of {key} opens with the code",
+    ),
+)
+COPIES = (
+    'Repeat the passage of the text above that begins with "{given}"',
+    'How does the text above go on after the words "{given}"? Quote it word for word.',
+)
+TURNS = (
+    Wording(
+        "By the way, the number of my {key} is {value}.",
+        "What did I say is the number of my {key}?",
+        "You said that the number of your {key} is",
+    ),
+    Wording(
+        "Please note for later: my {key} has the ticket {value}.",
+        "Which ticket does my {key} have?",
+        "Your {key} has the ticket",
+    ),
+)
+_REPLIES = ("Thank you, I will keep that in mind.", "Noted. Please go on.")
+_GIVEN, _COPIED = 8, 16
+"""Words of a passage that are given, and those to be copied."""
+
+
+def depths(rng: random.Random, count: int) -> list[float]:
+    """One place in each of `count` equal parts of the first `DEEPEST` of a text."""
+    return [DEEPEST * (part + rng.random()) / count for part in range(count)]
+
+
+def facts(wordings: Sequence[Wording], value: Callable[[random.Random], str]) -> Make:
+    """Facts of one wording hidden in prose."""
+
+    def make(rng: random.Random, size: int, source: Source) -> Draft:
+        wording = rng.choice(list(wordings))
+        asks = [_ask(wording, key, value(rng)) for key in words.names(rng, source.questions)]
+        places = zip(depths(rng, len(asks)), (ask.needle for ask in asks), strict=True)
+        prose = source.prose.take(source.prose.start_near(rng.random()), size)
+        return Draft(insert(prose, list(places)), tuple(asks))
+
+    return make
+
+
+def _ask(wording: Wording, key: str, value: str) -> Ask:
+    fact, question, lead = (
+        text.format(key=key, value=value) for text in (wording.fact, wording.question, wording.lead)
+    )
+    return Ask(question, lead, value, fact)
+
+
+def copying(rng: random.Random, size: int, source: Source) -> Draft:
+    """Passages of prose, whose first words are given."""
+    wording = rng.choice(COPIES)
+    prose = source.prose.take(source.prose.start_near(rng.random()), size)
+    document = "".join(prose)
+    ends = [
+        i
+        for i, word in enumerate(prose[: int(DEEPEST * size)], 1)
+        if word.rstrip().endswith((".", "!", "?"))
+    ]
+    asks = []
+    for depth in depths(rng, source.questions):
+        nearest = sorted(ends, key=lambda end: abs(end - depth * size))
+        found = (_passage(prose, start, document) for start in nearest)
+        passage = next((passage for passage in found if passage is not None), None)
+        if passage is not None:
+            given, rest = passage
+            asks.append(Ask(wording.format(given=given), given, rest, f"{given} {rest}"))
+    return Draft(document, tuple(asks))
+
+
+def _passage(prose: list[str], start: int, document: str) -> tuple[str, str] | None:
+    """The first words of a passage and the next ones; None if they stand there twice, or apart."""
+    middle, end = start + _GIVEN, start + _GIVEN + _COPIED
+    if end > len(prose):
+        return None
+    whole = "".join(prose[start:end]).rstrip()
+    given = "".join(prose[start:middle]).rstrip()
+    alone = document.count(given) == 1 and "\n" not in whole
+    plain = "  " not in whole
+    return (given, whole[len(given) + 1 :]) if alone and plain else None
+
+
+def dialogue(rng: random.Random, size: int, source: Source) -> Draft:
+    """A user shows passages one after the other, and says a fact behind each but the last."""
+    wording = rng.choice(TURNS)
+    keys = rng.sample(words.NOUNS, source.questions)
+    asks = [_ask(wording, key, words.number(rng, 7)) for key in keys]
+    prose = source.prose.take(source.prose.start_near(rng.random()), size)
+    share = DEEPEST / len(asks)
+    turns: list[tuple[str, str]] = []
+    for part, ask in enumerate(asks):
+        own = prose[int(part * share * size) : int((part + 1) * share * size)]
+        turns += [(USER, "".join(own).rstrip() + BETWEEN + ask.needle)]
+        turns += [(ASSISTANT, rng.choice(_REPLIES))]
+    return Draft("".join(prose[int(DEEPEST * size) :]), tuple(asks), tuple(turns))
+
+
+def people(rng: random.Random, size: int, source: Source) -> Draft:
+    """Short lives of `size` invented people; where one lives or what one makes is asked."""
+    known = invented()
+    order = rng.sample(range(len(known.documents)), min(size, len(known.documents)))
+    asks = []
+    for depth in depths(rng, source.questions):
+        index = order[int(depth * len(order))]
+        about = [question for question in known.questions if question.documents == (index,)]
+        question = rng.choice(about)
+        asks.append(Ask(question.text, "Answer:", question.answers[0], known.documents[index]))
+    return Draft(BETWEEN.join(known.documents[index] for index in order), tuple(asks))
+
+
+def reading(rng: random.Random, size: int, source: Source) -> Draft:
+    """The beginning of the user's text and some of the user's questions whose answer is in it."""
+    document = "".join(source.prose.words[:size])
+    known = [pair for pair in source.asked if pair[1] in document]
+    chosen = rng.sample(known, min(source.questions, len(known)))
+    return Draft(document, tuple(Ask(q, "Answer:", a, a) for q, a in chosen))
+
+
+def questions(rng: random.Random, size: int, source: Source) -> Draft:
+    """`reading` where the user gave questions, else `people`."""
+    return (reading if source.asked else people)(rng, size, source)
+
+
+OWN: dict[str, Make] = {
+    "number": facts(NUMBERS, lambda rng: words.number(rng, 7)),
+    "key": facts(KEYS, words.random_uuid),
+    "copy": copying,
+    "qa": questions,
+    "turns": dialogue,
+}
+"""The package's own tasks by name; any needle family is one, too."""

@@ -1,0 +1,181 @@
+"""Reading contexts and answering questions under several rules, paired, a row for each.
+
+Answers are teacher-forced: every answer token is predicted from the right ones before it. All of
+them being the most likely ones is the same as greedy decoding giving the answer. As in generation,
+the prompt's last token and every token of the answer choose their blocks alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.attention.base import running
+from inf_llm.fidelity.readers import FULL, Desk
+from inf_llm.fidelity.recall import FIELDS
+from inf_llm.fidelity.tasks import Context, Question
+from inf_llm.fidelity.tee import Probe, of_one, recall, tees
+from inf_llm.generation.prefill import prefill
+from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.decoder import device_of, with_cache
+
+OWN, DENSE = READS = ("own", "dense")
+"""Every rule reads the context in its own way, or full attention reads it once for all."""
+STEP = 256
+"""Tokens of a context that take about as long to read as an answer takes, token by token."""
+PROSE_ROW = "prose"
+"""Stands for a question in the row of the prose behind a context."""
+Row = dict[str, Any]
+
+
+class Measure:
+    """Measures contexts.
+
+    Args:
+        desk: the model and the rules.
+        step: tokens of a context fed at a time.
+        read: one of `READS`.
+        full: whether full attention is measured, and with it what is compared with it.
+        on_step: called with the number of `STEP`s just done; an answer counts as one.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        step: int,
+        read: str = OWN,
+        full: bool = True,
+        on_step: Callable[[float], None] = lambda count: None,
+    ) -> None:
+        self._desk, self._step, self._read = desk, step, read
+        self._full, self._on_step = full, on_step
+
+    @torch.no_grad()
+    def rows(self, context: Context, wanted: Sequence[str]) -> Iterator[Row]:
+        """A row for every question and wanted rule, and one for the prose behind the context.
+
+        A rule's rows have what its memory recalls for full attention's queries, where both are
+        measured.
+        """
+        probes = [*context.questions, *_going_on(context)]
+        rules = [name for name in wanted if name != FULL]
+        expected, found, joint = self._expected(context, probes, rules)
+        for name in wanted:
+            cache = None if name == FULL else self._cache_for(name, joint, context)
+            for number, question in enumerate(probes):
+                if cache is None:
+                    logits = expected[number]
+                else:
+                    logits = self._answer(cache.fork(), context, question, name)
+                row = {"rule": name, **_of_question(context, number, probes)}
+                row |= _scores(question, logits, expected[number])
+                yield row | found[number].get(name, {})
+
+    def _expected(
+        self, context: Context, probes: Sequence[Question], rules: Sequence[str]
+    ) -> tuple[list[Any], list[dict[str, Any]], MemoryCache | None]:
+        """What full attention answers, what is recalled meanwhile, and the memories it filled."""
+        if not self._full:
+            return [None] * len(probes), [{}] * len(probes), None
+        kept = [n for n in rules if self._read == DENSE or self._desk.readers[n].recalls]
+        joint = self._fill(self._desk.joint_cache([FULL, *kept]), context)
+        observed = [self._observed(joint, context, question) for question in probes]
+        return [logits for logits, _ in observed], [found for _, found in observed], joint
+
+    def _cache_for(self, name: str, joint: MemoryCache | None, context: Context) -> MemoryCache:
+        if self._read == OWN:
+            return self._fill(self._desk.cache(name), context)
+        assert joint is not None
+        return of_one(joint, name)
+
+    def _fill(self, cache: MemoryCache, context: Context) -> MemoryCache:
+        ids = torch.tensor([context.ids], device=device_of(self._desk.model))
+        for part, _ in prefill(self._desk.model, ids, cache, self._step):
+            self._on_step(part.numel() / STEP)
+        return cache
+
+    def _observed(
+        self, joint: MemoryCache, context: Context, question: Question
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Full attention's answer, and per rule and layer what was recalled for its queries."""
+        cache = joint.fork()
+        for tee in tees(cache):
+            tee.probe = Probe(len(context.ids) + max(0, len(question.tail) - 1), question.needle)
+        logits = self._answer(cache, context, question, FULL)
+        return logits, {name: {"recall": _columns(sums)} for name, sums in recall(cache).items()}
+
+    def _answer(
+        self, cache: MemoryCache, context: Context, question: Question, name: str
+    ) -> Tensor:
+        """Log-probabilities (n, V) of what follows every token of tail and answer but the last.
+
+        A question without a tail is a text that goes on: it is read, not answered.
+        """
+        ids = torch.tensor([[*question.tail, *question.answer]], device=device_of(self._desk.model))
+        end = None
+        if question.tail:
+            last_too = self._desk.readers[name].prompt_alone
+            end = len(context.ids) + len(question.tail) + (not last_too)
+        token = running.set(replace(running.get(), prompt_end=end))
+        try:
+            arguments = with_cache(self._desk.model, cache)
+            logits = self._desk.model(input_ids=ids, **arguments).logits[0, :-1]
+        finally:
+            running.reset(token)
+        self._on_step(1)
+        return logits.float().log_softmax(-1)
+
+
+def _going_on(context: Context) -> list[Question]:
+    """The prose behind a context, as something to predict."""
+    return [Question((), context.prose, "")] if len(context.prose) > 1 else []
+
+
+def _columns(sums: Tensor) -> dict[str, list[float]]:
+    """Sums of mass (layers, 6) by name."""
+    columns = zip(FIELDS, sums.T.tolist(), strict=True)
+    return {name: [round(value, 5) for value in column] for name, column in columns}
+
+
+def _of_question(context: Context, number: int, probes: Sequence[Question]) -> Row:
+    """What a row says of its question."""
+    question = probes[number]
+    return {
+        "task": context.task,
+        "context": context.number,
+        "question": number if question.tail else PROSE_ROW,
+        "depth": question.depth,
+        "read": len(context.ids),
+        "probes": len(probes),
+    }
+
+
+def _scores(question: Question, logits: Tensor, expected: Tensor | None) -> Row:
+    """What a row says of the answer, from log-probabilities (n, V)."""
+    asked = max(0, len(question.tail) - 1)
+    own = logits[asked:]
+    wanted = torch.tensor(question.answer[-len(own) :], device=own.device)
+    right = (own.argmax(-1) == wanted).tolist()
+    row = {
+        "tokens": len(wanted),
+        "nll": _mean((-own.gather(1, wanted[:, None])[:, 0]).tolist()),
+        "right": sum(right) / len(right),
+        "exact": all(right),
+    }
+    if expected is not None:
+        divergence = _divergence(expected, logits).tolist()
+        row |= {"kl_question": _mean(divergence[:asked]), "kl": _mean(divergence[asked:])}
+    return row
+
+
+def _divergence(expected: Tensor, logits: Tensor) -> Tensor:
+    """KL (n,) in nats of the expected distributions from the ones there are."""
+    return (expected.exp() * (expected - logits)).sum(-1)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None

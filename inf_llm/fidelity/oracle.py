@@ -1,0 +1,104 @@
+"""InfLLM with a perfect choice: the blocks to which full attention gives most of its mass.
+
+Blocks, their number and who chooses are as the settings say, and so are the places where keys seem
+to stand; only the search is replaced. It says how much of an error is the choice's. All keys are
+kept and scored, so time grows with the square of the length.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inf_llm.attention.base import LayerAttention, Part, Rule
+from inf_llm.checks import require
+from inf_llm.fidelity.mass import block_mass, heaviest, true_mass
+from inf_llm.kernels import Band, attend, merge
+from inf_llm.memory.recent import Recent
+from inf_llm.rope import Rope
+from inf_llm.settings import InfLLMSettings
+
+
+class OracleAttention(LayerAttention):
+    """One layer; arguments as of `InfLLMAttention`.
+
+    Raises:
+        SettingsError: it is not known which heads choose together under this selection.
+    """
+
+    parts = ("_kept",)
+
+    def __init__(self, rope: Rope, settings: InfLLMSettings) -> None:
+        super().__init__(rope, settings.exc_block_size)
+        self.settings = settings
+        self._kept = Recent(None)
+        _choosers(settings.selection.name, 1, 1)
+
+    def keep(self, k: Tensor, v: Tensor) -> None:
+        """Feed tokens whose output nobody wants: keys (B, G, L, D) and values (B, G, L, Dv)."""
+        self._kept.append(k=k, near_k=self.rope.rotate(k, self.seen), v=v)
+        self.seen += k.shape[2]
+
+    def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
+        near_q, near_k = self.rope.rotate_both(q, k, self.seen)
+        self._kept.append(k=k, near_k=near_k, v=v)
+        far_q = self.rope.rotate_far(q, self.settings.n_local - 1)
+        parts = [self._window(near_q, rule), *self._far(near_q, far_q, rule)]
+        return rule.finish(merge(parts))[0]
+
+    def _window(self, q: Tensor, rule: Rule) -> Part:
+        queries = q.shape[2]
+        keys = min(len(self._kept), self.settings.n_local + queries - 1)
+        near = slice(len(self._kept) - keys, None)
+        band = Band(keys - queries, 0, self.settings.n_local)
+        k, v = self._kept["near_k"][:, :, near], self._kept["v"][:, :, near]
+        return attend(q, k, v, rule.scoring, band)
+
+    def _far(self, near_q: Tensor, far_q: Tensor, rule: Rule) -> list[Part]:
+        """Attention to the chosen blocks, and to all else that has left the last query's window."""
+        sealed = sealed_blocks(self.settings, self.seen)
+        places = [self._apart(sealed)[None]]
+        if sealed:
+            places.append(self._chosen(near_q, sealed, rule))
+        return [self._attend_at(far_q, at, rule) for at in places if at.numel()]
+
+    def _apart(self, sealed: int) -> Tensor:
+        """Positions (n,) of sinks, and of tokens behind the last block, out of the window."""
+        s, left = self.settings, max(0, len(self._kept) - self.settings.n_local)
+        at = torch.arange(left, device=self._kept["k"].device)
+        return at[(at < s.n_init) | (at >= s.n_init + sealed * s.block_size)]
+
+    def _chosen(self, near_q: Tensor, sealed: int, rule: Rule) -> Tensor:
+        """Positions (X, k * block_size) of the tokens in the chosen blocks, for one row."""
+        s, heads = self.settings, near_q.shape[1]
+        mass = true_mass(near_q, self._kept["near_k"], self.seen, rule)
+        found = block_mass(mass, s.n_init, s.block_size, sealed)
+        groups = self._kept["k"].shape[1]
+        blocks = heaviest(found, _choosers(s.selection.name, heads, groups), s.topk)[0]
+        within = torch.arange(s.block_size, device=blocks.device)
+        return (s.n_init + blocks[..., None] * s.block_size + within).flatten(1)
+
+    def _attend_at(self, q: Tensor, at: Tensor, rule: Rule) -> Part:
+        """Attention to tokens at positions (X, n): all heads share them, or X choosers have own."""
+        k, v = self._kept["k"], self._kept["v"]
+        if at.shape[0] == 1:
+            return attend(q, k[:, :, at[0]], v[:, :, at[0]], rule.scoring)
+        head = torch.arange(at.shape[0], device=at.device) * k.shape[1] // at.shape[0]
+        return attend(q, k[:, head[:, None], at], v[:, head[:, None], at], rule.scoring)
+
+
+def sealed_blocks(settings: InfLLMSettings, seen: int) -> int:
+    """Blocks that are sealed once `seen` tokens were fed, at the end of an execution block."""
+    return max(0, seen - settings.n_local - settings.n_init) // settings.block_size
+
+
+def _choosers(selection: str, heads: int, groups: int) -> int:
+    known = {"layer": 1, "query-head": heads, "key-head": groups}
+    accepted = ", ".join(known)
+    require(
+        selection in known,
+        "selection",
+        f"selection = {selection!r} has no oracle: it is not known which heads choose together; "
+        f"accepted: {accepted}",
+    )
+    return known[selection]

@@ -1,0 +1,74 @@
+"""What was recalled by depth of the needle and by layer, drawn."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from inf_llm.fidelity.measure import PROSE_ROW
+from inf_llm.optional import drawn
+
+_BANDS = 5
+BEST = "the best as many blocks could do"
+Row = dict[str, Any]
+
+
+def panels(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
+    """Per rule, shares of the needle's mass that were recalled: bands of depth by layers.
+
+    The first rule with recall brings a panel of what as many blocks could hold at best.
+    """
+    found: dict[str, list[list[float]]] = {}
+    rows = [row for row in rows if "recall" in row and row["question"] != PROSE_ROW]
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        own = [row for row in rows if row["rule"] == rule and row["depth"] is not None]
+        found[rule] = _grid(own, "needle_held")
+        found.setdefault(BEST, _grid(own, "needle_best"))
+    return {name: found[name] for name in (*(n for n in found if n != BEST), *found) if found[name]}
+
+
+def _grid(rows: Sequence[Row], part: str) -> list[list[float]]:
+    """NaN where no needle stood."""
+    layers = max((len(row["recall"][part]) for row in rows), default=0)
+    deepest = max((row["depth"] for row in rows), default=1) or 1
+    bands: list[list[Row]] = [[] for _ in range(_BANDS)]
+    for row in rows:
+        bands[min(int(row["depth"] / deepest * _BANDS), _BANDS - 1)].append(row)
+    return [[_share(band, part, layer) for layer in range(layers)] for band in bands]
+
+
+def _share(rows: Sequence[Row], part: str, layer: int) -> float:
+    whole = sum(row["recall"]["needle"][layer] for row in rows)
+    return sum(row["recall"][part][layer] for row in rows) / whole if whole else math.nan
+
+
+def draw(rows: Sequence[Row], path: Path) -> bool:
+    """Draw the panels to a file; False where no rule has recall.
+
+    Raises:
+        MissingExtraError: matplotlib is absent.
+        SettingsError: the file cannot be written.
+    """
+    found = panels(rows)
+    if not found:
+        return False
+    deepest = max(row["depth"] for row in rows if row["depth"] is not None)
+    how: dict[str, Any] = {"sharey": True, "layout": "constrained"}
+    with drawn("--out", path, len(found), 140, figsize=(1 + 3.4 * len(found), 2.9), **how) as (
+        figure,
+        axes,
+    ):
+        for axis, (name, grid) in zip(axes, found.items(), strict=True):
+            shown = axis.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+            axis.set_title(name, fontsize=9)
+            axis.set_xlabel("layer")
+            axis.set_facecolor("0.88")
+        edges = [deepest * band / _BANDS for band in range(_BANDS + 1)]
+        labels = [f"{low:.0%}-{high:.0%}" for low, high in itertools.pairwise(edges)]
+        axes[0].set_yticks(range(_BANDS), labels)
+        axes[0].set_ylabel("depth of the needle")
+        figure.colorbar(shown, ax=axes.tolist(), label="share of its mass recalled", shrink=0.9)
+    return True

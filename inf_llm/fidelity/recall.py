@@ -1,0 +1,105 @@
+"""Which share of full attention's far mass a memory recalled, and what an oracle would have.
+
+Far is what is neither a sink nor in the window of a query. What a memory recalled, and the few far
+tokens that it sees because they are in no block yet, is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.attention.base import LayerAttention
+from inf_llm.fidelity.mass import block_mass, heaviest
+from inf_llm.fidelity.oracle import sealed_blocks
+from inf_llm.settings import InfLLMSettings
+
+FIELDS = ("far", "held", "best", "needle", "needle_held", "needle_best")
+"""Sums of mass: of all far tokens and of the needle's far tokens; how much the memory held, and how
+much the same number of blocks could hold at best."""
+
+
+@dataclass
+class Choices:
+    """A watcher of one layer: what it recalled in every execution block.
+
+    Attributes:
+        made: first token of each execution block, the one after its last, and the blocks chosen
+            (B, X, k), or None while there were none.
+    """
+
+    made: list[tuple[int, int, Tensor | None]] = field(default_factory=list)
+
+    def enters(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
+        """See `Watcher.enters`."""
+
+    def saw(self, attention: LayerAttention, first: int, last: int) -> None:
+        """See `Watcher.saw`."""
+        recalled = getattr(attention, "recalled", None)
+        self.made.append((first, last, None if recalled is None else recalled.blocks))
+
+
+def held_mass(
+    settings: InfLLMSettings,
+    choices: Choices,
+    mass: Tensor,
+    first: int,
+    needle: Sequence[int] | None,
+) -> Tensor:
+    """Sums of mass (6,) in the order of `FIELDS`, over heads and queries.
+
+    Args:
+        settings: of the memory that chose.
+        choices: what it recalled.
+        mass: (1, H, L, N) as of `true_mass`, of the newest L queries.
+        first: position of the first of them; execution blocks that begin earlier are left out.
+        needle: positions of the needle's first token and the one after its last.
+    """
+    sums = torch.zeros(len(FIELDS), dtype=torch.float64)
+    for start, end, blocks in choices.made:
+        if start >= first:
+            own = mass[:, :, start - first : end - first]
+            sums += _of_block(settings, blocks, own, start, needle)
+    return sums
+
+
+def _of_block(
+    s: InfLLMSettings, blocks: Tensor | None, mass: Tensor, start: int, needle: Sequence[int] | None
+) -> Tensor:
+    """The sums for one execution block, whose queries have the mass (1, H, Q, N)."""
+    far = mass * _far(s, start, mass.shape[2], mass.shape[3], mass.device)
+    sealed = sealed_blocks(s, start)
+    sets = [torch.ones_like(far[0, :, 0], dtype=torch.bool)]  # (H, N) of what counts as held
+    if blocks is None:
+        best = blocks = mass.new_zeros(1, 1, 0, dtype=torch.long)
+    else:
+        best = heaviest(
+            block_mass(mass, s.n_init, s.block_size, sealed), blocks.shape[1], blocks.shape[2]
+        )
+    sets += [_tokens(s, chosen[0], sealed, far) for chosen in (blocks, best)]
+    of_token = far[0].sum(1)  # (H, N)
+    everywhere = [(of_token * held).sum() for held in sets]
+    span = slice(0, 0) if needle is None else slice(*needle)
+    in_needle = [(of_token * held)[:, span].sum() for held in sets]
+    return torch.stack(everywhere + in_needle).double().cpu()
+
+
+def _far(s: InfLLMSettings, start: int, queries: int, keys: int, device: torch.device) -> Tensor:
+    """Whether a key is far from a query (Q, N)."""
+    key = torch.arange(keys, device=device)
+    query = torch.arange(start, start + queries, device=device)[:, None]
+    return (key >= s.n_init) & (query - key >= s.n_local)
+
+
+def _tokens(s: InfLLMSettings, blocks: Tensor, sealed: int, far: Tensor) -> Tensor:
+    """Whether a token is in the blocks of a head's chooser (X, k), or in none yet: (H, N)."""
+    H, N = far.shape[1], far.shape[3]
+    block = (torch.arange(N, device=far.device) - s.n_init).div(s.block_size, rounding_mode="floor")
+    chosen = torch.zeros(blocks.shape[0], sealed + 1, dtype=torch.bool, device=far.device)
+    chosen.scatter_(1, blocks.to(far.device), True)
+    chosen[:, sealed] = True  # what is behind the last block
+    return chosen[:, block.clamp(0, sealed)].repeat_interleave(H // blocks.shape[0], 0)

@@ -1,0 +1,111 @@
+"""Rows in a folder, written as they come, so that a run that was cut off goes on.
+
+`run.json` says what was asked: a folder holds the rows of one run, to which contexts, tasks and
+rules may be added. `rows.jsonl` has a row a line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from inf_llm.errors import SettingsError
+
+_RUN, _ROWS = "run.json", "rows.jsonl"
+Row = dict[str, Any]
+
+
+class Results:
+    """The rows of a run, in a folder or in this process alone.
+
+    Args:
+        folder: where they are kept, or None; it is made where it is missing.
+        asked: what must be the same for all rows of a folder.
+        rules: by name, the settings of every rule.
+
+    Raises:
+        SettingsError: the folder cannot be used, or holds the rows of another run.
+    """
+
+    def __init__(
+        self, folder: Path | None, asked: Mapping[str, Any], rules: Mapping[str, Any]
+    ) -> None:
+        self.rows: list[Row] = []
+        self._folder, self._asked = folder, asked
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._said = self._agreed(folder / _RUN, rules)
+            self._take_up(folder / _ROWS)
+        except OSError as error:
+            raise SettingsError(
+                f"--out {folder}: cannot be used ({error.strerror or error}): name a folder that "
+                "may be written"
+            ) from None
+
+    def _agreed(self, file: Path, rules: Mapping[str, Any]) -> str:
+        """What the folder's first file must say now; see that it agrees with what it says."""
+        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        ours = json.loads(json.dumps({"asked": self._asked, "rules": rules}))
+        before = known.get("asked", ours["asked"])
+        for key, value in ours["asked"].items():
+            if before.get(key) != value:
+                raise _another(file, f"{key} = {before.get(key)!r}", f"{key} = {value!r}")
+        held = known.get("rules", {})
+        for name, settings in ours["rules"].items():
+            if held.get(name, settings) != settings:
+                raise _another(file, f"other settings for {name!r}", "these")
+        return json.dumps({"asked": ours["asked"], "rules": held | ours["rules"]}, indent=1)
+
+    def _take_up(self, file: Path) -> None:
+        """Read the rows that are there; a last line that was torn is taken away."""
+        if not file.exists():
+            return
+        data = file.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:
+            file.write_bytes(whole)
+        try:
+            self.rows = [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise SettingsError(
+                f"{file}: is no file of rows ({error}): name another folder"
+            ) from None
+
+    def missing(self, task: str, context: int, rules: Sequence[str]) -> list[str]:
+        """The rules under which a context is not wholly measured."""
+        rows = list(self.of(task, context))
+        counts = {rule: sum(row["rule"] == rule for row in rows) for rule in rules}
+        asked = rows[0]["probes"] if rows else 1
+        return [rule for rule in rules if counts[rule] < asked]
+
+    def of(self, task: str, context: int) -> Iterator[Row]:
+        """The rows of one context."""
+        return (row for row in self.rows if (row["task"], row["context"]) == (task, context))
+
+    def add(self, row: Row) -> None:
+        """Keep a row; one that is there already stays as it is."""
+        if any(_key(row) == _key(old) for old in self.of(row["task"], row["context"])):
+            return
+        row = {**self._asked, **row}
+        self.rows.append(row)
+        if self._folder is not None:
+            if self._said:
+                (self._folder / _RUN).write_text(self._said + "\n", encoding="utf-8")
+                self._said = ""
+            with (self._folder / _ROWS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row["task"], row["context"], row["question"], row["rule"]
+
+
+def _another(file: Path, held: str, asked: str) -> SettingsError:
+    return SettingsError(
+        f"{file} belongs to another run: it has {held}, and {asked} is asked for: name another "
+        "folder with --out, or ask for the same"
+    )

@@ -1,0 +1,175 @@
+"""From rows to figures: one summary per task and rule, and one over all tasks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inf_llm.fidelity.measure import PROSE_ROW
+from inf_llm.fidelity.readers import FULL, WINDOW
+from inf_llm.fidelity.statistics import (
+    LEAST_GAP,
+    Estimate,
+    difference,
+    gap_closed,
+    jackknife,
+    mean,
+    share,
+)
+
+Row = dict[str, Any]
+ALL = "all"
+Column = Callable[[Row], "float | None"]
+_COUNTS = ("exact", "right")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A rule on a task; figures are None where they were not measured.
+
+    Attributes:
+        task: its name, or `ALL`: those whose gap is at least `LEAST_GAP`.
+        rule: its name.
+        questions: number of questions.
+        contexts: number of contexts.
+        gap: nats between window and full attention.
+        nll: of the right answer, nats a token.
+        closed: share of the gap closed; None where the gap is smaller than `LEAST_GAP`.
+        worse: nats a token more than under the first rule.
+        exact: share of answers of which every token is the most likely one.
+        right: share of answer tokens that are.
+        kl_question, kl_answer, kl_prose: divergence from full attention, by position.
+        far, needle: share of full attention's far mass that was recalled: of all, of the needle's.
+        best_far, best_needle: what as many blocks could hold at best.
+    """
+
+    task: str
+    rule: str
+    questions: int
+    contexts: int
+    gap: float | None
+    nll: Estimate
+    closed: Estimate | None
+    worse: Estimate | None
+    exact: Estimate
+    right: Estimate
+    kl_question: Estimate | None
+    kl_answer: Estimate | None
+    kl_prose: Estimate | None
+    far: Estimate | None
+    needle: Estimate | None
+    best_far: Estimate | None
+    best_needle: Estimate | None
+
+
+def summaries(rows: Sequence[Row], first: str) -> list[Summary]:
+    """Summaries by task, rules in the order of the rows; `first` is the rule to compare with."""
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    made = [each for task in tasks for each in _of_task(task, _in(rows, {task}), first)]
+    wide = {each.task for each in made if each.gap is not None and each.gap >= LEAST_GAP}
+    if len(wide) > 1:
+        made += _of_task(ALL, _in(rows, wide), first)
+    return made
+
+
+def _in(rows: Iterable[Row], tasks: set[str]) -> list[Row]:
+    return [row for row in rows if row["task"] in tasks]
+
+
+def _of_task(task: str, rows: Sequence[Row], first: str) -> list[Summary]:
+    by_rule: dict[str, list[Row]] = {}
+    for row in rows:
+        by_rule.setdefault(row["rule"], []).append(row)
+    order = [name for name in (FULL, WINDOW, first) if name in by_rule]
+    rules = [*order, *(name for name in by_rule if name not in order)]
+    return [_Table(task, by_rule, first).summary(rule) for rule in rules]
+
+
+class _Table:
+    """The rows of one task, with what columns of several rules side by side give."""
+
+    def __init__(self, task: str, by_rule: dict[str, list[Row]], first: str) -> None:
+        self._task, self._first, self._by_rule = task, first, by_rule
+
+    def summary(self, rule: str) -> Summary:
+        nll = self._over((rule, _nll), figure=mean)
+        assert nll is not None
+        exact, right = (self._over((rule, _number(key)), figure=mean) for key in _COUNTS)
+        assert exact is not None
+        assert right is not None
+        asked = [row for row in self._by_rule[rule] if row["question"] != PROSE_ROW]
+        gap = self._over((WINDOW, _nll), (FULL, _nll), figure=difference)
+        compared = rule not in (FULL, WINDOW, self._first)
+        return Summary(
+            task=self._task,
+            rule=rule,
+            questions=len(asked),
+            contexts=len({_context(row) for row in asked}),
+            gap=None if gap is None else gap.value,
+            nll=nll,
+            closed=self._closed(rule, gap),
+            worse=self._over((rule, _nll), (self._first, _nll), figure=difference)
+            if compared
+            else None,
+            exact=exact,
+            right=right,
+            kl_question=self._kl(rule, "kl_question"),
+            kl_answer=self._kl(rule, "kl"),
+            kl_prose=self._kl(rule, "kl", prose=True),
+            far=self._share(rule, "held", "far"),
+            needle=self._share(rule, "needle_held", "needle"),
+            best_far=self._share(rule, "best", "far"),
+            best_needle=self._share(rule, "needle_best", "needle"),
+        )
+
+    def _closed(self, rule: str, gap: Estimate | None) -> Estimate | None:
+        if gap is None or gap.value < LEAST_GAP:
+            return None
+        return self._over((WINDOW, _nll), (rule, _nll), (FULL, _nll), figure=gap_closed)
+
+    def _kl(self, rule: str, key: str, prose: bool = False) -> Estimate | None:
+        return self._over((rule, _number(key)), figure=mean, prose=prose)
+
+    def _share(self, rule: str, part: str, whole: str) -> Estimate | None:
+        columns = [(rule, _mass(key)) for key in (part, whole)]
+        found = self._over(*columns, figure=share)
+        return None if found is None or math.isnan(found.value) else found
+
+    def _over(
+        self,
+        *columns: tuple[str, Column],
+        figure: Callable[[Sequence[float]], float],
+        prose: bool = False,
+    ) -> Estimate | None:
+        """A figure over the questions that every column has a value for; None without any."""
+        found: dict[tuple[Any, ...], list[float]] = {}
+        for rule, value in columns:
+            for row in self._by_rule.get(rule, ()):
+                number = value(row) if (row["question"] == PROSE_ROW) == prose else None
+                if number is not None:
+                    found.setdefault((_context(row), row["question"]), []).append(number)
+        clusters: dict[Any, list[tuple[float, ...]]] = {}
+        for (context, _), values in found.items():
+            if len(values) == len(columns):
+                clusters.setdefault(context, []).append(tuple(values))
+        return jackknife(clusters, figure) if clusters else None
+
+
+def _context(row: Row) -> tuple[str, int]:
+    return row["task"], row["context"]
+
+
+def _nll(row: Row) -> float:
+    return float(row["nll"])
+
+
+def _number(key: str) -> Column:
+    """A column of numbers, which some rows lack."""
+    return lambda row: None if row.get(key) is None else float(row[key])
+
+
+def _mass(key: str) -> Column:
+    """A column of mass, summed over layers; rows without recall lack it."""
+    return lambda row: sum(row["recall"][key]) if "recall" in row else None
