@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from inf_llm.fidelity.run import Run
 
 _TOP = ("max_len", "truncation", "chunk_size", "conv_type", "model")
+
+_WORD = re.compile(r"(?:[^\s{]|\{[^}]*\})+")
+"""What stands between spaces, but for those within braces."""
 
 _WIDE = 160
 """Characters of a line where the table goes into a file."""
@@ -135,7 +139,7 @@ def _readers(
     name = " ".join((Path(base).stem, *(text.removeprefix("model.") for text in overrides)))
     readers = [Reader(name, _windowed(first, name))]
     for text in against:
-        words = [_dotted(word) for word in text.split()]
+        words = [_dotted(word) for word in _WORD.findall(text)]
         changes = [word for word in words if "=" in word]
         named = [word for word in words if "=" not in word]
         is_oracle = "oracle" in named

@@ -135,7 +135,7 @@ def makers_for(model: PreTrainedModel, settings: WindowSettings) -> Makers:
         UnsupportedModelError: the model's attention cannot be replaced.
     """
     if isinstance(settings, InfLLMSettings):
-        check_index(settings)
+        check_search(settings)
     inner = unwrap(model)
     return _makers(inner, probe(decoder_of(inner), settings.sees), settings)
 
