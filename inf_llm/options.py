@@ -39,7 +39,7 @@ class PageSize:
         page_size: tokens of a page; a block is cut into whole pages.
     """
 
-    page_size: int = 8
+    page_size: int = 4
 
     def __post_init__(self) -> None:
         typed(self)
@@ -58,11 +58,11 @@ class Scores:
     """Options of selections.
 
     Attributes:
-        scores: how scores of heads become one: "sum" adds them as they are, as published; "softmax"
-            adds each head's shares of attention over all blocks.
+        scores: how scores of heads become one: "softmax" adds each head's shares of attention over
+            all blocks; "sum" adds them as they are, as published.
     """
 
-    scores: str = "sum"
+    scores: str = "softmax"
 
     def __post_init__(self) -> None:
         typed(self)

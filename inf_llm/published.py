@@ -7,6 +7,7 @@ from typing import Any
 
 from inf_llm.checks import FieldTypes, mismatch, require
 from inf_llm.choice import Choice
+from inf_llm.errors import SettingsError
 
 _PUBLISHED_DECAY = 0.1
 """Published files say `score_decay: 0.1` beside every strategy."""
@@ -50,11 +51,15 @@ def translated(values: Mapping[str, Any]) -> dict[str, Any]:
         require(problem is None, key, problem or "")
         if values[key] != nothing:
             said.setdefault(setting, {})[key] = values[key]
+    if "repr_topk" in said.get("summary", {}) and values.get("selection") is None:
+        said.setdefault("selection", {})  # the published summary, so the published choice
     for setting, keys in said.items():
         given = values.get(setting)
         taken = bool(_NAMING & keys.keys()) or not isinstance(given, str)
-        message = f"{next(iter(keys))} says a part of {setting}, which is given: leave one out"
-        require(given is None or not taken, next(iter(keys)), message)
+        if given is not None and taken:
+            key = next(iter(keys))
+            message = f"{key} says a part of {setting}, which is given: leave one out"
+            raise SettingsError(message, key)
         result[setting] = _CHOICES[setting](given, keys)
     return result
 
@@ -65,7 +70,7 @@ def _summary(given: str | None, said: dict[str, Any]) -> Choice:
 
 
 def _selection(given: str | None, said: dict[str, Any]) -> Choice:
-    return Choice("query-head")
+    return Choice("query-head" if "perhead" in said else "layer", {"scores": "sum"})
 
 
 def _eviction(given: str | None, said: dict[str, Any]) -> Choice:

@@ -32,7 +32,7 @@ from inf_llm.variants import (
 NATIVE_WINDOW = ("keep", "override")
 PREFILLS = ("sparse", "dense", "auto")
 _UNSCALED, _LRU, _RAW = map(Choice, ("none", "lru", "raw"))
-_MOST_ATTENDED, _LAYER = map(Choice, ("most-attended", "layer"))
+_PAGES, _LAYER = map(Choice, ("pages", "layer"))
 _ONE_DISTANCE = Choice("one-distance")
 
 
@@ -193,13 +193,13 @@ class InfLLMSettings(WindowSettings):
     Attributes:
         block_size: tokens in a block (memory unit).
         topk: blocks recalled per execution block and unit.
-        summary: what a block is found by: "most-attended", the mean key of its `tokens` with the
-            most attention mass, as published; "mean", the mean of all its keys; or "pages", means
-            of every `page_size` neighbouring keys, of which the best one counts.
+        summary: what a block is found by: "pages", means of every `page_size` neighbouring keys, of
+            which the best one counts; "mean", the mean of all its keys; or "most-attended", the
+            mean key of its `tokens` with the most attention mass, as published.
         selection: who chooses blocks: "layer", all heads of a layer together, "key-head", those
             that share a key head, or "query-head", every query head for itself. The option `scores`
-            says how scores of heads are added: "sum", as they are, or "softmax", as shares of
-            attention.
+            says how scores of heads are added: "softmax", as shares of attention, or "sum", as they
+            are. With `repr_topk` and without `selection` it is as published, all heads and "sum".
         far_positions: where sinks, recalled blocks and all else out of the window stand:
             "one-distance", all n_local - 1 away, "contiguous", in order behind the window without
             gaps, or "native", where they stood, for texts within the trained length.
@@ -238,7 +238,7 @@ class InfLLMSettings(WindowSettings):
 
     block_size: int = 128
     topk: int = 16
-    summary: Choice = _MOST_ATTENDED
+    summary: Choice = _PAGES
     selection: Choice = _LAYER
     far_positions: Choice = _ONE_DISTANCE
     max_cached_block: int = 32

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from inf_llm.errors import SettingsError
@@ -140,6 +141,7 @@ def _values_of(cls: type[OriginSettings]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=values)
 
 
+@settings_of_hypothesis(deadline=None)
 @given(
     st.sampled_from([settings_class(name) for name in ATTENTION.own]).flatmap(
         lambda c: st.tuples(st.just(c), _values_of(c))

@@ -44,8 +44,8 @@ def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, t
     """Bytes on the host that one row of `tokens` tokens will take with InfLLM in every layer.
 
     The sealed blocks and what finds them: keys and values; the summaries of every key head, or of
-    every query head where they differ; their int8 sketch, on a CPU, or their means; and the numbers
-    that say where a block is. A formula, not a measurement: `stats` tells what is held.
+    every query head where they differ; their int8 sketch, on a CPU, or their pages in int8; and the
+    numbers that say where a block is. A formula, not a measurement: `stats` tells what is held.
 
     Args:
         config: the model's text configuration.
@@ -65,7 +65,7 @@ def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, t
         scales = 8 * (vectors if apart else 1) / GROUP
         found_by = vectors * width * (itemsize + 1) + scales
     else:
-        means = summary.pages + (summary.pages > 1)
-        found_by = vectors * width * itemsize * means
+        in_int8 = width * summary.pages + 4 if summary.pages > 1 else 0
+        found_by = vectors * (width * itemsize + in_int8)
     per_block = pages + found_by + _NUMBER_BYTES * (groups if apart else 1)
     return int(config.num_hidden_layers * blocks * per_block)

@@ -5,7 +5,8 @@ the best of them. With `softmax`, a score counts as a share of the head's attent
 so no head chooses for the others by scoring louder; shares of heads and queries are then added up.
 
 All blocks are scored by the mean of their vectors. Those that do best, `shortlist` times as many as
-are wanted, are scored again by their pages.
+are wanted, are scored again by their pages, which are kept in int8: what rounding takes off is far
+less than what a page's mean hides of its keys.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from inf_llm.memory.selection import Selection
 
 QUERIES = 16
 """Mean queries of an execution block, each of which scores for itself."""
+_LARGEST = 127  # of int8
 
 
 class TwoStage(Search):
@@ -32,24 +34,22 @@ class TwoStage(Search):
     def __init__(self, selection: Selection, shortlist: int) -> None:
         super().__init__(selection)
         self.shortlist = shortlist
-        self._pages: Tensor | None = None  # (Y, room, P, D)
-        self._means: Tensor | None = None  # (Y, room, D); the pages themselves where P = 1
+        self._means: Tensor | None = None  # (Y, room, D)
+        self._codes: Tensor | None = None  # of pages (Y, room, P, D) int8; None where P = 1
+        self._steps: Tensor | None = None  # values of one (Y, room)
         self._count = 0
 
     def put(self, blocks: Tensor, summaries: Tensor) -> None:
         """See `Search.put`; the room doubles, so appending is cheap on average."""
-        needed = max(self._count, int(blocks.max()) + 1)
-        pages = summaries.transpose(0, 1)
-        self._pages = _with_room(self._pages, needed, pages)
-        at = blocks.to(pages.device)
-        self._pages[:, at] = pages
-        if pages.shape[2] == 1:
-            self._means = self._pages[:, :, 0]
-        else:
-            means = pages.mean(2, dtype=torch.float32).to(pages.dtype)
-            self._means = _with_room(self._means, needed, means)
-            self._means[:, at] = means
-        self._count = needed
+        self._count = max(self._count, int(blocks.max()) + 1)
+        at, pages = blocks.to(summaries.device), summaries.transpose(0, 1)  # (Y, n, P, D)
+        means = pages.mean(2, dtype=torch.float32).to(pages.dtype)
+        self._means = _written(self._means, at, means, self._count)
+        if pages.shape[2] > 1:
+            steps = pages.flatten(2).float().norm(torch.inf, -1).clamp_(min=1e-30) / _LARGEST
+            codes = (pages.float() / steps[..., None, None]).round().to(torch.int8)
+            self._codes = _written(self._codes, at, codes, self._count)
+            self._steps = _written(self._steps, at, steps, self._count)
 
     def search(
         self,
@@ -60,14 +60,13 @@ class TwoStage(Search):
         early: EarlyFound | None = None,
     ) -> Found:
         """See `Search.search`."""
-        assert self._pages is not None
         q = query.means(QUERIES) * query.scale  # (B, H, Q, D)
         own = None if table is None else table[:, :total].to(q.device)
         rough = self._rough(q, total, own)  # (B, H, Q, N)
         whole = rough.logsumexp(-1, keepdim=True)
         scores = self._added(rough, whole)  # (B, X, N)
         few = min(total, self.shortlist * topk)
-        if self._pages.shape[2] == 1 or few == 0:
+        if self._codes is None:
             return ascending(*reversed(scores.topk(topk, sorted=False)))
         listed = scores.topk(few, sorted=False).indices  # (B, X, S)
         fine = self._fine(q, listed, own)  # (B, H, Q, S)
@@ -93,9 +92,10 @@ class TwoStage(Search):
 
     def _fine(self, q: Tensor, listed: Tensor, own: Tensor | None) -> Tensor:
         """Scores (B, H, Q, S) of the listed blocks (B, X, S) by the best of their pages."""
-        assert self._pages is not None
+        assert self._codes is not None
+        assert self._steps is not None
         B, H, Q, D = q.shape
-        Y, room, P, _ = self._pages.shape
+        Y, room, P, _ = self._codes.shape
         X, S = listed.shape[1:]
         units = max(X, Y)  # lists of pages: every chooser's, of every head that it chooses for
         physical = listed
@@ -104,9 +104,12 @@ class TwoStage(Search):
         physical = physical.repeat_interleave(units // X, 1)
         heads = torch.arange(units, device=q.device) // (units // Y)
         at = (physical + heads[:, None] * room).flatten()
-        pages = self._pages.view(Y * room, P * D).index_select(0, at).view(B * units, S * P, D)
-        scores = torch.bmm(q.reshape(B * units, H // units * Q, D), pages.transpose(1, 2))
-        return scores.float().view(B, H, Q, S, P).amax(-1)
+        codes = self._codes.view(Y * room, P * D).index_select(0, at).to(q.dtype)
+        pages = codes.view(B * units, S * P, D).transpose(1, 2)
+        scores = torch.bmm(q.reshape(B * units, H // units * Q, D), pages).float()
+        best = scores.view(B * units, -1, S, P).amax(-1)
+        steps = self._steps.view(-1).index_select(0, at).view(B * units, 1, S)
+        return (best * steps).view(B, H, Q, S)
 
     def _of(self, scores: Tensor, listed: Tensor) -> Tensor:
         """Scores (B, H, Q, N) of each head's listed blocks (B, X, S): (B, H, Q, S)."""
@@ -123,10 +126,8 @@ class TwoStage(Search):
     @property
     def nbytes(self) -> int:
         """See `Search.nbytes`; the room that is not used yet is not counted."""
-        if self._pages is None or self._means is None:
-            return 0
-        held = {self._pages.data_ptr(): self._pages, self._means.data_ptr(): self._means}
-        return sum(part[:, 0].nbytes * self._count for part in held.values())
+        held = (self._means, self._codes, self._steps)
+        return sum(part[:, 0].nbytes * self._count for part in held if part is not None)
 
 
 def _corrected(whole: Tensor, rough: Tensor, fine: Tensor) -> Tensor:
@@ -136,13 +137,14 @@ def _corrected(whole: Tensor, rough: Tensor, fine: Tensor) -> Tensor:
     return torch.logaddexp(rest, fine.logsumexp(-1, keepdim=True))
 
 
-def _with_room(held: Tensor | None, needed: int, like: Tensor) -> Tensor:
-    """A tensor with at least `needed` places along dimension 1 that begins with what is held."""
+def _written(held: Tensor | None, at: Tensor, values: Tensor, needed: int) -> Tensor:
+    """What is held, with values (Y, n, ...) at places (n,) of dimension 1 and room for `needed`."""
     room = 0 if held is None else held.shape[1]
-    if held is not None and needed <= room:
-        return held
-    shape = (like.shape[0], max(64, 2 * room, needed), *like.shape[2:])
-    fresh = like.new_empty(shape)
-    if held is not None:
-        fresh[:, :room] = held
-    return fresh
+    if held is None or needed > room:
+        shape = (values.shape[0], max(64, 2 * room, needed), *values.shape[2:])
+        fresh = values.new_empty(shape)
+        if held is not None:
+            fresh[:, :room] = held
+        held = fresh
+    held[:, at] = values
+    return held

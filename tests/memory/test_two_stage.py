@@ -20,7 +20,8 @@ def made(
 ) -> tuple[TwoStage, Tensor]:
     """A filled search, and its summaries (n, Y, P, D)."""
     chooser = SELECTION.get(selection)(H, G, heads, scores)
-    summaries = torch.randn(blocks, heads, pages, D)
+    summaries = torch.randint(-127, 128, (blocks, heads, pages, D)) / 60  # int8 holds them exactly
+    summaries[..., 0] = 127 / 60
     search = TwoStage(chooser, shortlist)
     for some in torch.arange(blocks).split(7):
         search.put(some, summaries[some])
@@ -130,6 +131,19 @@ def test_queries_of_an_execution_block_are_means_of_neighbours(count: int) -> No
     torch.testing.assert_close(means, want)
 
 
+def test_pages_are_kept_in_int8() -> None:
+    """Scores are off by what rounding can take, and by something."""
+    search = TwoStage(SELECTION.get("query-head")(H, G, G, "sum"), 100)
+    summaries = torch.randn(30, G, 4, D)
+    search.put(torch.arange(30), summaries)
+    query = Query(torch.randn(1, H, 1, D))
+    got = search.search(query, 30, 30, None)[1]
+    want = one_by_one(search, summaries, query, list(range(30)))[None].float()
+    step = summaries.flatten(2).abs().amax(-1).max() / 127
+    most = step / 2 * query.vectors.abs().sum(-1).max()
+    assert 0 < (got - want).abs().max() <= most
+
+
 def test_bytes() -> None:
-    assert made("layer", "softmax", 21, 4)[0].nbytes == 21 * G * D * 4 * (4 + 1)
+    assert made("layer", "softmax", 21, 4)[0].nbytes == 21 * G * (D * 4 + 4 * D + 4)
     assert made("layer", "softmax", 21, 1)[0].nbytes == 21 * G * D * 4
