@@ -17,7 +17,8 @@ from transformers.cache_utils import Cache
 
 from inf_llm.attention.base import running
 from inf_llm.errors import UnsupportedInputError
-from inf_llm.hf.cache import MakeAttention, PatchCache
+from inf_llm.hf.cache import PatchCache
+from inf_llm.hf.cache_layer import MakeAttention
 from inf_llm.hf.rotary import rotary_places
 from inf_llm.settings import OriginSettings
 

@@ -21,7 +21,8 @@ from transformers.cache_utils import CacheLayerMixin, DynamicCache
 
 from inf_llm.attention.base import LayerAttention
 from inf_llm.errors import InfLLMError, UnsupportedModelError
-from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt
+from inf_llm.hf.cache import MemoryCache, adopt
+from inf_llm.hf.cache_layer import MakeAttention, Makers
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.hooks import make_rule
 from inf_llm.hf.recording import recorded, token_ids

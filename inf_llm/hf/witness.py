@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from inf_llm.hf.cache import MemoryLayer
+from inf_llm.hf.cache_layer import MemoryLayer
 
 
 class Witness:

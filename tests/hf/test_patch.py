@@ -28,7 +28,6 @@ from tests.hf.tiny import (
     LONG,
     SHORT,
     character_tokenizer,
-    feed,
     generate,
     greedy_by_hand,
     left_padded,
@@ -99,8 +98,6 @@ def test_patching_twice_and_unpatching_nothing_is_refused() -> None:
 
 BAD_MASKS = {
     "right-padding": (torch.tensor([[1] * 20, [1] * 15 + [0] * 5]), "pad on the left"),
-    "hole": (torch.tensor([[1] * 20, [0] * 5 + [1] * 5 + [0] * 5 + [1] * 5]), "hole in the mask"),
-    "4-D": (torch.ones(2, 1, 20, 20, dtype=torch.bool), "mask of 4 dimensions"),
     "too-long": (torch.tensor([[0] * 5 + [1] * 25, [1] * 30]), "covers 30 tokens.*20 are new"),
     "too-short": (torch.tensor([[0] * 5 + [1] * 10, [1] * 15]), "covers 15 tokens.*20 are new"),
     "too-long, all ones": (torch.ones(2, 30), r"covers 30 tokens.*must be \(2, 20\)"),
@@ -117,18 +114,6 @@ def test_a_mask_that_cannot_be_followed_is_refused(name: str, use_cache: bool) -
     mask, message = BAD_MASKS[name]
     with pytest.raises(UnsupportedInputError, match=message):
         tiny_patched()(tokens(20, rows=2), attention_mask=mask, use_cache=use_cache)
-
-
-def test_padding_inside_a_text_and_another_batch_size_are_refused() -> None:
-    model = tiny_patched()
-    cache = inf_llm.new_cache(model)
-    feed(model, tokens(20, rows=2), cache)
-    with pytest.raises(UnsupportedInputError, match="batch of 3 rows does not fit a memory of 2"):
-        feed(model, tokens(5, rows=3), cache)
-    mask = torch.ones(2, 25)
-    mask[0, :22] = 0
-    with pytest.raises(UnsupportedInputError, match="pad on the left"):
-        feed(model, tokens(5, rows=2), cache, mask)
 
 
 @pytest.mark.parametrize("use_cache", [True, False], ids=["cache", "no-cache"])
