@@ -36,7 +36,33 @@ def _plainly(method: _Method) -> _Method:
     return plain  # type: ignore[return-value]
 
 
-class MemoryLayer(Unsaved, CacheLayerMixin):
+class PassingLayer(CacheLayerMixin):
+    """A layer that returns the new keys and values only, and says how many tokens it has seen."""
+
+    is_sliding = False
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to prepare."""
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """The new keys and values, as they are; the attention function has use for them."""
+        return key_states, value_states
+
+    def get_mask_sizes(self, query_length: int, *args: Any) -> tuple[int, int]:
+        """Length and offset of the 2-D mask that transformers should prepare."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No maximum."""
+        return -1
+
+    get_max_cache_shape = get_max_length  # its name before transformers 5.23
+
+
+class MemoryLayer(Unsaved, PassingLayer):
     """One layer's memory of a batch.
 
     Args:
@@ -45,7 +71,6 @@ class MemoryLayer(Unsaved, CacheLayerMixin):
 
     is_compileable = False
     is_croppable = True
-    is_sliding = False
     supports_early_init = False
 
     def __init__(self, make: MakeAttention) -> None:
@@ -69,29 +94,9 @@ class MemoryLayer(Unsaved, CacheLayerMixin):
                 "of a text in one dtype, with torch.autocast or without"
             )
 
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to prepare."""
-        self.is_initialized = True
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """The new keys and values, as they are; the attention function stores them."""
-        return key_states, value_states
-
     def get_seq_length(self, *args: Any) -> int:
         """Tokens seen, padding included."""
         return self.rows.seen
-
-    def get_mask_sizes(self, query_length: int, *args: Any) -> tuple[int, int]:
-        """Length and offset of the 2-D mask that transformers should prepare."""
-        return self.rows.seen + query_length, 0
-
-    def get_max_length(self) -> int:
-        """No maximum."""
-        return -1
-
-    get_max_cache_shape = get_max_length  # its name before transformers 5.23
 
     def reset(self) -> None:
         """Forget everything."""
