@@ -1,7 +1,7 @@
 """A run's folder: which settings made it, which rows are done, and how it survives a kill.
 
 `run.json` holds the configuration, the prompt rules and, per task, the data's digest. A run with
-other settings is refused: rows of two settings in one file would be nobody's result.
+other settings is refused: rows of two settings in one file would be the result of neither.
 
 A row is one line, written at once and synced. A torn last line, which a kill may leave, is cut off
 and its sample done again; so nothing is lost and nothing doubled.
@@ -80,9 +80,9 @@ def _refuse_changes(folder: Path, held: Mapping[str, Any], wanted: Mapping[str, 
     old, new = flatten(before), flatten(now)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     if changed:
-        told = "; ".join(f"{k} was {old.get(k)!r} and is now {new.get(k)!r}" for k in changed)
+        changes = "; ".join(f"{k} was {old.get(k)!r} and is now {new.get(k)!r}" for k in changed)
         raise RunFolderError(
-            f"{folder} was made with other settings: {told}. "
+            f"{folder} was made with other settings: {changes}. "
             "Use another --output_dir_path, or the settings it was made with"
         )
 

@@ -59,7 +59,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What a task asks of the model's side.
+    """What a task needs of the model's side.
 
     Attributes:
         max_new_tokens: the official limit of an answer.
@@ -96,7 +96,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What a metric may be told.
+    """Options of the metrics.
 
     Attributes:
         similarity: "difflib" (official) or "rapidfuzz" for LongBench's code tasks.

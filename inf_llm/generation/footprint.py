@@ -45,7 +45,7 @@ def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, t
 
     The sealed blocks and what finds them: keys and values; a representative for every query head,
     or for every key head where all tokens of a block represent it; its int8 sketch, on a CPU; and
-    the numbers that say where a block is. A formula, not a measurement: `stats` tells what is held.
+    the numbers that say where a block is. A formula, not a measurement: `stats` has what is held.
 
     Args:
         config: the model's text configuration.

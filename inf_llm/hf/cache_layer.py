@@ -25,7 +25,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 def _plainly(method: _Method) -> _Method:
     """Run a method that changes state with ordinary tensors and no gradients.
 
-    Under `torch.inference_mode` it would leave tensors behind that nobody may change outside it.
+    Tensors made under `torch.inference_mode` may not be changed outside it.
     """
 
     @functools.wraps(method)

@@ -1,7 +1,7 @@
 """What a patch leaves on the modules of a model, and what it notes of the call that runs.
 
 Whatever a patch works through carries its state: the decoder, its attention modules, its rotary
-modules. So a module that was put in since is told from those that were there.
+modules. So a module that was put in later differs from those that were there.
 """
 
 from __future__ import annotations

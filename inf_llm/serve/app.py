@@ -5,7 +5,7 @@ GET  /health                  whether the model's thread lives; needs no key
 GET  /metrics                 for Prometheus
 GET  /v1/models[/NAME]        the one model
 POST /v1/chat/completions     OpenAI's, and two parameters more: document, recall
-POST /v1/completions          likewise
+POST /v1/completions          the same for texts without turns
 POST /v1/documents            upload a text and have it read
 GET, DELETE /v1/documents/ID  what is known of it; forget it
 """
@@ -45,7 +45,7 @@ class Limits:
 
     Attributes:
         model: the name of the model that it serves.
-        api_key: what they must show, or None.
+        api_key: what a client must send, or None.
         request_bytes: largest body.
         local: whether only this computer can reach it; then names of other hosts are refused,
             under which a page in a browser could have come.
@@ -178,7 +178,7 @@ class Application(Starlette):
         document = self.documents.get(question.document) if question.document else None
         exchange = self._exchange(request, lambda job: self.engine.answer(question, document, job))
         shape = form(self.limits.model)
-        begun = await exchange.told()
+        begun = await exchange.next()
         headers = {"x-inf-llm-cut-tokens": str(begun.cut)} if begun.cut else {}
         if question.stream:
             return Events(completions.stream_answer(exchange, shape, question), headers=headers)
@@ -188,7 +188,7 @@ class Application(Starlette):
         document, stream = uploaded(await self._json(request))
         exchange = self._exchange(request, lambda job: self.engine.read(document, job))
         if stream:
-            first = await exchange.told()
+            first = await exchange.next()
             return Events(completions.stream_reading(exchange, first, self.documents.add))
         self.documents.add(await exchange.result())
         return Json(document.described(), 201)

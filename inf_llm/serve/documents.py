@@ -49,7 +49,7 @@ class Document:
         return len(self.text) - len(self.text.lstrip())
 
     def described(self) -> dict[str, Any]:
-        """What the API tells."""
+        """The form of the API."""
         return {
             "id": self.id,
             "object": "document",

@@ -65,7 +65,7 @@ class Question:
         stream: piece by piece.
         include_usage: end a stream with the counts.
         document: id of an uploaded text to answer from.
-        recall: tell which passages were recalled.
+        recall: list the passages that were recalled.
     """
 
     model: str

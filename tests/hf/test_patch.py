@@ -64,7 +64,9 @@ def test_unpatching_leaves_no_trace(kind: str, attention: str) -> None:
     assert not hooks
 
 
-def test_a_missing_faiss_is_told_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_faiss_is_refused_before_reading(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     model = tiny("llama")
     with pytest.raises(MissingExtraError, match=r"pip install 'inf-llm\[faiss\]'"):
@@ -73,7 +75,7 @@ def test_a_missing_faiss_is_told_before_anything_is_read(monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_loading_tells_what_cannot_be_had() -> None:
+def test_loading_refuses_what_cannot_be_had() -> None:
     demo = SHIPPED_CONFIGS / "demo-inf-llm.yaml"
     with pytest.raises(ConfigError, match="'demo': cannot place the model"):
         inf_llm.load(demo, ["model.device_map=cuda"])

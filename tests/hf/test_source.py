@@ -116,7 +116,7 @@ def test_a_file_of_any_name(model: Any, file: Path, tmp_path: Path, name: str) -
     assert same(inf_llm.unpatch(patched), model) < 1e-5
 
 
-def test_a_hub_name_is_told_what_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_hub_name_says_what_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ConfigError, match=r"'nobody/nothing': .*owner/name:FILE.gguf"):
         load(named("nobody/nothing"))

@@ -15,7 +15,7 @@ from tests.serve.inprocess import Local
 from tests.serve.talk import STORY, ask
 
 
-def test_a_document_that_was_cut_is_told(cutting: Local) -> None:
+def test_a_cut_document_is_reported(cutting: Local) -> None:
     whole = cutting.post("/v1/documents", {"text": "y" * 100}).json()
     assert (whole["tokens"], whole["cut_tokens"]) == (100, 0)
     cut = cutting.post("/v1/documents", {"text": "y" * 1000}).json()
@@ -43,7 +43,7 @@ def test_a_document_is_read_once_and_asked_often(server: Server) -> None:
         ask(server, "Still there?", extra_body={"document": document["id"]})
 
 
-def test_reading_a_document_tells_how_far_it_is(server: Server) -> None:
+def test_reading_a_document_reports_progress(server: Server) -> None:
     body = {"text": STORY * 4, "stream": True}
     with httpx.stream("POST", f"{server.address}/v1/documents", json=body, timeout=60) as reply:
         lines = [line[6:] for line in reply.iter_lines() if line.startswith("data: ")]

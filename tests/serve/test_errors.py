@@ -23,7 +23,7 @@ def counted(server: Local, name: str, **labels: str) -> float:
     return server.app.metrics.registry.get_sample_value(f"inf_llm_{name}", labels) or 0.0
 
 
-def test_an_error_that_nobody_foresaw(server: Local, monkeypatch: Any) -> None:
+def test_an_unexpected_error(server: Local, monkeypatch: Any) -> None:
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("a secret")
 

@@ -28,7 +28,7 @@ def test_a_prompt_that_may_not_be_cut_is_refused(strict: Local) -> None:
 
 
 @pytest.mark.parametrize("length", [MOST - 3, MOST, 5 * MOST])
-def test_a_prompt_that_was_cut_is_told_and_leaves_room(cutting: Local, length: int) -> None:
+def test_a_cut_prompt_is_reported_and_leaves_room(cutting: Local, length: int) -> None:
     for more, answer in (({}, 16), ({"max_tokens": 1000}, 16), ({"max_tokens": 4}, 4)):
         reply = cutting.ask("x" * length, **more)
         usage = reply.json()["usage"]
@@ -88,7 +88,7 @@ def test_stop_texts_end_an_answer_and_are_no_part_of_it(server: Server) -> None:
     assert text == whole[: whole.index(stop)]
 
 
-def test_recalled_passages_are_told(server: Server) -> None:
+def test_recalled_passages_are_listed(server: Server) -> None:
     answer = ask(server, STORY, extra_body={"recall": True})
     passages = answer.model_extra["recalled"]
     assert passages

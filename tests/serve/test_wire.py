@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from inf_llm.serve.jobs import Begun, Delta, Told
+from inf_llm.serve.jobs import Answered, Begun, Delta
 from tests.serve.conftest import Server
 from tests.serve.inprocess import CHAT, Local, local, streamed
 from tests.serve.talk import ask
@@ -46,12 +46,12 @@ def test_every_answer_with_text_says_that_it_is_utf_8(near: Local) -> None:
 
 
 def test_no_separator_of_lines_cuts_an_event(near: Local, monkeypatch: Any) -> None:
-    def answer(question: Any, document: Any, job: Any) -> Told:
+    def answer(question: Any, document: Any, job: Any) -> Answered:
         job.emit(Begun(0))
         for letter in SAID:
             job.emit(Delta(letter))
         job.emit(Delta(SAID))
-        return Told(2 * SAID, "stop", 1, 0, 1, 0, 0.0, [{"text": SAID}])
+        return Answered(2 * SAID, "stop", 1, 0, 1, 0, 0.0, [{"text": SAID}])
 
     monkeypatch.setattr(near.app.engine, "answer", answer)
     events = streamed(near.ask(stream=True))
