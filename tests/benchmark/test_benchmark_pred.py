@@ -250,7 +250,7 @@ def test_half_a_character_is_kept_as_it_is(config, data, tmp_path):
         ("{}", "sample 1 lacks 'answer'; it has: nothing"),
         ('{"answer": ["x"], "options": 5}', "sample 1 is malformed"),
         ("[" * 100_000, "line 1 is not JSON: it is nested too deeply"),
-        ('"text"', "line 1 is not a JSON object"),
+        ('"text"', "line 1 is a JSON str: one object is expected"),
         ("\udcff", "line 1 is not JSON"),
     ],
 )
