@@ -19,7 +19,7 @@ from inf_llm.conversation import USER
 CORE = "benchmark.engine:open_core"
 
 # What forks of one document count together: a resumed run would count otherwise, and rows must
-# not tell whether a run was disturbed.
+# not show whether a run was disturbed.
 _COUNTERS = ("hits", "misses", "loads", "evictions")
 
 

@@ -26,7 +26,7 @@ _DECIDED = ("device", "max_batch_size", "trust_remote_code")
 
 
 def register() -> type:
-    """Makes `inf-llm` known to lm_eval, and returns the class.
+    """Registers `inf-llm` with lm_eval, and returns the class.
 
     Raises:
         MissingExtraError: lm_eval is not installed.
@@ -53,8 +53,8 @@ def register() -> type:
         ) -> None:
             import inf_llm
 
-            told = [f"{k}={v}" for k, v in settings.items() if k not in _DECIDED]
-            read = load_config(config, told)
+            overrides = [f"{k}={v}" for k, v in settings.items() if k not in _DECIDED]
+            read = load_config(config, overrides)
             model, tokenizer = inf_llm.load(read)
             super().__init__(
                 pretrained=model,

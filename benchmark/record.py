@@ -1,7 +1,7 @@
 """A run's folder: which settings made it, which rows are done, and how it survives a kill.
 
 `run.json` holds the configuration, the prompt rules and, per task, the data's digest. A run with
-other settings is refused: rows of two settings in one file would be nobody's result.
+other settings is refused: rows of two settings in one file would be the result of neither.
 
 A row is one line, written at once and synced. A torn last line, which a kill may leave, is cut off
 and its sample done again; so nothing is lost and nothing doubled.
@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from benchmark.rows import complete_lines
+from inf_llm.atomic import sync_folder, write_atomically
 from inf_llm.errors import InfLLMError
 from inf_llm.processor import machine
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks; there a second run in the folder is not caught
-    fcntl = None  # type: ignore[assignment]
 
 RECORD = "run.json"
 _COMPARED = ("config", "rules", "generation")
@@ -46,7 +44,7 @@ def claim(folder: Path, settings: Mapping[str, Any], tasks: Mapping[str, Any]) -
         RunFolderError: the folder was made with other settings, or holds rows without a record.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
+    with _lock(folder / RECORD):
         path = folder / RECORD
         wanted = json.loads(json.dumps({**settings, "machine": machine(), "tasks": dict(tasks)}))
         if not path.exists():
@@ -55,12 +53,12 @@ def claim(folder: Path, settings: Mapping[str, Any], tasks: Mapping[str, Any]) -
                     f"{folder} holds predictions but no {RECORD}: what made them is unknown. "
                     "Use an empty --output_dir_path"
                 )
-            write_atomically(path, wanted)
+            write_atomically(path, _json(wanted))
             return
         held = _read_record(path)
         _refuse_changes(folder, held, wanted)
         held["tasks"] = {**held["tasks"], **wanted["tasks"]}
-        write_atomically(path, held)
+        write_atomically(path, _json(held))
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -82,9 +80,9 @@ def _refuse_changes(folder: Path, held: Mapping[str, Any], wanted: Mapping[str, 
     old, new = flatten(before), flatten(now)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     if changed:
-        told = "; ".join(f"{k} was {old.get(k)!r} and is now {new.get(k)!r}" for k in changed)
+        changes = "; ".join(f"{k} was {old.get(k)!r} and is now {new.get(k)!r}" for k in changed)
         raise RunFolderError(
-            f"{folder} was made with other settings: {told}. "
+            f"{folder} was made with other settings: {changes}. "
             "Use another --output_dir_path, or the settings it was made with"
         )
 
@@ -114,10 +112,18 @@ class RowFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = _open_alone(path)
+        self._lock = _lock(path)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunFolderError(
+                f"{path} is being written by another run: wait for it, or give each process "
+                "its own --rank"
+            ) from error
+        self._file = path.open("ab")
         whole = sum(len(line) for _, line in complete_lines(path))
         self._file.truncate(whole)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Writes one row, and returns when it is on the disk."""
@@ -130,27 +136,14 @@ class RowFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._lock.release()
 
 
-def _open_alone(path: Path) -> IO[bytes]:
-    """The file, opened for this process only.
-
-    Raises:
-        RunFolderError: another process is writing it.
-    """
-    while True:
-        file = path.open("ab")
-        try:
-            _lock(file, wait=False)
-        except BlockingIOError as error:
-            file.close()
-            raise RunFolderError(
-                f"{path} is being written by another run: wait for it, or give each process "
-                "its own --rank"
-            ) from error
-        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return file
-        file.close()  # another process replaced it between opening and locking: open the new one
+def _lock(path: Path) -> FileLock:
+    """What a process holds while it writes a file of a run; it goes with the process."""
+    locks = path.parent / ".locks"
+    locks.mkdir(exist_ok=True)
+    return FileLock(locks / path.name)
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
@@ -213,7 +206,7 @@ def finish(folder: Path, task: str, wanted: Collection[str] | None = None) -> li
         What is missing (ids, or numbers of samples); nothing was changed if anything is, nor while
         another process writes rows of the task: it does this itself when it is done.
     """
-    with locked(folder):
+    with _lock(folder / RECORD):
         rows = sorted(rows_done(folder, task).values(), key=lambda row: row["index"])
         if wanted is None:
             there = {row["index"] for row in rows}
@@ -221,65 +214,42 @@ def finish(folder: Path, task: str, wanted: Collection[str] | None = None) -> li
         else:
             there_ids = {row["id"] for row in rows}
             missing = [key for key in wanted if key not in there_ids]
-        if not missing and not writing(folder, task):
-            _put_together(folder, task, rows)
+        if not missing:
+            with suppress(Timeout), _all_locked(folder, task):
+                _put_together(folder, task, rows)
     return missing
 
 
 def writing(folder: Path, task: str) -> bool:
     """Whether a process has one of the task's files open to write rows."""
-    for path in parts(folder, task):
-        with path.open("rb") as file:
-            try:
-                _lock(file, wait=False)
-            except BlockingIOError:
-                return True
-    return False
+    try:
+        with _all_locked(folder, task):
+            return False
+    except Timeout:
+        return True
+
+
+def _all_locked(folder: Path, task: str) -> ExitStack:
+    """Holds all of the task's files.
+
+    Raises:
+        Timeout: another process is writing one.
+    """
+    with ExitStack() as held:
+        for path in parts(folder, task):
+            held.enter_context(_lock(path).acquire(timeout=0))
+        return held.pop_all()
 
 
 def _put_together(folder: Path, task: str, rows: Sequence[Mapping[str, Any]]) -> None:
     target = folder / f"{task}.jsonl"
     text = b"".join(map(_line, rows))
     if not target.exists() or target.read_bytes() != text:
-        _replace(target, text)
+        write_atomically(target, text)
     for path in parts(folder, task):
         if path != target:
             path.unlink()
 
 
-def write_atomically(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes JSON so that a reader finds the old file or the new one, never half of one."""
-    _replace(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    _sync_folder(path.parent)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock file; a killed holder lets go of it."""
-    with (folder / ".lock").open("ab") as file:
-        _lock(file, wait=True)
-        yield
-
-
-def _lock(file: IO[bytes], wait: bool) -> None:
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -55,11 +55,15 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 yield number, line
 
 
-def read_objects(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file; a last line without a line feed counts if it parses.
+def read_objects(
+    path: Path, error: type[InfLLMError] = PredictionError, torn: bool = True
+) -> list[dict[str, Any]]:
+    """The JSON objects of a file, one a line.
 
-    Raises:
-        PredictionError: a line is not a JSON object.
+    Args:
+        path: the file.
+        error: what to raise where a line is not a JSON object.
+        torn: leave out a last line without a line feed that is not JSON.
     """
     objects = []
     lines = path.read_bytes().split(b"\n")
@@ -68,14 +72,12 @@ def read_objects(path: Path) -> list[dict[str, Any]]:
             continue
         try:
             value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            if number == len(lines):
+        except (ValueError, RecursionError) as problem:
+            if torn and number == len(lines):
                 break  # a run is writing this line, or was killed at it
-            raise PredictionError(
-                f"{path}, line {number} is not JSON: {json_reason(error)}"
-            ) from error
+            raise error(f"{path}, line {number} is not JSON: {json_reason(problem)}") from problem
         if not isinstance(value, dict):
-            raise PredictionError(
+            raise error(
                 f"{path}, line {number} is a JSON {type(value).__name__}: one object is expected"
             )
         objects.append(value)

@@ -56,10 +56,10 @@ def _run(args: argparse.Namespace) -> None:
     set_threads(args.threads)
     facts = measure(tokens, args.seed)
     write_json(args.json, facts)
-    held, foreseen = facts["host_bytes"] / 1e6, facts["predicted_host_bytes"] / 1e6
+    held, predicted = facts["host_bytes"] / 1e6, facts["predicted_host_bytes"] / 1e6
     print(
         f"{tokens:,} tokens in {facts['seconds']:.0f} s; host memory {held:,.0f} MB, predicted "
-        f"{foreseen:,.0f} MB, ratio {facts['ratio']:.3f}; time of the last part over the second: "
+        f"{predicted:,.0f} MB, ratio {facts['ratio']:.3f}; time of the last part over the second: "
         f"{facts['last_over_second']:.2f}; {facts['hardware']}"
     )
 
@@ -122,7 +122,7 @@ def resident_bytes() -> int:
     """Memory of this process that is really there.
 
     Raises:
-        InfLLMError: this system does not tell.
+        InfLLMError: this system does not say.
     """
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -110,7 +110,7 @@ def score_task(task: str, rows: Sequence[Row], options: ScoreOptions) -> TaskSco
 
 
 def _score(benchmark: Benchmark, task: str, row: Row, options: ScoreOptions) -> float:
-    """One row's score; what no metric can make sense of is told with its row."""
+    """One row's score; where a metric fails, the message names the row."""
     try:
         return benchmark.score(task, row, options)
     except MissingExtraError:

@@ -1,4 +1,4 @@
-"""What a prediction run is told, and what of it must stay the same within a folder."""
+"""The options of a prediction run, and which of them must stay the same within a folder."""
 
 from __future__ import annotations
 

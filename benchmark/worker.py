@@ -59,8 +59,8 @@ class Worker:
             except Exception as error:  # a sample must not end a run of days
                 self._forget()
                 self.engine.recover()
-                told = f"{type(error).__name__}: {reason(error)}"
-                said = {"pred": "", "error": told, "memory": {}}
+                failure = f"{type(error).__name__}: {reason(error)}"
+                said = {"pred": "", "error": failure, "memory": {}}
             said["seconds"] = round(time.perf_counter() - started, 3)
             yield _row(job.task, instance, said)
         self._forget()

@@ -268,7 +268,8 @@ class _Reading:
         try:
             return make(**values)
         except SettingsError as error:
-            raise self._error(f"{prefix}{error.key}", f"{prefix}{error}") from None
+            where = prefix if error.key else ""  # else it is about no key of the file
+            raise self._error(f"{prefix}{error.key}", f"{where}{error}") from None
 
     def _values(self, given: DictConfig, kinds: FieldTypes, prefix: str) -> dict[str, Any]:
         """The given values of the keys in `kinds`, through a typed OmegaConf schema.

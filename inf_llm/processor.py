@@ -40,8 +40,8 @@ def machine(device: str | None = None) -> str:
 def processor() -> str:
     """Its name, instruction sets and number of cores: `AMD EPYC (AVX2, AVX-512), 2 cores`."""
     named, sets = _from_cpuinfo() if _CPUINFO.exists() else (_from_system(), _from_torch())
-    told = f"{named} ({', '.join(sets)})" if sets else named
-    return f"{told}, {os.cpu_count()} cores"
+    shown = f"{named} ({', '.join(sets)})" if sets else named
+    return f"{shown}, {os.cpu_count()} cores"
 
 
 def _from_cpuinfo() -> tuple[str, list[str]]:

@@ -29,6 +29,7 @@ nothing."""
 
 _NAMING = {"perhead", "cache_strategy", "faiss"}
 """Those that say which row it is."""
+_RETRIEVAL = ("summary", "selection")
 
 
 def published_keys(settings: Iterable[str]) -> FieldTypes:
@@ -51,8 +52,10 @@ def translated(values: Mapping[str, Any]) -> dict[str, Any]:
         require(problem is None, key, problem or "")
         if values[key] != nothing:
             said.setdefault(setting, {})[key] = values[key]
-    if "repr_topk" in said.get("summary", {}) and values.get("selection") is None:
-        said.setdefault("selection", {})  # the published summary, so the published choice
+    if values.get("summary") is None and said.keys() & {*_RETRIEVAL, "index"}:
+        for setting in _RETRIEVAL:  # one published key of retrieval means all of its rule
+            if values.get(setting) is None:
+                said.setdefault(setting, {})
     for setting, keys in said.items():
         given = values.get(setting)
         taken = bool(_NAMING & keys.keys()) or not isinstance(given, str)
@@ -65,7 +68,7 @@ def translated(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _summary(given: str | None, said: dict[str, Any]) -> Choice:
-    options = {"tokens": said["repr_topk"]}
+    options = {"tokens": said["repr_topk"]} if said else {}
     return Choice(given or "most-attended", options, {"tokens": "repr_topk"})
 
 

@@ -74,7 +74,7 @@ class Registry:
         clash = self._own.keys() & installed.keys()
         if clash:
             raise SettingsError(
-                f"an installed distribution has a {self.kind} named {min(clash)!r} in the entry "
+                f"an installed distribution has the {self.kind} {min(clash)!r} in the entry "
                 f"points {GROUP}, which is a name of this package: give it another one"
             )
         return {**self._own, **installed, **self._added}

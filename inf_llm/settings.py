@@ -199,7 +199,8 @@ class InfLLMSettings(WindowSettings):
         selection: who chooses blocks: "layer", all heads of a layer together, "key-head", those
             that share a key head, or "query-head", every query head for itself. The option `scores`
             says how scores of heads are added: "softmax", as shares of attention, or "sum", as they
-            are. With `repr_topk` and without `selection` it is as published, all heads and "sum".
+            are. Without a summary, `repr_topk`, `perhead`, `faiss` or `chunk_topk_calc` mean the
+            published rule: "most-attended" keys and "sum".
         far_positions: where sinks, recalled blocks and all else out of the window stand:
             "one-distance", all n_local - 1 away, "contiguous", in order behind the window without
             gaps, or "native", where they stood, for texts within the trained length.

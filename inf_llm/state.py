@@ -26,7 +26,7 @@ class State:
     Attributes:
         tensors: by attribute; a row per batch row.
         numbers: by attribute; anything that is replaced and never changed.
-        parts: of the objects that belong to it.
+        parts: of the objects that belong to it; `name.0`, `name.1` of those that are in a tuple.
     """
 
     tensors: Mapping[str, Held]
@@ -42,7 +42,8 @@ class Stateful:
         growing: names of tensors that are written only behind what the numbers say is held.
         changing: names of tensors that are changed in place.
         numbers: names of all else that belongs to the state.
-        parts: names of objects of this kind.
+        parts: names of objects of this kind, or of tuples of them, which are replaced and never
+            changed; a tuple that becomes another one is among `numbers` too.
         derived: names of what follows from the state; None whenever that becomes another one.
     """
 
@@ -73,8 +74,10 @@ class Stateful:
         twin = copy.copy(self)
         for name in (*self.growing, *self.changing):
             setattr(twin, name, _each(torch.clone, getattr(self, name)))
-        for name, part in self._parts():
-            setattr(twin, name, part.fork())
+        for name in self.parts:
+            held = getattr(self, name)
+            alone = isinstance(held, Stateful)
+            setattr(twin, name, held.fork() if alone else tuple(part.fork() for part in held))
         twin._derive_anew()
         return twin
 
@@ -98,7 +101,12 @@ class Stateful:
         return own + sum(part.nbytes for _, part in self._parts())
 
     def _parts(self) -> Iterator[tuple[str, Stateful]]:
-        return ((name, getattr(self, name)) for name in self.parts)
+        for name in self.parts:
+            held = getattr(self, name)
+            if isinstance(held, Stateful):
+                yield name, held
+            else:
+                yield from ((f"{name}.{at}", part) for at, part in enumerate(held))
 
     def _derive_anew(self) -> None:
         for name in self.derived:

@@ -16,4 +16,4 @@ if ! has_browser && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
         || printf 'chromium could not be installed\n' >&2
 fi
 has_browser || [ "${CI:-}" != true ] || die "there is no chromium with chromedriver here"
-exec bash "$ROOT/scripts/test.sh" --slow tests/serve/test_page.py tests/generation/test_report_page.py
+exec bash "$ROOT/scripts/test.sh" --slow tests/serve/test_page_in_browser.py tests/generation/test_report_page.py

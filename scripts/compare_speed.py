@@ -72,7 +72,7 @@ def _figures(facts: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _revision(version: Path) -> str:
-    """What tells one state of a checkout from another."""
+    """What differs between one state of a checkout and another."""
     git = ["git", "-C", str(version)]
     said = (["rev-parse", "HEAD"], ["diff", "HEAD"])
     return "".join(subprocess.run(git + s, capture_output=True, text=True).stdout for s in said)

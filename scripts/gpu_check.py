@@ -260,8 +260,8 @@ def _calls(check: Check, subject: Subject, chosen: Preset) -> Figures:
         launches = sum(count for key, count in counts.items() if "LaunchKernel" in key)
         waits = counts.get("cudaStreamSynchronize", 0)
         figures[name] = {"launches": launches, "waits": waits}
-        told = f"{subject.name}: {launches:.0f} launches and {waits:.0f} waits per {name}"
-        print(told, file=sys.stderr, flush=True)
+        line = f"{subject.name}: {launches:.0f} launches and {waits:.0f} waits per {name}"
+        print(line, file=sys.stderr, flush=True)
     subject.begin()
     return figures
 
@@ -310,8 +310,8 @@ def _outcome(step: Callable[[Check], Figures], check: Check) -> Figures:
     except DifferenceError as error:
         return {"ok": False, "error": str(error), "figures": error.figures}
     except Exception as error:  # whatever a GPU's libraries raise belongs into the file
-        told = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}"
-        return {"ok": False, "error": told.splitlines()[0], "traceback": traceback.format_exc()}
+        line = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}"
+        return {"ok": False, "error": line.splitlines()[0], "traceback": traceback.format_exc()}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import inf_llm
+from inf_llm.config import ModelConfig, RunConfig
+from inf_llm.settings import OriginSettings
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "make_tiny_checkpoint.py"
 
@@ -62,3 +64,8 @@ def memory_model(bare: Any) -> Iterator[Any]:
     """The model `bare` with an inf-llm memory."""
     yield inf_llm.patch(bare, type="inf-llm", **SETTINGS["inf-llm"])
     inf_llm.unpatch(bare)
+
+
+def named(path: str | Path, **more: Any) -> RunConfig:
+    own = {key: more.pop(key) for key in list(more) if key == "conv_type"}
+    return RunConfig(ModelConfig(str(path), **more), OriginSettings(), **own)

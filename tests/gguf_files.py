@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
-from tests.tiny import tiny_model, tiny_tokenizer
+from inf_llm.config import ModelConfig, RunConfig
+from inf_llm.settings import make_settings
+from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -106,3 +109,15 @@ def _tensor(config: Any, name: str, weight: Tensor) -> tuple[str, Any]:
     for ours, theirs in _NAMES.items():
         name = name.replace(ours, theirs)
     return name, weight.detach().float().contiguous().numpy()
+
+
+def named(path: str | Path, **more: Any) -> RunConfig:
+    settings = make_settings("inf-llm", **SETTINGS)
+    return RunConfig(ModelConfig(str(path), **more), settings)
+
+
+@torch.no_grad()
+def same(found: Any, wanted: Any, length: int = 600) -> float:
+    """The largest difference between the logits of two models."""
+    ids = torch.randint(2, 256, (1, length), generator=torch.Generator().manual_seed(0))
+    return float((found(ids).logits - wanted(ids).logits).abs().max())

@@ -33,7 +33,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("inf_llm.published", "inf_llm.options"),
     ("inf_llm.checks", "inf_llm.choice", "inf_llm.variants", "inf_llm.truncation"),
     ("inf_llm.processor", "inf_llm.untried", "inf_llm.unsaved"),
-    ("inf_llm.registry", "inf_llm.units", "inf_llm.optional"),
+    ("inf_llm.registry", "inf_llm.units", "inf_llm.optional", "inf_llm.atomic"),
     ("inf_llm.errors",),
 ]
 FORBIDDEN = [
@@ -145,6 +145,24 @@ def test_no_import_circles() -> None:
         leaves = {module for module, imports in graph.items() if not imports & graph.keys()}
         assert leaves, f"these import each other in a circle: {sorted(graph)}"
         graph = {module: imports for module, imports in graph.items() if module not in leaves}
+
+
+MIRRORED = ("serve", "hf", "memory", "attention")
+ELSEWHERE = {"inf_llm.memory.load_code": "the Triton code of load: tests/memory/test_load.py"}
+"""Modules whose test is not called after them, and where it is."""
+
+
+@pytest.mark.parametrize("room", MIRRORED)
+def test_every_module_has_a_test_of_its_name(room: str) -> None:
+    tests = ROOT / "tests" / room
+    names = [name.rpartition(".")[2] for name in MODULES if _within(name, f"inf_llm.{room}")]
+    lacking = {
+        name
+        for name in names
+        if name != room and f"inf_llm.{room}.{name}" not in ELSEWHERE
+        if not (tests / f"test_{name}.py").exists()
+    }
+    assert not lacking, f"give each of these a tests/{room}/test_NAME.py: {sorted(lacking)}"
 
 
 HEAVY = ("torch", "transformers", "faiss", "matplotlib", "datasets", "fastapi", "triton", "ray")

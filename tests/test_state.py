@@ -100,6 +100,31 @@ def test_rows_and_bytes() -> None:
     assert whole.part.mean is None
 
 
+class Several(Stateful):
+    """Parts that are listed in a tuple, and become others."""
+
+    numbers = ("members",)
+    parts = ("members",)
+
+    def __init__(self, count: int) -> None:
+        self.members = tuple(Part() for _ in range(count))
+
+
+def test_a_tuple_of_parts_is_walked() -> None:
+    one = Several(2)
+    one.members[0].add(1)
+    two, state = one.fork(), one.checkpoint()
+    for part in one.members:
+        part.add(5)
+    assert [part.count for part in two.members] == [1, 0]
+    assert one.nbytes == 2 * one.members[0].nbytes
+    one.members = (Part(),)
+    one.rollback(state)
+    assert [part.count for part in one.members] == [1, 0]
+    one.select_rows(torch.tensor([0]))
+    assert [len(part.sums["a"]) for part in one.members] == [1, 1]
+
+
 def _tensors(value: Any) -> list[Tensor]:
     return [] if isinstance(value, str) else [x for x in _flat(value) if torch.is_tensor(x)]
 

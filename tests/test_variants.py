@@ -224,8 +224,10 @@ def test_a_row_added_by_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_row_may_not_take_a_name_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     row = registry_module._Row("somewhere:Else")
     monkeypatch.setattr(registry_module, "_installed", lambda key: {"lru": row})
-    with pytest.raises(SettingsError, match="eviction policy named 'lru'"):
+    with pytest.raises(SettingsError, match="has the eviction policy 'lru' in the entry points"):
         EVICTION.get("lru")
+    with pytest.raises(ConfigError, match=r"demo-inf-llm\.yaml: an installed distribution has"):
+        load_config("demo")
 
 
 def test_names_are_checked_without_torch() -> None:

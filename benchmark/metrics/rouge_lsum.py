@@ -15,23 +15,23 @@ Words = list[str]
 
 def rouge_lsum(prediction: str, summary: str) -> float:
     """F of ROUGE-Lsum; 0 where either side has no word."""
-    said, told = _sentences(prediction), _sentences(summary)
-    n_said, n_told = sum(map(len, said)), sum(map(len, told))
-    if not n_said or not n_told:
+    said, right = _sentences(prediction), _sentences(summary)
+    n_said, n_right = sum(map(len, said)), sum(map(len, right))
+    if not n_said or not n_right:
         return 0.0
     left_said = Counter(word for sentence in said for word in sentence)
-    left_told = Counter(word for sentence in told for word in sentence)
+    left_right = Counter(word for sentence in right for word in sentence)
     hits = 0
-    for sentence in told:
+    for sentence in right:
         for i in _union_lcs(sentence, said):
             word = sentence[i]
-            if left_said[word] > 0 and left_told[word] > 0:
+            if left_said[word] > 0 and left_right[word] > 0:
                 hits += 1
                 left_said[word] -= 1
-                left_told[word] -= 1
+                left_right[word] -= 1
     if not hits:
         return 0.0
-    precision, recall = hits / n_said, hits / n_told
+    precision, recall = hits / n_said, hits / n_right
     return 2 * precision * recall / (precision + recall)
 
 

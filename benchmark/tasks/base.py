@@ -11,7 +11,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from benchmark.rows import Row, json_reason
+from benchmark.rows import Row, json_reason, read_objects
 from inf_llm.errors import InfLLMError
 
 
@@ -59,7 +59,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What a task asks of the model's side.
+    """What a task needs of the model's side.
 
     Attributes:
         max_new_tokens: the official limit of an answer.
@@ -96,7 +96,7 @@ class Source:
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What a metric may be told.
+    """Options of the metrics.
 
     Attributes:
         similarity: "difflib" (official) or "rapidfuzz" for LongBench's code tasks.
@@ -168,29 +168,6 @@ def render(template: str, fields: Mapping[str, Any], document: str = "context") 
     return Prompt(done, rest)
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The objects of a data file.
-
-    Raises:
-        DataError: a line is not a JSON object.
-    """
-    rows = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(
-                    f"{path}, line {number} is not JSON: {json_reason(error)}"
-                ) from error
-            if not isinstance(value, dict):
-                raise DataError(f"{path}, line {number} is not a JSON object")
-            rows.append(value)
-    return rows
-
-
 def read_samples(path: Path, make: Callable[[dict[str, Any], int], Instance]) -> list[Instance]:
     """The instances that `make` makes of a data file's objects and their numbers.
 
@@ -198,7 +175,7 @@ def read_samples(path: Path, make: Callable[[dict[str, Any], int], Instance]) ->
         DataError: a line is not a JSON object, or lacks what the task needs.
     """
     instances = []
-    for index, fields in enumerate(read_jsonl(path)):
+    for index, fields in enumerate(read_objects(path, DataError, torn=False)):
         try:
             instances.append(make(fields, index))
         except DataError as error:

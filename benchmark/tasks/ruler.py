@@ -12,11 +12,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.rows import Row
-from benchmark.tasks.base import ScoreOptions, Source, TaskInfo, find_file
+from benchmark.tasks.base import Source, TaskInfo, find_file
 from benchmark.tasks.needles import Needles
 from benchmark.tasks.official import read_dict, read_string
-from inf_llm.needles import Family, family, score
+from inf_llm.needles import Family, family
 from inf_llm.needles.aggregate import CommonWords, Frame, FrequentWords, VariableTracking
 from inf_llm.needles.niah import KeyedNeedles
 from inf_llm.needles.niah import Wording as NeedleWording
@@ -56,20 +55,17 @@ class Ruler(Needles):
     def info(self, task: str, source: Source | None = None) -> TaskInfo:
         # RULER puts the question through the model's chat template and lets it go on behind the
         # answer's lead; with a template the lead is part of the request.
-        return TaskInfo(_family(task.partition("@")[0]).max_new_tokens)
+        return TaskInfo(self.family_of(task).max_new_tokens)
 
-    def make(self, bare: str, source: Source) -> Family:
-        made = _family(bare)
+    def family_of(self, task: str) -> Family:
+        bare = task.partition("@")[0]
+        return replace(QA, name=bare) if bare in _QUESTION_FILES else family(bare)
+
+    def make(self, task: str, source: Source) -> Family:
+        made = self.family_of(task)
         if isinstance(made, DocumentQA):
-            made = replace(made, source=_question_set(bare, source.folder))
+            made = replace(made, source=_question_set(made.name, source.folder))
         return _official_wording(made, source.folder) if source.prompts == "ruler" else made
-
-    def score(self, task: str, row: Row, options: ScoreOptions) -> float:
-        return score(_family(task.partition("@")[0]).rule, row.prediction, row.answers)
-
-
-def _family(bare: str) -> Family:
-    return replace(QA, name=bare) if bare in _QUESTION_FILES else family(bare)
 
 
 def _official_wording(made: Family, folder: Path) -> Family:

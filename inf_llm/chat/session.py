@@ -118,27 +118,19 @@ class ChatSession(Unsaved):
         check_truncation(truncation)
         self._max_len = None if max_len is None else count("max_len", max_len, 2)
         self._truncation = truncation
-        self._said = Transcript()
-        self._stats = MemoryStats()
-
-    @property
-    def transcript(self) -> Transcript:
+        self.transcript = Transcript()
         """All that was said and added. Another one may be put in its place."""
-        return self._said
-
-    @transcript.setter
-    def transcript(self, transcript: Transcript) -> None:
-        self._said = transcript
+        self._stats = MemoryStats()
 
     @property
     def turns(self) -> tuple[Turn, ...]:
         """What was said, the user's turns and the answers."""
-        return self._said.turns
+        return self.transcript.turns
 
     @property
     def documents(self) -> tuple[Document, ...]:
         """Texts that were added after the last answer; they stand before the next question."""
-        return self._said.documents
+        return self.transcript.documents
 
     def add_document(
         self, text: str, name: str = "text", on_progress: Progress | None = None
@@ -157,13 +149,15 @@ class ChatSession(Unsaved):
         check_text("the name", name)
         require_callable("on_progress", on_progress)
         check_document(name, text)
-        added = replace(self._said, documents=(*self._said.documents, Document(name, text)))
+        added = replace(
+            self.transcript, documents=(*self.transcript.documents, Document(name, text))
+        )
         ids = self._certain(added)
         if self._truncation is None or self._max_len is None or len(ids) < self._max_len:
             reuse = self._read(ids, 1, on_progress)[1]
         else:  # the prompt will be cut, so nothing of it is certain
             reuse = Reuse(len(ids), len(ids), "continued")
-        self._said = added
+        self.transcript = added
         return reuse
 
     def ask(
@@ -201,8 +195,8 @@ class ChatSession(Unsaved):
         require_callable("should_stop", should_stop)
         stops = (*self.layout.stops, *stop_texts(stop))
         max_new_tokens = self._check(max_new_tokens, sampling)
-        question = Turn(USER, text, self._said.documents)
-        asked = Transcript((*self._said.turns, question))
+        question = Turn(USER, text, self.transcript.documents)
+        asked = Transcript((*self.transcript.turns, question))
         started = time.perf_counter()
         session, reuse = self._read(self._ids(asked), max_new_tokens, on_progress)
         streamer = AnswerText(self._tokenizer, stops, on_text or _ignore)
@@ -219,7 +213,7 @@ class ChatSession(Unsaved):
         self._stats = session.stats()
         first = streamer.first or time.perf_counter()
         answer = streamer.text.strip()
-        self._said = Transcript((*asked.turns, Turn(ASSISTANT, answer)))
+        self.transcript = Transcript((*asked.turns, Turn(ASSISTANT, answer)))
         return Reply(
             answer,
             reuse,
@@ -235,17 +229,17 @@ class ChatSession(Unsaved):
         Raises:
             TextError: nothing was asked.
         """
-        before = self._said
+        before = self.transcript
         if not before.turns:
             raise TextError("there is no answer to regenerate")
         question = before.turns[-2]
-        self._said = Transcript(before.turns[:-2], question.documents)
+        self.transcript = Transcript(before.turns[:-2], question.documents)
         try:
             reply = self.ask(question.content, **how)
         except BaseException:
-            self._said = before
+            self.transcript = before
             raise
-        self._said = replace(self._said, documents=before.documents)
+        self.transcript = replace(self.transcript, documents=before.documents)
         return reply
 
     def remove_last(self) -> None:
@@ -256,11 +250,11 @@ class ChatSession(Unsaved):
         Raises:
             TextError: there is nothing to remove.
         """
-        said = self._said
+        said = self.transcript
         if said.documents:
-            self._said = replace(said, documents=said.documents[:-1])
+            self.transcript = replace(said, documents=said.documents[:-1])
         elif said.turns:
-            self._said = Transcript(said.turns[:-2], said.turns[-2].documents)
+            self.transcript = Transcript(said.turns[:-2], said.turns[-2].documents)
         else:
             raise TextError("there is nothing to remove")
 
@@ -277,11 +271,11 @@ class ChatSession(Unsaved):
         if turns[index].role == USER:
             check_question("the question", content)
         turns[index] = replace(turns[index], content=content)
-        self._said = replace(self._said, turns=tuple(turns))
+        self.transcript = replace(self.transcript, turns=tuple(turns))
 
     def reset(self) -> None:
         """Begin anew, and forget all that was read."""
-        self._said, self._stats = Transcript(), MemoryStats()
+        self.transcript, self._stats = Transcript(), MemoryStats()
         self._memory.clear()
 
     def save(self, path: str | Path) -> None:
@@ -290,7 +284,7 @@ class ChatSession(Unsaved):
         Raises:
             TextError: it cannot be written.
         """
-        save(path, self._said)
+        save(path, self.transcript)
 
     def load(self, path: str | Path) -> None:
         """Go on with a conversation from a file, of `save` or of FastChat.
@@ -300,7 +294,7 @@ class ChatSession(Unsaved):
         Raises:
             TextError: there is no such file, or it is no conversation; this one stays.
         """
-        self._said = load(path)
+        self.transcript = load(path)
 
     def fork(self) -> ChatSession:
         """A conversation that goes on by itself from here; nothing is read again for it."""

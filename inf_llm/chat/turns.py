@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from inf_llm.atomic import write_atomically
 from inf_llm.checks import check_text
 from inf_llm.conversation import ASSISTANT, BETWEEN, USER
 from inf_llm.errors import TextError, reason
@@ -76,19 +75,11 @@ def save(path: str | Path, transcript: Transcript) -> None:
     path = Path(path).expanduser()
     data = {"form": _FORM, **asdict(transcript)}
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            json.dump(data, file, ensure_ascii=False, indent=1)
-            file.write("\n")
-        try:
-            os.replace(file.name, path)  # noqa: PTH105 (the name is a text)
-        except OSError:
-            Path(file.name).unlink()
-            raise
+        content = json.dumps(data, ensure_ascii=False, indent=1).encode() + b"\n"
+        write_atomically(path, content, private=True)
     except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
-        raise TextError(f"{path}: cannot be written: {told}") from None
+        why = getattr(error, "strerror", None) or error
+        raise TextError(f"{path}: cannot be written: {why}") from None
 
 
 def load(path: str | Path) -> Transcript:

@@ -82,6 +82,6 @@ def _require_folder() -> None:
 
 
 def say(message: str) -> None:
-    """One line on standard error, if anybody still listens there."""
+    """One line on standard error, if that is still open."""
     with contextlib.suppress(OSError):
         typer.echo(message, err=True)

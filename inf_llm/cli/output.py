@@ -19,7 +19,7 @@ def prepare_process() -> None:
 
     A descriptor that is closed at the start would be given to the next file that is opened, and
     what libraries print would be written into it. Characters that standard output has no code for
-    become question marks, and what is typed where nobody set a language is read as UTF-8.
+    become question marks, and what is typed where no language is set is read as UTF-8.
     """
     # Read when torch is loaded, later. Threads that wait by spinning take the cores from those
     # that work as soon as anything else runs on the machine: twenty times slower was measured.
@@ -43,7 +43,7 @@ def prepare_process() -> None:
 
 
 def require_output() -> None:
-    """See that what is answered can be read by somebody; says so where characters will be lost.
+    """See that an answer has a reader; prints a note where characters will be lost.
 
     Raises:
         SettingsError: standard output is closed.

@@ -70,7 +70,7 @@ def serve(
 
     require_extra()
     from inf_llm.serve.start import ServeOptions, build
-    from inf_llm.serve.start import serve as serve_until_told
+    from inf_llm.serve.start import serve as serve_until_stopped
 
     options = ServeOptions(
         host, port, budget, api_key, largest, model_name, max_new_tokens, max_queue, grace
@@ -86,7 +86,7 @@ def serve(
         if not application.limits.local and api_key is None:
             say("other computers can reach this address, and no --api-key protects it")
 
-    in_time = serve_until_told(application, options, on_ready)
+    in_time = serve_until_stopped(application, options, on_ready)
     say("stopped" if in_time else "stopped before everything had ended")
     if not in_time:
         raise typer.Exit(UNEXPECTED)

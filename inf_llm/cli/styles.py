@@ -85,7 +85,7 @@ def choose_style(choice: StyleChoice, note: Callable[[str], None]) -> Style:
 
     Args:
         choice: which.
-        note: told when the plain style stands in for "simple".
+        note: called with a line where the plain style stands in for "simple".
 
     Raises:
         MissingExtraError: FastChat, whose it is, cannot be imported.
@@ -123,7 +123,7 @@ class _EndingInput:
         return getattr(self._style, name)
 
     def prompt_for_input(self, role: str) -> str:
-        with _told_at_end():
+        with _ended_input():
             try:
                 return str(self._style.prompt_for_input(role))
             except _Ended:
@@ -146,7 +146,7 @@ class _Reader:
 
 
 @contextlib.contextmanager
-def _told_at_end() -> Iterator[None]:
+def _ended_input() -> Iterator[None]:
     real = sys.stdin
     sys.stdin = _Reader(real)
     try:

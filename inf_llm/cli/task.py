@@ -1,7 +1,7 @@
-"""Work beside the terminal, which watches it and can end it.
+"""Work in a thread beside the terminal, which shows it and can end it.
 
 The model runs in a thread of its own, so that Ctrl-C, which reaches the main thread, never breaks
-a feed off in the middle: the work is told, and ends between two tokens or two chunks.
+a feed off in the middle: the work is asked to end, and does so between two tokens or chunks.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 
 
 class Stopped(Exception):  # noqa: N818 (nothing went wrong)
-    """The work was told to end."""
+    """The work was asked to end."""
 
 
 class Task:
-    """Runs work and gives what it tells, one by one.
+    """Runs work in a thread and gives the items that it emits, one by one.
 
-    Use it in a `with` block: on leaving, the work is told to end, and waited for.
+    Use it in a `with` block: on leaving, the work is asked to end, and waited for.
 
     Args:
-        work: called with the task in a thread; it may `tell`, and must `check` or read `stopping`.
+        work: called with the task in a thread; it may `emit`, and must `check` or read `stopping`.
 
     Attributes:
         result: what the work returned, after the last item was taken.
@@ -33,29 +33,29 @@ class Task:
     def __init__(self, work: Callable[[Task], Any]) -> None:
         self.result: Any = None
         self._work = work
-        self._told: queue.Queue[Any] = queue.Queue()
+        self._items: queue.Queue[Any] = queue.Queue()
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
 
-    def tell(self, item: Any) -> None:
-        """Give something to the one who watches."""
-        self._told.put(item)
+    def emit(self, item: Any) -> None:
+        """Put an item where `__iter__` takes it."""
+        self._items.put(item)
 
     def stopping(self) -> bool:
         """Whether the work shall end."""
         return self._stop.is_set()
 
     def check(self, done: int = 0, total: int = 0) -> None:
-        """Tell the progress of a reading.
+        """Emit the progress of a reading.
 
         Raises:
             Stopped: the work shall end.
         """
         if self._stop.is_set():
             raise Stopped
-        self.tell((done, total))
+        self.emit((done, total))
 
     def __enter__(self) -> Task:
         try:
@@ -79,7 +79,7 @@ class Task:
                 continue
 
     def __iter__(self) -> Iterator[Any]:
-        while (item := self._told.get()) is not _END:
+        while (item := self._items.get()) is not _END:
             yield item
         if self._failure is not None:
             raise self._failure
@@ -89,7 +89,7 @@ class Task:
             self.result = self._work(self)
         except BaseException as error:
             self._failure = error
-        self._told.put(_END)
+        self._items.put(_END)
 
 
 _END = object()

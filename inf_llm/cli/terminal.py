@@ -34,7 +34,7 @@ class Terminal:
         chat: the conversation.
         style: how it looks.
         sampling: keywords for `ChatSession.ask`.
-        history: whether a question knows those before it; documents always stay.
+        history: whether earlier questions stay in the prompt; documents always do.
         debug: whether to say what each answer took, and where failures come from.
     """
 
@@ -66,11 +66,11 @@ class Terminal:
     def _guarded(self, said: str) -> None:
         """Whatever goes wrong is one message, and the chat goes on."""
         try:
-            self._hear(said)
+            self._handle(said)
         except KeyboardInterrupt as error:
             print(f"\n{str(error) or 'stopped'}.")
         except BrokenPipeError:
-            raise  # nobody listens any more
+            raise  # the reader of our output is gone
         except InfLLMError as error:
             say(f"error: {error}")
         except Exception as error:  # a book may be lost with the process: nothing may end it
@@ -78,7 +78,7 @@ class Terminal:
             if self.debug:
                 say(traceback.format_exc())
 
-    def _hear(self, said: str) -> None:
+    def _handle(self, said: str) -> None:
         if said.strip().startswith("!!"):
             name, _, words = said.strip().partition(" ")
             if name not in COMMANDS:
@@ -91,16 +91,16 @@ class Terminal:
         """Show an answer as it comes; one that is stopped stays as far as it came."""
 
         def work(task: Task) -> Reply:
-            how = {"on_text": task.tell, "on_progress": task.check, "should_stop": task.stopping}
+            how = {"on_text": task.emit, "on_progress": task.check, "should_stop": task.stopping}
             return ask(**how, **self.sampling)
 
         before = self.chat.transcript
         try:
             with Task(work) as task:
-                told = iter(task)
-                first = self._reading(told)
+                items = iter(task)
+                first = self._reading(items)
                 self.style.prompt_for_output(self.chat.layout.roles[1])
-                self.style.stream_output(_growing(first, told))
+                self.style.stream_output(_growing(first, items))
         except KeyboardInterrupt:
             kept = self.chat.transcript != before
             print(f"\nstopped; {'what was said stays' if kept else 'nothing was added'}.")
@@ -111,12 +111,12 @@ class Terminal:
         if kept and not self.history:
             self.chat.remove_last()
 
-    def _reading(self, told: Iterator[Any], least: int = LONG) -> str:
+    def _reading(self, items: Iterator[Any], least: int = LONG) -> str:
         """Show how a prompt is read, if `least` tokens are; gives the first piece of the answer."""
         bar = TokenProgress(self._memory_line)
         shown = False
         try:
-            for item in told:
+            for item in items:
                 if isinstance(item, str):
                     return item
                 done, total = item
@@ -226,7 +226,7 @@ def file_text(name: str) -> tuple[Path, str]:
 
 @dataclass(frozen=True)
 class Command:
-    """Something that a person can tell the chat to do."""
+    """Something that a person can have the chat do."""
 
     act: Callable[[Terminal, str], None]
 
@@ -253,11 +253,11 @@ COMMANDS = {
 }
 
 
-def _growing(first: str, told: Iterator[Any]) -> Iterator[dict[str, str]]:
+def _growing(first: str, items: Iterator[Any]) -> Iterator[dict[str, str]]:
     """A text as FastChat's styles take it: with every piece, all of it so far."""
     text = first
     yield {"text": text}
-    for piece in told:
+    for piece in items:
         if isinstance(piece, str):
             text += piece
             yield {"text": text}

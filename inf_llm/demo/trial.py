@@ -122,7 +122,7 @@ def run_trial(
         samples: haystacks of about `length` tokens.
         length: what they are filed under.
         chunk_size: tokens of a row fed at a time.
-        on_tokens: told how many tokens were just read.
+        on_tokens: called with how many tokens were just read.
     """
     started = time.perf_counter()
     found: list[bool] = []

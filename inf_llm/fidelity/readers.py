@@ -18,7 +18,8 @@ from inf_llm.attention.window import ChunkedAttention, StreamLMAttention, Window
 from inf_llm.errors import SettingsError
 from inf_llm.fidelity.oracle import OracleAttention
 from inf_llm.fidelity.tee import Tee
-from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, install
+from inf_llm.hf.cache import Makers, MemoryCache, install
+from inf_llm.hf.cache_layer import MakeAttention
 from inf_llm.hf.patch import makers_for, new_cache, patch
 from inf_llm.settings import (
     InfLLMSettings,

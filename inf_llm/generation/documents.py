@@ -57,7 +57,7 @@ _MARKS = (  # UTF-32 first, whose mark begins as that of UTF-16
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _HEAD = 1024
-"""Bytes at the start of a file that tell what it is."""
+"""Bytes at the start of a file that show what it is."""
 
 
 def read_text(path: str | Path | None) -> str:

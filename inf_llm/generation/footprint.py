@@ -45,7 +45,7 @@ def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, t
 
     The sealed blocks and what finds them: keys and values; the summaries of every key head, or of
     every query head where they differ; their int8 sketch, on a CPU, or their pages in int8; and the
-    numbers that say where a block is. A formula, not a measurement: `stats` tells what is held.
+    numbers that say where a block is. A formula, not a measurement: `stats` has what is held.
 
     Args:
         config: the model's text configuration.

@@ -157,7 +157,7 @@ def _named(asked: dict[str, Any]) -> dict[str, Any]:
     for name, value in asked.items():
         if name in OWN and value is not None and not _same(value, OWN[name]):
             raise SettingsError(
-                f"{name} = {_told(value)} does not suit a session, which has one text, one answer "
+                f"{name} = {_shown(value)} does not suit a session, which has one text, one answer "
                 f"and its own memory: leave it out{_INSTEAD.get(name, '')}",
                 name,
             )
@@ -170,7 +170,7 @@ def _named(asked: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if name not in OWN}
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     """A value in a message: its first line, cut where it is long."""
     text = (repr(value).splitlines() or [""])[0]
     return text if len(text) <= 60 else text[:57] + "..."
@@ -235,16 +235,16 @@ def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> Non
     if "custom_generate" not in inspect.signature(inner.generate).parameters:
         return
     token = torch.zeros(1, 1, dtype=torch.int64, device=device_of(model))
-    told = {name: options[name] for name in options.keys() - {*_FUNCTIONS, "guidance_scale"}}
+    plain = {name: options[name] for name in options.keys() - {*_FUNCTIONS, "guidance_scale"}}
     try:
         model.generate(
             input_ids=token,
             attention_mask=torch.ones_like(token),
             custom_generate=_instead_of_decoding,
-            **told,
+            **plain,
         )
     except Exception as error:  # transformers has many, all about what was asked
-        said = ", ".join(f"{name} = {_told(asked[name])}" for name in sorted(asked))
+        said = ", ".join(f"{name} = {_shown(asked[name])}" for name in sorted(asked))
         raise SettingsError(f"generate refuses {said}: {reason(error)}") from error
 
 

@@ -1,4 +1,4 @@
-"""A trace as one HTML file that needs nothing else: where the model looked for each word."""
+"""A trace as one HTML file that needs nothing else: what was recalled for each word."""
 
 from __future__ import annotations
 

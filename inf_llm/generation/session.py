@@ -248,7 +248,7 @@ def _check_pair(model: Any, tokenizer: Any) -> None:
 class _AfterPrompt:
     """Hands a streamer the new tokens without the prompt, which `generate` sends first.
 
-    A prompt may be a million tokens; a streamer told to skip it would still be given all of it.
+    A prompt may be a million tokens; a streamer with `skip_prompt` would still be given all of it.
     """
 
     def __init__(self, streamer: Any) -> None:

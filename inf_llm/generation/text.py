@@ -13,7 +13,7 @@ _REPLACEMENT = "\ufffd"  # what half a character decodes to
 
 
 class AnswerText:
-    """A streamer for `generate` that says text as soon as it is certain.
+    """A streamer for `generate` that passes text on as soon as it is certain.
 
     Args:
         tokenizer: the model's.
@@ -59,7 +59,7 @@ class AnswerText:
         """No more tokens come; may be called twice."""
         self._decode(final=True)
         if not self.stopped and self._held:
-            self._tell(self._held)
+            self._emit(self._held)
             self._held = ""
 
     def _decode(self, final: bool) -> None:
@@ -69,13 +69,13 @@ class AnswerText:
         if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not final):
             return
         self._from, self._next = self._next, len(self._ids)
-        self._hear(after[len(before) :])
+        self._take(after[len(before) :])
 
     def _text(self, first: int, last: int) -> str:
         ids = self._ids[first:last]
         return str(self._tokenizer.decode(ids, skip_special_tokens=self._skip))
 
-    def _hear(self, piece: str) -> None:
+    def _take(self, piece: str) -> None:
         """Say what cannot be part of a stop text any more."""
         if self.stopped:
             return
@@ -83,7 +83,7 @@ class AnswerText:
         end = ended_at(self._held, self._stops)
         self.stopped = end is not None
         certain = len(self._held) - self._open() if end is None else end
-        self._tell(self._held[:certain])
+        self._emit(self._held[:certain])
         self._held = self._held[certain:]
 
     def _open(self) -> int:
@@ -94,7 +94,7 @@ class AnswerText:
                 return length
         return 0
 
-    def _tell(self, piece: str) -> None:
+    def _emit(self, piece: str) -> None:
         if piece:
             self.text += piece
             self._say(piece)

@@ -122,7 +122,7 @@ def _first_layer(model: PreTrainedModel) -> nn.Module | None:
 
 
 def time_formats(model: PreTrainedModel, formats: list[torch.dtype]) -> dict[torch.dtype, float]:
-    """Seconds that the first layer takes in each format; nothing where that cannot be told.
+    """Seconds that the first layer takes in each format; nothing where that cannot be measured.
 
     One thread and its own clock, in turns, so that other programs on the machine change little.
     """

@@ -29,6 +29,7 @@ _NUMBERS = re.compile(r".*\.rope\.scaling\.factor")
 _KINDS = ((_WHOLE, int), (_TEXTS, str), (_NUMBERS, (int, float)))
 """What is used of the metadata, and of which type it must be."""
 
+_DAMAGED = "its head is damaged or not whole"
 _LONG_FACTORS = {"rope_factors_long.weight", "rope_factors_short.weight"}
 
 
@@ -99,11 +100,8 @@ def read_head(file: Path) -> Head:
     with file.open("rb") as opened:
         try:
             return _head(opened)
-        except (
-            *(struct.error, UnicodeDecodeError, KeyError, EOFError),
-            *(OverflowError, RecursionError),
-        ) as error:
-            raise ValueError("its head is damaged or not whole") from error
+        except (struct.error, UnicodeDecodeError, LookupError, OverflowError, RecursionError):
+            raise ValueError(_DAMAGED) from None
 
 
 def tokenizer_problem(file: Path) -> str | None:
@@ -146,18 +144,15 @@ def _head(opened: BinaryIO) -> Head:
     magic, version, tensors, entries = struct.unpack("<4sIQQ", opened.read(24))
     if version not in _VERSIONS:
         raise ValueError(f"is GGUF of version {version}: 2 and 3 are known")
-    if magic != MAGIC or max(tensors, entries) > _LONGEST:
-        raise EOFError
+    _require(magic == MAGIC and max(tensors, entries) <= _LONGEST)
     values = {}
     for _ in range(entries):
         key = _text(opened)
         values[key] = _value(opened, *struct.unpack("<I", opened.read(4)))
-        if any(name.fullmatch(key) and not isinstance(values[key], of) for name, of in _KINDS):
-            raise EOFError
+        _require(all(isinstance(values[key], of) for name, of in _KINDS if name.fullmatch(key)))
     places = list(_places(opened, tensors))
     align = values.get("general.alignment", 32)
-    if align < 1:
-        raise EOFError
+    _require(align > 0)
     data = -(-opened.tell() // align) * align
     return Head(
         values, {name: TensorPlace(shape, kind, data + at) for name, shape, kind, at in places}
@@ -169,8 +164,7 @@ def _places(opened: BinaryIO, count: int) -> Iterator[tuple[str, tuple[int, ...]
     for _ in range(count):
         name = _text(opened)
         (dimensions,) = struct.unpack("<I", opened.read(4))
-        if dimensions > _MOST_DIMENSIONS:
-            raise EOFError
+        _require(dimensions <= _MOST_DIMENSIONS)
         *sizes, kind, at = struct.unpack(f"<{dimensions}QIQ", opened.read(8 * dimensions + 12))
         yield name, tuple(reversed(sizes)), kind, at
 
@@ -182,8 +176,7 @@ def _value(opened: BinaryIO, kind: int) -> Any:
         form = "<" + _SCALARS[kind]
         return struct.unpack(form, opened.read(struct.calcsize(form)))[0]
     inner, count = struct.unpack("<IQ", opened.read(12))
-    if count > _LONGEST:
-        raise EOFError
+    _require(count <= _LONGEST)
     if inner in _SCALARS:
         opened.seek(count * struct.calcsize("<" + _SCALARS[inner]), 1)
     else:
@@ -194,9 +187,13 @@ def _value(opened: BinaryIO, kind: int) -> Any:
 
 def _text(opened: BinaryIO) -> str:
     (length,) = struct.unpack("<Q", opened.read(8))
-    if length > _LONGEST:
-        raise EOFError
+    _require(length <= _LONGEST)
     data = opened.read(length)
-    if len(data) < length:
-        raise EOFError
+    _require(len(data) == length)
     return data.decode()
+
+
+def _require(whole: bool) -> None:
+    """Raise ValueError unless the head can be right."""
+    if not whole:
+        raise ValueError(_DAMAGED)

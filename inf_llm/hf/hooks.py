@@ -19,7 +19,8 @@ from transformers.masking_utils import causal_mask_function
 
 from inf_llm.attention.base import Rule, running
 from inf_llm.errors import UnsupportedInputError
-from inf_llm.hf.cache import MemoryCache, MemoryLayer, adopt
+from inf_llm.hf.cache import MemoryCache, adopt
+from inf_llm.hf.cache_layer import MemoryLayer
 from inf_llm.hf.decoder import cache_argument, named_arguments, take_cache
 from inf_llm.hf.order import check_mask, check_positions
 from inf_llm.hf.patched import AGAIN, Feed, Patched, begin_feed, end_feed, state_of

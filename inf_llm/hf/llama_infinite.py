@@ -128,7 +128,7 @@ class LlamaInfiniteForSequenceClassification(_Infinite, _Classifier):
 
 
 def register() -> None:
-    """Make the `Auto` classes of transformers know "llama-infinite"."""
+    """Register "llama-infinite" with the `Auto` classes of transformers."""
     AutoConfig.register(LlamaInfiniteConfig.model_type, LlamaInfiniteConfig, exist_ok=True)
     classes: tuple[tuple[Any, type[PreTrainedModel]], ...] = (
         (AutoModel, LlamaInfiniteModel),

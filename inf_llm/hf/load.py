@@ -58,7 +58,7 @@ def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> 
 
 def load_bare(config: RunConfig) -> tuple[Any, Any]:
     """The model, not patched, and its tokenizer; see `load`."""
-    find("path", config.model.path, "model")  # an adapter is told before its tokenizer is missed
+    find("path", config.model.path, "model")  # an adapter is named before its missing tokenizer
     tokenizer = load_tokenizer(config)  # before the weights, which take longer
     model = load_model(config)
     check_vocabulary(model, tokenizer, config)
@@ -176,7 +176,7 @@ def _placed(model: Any, source: Source, config: RunConfig) -> Any:
 
 
 def _from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> Any:
-    """transformers' own loading, with its many errors told as one line."""
+    """transformers' own loading, with its many errors as one line."""
     try:
         with source.arguments() as (name, keywords):
             return factory.from_pretrained(name, **keywords, **_OWN_CODE, **options)

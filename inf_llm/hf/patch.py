@@ -13,7 +13,8 @@ from transformers.utils import is_flash_attn_2_available
 
 from inf_llm.attention.window import ChunkedAttention, WindowAttention
 from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
-from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt, check_layers
+from inf_llm.hf.cache import MemoryCache, adopt, check_layers
+from inf_llm.hf.cache_layer import MakeAttention, Makers
 from inf_llm.hf.decoder import decoder_of, device_of, prefix_adapter, unwrap
 from inf_llm.hf.generate import lay_bare, surround
 from inf_llm.hf.hooks import install_hooks, remove_hooks, set_implementation

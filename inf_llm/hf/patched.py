@@ -1,7 +1,7 @@
 """What a patch leaves on the modules of a model, and what it notes of the call that runs.
 
 Whatever a patch works through carries its state: the decoder, its attention modules, its rotary
-modules. So a module that was put in since is told from those that were there.
+modules. So a module that was put in later differs from those that were there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from transformers.cache_utils import Cache
 
 from inf_llm.attention.base import running
 from inf_llm.errors import UnsupportedInputError
-from inf_llm.hf.cache import MakeAttention, PatchCache
+from inf_llm.hf.cache import PatchCache
+from inf_llm.hf.cache_layer import MakeAttention
 from inf_llm.hf.rotary import rotary_places
 from inf_llm.settings import OriginSettings
 

@@ -22,7 +22,7 @@ _ROPES = "_inf_llm_ropes"
 
 
 def rescale_positions(decoder: nn.Module, state: Patched) -> None:
-    """Let every rotary module answer by the settings' base and scaling, in its own layout."""
+    """Let every rotary module give the settings' base and scaling, in its own layout."""
     for fact in probe(decoder, state.settings.sees).values():
         if fact.call is not None:
             ropes = fact.call.module.__dict__.setdefault(_ROPES, {})

@@ -152,7 +152,7 @@ def _check_calls(*runs: _Watch) -> None:
     if len(set(layers)) < len(layers) or None in layers:
         raise UnsupportedModelError(
             "it computes the attention of a layer more than once in one pass, or does not number "
-            f"its layers ({layers}), so a layer's memory cannot be told from another's"
+            f"its layers ({layers}), so a layer's memory cannot be kept apart from another's"
         )
 
 

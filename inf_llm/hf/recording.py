@@ -1,4 +1,4 @@
-"""Run a model's own text layers with an attention function that looks on.
+"""Run a model's own text layers with an attention function that records.
 
 Two names are registered with transformers: one whose attention gets no masks, and one whose
 attention gets the masks that the model makes for plain softmax attention. Both call the recorder

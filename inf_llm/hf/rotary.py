@@ -108,7 +108,7 @@ class RotaryCall:
 
     @property
     def asked(self) -> tuple[Any, ...]:
-        """What tells calls of one module apart."""
+        """What differs between calls of one module."""
         return self.args, self.kwargs
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,32 +12,31 @@ from torch import Tensor
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.errors import CropError, UnsupportedInputError
 from inf_llm.memory.stats import MemoryStats
+from inf_llm.state import Stateful
 
 
-class RowGroup:
+class RowGroup(Stateful):
     """One layer's attention for all rows of a batch.
 
     Args:
         make: makes an empty attention object.
     """
 
+    numbers = ("members", "_padding", "count", "seen")
+    parts = ("members",)
+
     def __init__(self, make: Callable[[], LayerAttention]) -> None:
         self._make = make
-        self._members: list[LayerAttention] = []  # one for all rows, or one per row
-        self._padding: list[int] = []  # left padding of each row that has a member of its own
+        self.members: tuple[LayerAttention, ...] = ()  # one for all rows, or one per padded row
+        self._padding: tuple[int, ...] = ()  # left padding of rows that have their own member
         self._alone_from: int | None = None
         self._recording = False
         self.count = 0
         self.seen = 0
 
-    @property
-    def members(self) -> list[LayerAttention]:
-        """The attention objects: one for all rows, or one per row where rows are padded."""
-        return self._members
-
     def row_of(self, member: LayerAttention) -> int:
         """First row that an attention object is for."""
-        return next(row for row, other in enumerate(self._members) if other is member)
+        return next(row for row, other in enumerate(self.members) if other is member)
 
     def padding_of(self, row: int) -> int:
         """Padding that a row has had so far."""
@@ -47,62 +46,54 @@ class RowGroup:
         """Feed tokens to every row.
 
         Args:
-            q: queries (B, H, L, D); k and v likewise with G heads.
+            q: queries (B, H, L, D); k and v have G heads.
             mask: (B, seen + L), 1 for tokens and 0 for padding, or None without padding.
             rule: how the model scores.
 
         Returns:
             (B, H, L, Dv); zeros where a row has padding.
+
+        Raises:
+            UnsupportedInputError: padding is anywhere but on the left, or rows come or go.
         """
         rows, length = q.shape[0], q.shape[2]
-        padding = None if mask is None else _left_padding(mask, self.seen)
-        if not self._members:
-            self._begin(rows, padded=padding is not None and max(padding) > 0)
+        padding = [0] * rows if mask is None else _left_padding(mask, self.seen)
+        if not self.members:
+            self._begin(rows, padded=any(padding))
         self._check(rows, padding)
-        self._tell_members()
+        if self._padding:
+            self._padding = tuple(map(sum, zip(self._padding, padding, strict=True)))
+        for row, member in enumerate(self.members):
+            alone = self._alone_from
+            member.alone_from(None if alone is None else alone - self.padding_of(row))
         self.seen += length  # before they are fed: of a feed that breaks off, it is seen
         if self._padding:
-            return self._attend_each(q, k, v, padding or [0] * rows, rule)
-        return self._members[0].attend(q, k, v, rule)
+            return self._attend_each(q, k, v, padding, rule)
+        return self.members[0].attend(q, k, v, rule)
 
     def _begin(self, rows: int, padded: bool) -> None:
         self.count = rows
-        self._members = [self._make() for _ in range(rows if padded else 1)]
-        self._padding = [0] * rows if padded else []
+        self.members = tuple(self._make() for _ in range(rows if padded else 1))
+        self._padding = (0,) * rows if padded else ()
         if self._recording:
             self.record()
 
-    def _check(self, rows: int, padding: list[int] | None) -> None:
+    def _check(self, rows: int, padding: list[int]) -> None:
         if rows != self.count:
             raise UnsupportedInputError(
                 f"a batch of {rows} rows does not fit a memory of {self.count}"
             )
-        started = not self._padding and self.seen
-        if padding is not None and max(padding) and started:
-            raise UnsupportedInputError(
-                "padding after the text has begun is not supported: pad on the left"
-            )
-
-    def _tell_members(self) -> None:
-        for row, member in enumerate(self._members):
-            if self._alone_from is None:
-                member.alone_from(None)
-            else:
-                padding = self._padding[row] if self._padding else 0
-                member.alone_from(self._alone_from - padding)
+        for row, pad in enumerate(padding):
+            if pad and self.members[row if self._padding else 0].seen:
+                raise UnsupportedInputError(
+                    f"row {row} has padding after its text has begun: pad on the left"
+                )
 
     def _attend_each(
         self, q: Tensor, k: Tensor, v: Tensor, padding: list[int], rule: Rule
     ) -> Tensor:
         out = v.new_zeros(q.shape[0], q.shape[1], q.shape[2], v.shape[3])
-        for row, (member, pad) in enumerate(zip(self._members, padding, strict=True)):
-            if pad and member.seen:
-                raise UnsupportedInputError(
-                    f"row {row} has padding after its text has begun: pad on the left"
-                )
-            self._padding[row] += pad
-            if self._alone_from is not None:
-                member.alone_from(self._alone_from - self._padding[row])
+        for row, (member, pad) in enumerate(zip(self.members, padding, strict=True)):
             if pad < q.shape[2]:
                 own = (slice(row, row + 1), slice(None), slice(pad, None))
                 out[own] = member.attend(q[own], k[own], v[own], rule)
@@ -120,7 +111,7 @@ class RowGroup:
     def record(self, wanted: bool = True) -> None:
         """From now on `crop` must be able to go back, or need not."""
         self._recording = wanted
-        for member in self._members:
+        for member in self.members:
             member.record(wanted)
 
     def crop(self, count: int) -> None:
@@ -131,39 +122,26 @@ class RowGroup:
         """
         if count > self.seen:
             raise CropError(f"cannot forget {count} tokens: only {self.seen} were seen")
-        for member in self._members:
+        for member in self.members:
             member.crop(count)
         self.seen -= count
 
-    def select(self, rows: Tensor) -> None:
-        """Rows become the given ones (a 1-D index; rows may repeat or vanish)."""
-        if not self._members:
-            return
-        self.count = len(rows)
+    def select_rows(self, rows: Tensor) -> None:
+        """See `Stateful.select_rows`; here a padded row is a part, and moves as a whole."""
         if not self._padding:
-            self._members[0].select_rows(rows)
-            return
-        wanted = rows.tolist()
-        taken: set[int] = set()
-        members = []
-        for row in wanted:
-            members.append(self._members[row].fork() if row in taken else self._members[row])
-            taken.add(row)
-        self._members = members
-        self._padding = [self._padding[row] for row in wanted]
-
-    def fork(self) -> RowGroup:
-        """A copy that goes on by itself."""
-        twin = RowGroup(self._make)
-        twin._members = [member.fork() for member in self._members]
-        twin._padding = list(self._padding)
-        twin._alone_from, twin._recording = self._alone_from, self._recording
-        twin.count, twin.seen = self.count, self.seen
-        return twin
+            super().select_rows(rows)
+        else:
+            wanted = rows.tolist()
+            self.members = tuple(
+                self.members[row].fork() if row in wanted[:at] else self.members[row]
+                for at, row in enumerate(wanted)
+            )
+            self._padding = tuple(self._padding[row] for row in wanted)
+        self.count = len(rows)
 
     def stats(self) -> MemoryStats:
         """Of all rows together."""
-        return MemoryStats.total(member.stats() for member in self._members)
+        return MemoryStats.total(member.stats() for member in self.members)
 
 
 def _left_padding(mask: Tensor, seen: int) -> list[int]:

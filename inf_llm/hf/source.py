@@ -85,7 +85,7 @@ def find(key: str, path: str, what: str) -> Source:
     try:
         source = _found(where, path)
         problem = _problem(source, what)
-    except (OSError, RuntimeError) as error:  # the latter of a ~ that is nobody's
+    except (OSError, RuntimeError) as error:  # the latter of a ~ without a user
         said = getattr(error, "strerror", None) or error
         raise ConfigError(f"{where}: cannot be read: {said}") from None
     if problem:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.errors import UnsupportedModelError
-from inf_llm.hf.cache import MakeAttention
+from inf_llm.hf.cache_layer import MakeAttention
 from inf_llm.memory.block_memory import BlockMemory
 from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.index import TorchIndex

@@ -7,8 +7,8 @@
     for passage in trace.passages()[:5]:
         print(f"{passage.score:.2f}", passage.text(ids[0], tokenizer))
 
-Only blocks and scores are kept, on the device they are on, until they are asked for; nobody waits
-for the device meanwhile. A trace sees the feeds of its own thread.
+Only blocks and scores are kept, on the device they are on, until they are asked for; the host
+does not wait for the device meanwhile. A trace sees the feeds of its own thread.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class _Seen:
 
 
 class trace(Watcher):  # noqa: N801 (used like a function)
-    """Looks on while a model reads and generates, within a `with` statement.
+    """Records what a model recalls while it reads and generates, within a `with` statement.
 
     Args:
         model: a model patched with type inf-llm.
@@ -184,9 +184,9 @@ class trace(Watcher):  # noqa: N801 (used like a function)
     @functools.cached_property
     def recalls(self) -> tuple[Recall, ...]:
         """All that was seen, in the order it happened."""
-        return tuple(recall for seen in self._seen for recall in self._told(seen))
+        return tuple(recall for seen in self._seen for recall in self._recalls_of(seen))
 
-    def _told(self, seen: _Seen) -> Iterable[Recall]:
+    def _recalls_of(self, seen: _Seen) -> Iterable[Recall]:
         blocks = seen.blocks.tolist()
         scores = None if seen.scores is None else seen.scores.tolist()
         for row, heads in enumerate(blocks):

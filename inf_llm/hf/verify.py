@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
-from transformers.cache_utils import CacheLayerMixin, DynamicCache
+from transformers.cache_utils import DynamicCache
 
 from inf_llm.attention.base import LayerAttention
 from inf_llm.errors import InfLLMError, UnsupportedModelError
-from inf_llm.hf.cache import MakeAttention, Makers, MemoryCache, adopt
+from inf_llm.hf.cache import MemoryCache, adopt
+from inf_llm.hf.cache_layer import MakeAttention, Makers, PassingLayer
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.hooks import make_rule
 from inf_llm.hf.recording import recorded, token_ids
@@ -114,37 +115,16 @@ def _past_length(layers: dict[nn.Module, Expected]) -> int:
     return -(-max(_PAST, longest) // chunk) * chunk
 
 
-class _Past(CacheLayerMixin):
-    """A cache layer that says it holds some tokens, and gives back what is new."""
-
-    is_sliding = False
+class _Past(PassingLayer):
+    """A layer of a cache that claims to hold some tokens."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
         self.length = length
 
-    def lazy_initialization(self, *args: Any) -> None:
-        """Nothing to prepare."""
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """The new keys and values, as they are."""
-        return key_states, value_states
-
     def get_seq_length(self, *args: Any) -> int:
         """Tokens of the pretended past."""
         return self.length
-
-    def get_mask_sizes(self, query_length: int, *args: Any) -> tuple[int, int]:
-        """Length and offset of the mask that transformers makes."""
-        return self.length + query_length, 0
-
-    def get_max_length(self) -> int:
-        """No maximum."""
-        return -1
-
-    get_max_cache_shape = get_max_length  # its name before transformers 5.23
 
 
 @dataclass

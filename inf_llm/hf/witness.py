@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from inf_llm.hf.cache import MemoryLayer
+from inf_llm.hf.cache_layer import MemoryLayer
 
 
 class Witness:
-    """Knows whether a cache has been fed since: more exactly, whether a feed began to change it.
+    """Whether a cache has been fed since: more exactly, whether a feed began to change it.
 
     Args:
         cache: as it is now. Nothing of it is kept alive.
@@ -33,7 +33,7 @@ class Witness:
 
 
 def _marks(state: Any) -> Iterator[object]:
-    """What tells a state from a later one: numbers, and which tensors it has in which version."""
+    """What a later state has others of: numbers, and tensors in their versions."""
     if isinstance(state, MemoryLayer):
         yield state.rows.seen
     elif torch.is_tensor(state):

@@ -5,21 +5,17 @@ GET  /health                  whether the model's thread lives; needs no key
 GET  /metrics                 for Prometheus
 GET  /v1/models[/NAME]        the one model
 POST /v1/chat/completions     OpenAI's, and two parameters more: document, recall
-POST /v1/completions          likewise
+POST /v1/completions          the same for texts without turns
 POST /v1/documents            upload a text and have it read
 GET, DELETE /v1/documents/ID  what is known of it; forget it
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -35,11 +31,11 @@ from inf_llm.serve.errors import ApiError
 from inf_llm.serve.guard import Guard
 from inf_llm.serve.jobs import Engine
 from inf_llm.serve.metrics import Metrics
+from inf_llm.serve.page import page_response
 from inf_llm.serve.params import Question, chat_question, completion_question
 from inf_llm.serve.wire import Json, json_object, refusal
 from inf_llm.serve.worker import Job, Worker
 
-PAGE = Path(__file__).parent.parent / "assets" / "chat.html"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -49,7 +45,7 @@ class Limits:
 
     Attributes:
         model: the name of the model that it serves.
-        api_key: what they must show, or None.
+        api_key: what a client must send, or None.
         request_bytes: largest body.
         local: whether only this computer can reach it; then names of other hosts are refused,
             under which a page in a browser could have come.
@@ -182,7 +178,7 @@ class Application(Starlette):
         document = self.documents.get(question.document) if question.document else None
         exchange = self._exchange(request, lambda job: self.engine.answer(question, document, job))
         shape = form(self.limits.model)
-        begun = await exchange.told()
+        begun = await exchange.next()
         headers = {"x-inf-llm-cut-tokens": str(begun.cut)} if begun.cut else {}
         if question.stream:
             return Events(completions.stream_answer(exchange, shape, question), headers=headers)
@@ -192,7 +188,7 @@ class Application(Starlette):
         document, stream = uploaded(await self._json(request))
         exchange = self._exchange(request, lambda job: self.engine.read(document, job))
         if stream:
-            first = await exchange.told()
+            first = await exchange.next()
             return Events(completions.stream_reading(exchange, first, self.documents.add))
         self.documents.add(await exchange.result())
         return Json(document.described(), 201)
@@ -229,35 +225,3 @@ async def _not_here(request: Request, error: Exception) -> Response:
     allowed = sorted({*(error.headers or {})["Allow"].split(", ")} - {"HEAD"})
     message = f"{request.method} is not accepted here, but {', '.join(allowed)}"
     return refusal(ApiError(405, message, "bad_method", headers={"Allow": ", ".join(allowed)}))
-
-
-def page_response() -> Response:
-    """The chat page, with a policy that lets it run its own script and talk to this server only."""
-    page = PAGE.read_bytes()
-    headers = {
-        "content-security-policy": "; ".join(
-            f"{what} {sources}" for what, sources in _policy(page).items()
-        ),
-        "cross-origin-opener-policy": "same-origin",
-        "x-frame-options": "DENY",
-        "cache-control": "no-cache",
-    }
-    return Response(page, headers=headers, media_type="text/html")
-
-
-def _policy(page: bytes) -> Mapping[str, str]:
-    def hashes(tag: bytes) -> str:
-        found = re.findall(b"<" + tag + b">(.*?)</" + tag + b">", page, re.DOTALL)
-        digests = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in found]
-        return " ".join(f"'sha256-{digest}'" for digest in digests)
-
-    return {
-        "default-src": "'none'",
-        "script-src": hashes(b"script"),
-        "style-src": hashes(b"style"),
-        "connect-src": "'self'",
-        "img-src": "data:",
-        "base-uri": "'none'",
-        "form-action": "'none'",
-        "frame-ancestors": "'none'",
-    }

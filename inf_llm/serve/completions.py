@@ -1,4 +1,4 @@
-"""One request for the model: its job, what it tells, and the forms that OpenAI gave the answers."""
+"""One request for the model: its job, the events of it, and the forms that OpenAI gave answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.jobs import Begun, Delta, Reading, Told
+from inf_llm.serve.jobs import Answered, Begun, Delta, Reading
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.params import Question
 from inf_llm.serve.wire import comment, event
@@ -23,7 +23,7 @@ DONE = b"data: [DONE]\n\n"
 
 
 class Exchange:
-    """A job of the worker, and what it tells, for the event loop.
+    """A job of the worker, whose events the event loop takes one by one.
 
     The job is cancelled when the client goes away.
     """
@@ -40,38 +40,38 @@ class Exchange:
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         loop = asyncio.get_running_loop()
 
-        def tell(happened: Any) -> None:
+        def emit(happened: Any) -> None:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._events.put_nowait, happened)
 
-        job = Job(request.client.host if request.client else "unknown", work, tell)
+        job = Job(request.client.host if request.client else "unknown", work, emit)
         worker.submit(job)
         self._watch = asyncio.create_task(_cancel_at_end(request, job))
 
-    async def told(self) -> Any:
-        """What is told next.
+    async def next(self) -> Any:
+        """The next event.
 
         Raises:
             ApiError: the job failed; before an answer has begun, that is the answer.
         """
-        told = await self._events.get()
-        if isinstance(told, ApiError):
-            raise told
-        if isinstance(told, Told):
-            self._count(told)
-        return told
+        update = await self._events.get()
+        if isinstance(update, ApiError):
+            raise update
+        if isinstance(update, Answered):
+            self._count(update)
+        return update
 
     async def result(self) -> Any:
         """What the job comes to."""
-        while isinstance(told := await self.told(), Begun | Reading | Delta):
+        while isinstance(result := await self.next(), Begun | Reading | Delta):
             pass
-        return told
+        return result
 
-    def _count(self, told: Told) -> None:
-        self._metrics.prompt_tokens.inc(told.prompt_tokens)
-        self._metrics.cached_tokens.inc(told.cached_tokens)
-        self._metrics.generated_tokens.inc(told.new_tokens)
-        self._metrics.first_token.observe(told.first_token)
+    def _count(self, answer: Answered) -> None:
+        self._metrics.prompt_tokens.inc(answer.prompt_tokens)
+        self._metrics.cached_tokens.inc(answer.cached_tokens)
+        self._metrics.generated_tokens.inc(answer.new_tokens)
+        self._metrics.first_token.observe(answer.first_token)
         self._metrics.request.observe(time.perf_counter() - self._started)
 
 
@@ -104,11 +104,11 @@ class Form(ABC):
     def part(self, text: str | None, reason: str | None, first: bool) -> dict[str, Any]:
         """A piece of it; without text, its end."""
 
-    def whole(self, told: Told) -> dict[str, Any]:
+    def whole(self, answer: Answered) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
-        choice = self.choice(told.text, told.reason)
-        body = {**self._head, "object": self.kind, "choices": [choice], "usage": usage(told)}
-        return body if told.passages is None else {**body, "recalled": told.passages}
+        choice = self.choice(answer.text, answer.reason)
+        body = {**self._head, "object": self.kind, "choices": [choice], "usage": usage(answer)}
+        return body if answer.passages is None else {**body, "recalled": answer.passages}
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         """One event of a stream."""
@@ -147,36 +147,36 @@ class TextForm(Form):
         return {"index": 0, "text": text or "", "logprobs": None, "finish_reason": reason}
 
 
-def usage(told: Told) -> dict[str, Any]:
+def usage(answer: Answered) -> dict[str, Any]:
     """The counts."""
     return {
-        "prompt_tokens": told.prompt_tokens,
-        "completion_tokens": told.new_tokens,
-        "total_tokens": told.prompt_tokens + told.new_tokens,
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.new_tokens,
+        "total_tokens": answer.prompt_tokens + answer.new_tokens,
         "prompt_tokens_details": {
-            "cached_tokens": told.cached_tokens,
-            "cut_tokens": told.cut_tokens,
+            "cached_tokens": answer.cached_tokens,
+            "cut_tokens": answer.cut_tokens,
         },
     }
 
 
 async def stream_answer(exchange: Exchange, form: Form, question: Question) -> AsyncIterator[bytes]:
-    """The events of a streamed answer; what is read before it begins is told in comments."""
+    """The events of a streamed answer; progress before it begins is in comments."""
     empty = {"usage": None} if question.include_usage else {}
     yield form.chunk([form.part("", None, True)], **empty)
     try:
-        while not isinstance(told := await exchange.told(), Told):
-            if isinstance(told, Delta):
-                yield form.chunk([form.part(told.text, None, False)], **empty)
-            elif isinstance(told, Reading):
-                yield comment(f"reading {told.done} {told.total}")
+        while not isinstance(update := await exchange.next(), Answered):
+            if isinstance(update, Delta):
+                yield form.chunk([form.part(update.text, None, False)], **empty)
+            elif isinstance(update, Reading):
+                yield comment(f"reading {update.done} {update.total}")
     except ApiError as error:
         yield event(error.body())
         return
-    recalled = {} if told.passages is None else {"recalled": told.passages}
-    yield form.chunk([form.part(None, told.reason, False)], **recalled, **empty)
+    recalled = {} if update.passages is None else {"recalled": update.passages}
+    yield form.chunk([form.part(None, update.reason, False)], **recalled, **empty)
     if question.include_usage:
-        yield form.chunk([], usage=usage(told))
+        yield form.chunk([], usage=usage(update))
     yield DONE
 
 
@@ -184,15 +184,17 @@ async def stream_reading(
     exchange: Exchange, first: Any, add: Callable[[Document], None]
 ) -> AsyncIterator[bytes]:
     """The events while a document is read: progress, then the document."""
-    told = first
+    update = first
     try:
-        while not isinstance(told, Document):
-            if isinstance(told, Reading):
-                yield event({"object": "document.progress", "read": told.done, "of": told.total})
-            told = await exchange.told()
+        while not isinstance(update, Document):
+            if isinstance(update, Reading):
+                yield event(
+                    {"object": "document.progress", "read": update.done, "of": update.total}
+                )
+            update = await exchange.next()
     except ApiError as error:
         yield event(error.body())
         return
-    add(told)
-    yield event(told.described())
+    add(update)
+    yield event(update.described())
     yield DONE

@@ -9,11 +9,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from inf_llm.checks import check_text
-from inf_llm.errors import TextError
 from inf_llm.generation import check_document
-from inf_llm.serve.errors import ApiError, bad_value
-from inf_llm.serve.params import flag
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.params import checked_text, flag
 from inf_llm.serve.vendors import check_names
 
 MOST_DOCUMENTS = 256
@@ -51,7 +49,7 @@ class Document:
         return len(self.text) - len(self.text.lstrip())
 
     def described(self) -> dict[str, Any]:
-        """What the API tells."""
+        """The form of the API."""
         return {
             "id": self.id,
             "object": "document",
@@ -121,15 +119,7 @@ def uploaded(data: dict[str, Any]) -> tuple[Document, bool]:
         ApiError: something in it is not accepted.
     """
     check_names(data, ("text", "name", "stream"))
-    text, name = data.get("text"), data.get("name")
-    if not isinstance(text, str):
-        raise bad_value("text", "text must be text")
-    if not isinstance(name, str | None):
-        raise bad_value("name", "name must be text")
-    name = name or ""
-    try:
-        check_text("name", name)
-        check_document("text", text)
-    except TextError as error:
-        raise bad_value("text", str(error)) from None
+    text = checked_text("text", data.get("text"), check_document)
+    name = data.get("name")
+    name = "" if name is None else checked_text("name", name)
     return Document(text, name[:LONGEST_NAME]), flag(data, "stream")

@@ -20,7 +20,7 @@ _log = logging.getLogger("inf_llm.serve")
 
 
 class Guard:
-    """Stands around the application.
+    """The middleware around the application.
 
     Args:
         app: answers.

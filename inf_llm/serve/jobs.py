@@ -27,7 +27,7 @@ from inf_llm.serve.worker import Job
 from inf_llm.settings import InfLLMSettings
 
 MOST_PASSAGES = 12
-"""Passages told of an answer."""
+"""Passages listed with an answer."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Delta:
 
 
 @dataclass(frozen=True)
-class Told:
+class Answered:
     """An answer is complete.
 
     Attributes:
@@ -62,7 +62,7 @@ class Told:
         prompt_tokens, cached_tokens, new_tokens: counts; cached ones were in memory already.
         cut_tokens: tokens of the prompt that were left out; they are not in `prompt_tokens`.
         first_token: seconds from the start of the job to the first token.
-        passages: what was recalled, as the API tells it; None where nobody asked.
+        passages: what was recalled, in the form of the API; None where it was not asked for.
     """
 
     text: str
@@ -133,8 +133,8 @@ class Engine:
         document.cut = len(whole.ids) - len(prompt.ids)
         return document
 
-    def answer(self, question: Question, document: Document | None, job: Job) -> Told:
-        """Answer a prompt, telling the text as it comes."""
+    def answer(self, question: Question, document: Document | None, job: Job) -> Answered:
+        """Answer a prompt, emitting the text as it comes."""
         started = time.perf_counter()
         whole = self.prompts.of_question(question, document)
         sampling = question.sampling
@@ -153,7 +153,7 @@ class Engine:
             ended = self._generate(session, sampling, longest, text, job)
         job.check()
         text.end()
-        return Told(
+        return Answered(
             text.text,
             "stop" if ended else "length",
             len(prompt.ids),
@@ -178,7 +178,7 @@ class Engine:
     def _generate(
         self, session: Session, sampling: Sampling, longest: int, text: AnswerText, job: Job
     ) -> bool:
-        """Whether the answer ended before its longest; `text` hears it."""
+        """Whether the answer ended before its longest; `text` gets its tokens."""
         options: dict[str, Any] = {}
         if sampling.temperature:
             options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
@@ -224,7 +224,7 @@ class Engine:
 
 
 def _tokens(passage: Citation, prompt: Prompt) -> dict[str, int]:
-    """Tokens of a passage; only those of its blocks where the tokenizer cannot tell the others."""
+    """Tokens of a passage; only those of its blocks where the tokenizer gives no offsets."""
     if prompt.offsets is None:
         return {"start": passage.first, "end": passage.last}
     last = bisect_left(prompt.offsets, passage.end, key=lambda span: span[0])

@@ -25,7 +25,7 @@ class Metrics:
     """What happened so far.
 
     Args:
-        values: what else is told; what ends in "_total" only grows, the rest comes and goes.
+        values: other values; what ends in "_total" only grows, the rest comes and goes.
     """
 
     media_type = CONTENT_TYPE_LATEST

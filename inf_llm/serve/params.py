@@ -65,7 +65,7 @@ class Question:
         stream: piece by piece.
         include_usage: end a stream with the counts.
         document: id of an uploaded text to answer from.
-        recall: tell which passages were recalled.
+        recall: list the passages that were recalled.
     """
 
     model: str
@@ -104,7 +104,7 @@ def completion_question(data: dict[str, Any]) -> Question:
         prompt = prompt[0]
     if isinstance(prompt, str):
         return _question(
-            data, (), _text("prompt", prompt, check_question if prompt else check_text)
+            data, (), checked_text("prompt", prompt, check_question if prompt else check_text)
         )
     if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
         return _question(data, (), tuple(prompt))
@@ -161,23 +161,28 @@ def _message(index: int, message: Any) -> Message:
     _check_fields(where, message, _OF_MESSAGES)
     text = _content(f"{where}.content", message.get("content"))
     if role == "user":
-        _text(f"{where}.content", text, check_question)
+        checked_text(f"{where}.content", text, check_question)
     return {"role": "system" if role == "developer" else role, "content": text}
 
 
 def _content(where: str, content: Any) -> str:
     if isinstance(content, str):
-        return _text(where, content)
+        return checked_text(where, content)
     if not isinstance(content, list) or not content:
         raise bad_value(where, f"{where} must be text, or a list of text parts")
     for part in content:
         if not isinstance(part, dict) or part.get("type") != "text":
             raise unsupported(where, f"{where}: only parts of type 'text' are supported")
         _check_fields(where, part, _OF_PARTS)
-    return "".join(_text(where, part.get("text")) for part in content)
+    return "".join(checked_text(where, part.get("text")) for part in content)
 
 
-def _text(where: str, value: Any, check: Callable[[str, Any], None] = check_text) -> str:
+def checked_text(where: str, value: Any, check: Callable[[str, Any], Any] = check_text) -> str:
+    """A text that a rule of `checks` accepts.
+
+    Raises:
+        ApiError: it does not, with its words.
+    """
     try:
         check(where, value)
     except TextError as error:
@@ -211,7 +216,7 @@ def _stops(stop: Any) -> tuple[str, ...]:
             f"stop must be a text, or a list of at most {MOST_STOPS}, "
             f"each of at most {LONGEST_STOP} characters",
         )
-    return tuple(_text("stop", text) for text in texts if text)
+    return tuple(checked_text("stop", text) for text in texts if text)
 
 
 def _whole(

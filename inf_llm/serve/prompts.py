@@ -26,8 +26,8 @@ class Prompt:
     Attributes:
         ids: its tokens.
         boundaries: lengths of its beginnings that other prompts may share.
-        offsets: characters [start, end) of each token in `text`; None where the tokenizer cannot
-            tell, or the prompt was cut.
+        offsets: characters [start, end) of each token in `text`; None where the tokenizer gives
+            none, or the prompt was cut.
         text: what was encoded.
         document: characters [start, end) of the document in `text`, or None.
     """

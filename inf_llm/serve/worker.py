@@ -19,7 +19,7 @@ _log = logging.getLogger("inf_llm.serve")
 
 
 class Cancelled(Exception):  # noqa: N818 (nothing went wrong)
-    """Nobody waits for this job any more."""
+    """The client of a job has left."""
 
 
 class Job:
@@ -28,16 +28,16 @@ class Job:
     Args:
         client: whose it is.
         work: does it, in the worker's thread; may call `emit` and must call `check` often.
-        tell: called in the worker's thread with what happens: whatever `work` emits, then either
-            its result or an `ApiError`.
+        emit: called in the worker's thread with each event: what `work` emits, then either its
+            result or an `ApiError`.
     """
 
     def __init__(
-        self, client: str, work: Callable[[Job], Any], tell: Callable[[Any], None]
+        self, client: str, work: Callable[[Job], Any], emit: Callable[[Any], None]
     ) -> None:
         self.client = client
         self.work = work
-        self.emit = tell
+        self.emit = emit
         self.cancelled = threading.Event()
         self.finished = False
 
@@ -46,10 +46,10 @@ class Job:
         self.cancelled.set()
 
     def check(self) -> None:
-        """Go on only if somebody waits for it.
+        """Go on only while the client waits.
 
         Raises:
-            Cancelled: nobody does.
+            Cancelled: it has left.
         """
         if self.cancelled.is_set():
             raise Cancelled
@@ -146,13 +146,13 @@ class Worker:
                 result = ApiError(503, "the request was cancelled", "cancelled")
             except Exception as error:  # the server must outlive whatever a request brings
                 self._on_failure(error)
-                result = _told(error)
+                result = _as_api_error(error)
             job.finished = True
             job.emit(result)
             del job, result
 
 
-def _told(error: Exception) -> ApiError:
+def _as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, TextError):

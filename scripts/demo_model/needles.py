@@ -199,7 +199,7 @@ def draw_family(rng: random.Random) -> Family:
 
 
 def draw_needles(rng: random.Random, words: Sequence[str], count: int) -> list[Needle]:
-    """Up to `count` needles that can be told apart by their leads.
+    """Up to `count` needles that differ in their leads.
 
     Half the time they are all of one family, so that a text holds many facts that look alike.
     """
@@ -215,7 +215,7 @@ def draw_hard(rng: random.Random, words: Sequence[str], most: int) -> tuple[list
     """Needles that take more than a look at the neighbours, and whether they fill a whole text.
 
     A number with runs, which must be copied by place; or up to `most` pairs of identifiers or
-    register lines, whose values are told apart only by a name some way before them.
+    register lines, whose values differ only in a name some way before them.
     """
     kind = rng.random()
     if kind < 0.35:

@@ -60,11 +60,11 @@ def frequencies(head_dim: int, base: float = ROPE_BASE) -> Tensor:
 
 
 def grow(model: LlamaForCausalLM, seed: int) -> LlamaForCausalLM:
-    """The same model with one more layer behind the first, which looks farther back.
+    """The same model with one more layer behind the first, which attends farther back.
 
-    Of its heads one looks three tokens back and one six; what the first layer has told those
-    tokens about their own neighbours makes it a reach of nine. Three tokens do not tell the values
-    of many similar keys apart, nor the digits of a number with runs. A model with both layers from
+    Of its heads one looks three tokens back and one six; what the first layer has given those
+    tokens about their own neighbours makes it a reach of nine. Three tokens do not separate the
+    values of many similar keys, nor the digits of a number with runs. A model with both layers from
     its start learns to look things up late or never, so the second comes when the first is in use.
     At first it writes what it sees at random, loud enough for the other layers to learn to read;
     written at zero it stays unread for long.
@@ -98,13 +98,13 @@ def look_back(
 ) -> None:
     """Make heads of a layer attend a fixed number of tokens back, through biases alone.
 
-    Looking something up by what precedes it takes two layers, of which the first must tell every
+    Looking something up by what precedes it takes two layers, of which the first must give every
     token what stood before it. Nothing rewards either half without the other, so plain training
     finds them late or never; with the first half given, the second appears within minutes.
 
     Every key gets the same bias, and a head's query bias is that vector turned by so many
     positions; the rotary positions then make the match best exactly that far back. Only the
-    fastest-turning pairs carry it, for they tell neighbours apart.
+    fastest-turning pairs carry it, for they separate neighbours.
 
     Args:
         model: changed in place.

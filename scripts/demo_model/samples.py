@@ -82,7 +82,7 @@ class Mix:
         copies: spans said again.
         hard: share, of the rows with facts, of those that `draw_hard` makes.
         alike: share, of the copies, of spans of a few symbols. There most of what stands before a
-            token stands elsewhere too, and only a longer look back tells the places apart.
+            token stands elsewhere too, and only a longer look back separates the places.
     """
 
     prose: float

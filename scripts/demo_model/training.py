@@ -50,7 +50,7 @@ def plan(tokens: int, context: int, grown: bool = False) -> list[Phase]:
     """Phases of about `tokens` tokens in all: short rows until looking up works, then full ones.
 
     The first three phases teach looking up, in short rows, then long ones; below 16 million tokens
-    they shrink too. The last one adds facts that are hard to tell apart; it is all that a grown
+    they shrink too. The last one adds facts that are hard to separate; it is all that a grown
     model needs.
     """
     share = min(1.0, tokens / 16_000_000)

@@ -130,14 +130,16 @@ def _digest(file: Path) -> str:
     return found.hexdigest()
 
 
-def _refusal(wheel: str, told: str) -> FetchError:
+def _refusal(wheel: str, output: str) -> FetchError:
     """What pip said, in one line."""
-    if "DO NOT MATCH THE HASHES" in told:
+    if "DO NOT MATCH THE HASHES" in output:
         return FetchError(f"{wheel}: is not the file expected: its SHA-256 differs", DAMAGED)
-    if "No space left" in told:
+    if "No space left" in output:
         return FetchError(f"{wheel}: no room for it on the disk", DAMAGED)
-    errors = [line for line in told.splitlines() if line.startswith("ERROR:")]
-    reason = (errors or told.strip().splitlines() or ["no reason given"])[0].removeprefix("ERROR: ")
+    errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
+    reason = (errors or output.strip().splitlines() or ["no reason given"])[0].removeprefix(
+        "ERROR: "
+    )
     return FetchError(
         f"{wheel}: cannot be fetched, a network with a package registry is needed ({reason})",
         NO_NETWORK,

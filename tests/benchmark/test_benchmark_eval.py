@@ -206,7 +206,7 @@ def test_bad_folders_give_one_message_and_exit_code_2(tmp_path, capsys, files, s
         ("longbook_choice_eng", {"answers": [1, 2], "pred": "The answer is B"}, "not of"),
     ],
 )
-def test_malformed_labels_are_told_with_their_row(tmp_path, capsys, task, row, says):
+def test_malformed_labels_are_reported_with_their_row(tmp_path, capsys, task, row, says):
     write(tmp_path, task, [own(0, "said", "meant") | row])
     assert evaluate.main(["--dir_path", str(tmp_path)]) == 2
     assert says in capsys.readouterr().err

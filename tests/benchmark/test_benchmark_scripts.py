@@ -1,13 +1,10 @@
-"""The shell scripts: arguments, a missing network, and what they call."""
+"""The shell scripts: arguments, and what they call."""
 
 from __future__ import annotations
 
-import functools
-import http.server
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,6 @@ import pytest
 from benchmark import lm_eval_adapter
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-NOWHERE = {"RAW_ENDPOINT": "http://127.0.0.1:9", "HF_ENDPOINT": "http://127.0.0.1:9"}
 
 
 def bash(name, *arguments, **environment):
@@ -28,39 +24,10 @@ def bash(name, *arguments, **environment):
     )
 
 
-def test_download_without_a_network_says_so(tmp_path):
-    done = bash("download.sh", "longbench", "--data_dir", str(tmp_path), **NOWHERE)
-    assert done.returncode == 3
-    assert "cannot reach http://127.0.0.1:9: a network is needed" in done.stderr
-
-
-def test_download_fetches_checks_and_does_not_fetch_twice(tmp_path):
-    home = tmp_path / "home"
-    for path in ("OpenBMB/InfiniteBench/main/src/prompt.py",):
-        (home / path).parent.mkdir(parents=True)
-        (home / path).write_text("gpt4_templates = {}\n")
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(home))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        more = {"RAW_ENDPOINT": url, "HF_ENDPOINT": url}
-        arguments = ("infinitebench", "--data_dir", str(tmp_path / "data"))
-        first = bash("download.sh", *arguments, **more)
-        again = bash("download.sh", *arguments, **more)
-        server.shutdown()
-    # The second file is not at this home: the first is kept, and the script says what is missing.
-    assert first.returncode == again.returncode == 1
-    assert "none of the addresses above has infllm_prompts.json" in first.stderr
-    assert "prompt.py is there" in again.stdout
-    folder = tmp_path / "data" / "infinitebench"
-    assert (folder / "SHA256SUMS").read_text().endswith("  prompt.py\n")
-
-
 @pytest.mark.parametrize(
     ("script", "arguments", "says"),
     [
         ("download.sh", ["longbnch"], "'longbnch' is not known; accepted: longbench"),
-        ("download.sh", ["--data_dir"], "needs a folder"),
         ("multiprocessing-benchmark.sh", [], "--config_path is needed"),
         ("multiprocessing-benchmark.sh", ["-f", "x", "-w", "zero"], "not a number from 1"),
         ("multiprocessing-benchmark.sh", ["--wrld_size", "2"], "'--wrld_size' is not known"),

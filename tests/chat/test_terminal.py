@@ -137,7 +137,7 @@ def test_interrupts_at_the_prompt(run: Run) -> None:
     assert len(chat.turns) == 2
 
 
-def test_what_nobody_expected(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unexpected_failure(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: Any, **how: Any) -> None:
         raise ZeroDivisionError("something\nstrange")
 

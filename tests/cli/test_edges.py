@@ -39,7 +39,7 @@ def test_without_standard_input_the_question_alone_is_answered(config: Path, giv
     assert b"\nread 4 tokens" in done.stderr
 
 
-def test_closed_streams_are_nobodys_file(config: Path, book: Path, tmp_path: Path) -> None:
+def test_closed_streams_are_not_reused_for_files(config: Path, book: Path, tmp_path: Path) -> None:
     """A file that is opened must not become what libraries print their errors to."""
     report = tmp_path / "out.html"
     line = f"inf-llm run -c {config} -f {book} -p Why? -n 4 --trace {report} <&- 2>&-"
@@ -51,7 +51,7 @@ def test_closed_streams_are_nobodys_file(config: Path, book: Path, tmp_path: Pat
     assert int(shell(f"{sys.executable} -c {shlex.quote(code)} <&- 2>&-").stdout) > 2
 
 
-def test_an_answer_that_nobody_can_read_is_not_begun(config: Path, book: Path) -> None:
+def test_an_answer_that_cannot_be_read_is_not_begun(config: Path, book: Path) -> None:
     done = shell(f"inf-llm run -c {config} -f {book} -p Why? -n 4 >&-")
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [

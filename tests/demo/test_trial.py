@@ -51,7 +51,7 @@ def test_the_model_reads_a_needle_within_its_trained_length(loaded: tuple[Any, A
     assert run_trial(model, tokenizer, "x", samples, 240, 512).accuracy >= 0.75
 
 
-def test_tokens_are_told_as_they_are_read(loaded: tuple[Any, Any]) -> None:
+def test_tokens_are_reported_as_they_are_read(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     told: list[int] = []
     samples = plan(tokenizer, "passkey", 900, 2, seed=0)

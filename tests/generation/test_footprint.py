@@ -43,7 +43,7 @@ def test_nothing_is_predicted_for_what_fits_the_window() -> None:
     assert predicted_host_bytes(config, InfLLMSettings(), 4, 4000) == 0
 
 
-def test_a_scale_run_tells_what_it_held() -> None:
+def test_a_scale_run_reports_what_it_held() -> None:
     facts = measure(40_000, chunk=2000)
     assert facts["tokens"] == 40_000
     assert len(facts["parts"]) == 20

@@ -17,19 +17,9 @@ from transformers import DynamicCache, QuantizedCache, StaticCache
 import inf_llm
 from inf_llm.errors import CropError, UnsupportedInputError
 from inf_llm.hf.cache import MemoryCache
-from inf_llm.hf.witness import Witness
 from tests.hf.families import exists
-from tests.hf.tiny import LONG, feed, left_padded, tiny, tiny_patched, tokens
+from tests.hf.tiny import LONG, feed, left_padded, read, tiny, tiny_patched, tokens
 from tests.hf.zoo import WORKING
-
-FEED = 16  # an execution block
-
-
-def _read(model: Any, count: int, cache: MemoryCache | None = None, seed: int = 0) -> MemoryCache:
-    cache = inf_llm.new_cache(model) if cache is None else cache
-    for part in tokens(count, seed=seed).split(FEED, 1):
-        feed(model, part, cache)
-    return cache
 
 
 def test_stats_count_tokens_blocks_bytes_and_traffic() -> None:
@@ -40,7 +30,7 @@ def test_stats_count_tokens_blocks_bytes_and_traffic() -> None:
     heads, width = model.config.num_key_value_heads, 16
     device = set()
     for turn in range(1, 9):
-        _read(model, 64, cache, seed=turn)
+        read(model, 64, cache, seed=turn)
         stats = cache.stats()
         sealed = (64 * turn - LONG["n_local"] - LONG["n_init"]) // LONG["block_size"]
         assert len(stats.layers) == layers
@@ -59,15 +49,18 @@ def test_stats_count_tokens_blocks_bytes_and_traffic() -> None:
 
 def _blocks_at_each_feed(count: int) -> list[int]:
     kept = LONG["n_local"] + LONG["n_init"]
-    return [max(0, seen - kept) // LONG["block_size"] for seen in range(0, count, FEED)]
+    return [
+        max(0, seen - kept) // LONG["block_size"]
+        for seen in range(0, count, LONG["exc_block_size"])
+    ]
 
 
 @pytest.mark.parametrize("kind", ["infinite-lm", "stream-lm"])
 def test_a_window_does_not_grow(kind: str) -> None:
     model = tiny_patched(type=kind, n_local=32, n_init=4)
-    cache = _read(model, 256)
+    cache = read(model, 256)
     before = cache.stats().total.device_bytes
-    _read(model, 512, cache)
+    read(model, 512, cache)
     assert cache.stats().total.device_bytes == before
     assert cache.stats().total.tokens == 768
 
@@ -101,18 +94,6 @@ def test_branches_go_on_by_themselves_and_share_their_blocks(
     assert held < store.used() < after, "a branch's own blocks are freed with it"
 
 
-@pytest.mark.parametrize("branch", [copy.deepcopy, copy.copy])
-def test_a_layer_branches_by_itself(branch: Callable[[Any], Any]) -> None:
-    model = tiny_patched()
-    trunk, apart = _read(model, 200), _read(model, 200)
-    twin = inf_llm.new_cache(model)
-    twin.layers = [branch(layer) for layer in trunk.layers]
-    more = tokens(40, seed=1)
-    wanted = feed(model, more, apart)
-    assert torch.equal(feed(model, more, twin), wanted)
-    assert torch.equal(feed(model, more, trunk), wanted)
-
-
 WRITERS: dict[str, Callable[[Any], Any]] = {
     "pickle": pickle.dumps,
     "torch.save": lambda held: torch.save(held, io.BytesIO()),
@@ -125,7 +106,7 @@ WRITERS: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("what", ["MemoryCache", "MemoryLayer"])
 def test_a_memory_is_not_written_anywhere(what: str, writer: str, count: int) -> None:
     """It would be the model and all the room there is; and nothing could read it again."""
-    cache = _read(tiny_patched(), count)
+    cache = read(tiny_patched(), count)
     held = cache if what == "MemoryCache" else cache.layers[1]
     for given in (held, {"past_key_values": [held]}):
         with pytest.raises(UnsupportedInputError, match=f"a {what} cannot be pickled, saved"):
@@ -134,14 +115,14 @@ def test_a_memory_is_not_written_anywhere(what: str, writer: str, count: int) ->
 
 @pytest.mark.parametrize("writer", WRITERS)
 def test_nor_are_its_parts_that_hold_blocks(writer: str) -> None:
-    rows = _read(tiny_patched(), 200).memories[0].rows
+    rows = read(tiny_patched(), 200).memories[0].rows
     with pytest.raises(UnsupportedInputError, match="cannot be pickled, saved"):
         WRITERS[writer](rows)
 
 
 def test_no_tensor_within_reach_is_part_of_much_more() -> None:
     """What saves a tensor writes all of its storage."""
-    cache = _read(tiny_patched(), 600)
+    cache = read(tiny_patched(), 600)
     rows = cache.memories[0].rows
     recalled = rows.members[0].recalled
     tier = rows.members[0].memory.store.tier
@@ -157,53 +138,12 @@ def test_no_tensor_within_reach_is_part_of_much_more() -> None:
     assert room <= max(2 * held.host_bytes, len(cache.memories) << 20)
 
 
-@pytest.mark.parametrize("family", ["llama", "lfm2", "qwen3_5"])
-def test_a_witness_sees_that_a_layer_was_fed(family: str) -> None:
-    if not exists(WORKING[family]):
-        pytest.skip(f"this transformers cannot feed {family} in parts")
-    model = tiny_patched(family)
-    cache = _read(model, 96)
-    witness = Witness(cache)
-    twin = cache.fork()
-    assert witness.unchanged()
-    feed(model, tokens(1), twin)
-    assert witness.unchanged()
-    feed(model, tokens(1), cache)
-    assert not witness.unchanged()
-
-
-def test_a_witness_sees_the_first_layer_of_a_plain_cache() -> None:
-    model, cache = tiny(), DynamicCache()
-    for count in (5, 1, 1):
-        witness = Witness(cache)
-        assert witness.unchanged()
-        with pytest.raises(ZeroDivisionError):
-            _feed_one_layer(model, cache, count)
-        assert not witness.unchanged()
-
-
-def test_under_inference_mode_a_plain_cache_counts_as_fed() -> None:
-    """There is no telling, so the safe answer is given."""
-    model, cache = tiny(), DynamicCache()
-    with torch.inference_mode():
-        model(tokens(5), past_key_values=cache)
-        assert not Witness(cache).unchanged()
-
-
-def _feed_one_layer(model: Any, cache: DynamicCache, count: int) -> None:
-    hook = model.model.layers[0].register_forward_hook(lambda *_: 1 / 0)
-    try:
-        model(tokens(count), past_key_values=cache, use_cache=True)
-    finally:
-        hook.remove()
-
-
 @pytest.mark.parametrize("family", ["lfm2", "qwen3_5"])
 def test_the_other_layers_of_a_hybrid_model_branch_too(family: str) -> None:
     if not exists(WORKING[family]):
         pytest.skip(f"this transformers cannot feed {family} in parts")
     model = tiny_patched(family)
-    trunk, apart, other = (_read(model, 96) for _ in range(3))
+    trunk, apart, other = (read(model, 96) for _ in range(3))
     twin = trunk.fork()
     for count in (20, 1):
         left, right = tokens(count, seed=8), tokens(count, seed=9)
@@ -215,7 +155,7 @@ def test_the_other_layers_of_a_hybrid_model_branch_too(family: str) -> None:
 @pytest.mark.parametrize("back", [1, 5, 9])
 def test_what_was_cropped_was_never_there(start: int, back: int) -> None:
     model = tiny_patched()
-    cache, other = _read(model, start), _read(model, start)
+    cache, other = read(model, start), read(model, start)
     cache.activate_past_recording()
     for token in tokens(9, seed=1).split(1, 1):
         feed(model, token, cache)
@@ -227,20 +167,9 @@ def test_what_was_cropped_was_never_there(start: int, back: int) -> None:
     assert torch.equal(feed(model, more, cache), feed(model, more, other))
 
 
-def test_a_positive_crop_is_the_length_to_keep() -> None:
-    model = tiny_patched()
-    cache = _read(model, 48)
-    cache.activate_past_recording()
-    feed(model, tokens(1), cache)
-    cache.memories[0].crop(48)
-    assert cache.memories[0].get_seq_length() == 48
-    cache.memories[1].crop(100)
-    assert cache.memories[1].get_seq_length() == 49
-
-
 def test_crop_says_how_far_back_it_can_go() -> None:
     model = tiny_patched()
-    cache = _read(model, 100)
+    cache = read(model, 100)
     with pytest.raises(CropError, match=r"cannot go back to 90 of 100 tokens.*none"):
         cache.crop(-10)
     with pytest.raises(CropError, match="cannot forget 101 tokens: only 100 were seen"):
@@ -256,25 +185,12 @@ def test_crop_says_how_far_back_it_can_go() -> None:
 
 def test_reset_forgets_everything() -> None:
     model = tiny_patched()
-    cache = _read(model, 100)
+    cache = read(model, 100)
     cache.reset()
     assert cache.get_seq_length() == 0
     ids = tokens(100, seed=3)
     wanted = feed(model, ids, inf_llm.new_cache(model))
     assert torch.equal(feed(model, ids, cache), wanted)
-
-
-def test_rows_can_be_chosen_and_repeated() -> None:
-    model = tiny_patched()
-    ids, end = tokens(200, rows=3), tokens(20, rows=3, seed=1)
-    whole = inf_llm.new_cache(model)
-    feed(model, ids, whole)
-    chosen = whole.fork()
-    wanted = feed(model, end, whole)
-    chosen.batch_select_indices(torch.tensor([False, True, True]))
-    chosen.batch_repeat_interleave(2)
-    rows = torch.tensor([1, 1, 2, 2])
-    assert torch.allclose(feed(model, end[rows], chosen), wanted[rows], atol=1e-4)
 
 
 def _filled(model: Any) -> DynamicCache:

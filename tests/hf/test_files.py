@@ -183,9 +183,7 @@ def test_an_unused_file_may_be_a_pointer(whole: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("inner", ["Llama", "snapshots/0123abcd"])
-def test_the_folder_above_is_told_where_the_model_is(
-    whole: Path, tmp_path: Path, inner: str
-) -> None:
+def test_the_folder_above_names_where_the_model_is(whole: Path, tmp_path: Path, inner: str) -> None:
     shutil.copytree(whole, tmp_path / inner)
     problem = model_problem(tmp_path)
     assert problem == f"has no config.json: give {str(tmp_path / inner)!r}"

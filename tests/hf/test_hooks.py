@@ -15,10 +15,9 @@ import pytest
 import torch
 
 import inf_llm
-from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
-from inf_llm.hf.decoder import cache_argument, decoder_of, unwrap
+from inf_llm.errors import UnsupportedInputError
+from inf_llm.hf.decoder import cache_argument
 from inf_llm.hf.hooks import NAME
-from inf_llm.hf.patch import patched
 from tests.hf.tiny import LONG, SHORT, feed, generate, tiny, tiny_patched, tokens
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -178,53 +177,3 @@ def test_attention_matrices_are_refused_and_other_outputs_given() -> None:
     out = model(TEXT, output_hidden_states=True)
     assert len(out.hidden_states) == model.config.num_hidden_layers + 1
     assert torch.equal(model(TEXT, return_dict=False)[0], out.logits)
-
-
-def test_arguments_may_be_given_by_place() -> None:
-    model = tiny_patched()
-    cache = inf_llm.new_cache(model)
-    decoder = decoder_of(model)
-    decoder(TEXT, None, None, cache)
-    assert cache.get_seq_length() == 120
-
-
-def test_what_is_no_model_is_refused_in_one_sentence() -> None:
-    class Pipeline:
-        model = tiny()
-
-    things: dict[Any, str] = {
-        "some/folder": "is a path",
-        Path("x"): "is a path",
-        None: "this is None",
-        Pipeline(): "pass the one inside, its .model",
-        torch.nn.DataParallel(tiny()): "pass the one inside, its .module",
-        torch.nn.Linear(2, 2): "this is a Linear",
-    }
-    for thing, words in things.items():
-        with pytest.raises(UnsupportedInputError, match=words):
-            inf_llm.patch(thing, type="stream-lm")
-        with pytest.raises(UnsupportedInputError, match=words):
-            inf_llm.unpatch(thing)
-
-
-def test_a_lora_model_is_patched_through_its_wrapper() -> None:
-    peft = pytest.importorskip("peft")
-    config = peft.LoraConfig(
-        r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False
-    )
-
-    def lora(model: Any) -> Any:
-        torch.manual_seed(3)
-        return peft.get_peft_model(model, config).eval()
-
-    inside, outside = lora(tiny_patched()), inf_llm.patch(lora(tiny()), type="inf-llm", **LONG)
-    wanted = generate(inside, TEXT)
-    assert torch.equal(generate(outside, TEXT), wanted)
-    assert torch.equal(generate(outside, TEXT, prompt_lookup_num_tokens=3), wanted)
-    assert patched(outside) is patched(unwrap(outside))
-    merged = outside.merge_and_unload()
-    with pytest.raises(UnsupportedModelError, match="patched already"):
-        inf_llm.patch(merged, type="inf-llm", **LONG)
-    generate(merged, TEXT)
-    inf_llm.unpatch(merged)
-    assert merged.config._attn_implementation == tiny().config._attn_implementation

@@ -129,7 +129,7 @@ def test_published_configurations_stretch_as_they_say(name: str) -> None:
     torch.testing.assert_close(got, wanted, atol=2e-4, rtol=2e-4)
 
 
-def test_yarn_refuses_what_is_scaled_already_unless_told_the_base() -> None:
+def test_yarn_refuses_what_is_scaled_already_unless_given_the_base() -> None:
     model = build(rope_type="linear", factor=2.0)
     yarn: dict[str, Any] = {"scaling": "yarn", "scaling_factor": 4.0, "trained_len": 64}
     before = logits(model)

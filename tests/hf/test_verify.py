@@ -13,7 +13,6 @@ from torch import Tensor
 import inf_llm
 from inf_llm.errors import UnsupportedModelError
 from inf_llm.hf import patch as patching
-from inf_llm.hf import versions
 from inf_llm.hf.patch import patched
 from tests.hf.controls import RIGHT, WRONG
 from tests.hf.families import build
@@ -122,15 +121,3 @@ def test_depth_and_large_activations_do_not_matter() -> None:
     apart = float((own - other).abs().max())
     assert apart > 0.05 * float(own.abs().max()), "this model rounds too little to show anything"
     patch(model)
-
-
-def test_a_refusal_names_the_versions_and_what_to_try(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny()
-    with WRONG["scale"](model), pytest.raises(UnsupportedModelError) as told:
-        patch(model)
-    assert "transformers 5." in str(told.value)
-    assert "torch 2." in str(told.value)
-    assert "type 'origin'" in str(told.value)
-    monkeypatch.setattr(versions.transformers, "__version__", "7.1.0")
-    with WRONG["scale"](model), pytest.raises(UnsupportedModelError, match=r"newer than 5\.24"):
-        patch(model)

@@ -59,6 +59,14 @@ def feed(model: Any, ids: Tensor, cache: MemoryCache, mask: Tensor | None = None
     return model(ids, attention_mask=mask, past_key_values=cache).logits
 
 
+def read(model: Any, count: int, cache: MemoryCache | None = None, seed: int = 0) -> MemoryCache:
+    """A cache that has seen random tokens, an execution block in a call."""
+    cache = inf_llm.new_cache(model) if cache is None else cache
+    for part in tokens(count, seed=seed).split(LONG["exc_block_size"], 1):
+        feed(model, part, cache)
+    return cache
+
+
 def greedy_by_hand(
     model: Any, ids: Tensor, count: int = 12, cache: MemoryCache | None = None
 ) -> Tensor:

@@ -41,7 +41,7 @@ def test_queries_that_see_nothing(band: Band, size: tuple[int, int]) -> None:
         assert found.tolist() == blind.tolist()
 
 
-def test_nobody_is_asked_about_where_all_see() -> None:
+def test_no_band_is_needed_where_all_see() -> None:
     assert Band(4, 0, 5).sees_nothing(6, 10, CPU) is None
     assert Band(0, 1).sees_nothing(6, 10, CPU) is not None
 

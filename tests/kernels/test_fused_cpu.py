@@ -75,7 +75,7 @@ def test_received_keeps_the_lse_whole(lse: float, dtype: torch.dtype) -> None:
     torch.testing.assert_close(mass, torch.full_like(mass, 30 * math.exp(-lse)), atol=0, rtol=3e-3)
 
 
-def test_keys_that_nobody_sees_get_nothing() -> None:
+def test_keys_that_no_query_sees_get_nothing() -> None:
     q, k, _ = random_call(SHAPES["grouped"])
     mass = fused_cpu.received(q, k, torch.zeros(1, 4, 20), SCORING, Band(4, 2, 5))
     seen = Band(4, 2, 5).visible(20, 33, q.device).any(0)

@@ -56,7 +56,7 @@ def _poisoned(o: Tensor, lse: Tensor) -> tuple[Tensor, Tensor]:
     return o.masked_fill((lse == -math.inf)[..., None], math.nan), lse
 
 
-def test_where_nobody_saw_anything() -> None:
+def test_where_no_part_saw_anything() -> None:
     nothing = torch.full((1, 2, 3, 4), math.nan), torch.full((1, 2, 3), -math.inf)
     o, lse = merge([nothing, nothing])
     assert (o == 0).all()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.search import Query
-from inf_llm.memory.two_stage import QUERIES, TwoStage
+from inf_llm.memory.two_stage import TwoStage
 from inf_llm.variants import SELECTION
 
 H, G, D = 6, 2, 8
@@ -119,16 +119,6 @@ def test_a_loud_head_does_not_choose_for_the_others() -> None:
         found[scores] = search.search(Query(vectors), 2, 9, None)[0].flatten().tolist()
     assert found["softmax"] == [3, 8]
     assert 3 not in found["sum"]
-
-
-@pytest.mark.parametrize("count", [1, QUERIES, 5 * QUERIES + 3])
-def test_queries_of_an_execution_block_are_means_of_neighbours(count: int) -> None:
-    vectors = torch.randn(1, H, count, D)
-    means = Query(vectors).means(QUERIES)
-    assert means.shape[2] == min(count, QUERIES)
-    sizes = [len(part) for part in torch.arange(count).tensor_split(means.shape[2])]
-    want = torch.stack([part.mean(2) for part in vectors.split(sizes, 2)], 2)
-    torch.testing.assert_close(means, want)
 
 
 def test_pages_are_kept_in_int8() -> None:

@@ -48,7 +48,7 @@ def test_every_step_runs_and_leaves_its_figures(tmp_path: Path) -> None:
         assert calls == {key: {"launches": 0, "waits": 0} for key in ("token", "chunk")}
 
 
-def test_a_wrong_kernel_and_a_broken_step_are_told(
+def test_a_wrong_kernel_and_a_broken_step_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wrong(*args: Any) -> Any:

@@ -35,7 +35,7 @@ def said(
     return run.stderr
 
 
-def test_linux_without_an_index_of_cpu_builds_is_told_of_several_gb(tmp_path: Path) -> None:
+def test_linux_without_an_index_of_cpu_builds_is_warned_of_several_gb(tmp_path: Path) -> None:
     text = said(tmp_path)
     assert "several GB" in text
     assert f"PIP_EXTRA_INDEX_URL={INDEX}" in text

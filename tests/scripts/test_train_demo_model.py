@@ -175,7 +175,7 @@ def test_far_tokens_have_no_order():
     torch.testing.assert_close(seen[:, :, 36:], shuffled[:, :, 36:])
 
 
-def test_nobody_sees_a_crowd_of_none():
+def test_a_crowd_of_none_is_seen_by_none():
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 3, 2, 40, 64).unbind(0)
     alone = geometry.through(_view(3, 40, 16, None), _rotary(), q, k, v)

@@ -1,19 +1,24 @@
-"""What is installed from a wheel, away from the checkout, finds its configurations."""
+"""What is installed from a wheel, away from the checkout, and what its page links to."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+from scripts import absolute_links
+
 ROOT = Path(__file__).parents[2]
 OF_BUILD = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "inf_llm", "config")
 
 
-def test_a_wheel_has_all_data_and_finds_configurations_by_name(tmp_path: Path) -> None:
+def test_a_wheel_has_all_data_and_its_page_links_to_the_repository(
+    tmp_path: Path,
+) -> None:
     source, installed = tmp_path / "source", tmp_path / "installed"
     source.mkdir()
     for name in OF_BUILD:  # a copy, for a build leaves folders behind that the next one would use
@@ -23,6 +28,7 @@ def test_a_wheel_has_all_data_and_finds_configurations_by_name(tmp_path: Path) -
             shutil.copytree(own, source / name, symlinks=True, ignore=ignored)
         else:
             shutil.copy(own, source)
+    absolute_links.main(["https://example.org/owner/name", "v1.2.3", str(source / "README.md")])
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index"]
     build += ["--no-build-isolation", "-w", ".", "./source"]
     without_compiler = {**os.environ, "CC": "false"}
@@ -33,6 +39,10 @@ def test_a_wheel_has_all_data_and_finds_configurations_by_name(tmp_path: Path) -
     for file in [*ROOT.glob("config/*"), *ROOT.glob("inf_llm/assets/*.*")]:
         place = "config" if file.parent.name == "config" else ""
         assert (installed / "inf_llm/assets" / place / file.name).read_bytes() == file.read_bytes()
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    page = metadata.read_text(encoding="utf-8")
+    assert "https://example.org/owner/name/blob/v1.2.3/docs/guide.md" in page
+    assert not re.findall(r"\]\((?!https?:|#)[^)]*\)", page), "a link that leads nowhere"
     code = "from inf_llm.config import *; print(load_config('demo').source)"
     away = {**os.environ, "PYTHONPATH": str(installed)}
     run = subprocess.run(

@@ -22,9 +22,10 @@ pytest.importorskip("prometheus_client", reason="needs the extra 'serve'")
 pytest.importorskip("openai", reason="needs the official client, of the extra 'dev'")
 
 import openai
+import pytest
 
 from inf_llm.serve.start import ServeOptions, WebServer
-from tests.serve.inprocess import local
+from tests.serve.inprocess import Local, local
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 READY_SECONDS = 120
@@ -121,3 +122,18 @@ def started(tiny_config: Path) -> Iterator[Callable[..., ServerProcess]]:
     for running in all_started:
         running.process.kill()
         running.process.wait(30)
+
+
+MOST = 300
+
+
+@pytest.fixture(params=["suffix", "middle"], scope="module")
+def cutting(request: pytest.FixtureRequest) -> Iterator[Local]:
+    with local(MOST, request.param, answer_tokens=16) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[Local]:
+    with local(MOST, answer_tokens=16) as running:
+        yield running

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
-from inf_llm.serve.documents import uploaded
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.params import LEAST_TEMPERATURE, SHARED, chat_question, completion_question
-from inf_llm.serve.vendors import HARMLESS, INSTEAD, NEUTRAL, REASONING
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 TEXT = {"model": "m", "prompt": "hello"}
@@ -23,32 +20,6 @@ def refused(body: dict[str, Any], **more: Any) -> ApiError:
         chat_question(CHAT | body, **more)
     assert caught.value.status == 400
     return caught.value
-
-
-@pytest.mark.parametrize("name", sorted(NEUTRAL | REASONING))
-def test_values_that_ask_for_nothing_pass_and_others_are_refused_by_name(name: str) -> None:
-    values = (NEUTRAL | REASONING)[name]
-    for value in (*values, None):
-        assert chat_question(CHAT | {name: value}) == PLAIN
-        assert completion_question(TEXT | {name: value}).sampling == PLAIN.sampling
-    for value in ODD:
-        if json.dumps(value) not in map(json.dumps, values):
-            error = refused({name: value})
-            assert error.param == name
-            assert error.message.startswith(name)
-            assert "leave it out" in error.message
-
-
-@pytest.mark.parametrize("value", [*ODD, None, {}, 1e300], ids=repr)
-def test_what_cannot_change_an_answer_is_ignored(value: Any) -> None:
-    assert chat_question(CHAT | dict.fromkeys(HARMLESS, value)) == PLAIN
-
-
-def test_no_name_stands_in_two_tables() -> None:
-    assert not HARMLESS & NEUTRAL.keys()
-    assert not HARMLESS & REASONING.keys()
-    assert NEUTRAL.keys() & REASONING.keys() <= {"chat_template_kwargs"}  # {}, or its switch
-    assert INSTEAD.keys() <= NEUTRAL.keys()
 
 
 @pytest.mark.parametrize(
@@ -144,14 +115,6 @@ def test_a_question_is_a_text_with_words(question: Any) -> None:
             completion_question({"model": "m", "prompt": question})
 
 
-@pytest.mark.parametrize("name", sorted(REASONING))
-def test_a_model_that_can_reason_does_what_its_template_says(name: str) -> None:
-    """Where the template has a switch, a wish to set it is no wish for nothing."""
-    assert chat_question(CHAT | {name: None}, thinks=True) == PLAIN
-    for value in REASONING[name]:
-        assert refused({name: value}, thinks=True).param == name
-
-
 @pytest.mark.parametrize("value", [0, 0.0, -0.0, 5e-324, 1e-300, 1e-38, LEAST_TEMPERATURE / 2])
 def test_hardly_any_temperature_is_greedy(value: float) -> None:
     assert chat_question(CHAT | {"temperature": value}).sampling.temperature == 0
@@ -187,11 +150,3 @@ def test_fields_of_messages() -> None:
     ):
         error = refused({"messages": [said | more]})
         assert error.param == f"messages[0].{next(iter(more))}"
-
-
-def test_documents_follow_the_same_rule() -> None:
-    body = {"text": "t", "name": None, "stream": None, "user": "me", "whatever": None}
-    document, stream = uploaded(body)
-    assert (document.name, stream) == ("", False)
-    with pytest.raises(ApiError, match=r"'nmae' is not a parameter.*'name'"):
-        uploaded({"text": "t", "nmae": "x"})

@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from tests.serve.conftest import ServerProcess
-from tests.serve.test_openai import STORY, ask, metric, until
+from tests.serve.talk import STORY, ask, metric, until
 
 Start = Callable[..., ServerProcess]
 BUDGET = 6_000_000

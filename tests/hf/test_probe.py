@@ -1,7 +1,8 @@
-"""Models with two sets of rotary frequencies: one for texts up to a length, one for longer ones."""
+"""How a layer rotates: models with two sets of frequencies, and models that cannot be probed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +10,15 @@ import torch
 from torch import Tensor
 
 import inf_llm
+from inf_llm.errors import (
+    UnsupportedModelError,
+)
 from tests.hf.families import build
-from tests.hf.tiny import tokens
+from tests.hf.tiny import (
+    SHORT,
+    tiny,
+    tokens,
+)
 from tests.hf.zoo import BASE, Family, rope
 
 FIRST = 64  # the first set is for texts up to this length
@@ -90,3 +98,40 @@ def test_a_window_that_the_first_set_is_for_takes_it(family: str, kind: str) -> 
 def test_moved_positions_start_from_the_second_set() -> None:
     settings = {"type": "origin", "distance_scale": 1 + 1e-9}  # by nothing that shows
     assert _apart("llama", 150, **settings) < 2e-5
+
+
+def _without_weights(model: Any) -> None:
+    model.to("meta")
+
+
+def _with_a_layer_without_weights(model: Any) -> None:
+    model.model.layers[1].to("meta")
+
+
+def _in_two_dtypes(model: Any) -> None:
+    model.model.layers[1].to(torch.bfloat16)
+
+
+def _damaged(model: Any) -> None:
+    model.model.layers[1].self_attn.q_proj.weight.data[0, 0] = float("nan")
+
+
+def _damaged_before_a_layer(model: Any) -> None:
+    model.model.layers[0].mlp.down_proj.weight.data[0, 0] = float("inf")
+
+
+BROKEN: dict[Callable[[Any], None], str] = {
+    _without_weights: "weights are on the meta device",
+    _with_a_layer_without_weights: "does not run unpatched either",
+    _in_two_dtypes: "does not run unpatched either.*dtype",
+    _damaged: "layer 1 .* not finite",
+    _damaged_before_a_layer: "layer 1 .* not finite",
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN)
+def test_a_refusal_names_its_own_cause(spoil: Callable[[Any], None]) -> None:
+    model = tiny()
+    spoil(model)
+    with pytest.raises(UnsupportedModelError, match=BROKEN[spoil]):
+        inf_llm.patch(model, type="inf-llm", **SHORT)

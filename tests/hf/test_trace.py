@@ -53,7 +53,7 @@ def test_every_layer_and_token_is_there(model: Any) -> None:
         assert reading[-1].last == PROMPT - 1
 
 
-def test_it_tells_what_the_memory_holds_as_last_recalled(model: Any) -> None:
+def test_the_last_recall_is_what_the_memory_holds(model: Any) -> None:
     cache = new_cache(model)
     with inf_llm.trace(model) as trace:
         _generate(model, _ids(), past_key_values=cache)

@@ -1,0 +1,97 @@
+"""What an answer is made of: room, sampling, stop texts and recalled passages."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.serve.conftest import MOST, Server
+from tests.serve.inprocess import Local
+from tests.serve.talk import STORY, ask
+
+
+def test_an_answer_has_what_room_is_left(strict: Local) -> None:
+    for more in ({"max_tokens": 1000}, {}):
+        body = strict.ask("x" * (MOST - 5), **more).json()
+        assert body["usage"]["prompt_tokens"] == MOST - 5
+        assert body["usage"]["completion_tokens"] == 5
+        assert body["choices"][0]["finish_reason"] == "length"
+        assert body["usage"]["prompt_tokens_details"]["cut_tokens"] == 0
+
+
+def test_a_prompt_that_may_not_be_cut_is_refused(strict: Local) -> None:
+    reply = strict.ask("x" * MOST, max_tokens=1)
+    assert reply.status_code == 400
+    error = reply.json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    assert f"{MOST:,} tokens" in error["message"]
+    assert f"{MOST - 1:,}" in error["message"]
+
+
+@pytest.mark.parametrize("length", [MOST - 3, MOST, 5 * MOST])
+def test_a_cut_prompt_is_reported_and_leaves_room(cutting: Local, length: int) -> None:
+    for more, answer in (({}, 16), ({"max_tokens": 1000}, 16), ({"max_tokens": 4}, 4)):
+        reply = cutting.ask("x" * length, **more)
+        usage = reply.json()["usage"]
+        left_out = length - (MOST - answer)
+        if left_out <= 0:
+            assert "x-inf-llm-cut-tokens" not in reply.headers
+            continue
+        assert usage["prompt_tokens"] == MOST - answer
+        assert usage["completion_tokens"] == answer
+        assert usage["prompt_tokens_details"]["cut_tokens"] == left_out
+        assert reply.headers["x-inf-llm-cut-tokens"] == str(left_out)
+        stream = cutting.ask("x" * length, stream=True, **more)
+        assert stream.headers["x-inf-llm-cut-tokens"] == str(left_out)
+
+
+def test_max_tokens_alone_never_cuts_a_prompt(cutting: Local) -> None:
+    reply = cutting.ask("x" * 150, max_tokens=10_000)
+    assert reply.json()["usage"]["prompt_tokens"] == 150
+    assert reply.json()["usage"]["completion_tokens"] == MOST - 150
+
+
+def test_an_answer_and_its_counts(server: Server) -> None:
+    answer = ask(server, STORY, max_tokens=7)
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].finish_reason in ("stop", "length")
+    assert answer.usage.completion_tokens <= 7
+    assert answer.usage.prompt_tokens == len(STORY)  # a token a byte
+    again = ask(server, STORY, max_tokens=7)
+    assert again.choices[0].message.content == answer.choices[0].message.content
+    assert again.usage.prompt_tokens_details.cached_tokens > len(STORY) - 64
+
+
+def test_sampling_is_repeated_by_its_seed(server: Server) -> None:
+    asked = {"temperature": 1.5, "top_p": 0.95, "max_tokens": 12}
+    first, second = (ask(server, "Draw", seed=7, **asked) for _ in range(2))
+    other = ask(server, "Draw", seed=8, **asked)
+    assert first.choices[0].message.content == second.choices[0].message.content
+    assert other.choices[0].message.content != first.choices[0].message.content
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-300, 1e-40, 1e-38, 1e-6])
+def test_next_to_no_temperature_is_greedy(server: Server, temperature: float) -> None:
+    greedy, cold = (
+        ask(server, STORY, max_tokens=8, **asked) for asked in ({}, {"temperature": temperature})
+    )
+    assert cold.choices[0].message.content == greedy.choices[0].message.content
+
+
+def test_stop_texts_end_an_answer_and_are_no_part_of_it(server: Server) -> None:
+    whole = ask(server, STORY, max_tokens=16).choices[0].message.content
+    stop = whole[4:6]
+    answer = ask(server, STORY, max_tokens=16, stop=[stop])
+    assert answer.choices[0].message.content == whole[: whole.index(stop)]
+    assert answer.choices[0].finish_reason == "stop"
+    streamed = ask(server, STORY, max_tokens=16, stop=stop, stream=True)
+    text = "".join(c.choices[0].delta.content or "" for c in streamed if c.choices)
+    assert text == whole[: whole.index(stop)]
+
+
+def test_recalled_passages_are_listed(server: Server) -> None:
+    answer = ask(server, STORY, extra_body={"recall": True})
+    passages = answer.model_extra["recalled"]
+    assert passages
+    assert [p["score"] for p in passages] == sorted((p["score"] for p in passages), reverse=True)
+    for passage in passages:
+        assert passage["text"] == STORY[passage["start"] : passage["end"]]
