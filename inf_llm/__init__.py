@@ -3,7 +3,7 @@
     import inf_llm
 
     model, tokenizer = inf_llm.load("config/demo-inf-llm.yaml")     # or, for a model at hand:
-    inf_llm.patch(model, type="inf-llm", n_local=4096, topk=16)
+    inf_llm.patch(model, type="inf-llm", n_local=4096, topk=64)
 
 Names are imported when first used, so that this import costs nothing.
 """

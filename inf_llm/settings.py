@@ -237,12 +237,12 @@ class InfLLMSettings(WindowSettings):
         "codec": CODEC,
     }
 
-    block_size: int = 128
-    topk: int = 16
+    block_size: int = 32
+    topk: int = 64
     summary: Choice = _PAGES
     selection: Choice = _LAYER
     far_positions: Choice = _ONE_DISTANCE
-    max_cached_block: int = 32
+    max_cached_block: int = 128
     exc_block_size: int = 512
     eviction: Choice = _LRU
     index: Choice | None = None

@@ -60,7 +60,8 @@ class TwoStage(Search):
         early: EarlyFound | None = None,
     ) -> Found:
         """See `Search.search`."""
-        q = query.means(QUERIES) * query.scale  # (B, H, Q, D)
+        # float32: CPUs multiply several rows in half precision many times slower
+        q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)
         own = None if table is None else table[:, :total].to(q.device)
         rough = self._rough(q, total, own)  # (B, H, Q, N)
         whole = rough.logsumexp(-1, keepdim=True)
@@ -84,7 +85,7 @@ class TwoStage(Search):
         Y = len(self._means)
         some = self._means[:, : total if own is None else self._count]
         asked = q.reshape(B, Y, H // Y * Q, D).transpose(0, 1).reshape(Y, -1, D)
-        scores = torch.bmm(asked, some.transpose(1, 2)).float()
+        scores = torch.bmm(asked, some.float().transpose(1, 2))
         scores = scores.view(Y, B, H // Y, Q, -1).transpose(0, 1).reshape(B, H, Q, -1)
         if own is not None:
             scores = scores.gather(3, own[:, None, None].expand(B, H, Q, -1))
@@ -104,9 +105,9 @@ class TwoStage(Search):
         physical = physical.repeat_interleave(units // X, 1)
         heads = torch.arange(units, device=q.device) // (units // Y)
         at = (physical + heads[:, None] * room).flatten()
-        codes = self._codes.view(Y * room, P * D).index_select(0, at).to(q.dtype)
+        codes = self._codes.view(Y * room, P * D).index_select(0, at).float()
         pages = codes.view(B * units, S * P, D).transpose(1, 2)
-        scores = torch.bmm(q.reshape(B * units, H // units * Q, D), pages).float()
+        scores = torch.bmm(q.reshape(B * units, H // units * Q, D), pages)
         best = scores.view(B * units, -1, S, P).amax(-1)
         steps = self._steps.view(-1).index_select(0, at).view(B * units, 1, S)
         return (best * steps).view(B, H, Q, S)
