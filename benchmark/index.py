@@ -33,8 +33,6 @@ from inf_llm.generation.prefill import empty_cache, prefill
 from inf_llm.hf.load import load
 from inf_llm.memory.faiss_index import FaissIndex, InvertedIndex
 from inf_llm.memory.index import Index, TorchIndex
-from inf_llm.memory.int8_index import Int8Index
-from inf_llm.native.sketch import in_use
 from inf_llm.processor import machine
 from inf_llm.units import parse_length
 
@@ -73,7 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tokens = _tokens(args.tokens)
         if not 1 <= args.topk <= MOST:
             raise InfLLMError(f"--topk {args.topk} is out of range: 1 to {MOST} are compared")
-        print(f"int8 is searched by {in_use()}", flush=True)
         rows = measure(tokens, args.layer, args.topk)
         print(machine("cpu"))
         write_json(args.json, [{**asdict(row), "hardware": machine("cpu")} for row in rows])
@@ -121,23 +118,23 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
     ids = ids.repeat(1, -(-tokens // ids.shape[1]))[:, :tokens]
     asked: list[tuple[Index, Tensor]] = []
     cache = empty_cache(model)
-    search = Int8Index.search
+    search = TorchIndex.search
 
-    def listening(index: Int8Index, query: Tensor, *rest: Any) -> Any:
+    def listening(index: TorchIndex, query: Tensor, *rest: Any) -> Any:
         asked.append((index, query[0]))
         return search(index, query, *rest)
 
-    Int8Index.search = listening  # type: ignore[assignment, method-assign]
+    TorchIndex.search = listening  # type: ignore[assignment, method-assign]
     try:
         for _ in prefill(model, ids, cache, 2048):
             pass
     finally:
-        Int8Index.search = search  # type: ignore[method-assign]
+        TorchIndex.search = search  # type: ignore[method-assign]
     store = cache.memories[layer].rows.members[0].memory.store
-    own = [query for asker, query in asked if asker is store.index]
-    return store.index._vectors[:, : store.allocator.count].float(), torch.stack(
-        own[-QUERIES:]
-    ).float()
+    index = store.index.index
+    own = [query for asker, query in asked if asker is index]
+    vectors = index._vectors[:, : store.allocator.count]
+    return vectors.float(), torch.stack(own[-QUERIES:]).float()
 
 
 def compare(vectors: Tensor, queries: Tensor, topk: int) -> list[Row]:
@@ -145,7 +142,6 @@ def compare(vectors: Tensor, queries: Tensor, topk: int) -> list[Row]:
     total = vectors.shape[1]
     indexes: dict[str, Index] = {
         "torch": TorchIndex(),
-        "int8": Int8Index(),
         "faiss": FaissIndex(),
         "faiss, inverted": InvertedIndex(start=64),
     }

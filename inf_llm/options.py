@@ -102,7 +102,7 @@ class Decay:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Options of the indexes "int8" and "torch".
+    """Options of the index "torch", also called "int8".
 
     Attributes:
         chunk: representatives scored at a time, to bound the memory of scoring; None for all.

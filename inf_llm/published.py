@@ -98,7 +98,7 @@ def _index(given: str | None, said: dict[str, Any]) -> Choice:
         options.pop("chunk", None)  # faiss bounds its own memory
         name = "ivf" if options else "faiss"
     else:
-        name = given or "int8"
+        name = given or "torch"
     return Choice(name, options, {part: key for key, part in parts.items()})
 
 

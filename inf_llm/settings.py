@@ -207,10 +207,11 @@ class InfLLMSettings(WindowSettings):
         max_cached_block: blocks per unit that the device holds at once.
         exc_block_size: tokens that retrieve together while a prompt is read.
         eviction: which block leaves the device first: "lru", "fifo" or "lru-s".
-        index: how blocks are searched for; None takes "int8" for sums of products, "two-stage" for
-            pages or softmax. "int8" and "torch" are exact products, "faiss" is exact through faiss,
-            "ivf" reads only a part of many blocks. "two-stage" scores all blocks by their means,
-            and the best of them, `shortlist` times as many as are recalled, by their pages.
+        index: how blocks are searched for; None takes "torch" for sums of products, "two-stage" for
+            pages or softmax. "torch" is one exact product ("int8" is another name for it), "faiss"
+            is exact through faiss, "ivf" reads only a part of many blocks. "two-stage" scores all
+            blocks by their means, and the best of them, `shortlist` times as many as are recalled,
+            by their pages.
         codec: how sealed blocks are kept: "raw", as they are.
         async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
         pin_memory: on CUDA, keep sealed blocks in pinned host memory.

@@ -85,8 +85,8 @@ EVICTION = Registry(
 INDEX = Registry(
     "retrieval index",
     {
-        "int8": ("inf_llm.memory.int8_index:Int8Index", "inf_llm.options:Chunk"),
         "torch": ("inf_llm.memory.index:TorchIndex", "inf_llm.options:Chunk"),
+        "int8": ("inf_llm.memory.index:TorchIndex", "inf_llm.options:Chunk"),  # its former name
         "faiss": "inf_llm.memory.faiss_index:FaissIndex",
         "ivf": ("inf_llm.memory.faiss_index:InvertedIndex", "inf_llm.options:InvertedFrom"),
         "two-stage": ("inf_llm.memory.two_stage:TwoStage", "inf_llm.options:Shortlist"),

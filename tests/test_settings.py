@@ -65,7 +65,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"eviction": "lru", "cache_strategy": "fifo"}, "cache_strategy", "leave one out"),
     ({"eviction": {"name": "lru-s"}, "score_decay": 0.5}, "score_decay", "leave one out"),
     ({"index": "tork"}, "index", "did you mean 'torch'?"),
-    ({"index": {"name": "faiss", "chunk": 3}}, "index", "set index to 'int8' or 'torch'"),
+    ({"index": {"name": "faiss", "chunk": 3}}, "index", "set index to 'torch' or 'int8'"),
     ({"faiss": 1}, "faiss", "not true or false"),
     ({"faiss_ivf_from": 100}, "faiss_ivf_from", "set faiss to true"),
     ({"faiss": True, "faiss_ivf_from": 10}, "faiss_ivf_from", "at least 64"),

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from benchmark.timing.walk import Measured, Samples
-from inf_llm.native.sketch import in_use
 from inf_llm.processor import machine
 from inf_llm.units import short
 
@@ -96,7 +95,6 @@ def environment(device: str) -> Row:
     return {
         "hardware": machine(device),
         "threads": torch.get_num_threads(),
-        "block_search": in_use(),
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
         "system": platform.system(),
         "versions": found,

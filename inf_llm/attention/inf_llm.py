@@ -17,7 +17,6 @@ from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.attention.positions import Far, FarPositions, Native
 from inf_llm.kernels import Band, Source, attend_jointly
 from inf_llm.memory.block_memory import BlockMemory, Recalled
-from inf_llm.memory.index import EarlyFound
 from inf_llm.memory.search import Query
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
@@ -25,7 +24,6 @@ from inf_llm.settings import InfLLMSettings
 from inf_llm.variants import FAR_POSITIONS
 
 _TILE = 4096  # sealed tokens that are on the device at once while a text is read densely
-_TOGETHER = 8  # execution blocks that search at once, where several are faster
 
 
 class InfLLMAttention(LayerAttention):
@@ -53,28 +51,7 @@ class InfLLMAttention(LayerAttention):
         )
         self.memory = BlockMemory(settings, settings.n_local, self.block, slots)
         self.recalled: Recalled | None = None
-        self._early: dict[int, EarlyFound] = {}  # by the position of the block that searched
         self._steps = -1  # decode steps since the last prompt token, for `reselect_every`
-
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        """See `LayerAttention.attend`; several blocks search at once where that is faster."""
-        blocks = list(self._execution_blocks(q.shape[2]))
-        self._early = {}
-        if len(blocks) == 1 or self._is_dense(2) or not self.memory.gains_from_several:
-            return super().attend(q, k, v, rule)
-        outputs = []
-        for some in (blocks[at : at + _TOGETHER] for at in range(0, len(blocks), _TOGETHER)):
-            part = slice(some[0][0], some[-1][1])
-            self._search_early(q, some, rule)
-            outputs.append(super().attend(q[:, :, part], k[:, :, part], v[:, :, part], rule))
-        return torch.cat(outputs, 2)
-
-    def _search_early(self, q: Tensor, blocks: list[tuple[int, int]], rule: Rule) -> None:
-        """Search for the next execution blocks of a feed, of which `q` are the queries."""
-        far_q = [self.far_positions.search_query(q[:, :, first:last]) for first, last in blocks]
-        found = self.memory.search_several([Query(each, rule.scoring.scale) for each in far_q])
-        starts = [self.seen + first - blocks[0][0] for first, _ in blocks]
-        self._early = dict(zip(starts, found, strict=True))
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         near_q, near_k = self.rope.rotate_both(q, k, self.seen)
@@ -110,7 +87,7 @@ class InfLLMAttention(LayerAttention):
         self._steps = self._steps + 1 if decoding else -1
         if decoding and self.recalled is not None and self._steps % self.settings.reselect_every:
             return self.recalled
-        return self.memory.recall(query, self._early.get(self.seen))
+        return self.memory.recall(query)
 
     def _in_window(self, queries: int) -> tuple[int, Band | None]:
         """How many of the newest tokens some query has in its window, and the rule among them."""

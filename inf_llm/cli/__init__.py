@@ -41,9 +41,7 @@ app.command()(configs)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from inf_llm.native.sketch import in_use
-
-        typer.echo(f"inf-llm {__version__}\nblock search on a CPU: {in_use()}")
+        typer.echo(f"inf-llm {__version__}")
         raise typer.Exit
 
 
@@ -55,7 +53,7 @@ def _options(
             "--version",
             callback=_version,
             is_eager=True,
-            help="Print the version, and what searches blocks on a CPU.",
+            help="Print the version.",
         ),
     ] = False,
 ) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from inf_llm.generation.session import Session
 from inf_llm.hf.cache import MemoryCache
-from inf_llm.memory.sketch import GROUP
 from inf_llm.settings import InfLLMSettings
 from inf_llm.variants import SELECTION, SUMMARY
 
@@ -44,7 +43,7 @@ def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, t
     """Bytes on the host that one row of `tokens` tokens will take with InfLLM in every layer.
 
     The sealed blocks and what finds them: keys and values; the summaries of every key head, or of
-    every query head where they differ; their int8 sketch, on a CPU, or their pages in int8; and the
+    every query head where they differ; their pages in int8, where there are several; and the
     numbers that say where a block is. A formula, not a measurement: `stats` has what is held.
 
     Args:
@@ -61,11 +60,7 @@ def predicted_host_bytes(config: Any, settings: InfLLMSettings, itemsize: int, t
     selection = settings.selection.build(SELECTION, heads, groups, vectors)
     apart = selection.key_heads is not None
     pages = 2 * groups * settings.block_size * width * itemsize
-    if selection.scores == "sum" and summary.pages == 1:
-        scales = 8 * (vectors if apart else 1) / GROUP
-        found_by = vectors * width * (itemsize + 1) + scales
-    else:
-        in_int8 = width * summary.pages + 4 if summary.pages > 1 else 0
-        found_by = vectors * (width * itemsize + in_int8)
+    in_int8 = width * summary.pages + 4 if summary.pages > 1 else 0
+    found_by = vectors * (width * itemsize + in_int8)
     per_block = pages + found_by + _NUMBER_BYTES * (groups if apart else 1)
     return int(config.num_hidden_layers * blocks * per_block)

@@ -108,7 +108,7 @@ def spread_maker(model: Any, rope: Rope, settings: InfLLMSettings) -> MakeAttent
             f"selection = {settings.selection.name!r} cannot choose for a model whose heads are "
             "spread over processes: set selection to 'layer', 'key-head' or 'query-head'"
         )
-    if settings.index is not None and settings.index.name not in ("int8", "torch", "two-stage"):
+    if settings.index is not None and settings.index.name not in ("torch", "int8", "two-stage"):
         raise UnsupportedModelError(
             f"index = {settings.index.name!r} cannot retrieve for a model whose heads are spread "
             "over processes: leave index out, or set faiss to false"

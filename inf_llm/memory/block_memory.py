@@ -17,7 +17,6 @@ from torch import Tensor
 from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.block_table import BlockTable
 from inf_llm.memory.codec import PageShape
-from inf_llm.memory.index import EarlyFound
 from inf_llm.memory.recent import Recent
 from inf_llm.memory.search import Query
 from inf_llm.memory.selection import Selection
@@ -134,25 +133,8 @@ class BlockMemory(Stateful):
         if self.sinks is None:
             self.sinks = k[:, :, :0], v[:, :, :0]
 
-    @property
-    def gains_from_several(self) -> bool:
-        """Whether `search_several` makes the searches of `recall` faster."""
-        if self._store is None or self._table.physical is not None:
-            return False
-        return self._store.gains_from_several
-
-    def search_several(self, queries: list[Query]) -> list[EarlyFound]:
-        """What queries of one row find among the blocks sealed so far, each for its `recall`."""
-        assert self._store is not None
-        total = self.blocks
-        found = self._store.search_several(queries, min(self.settings.topk, total), total)
-        return [EarlyFound(each, total) for each in found]
-
-    def recall(self, query: Query, early: EarlyFound | None = None) -> Recalled | None:
-        """The blocks that match a query best; None while nothing is sealed.
-
-        `early` is what this query found in `search_several`: only later blocks are searched then.
-        """
+    def recall(self, query: Query) -> Recalled | None:
+        """The blocks that match a query best; None while nothing is sealed."""
         if self._store is None or not self.blocks:
             return None
         topk = min(self.settings.topk, self.blocks)
@@ -163,7 +145,7 @@ class BlockMemory(Stateful):
             blocks = every.expand(query.vectors.shape[0], choosers, topk)
             scores = None
         else:
-            blocks, scores = self._store.search(query, topk, self.blocks, table, early)
+            blocks, scores = self._store.search(query, topk, self.blocks, table)
         return self._fetch(blocks, scores, table)
 
     def _fetch(self, blocks: Tensor, scores: Tensor | None, table: Tensor | None) -> Recalled:

@@ -18,7 +18,7 @@ from inf_llm.memory.allocator import BlockAllocator
 from inf_llm.memory.codec import Codec, PageShape, Planes
 from inf_llm.memory.device_cache import DeviceCache
 from inf_llm.memory.evict import Policy
-from inf_llm.memory.index import EarlyFound, Found
+from inf_llm.memory.index import Found
 from inf_llm.memory.search import Query, make_search
 from inf_llm.memory.selection import Selection
 from inf_llm.memory.slot_table import HostSlotTable, SlotTable
@@ -125,25 +125,9 @@ class BlockStore(Unsaved):
         heads = torch.arange(self.shape.heads, device=numbers.device)
         return (numbers[:, None] * self.shape.heads + heads).flatten()
 
-    @property
-    def gains_from_several(self) -> bool:
-        """Whether `search_several` takes less time than as many searches."""
-        return self._rows == 1 and self.index.gains_from_several
-
-    def search_several(self, queries: list[Query], topk: int, total: int) -> list[Found]:
-        """What queries of one row find among its blocks, numbered 0 to `total` - 1."""
-        return self.index.search_several(queries, topk, total)
-
-    def search(
-        self,
-        query: Query,
-        topk: int,
-        total: int,
-        table: Tensor | None,
-        early: EarlyFound | None = None,
-    ) -> Found:
+    def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
         """Numbers and scores (B, X, topk) of the blocks that match best; see `Search.search`."""
-        return self.index.search(query, topk, total, table, early)
+        return self.index.search(query, topk, total, table)
 
     def fetch(self, blocks: Tensor) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
         """Set physical blocks (B, X, k) on their way to the computing device.

@@ -9,26 +9,12 @@ and branches that hold them; a row's table says which physical block each of its
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 Found = tuple[Tensor, Tensor]
 """Block numbers (B, X, k) int64 ascending, and their scores in the same order, float32."""
-
-
-@dataclass(frozen=True)
-class EarlyFound:
-    """What a query found before the newest blocks were sealed.
-
-    Attributes:
-        found: the best blocks.
-        total: how many blocks there were.
-    """
-
-    found: Found
-    total: int
 
 
 class Index(ABC):
@@ -49,29 +35,6 @@ class Index(ABC):
             table: physical number of every block of every row (B, N), on the host; None where
                 each row's blocks are simply 0 to N - 1.
         """
-
-    @property
-    def gains_from_several(self) -> bool:
-        """Whether `search_several` takes less time than as many searches."""
-        return False
-
-    def search_several(self, queries: Tensor, topk: int, total: int) -> list[Found]:
-        """What each of the queries (n, X, W) finds among the blocks 0 to `total` - 1."""
-        return [self.search(query[None], topk, total, None) for query in queries]
-
-    def search_further(
-        self, query: Tensor, topk: int, found: Found, first: int, total: int
-    ) -> Found:
-        """The best `topk` among the blocks 0 to `total` - 1.
-
-        Args:
-            query: (1, X, W).
-            topk: how many, at most `total`.
-            found: the best of the blocks before `first`, `topk` or all of them.
-            first: the first block that was not searched.
-            total: blocks in all.
-        """
-        return self.search(query, topk, total, None)
 
     @property
     @abstractmethod
@@ -115,37 +78,17 @@ class TorchIndex(Index):
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Index.search`."""
         own = None if table is None else table.to(query.device)
-        return self._best(query, topk, 0, total, own)
-
-    def search_further(
-        self, query: Tensor, topk: int, found: Found, first: int, total: int
-    ) -> Found:
-        """See `Index.search_further`; only the blocks from `first` on are scored."""
-        return self._best(query, topk, first, total, None, found)
-
-    def _best(
-        self,
-        query: Tensor,
-        topk: int,
-        first: int,
-        total: int,
-        own: Tensor | None,
-        best: Found | None = None,
-    ) -> Found:
-        """The best among `best` and the blocks `first` to `total` - 1."""
         step = self._chunk or total
-        for begin in range(first, total, step):
-            last = min(begin + step, total)
-            scores = self._scores(query, begin, last, own)
-            found = scores.topk(min(topk, last - begin), dim=-1, sorted=False)
-            numbers, values = found.indices, found.values
-            if begin:
-                numbers = numbers + begin
+        best: Found | None = None
+        for first in range(0, total, step):
+            last = min(first + step, total)
+            scores = self._scores(query, first, last, own)
+            values, numbers = scores.topk(min(topk, last - first), sorted=False)
             if best is not None:
-                numbers = torch.cat((best[0], numbers), -1)
+                numbers = torch.cat((best[0], numbers + first), -1)
                 values = torch.cat((best[1], values), -1)
-                keep = values.topk(min(topk, values.shape[-1]), dim=-1, sorted=False)
-                numbers, values = numbers.gather(-1, keep.indices), keep.values
+                values, keep = values.topk(min(topk, last), sorted=False)
+                numbers = numbers.gather(-1, keep)
             best = numbers, values
         assert best is not None, "search needs a block"
         return ascending(*best)

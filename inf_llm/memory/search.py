@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inf_llm.choice import Choice
 from inf_llm.errors import SettingsError
-from inf_llm.memory.index import EarlyFound, Found, Index
+from inf_llm.memory.index import Found, Index
 from inf_llm.memory.selection import Selection
 from inf_llm.settings import InfLLMSettings
 from inf_llm.variants import INDEX, SELECTION, SUMMARY
@@ -58,27 +58,8 @@ class Search(ABC):
         """Set the summaries (n, Y, P, D) of physical blocks (n,)."""
 
     @abstractmethod
-    def search(
-        self,
-        query: Query,
-        topk: int,
-        total: int,
-        table: Tensor | None,
-        early: EarlyFound | None = None,
-    ) -> Found:
-        """The best `topk` of each row's blocks; shapes and `table` as for `Index.search`.
-
-        `early` is what the same query found when there were fewer blocks, if it was searched for.
-        """
-
-    @property
-    def gains_from_several(self) -> bool:
-        """Whether `search_several` takes less time than as many searches."""
-        return False
-
-    def search_several(self, queries: list[Query], topk: int, total: int) -> list[Found]:
-        """What each query of one row finds among the blocks 0 to `total` - 1."""
-        return [self.search(query, topk, total, None) for query in queries]
+    def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
+        """The best `topk` of each row's blocks; shapes and `table` as for `Index.search`."""
 
     @property
     @abstractmethod
@@ -102,32 +83,10 @@ class ProductSearch(Search):
         """See `Search.put`."""
         self.index.put(blocks, self.selection.vectors(summaries[:, :, 0]))
 
-    def _ask(self, query: Query) -> Tensor:
-        return self.selection.ask(query.means(1)[:, :, 0])
-
-    def search(
-        self,
-        query: Query,
-        topk: int,
-        total: int,
-        table: Tensor | None,
-        early: EarlyFound | None = None,
-    ) -> Found:
+    def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Search.search`."""
-        asked = self._ask(query)
-        if early is None or table is not None:
-            return self.index.search(asked, topk, total, table)
-        return self.index.search_further(asked, topk, early.found, early.total, total)
-
-    @property
-    def gains_from_several(self) -> bool:
-        """See `Search.gains_from_several`."""
-        return self.index.gains_from_several
-
-    def search_several(self, queries: list[Query], topk: int, total: int) -> list[Found]:
-        """See `Search.search_several`."""
-        asked = torch.cat([self._ask(query) for query in queries])
-        return self.index.search_several(asked, topk, total)
+        asked = self.selection.ask(query.means(1)[:, :, 0])
+        return self.index.search(asked, topk, total, table)
 
     @property
     def nbytes(self) -> int:
@@ -148,7 +107,7 @@ def make_search(index: Choice | None, selection: Selection, pages: int) -> Searc
         MissingExtraError: its package is not installed.
     """
     products = selection.scores == "sum" and pages == 1
-    chosen = index or Choice("int8" if products else "two-stage")
+    chosen = index or Choice("torch" if products else "two-stage")
     made = INDEX.get(chosen.name)
     if isinstance(made, type) and issubclass(made, Search):
         built: Search = chosen.build(INDEX, selection)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from inf_llm.memory.index import EarlyFound, Found, ascending
+from inf_llm.memory.index import Found, ascending
 from inf_llm.memory.search import Query, Search
 from inf_llm.memory.selection import Selection
 
@@ -51,14 +51,7 @@ class TwoStage(Search):
             self._codes = _written(self._codes, at, codes, self._count)
             self._steps = _written(self._steps, at, steps, self._count)
 
-    def search(
-        self,
-        query: Query,
-        topk: int,
-        total: int,
-        table: Tensor | None,
-        early: EarlyFound | None = None,
-    ) -> Found:
+    def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Search.search`."""
         # float32: CPUs multiply several rows in half precision many times slower
         q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)

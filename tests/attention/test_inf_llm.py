@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inf_llm import kernels
-from inf_llm.memory.block_memory import BlockMemory
 from inf_llm.memory.block_store import BlockStore
-from inf_llm.memory.search import Query
 from inf_llm.memory.tiers import PinnedTier
 from inf_llm.testing import replay
 from tests.attention.draws import examples, memory_settings, traffic_settings
@@ -53,49 +51,6 @@ def test_feeds_of_whole_execution_blocks_may_be_cut_anywhere(data: st.DataObject
     in_pieces = replay(*qkv, feeds=feeds, kind="inf-llm", **settings)
     torch.testing.assert_close(in_pieces.o, at_once.o, **CLOSE)
     assert in_pieces.topk == at_once.topk
-
-
-@pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
-def test_searching_for_several_blocks_at_once_changes_nothing(
-    monkeypatch: pytest.MonkeyPatch, perhead: bool
-) -> None:
-    """Also with a feed whose last tokens are execution blocks of their own."""
-    for name in ("_SKETCH_FROM", "_SEVERAL_FROM"):
-        monkeypatch.setattr(f"inf_llm.memory.int8_index.{name}", 100)
-    qkv = random_qkv(1500)
-    settings = {**MEMORY, "block_size": 2, "repr_topk": 2, "perhead": perhead}
-    asked = []
-    several = BlockMemory.search_several
-
-    def counting(memory: BlockMemory, queries: list[Query]) -> Any:
-        asked.append(len(queries))
-        return several(memory, queries)
-
-    monkeypatch.setattr(BlockMemory, "search_several", counting)
-    together = replay(*qkv, feeds=[600, 800, 97, 3], kind="inf-llm", **settings)
-    # a feed of 800 tokens is 100 execution blocks of 8, one of 97 is 13
-    assert asked == [8] * 12 + [4, 8, 5]
-    monkeypatch.setattr(BlockMemory, "gains_from_several", False)
-    alone = replay(*qkv, feeds=[600, 800, 97, 3], kind="inf-llm", **settings)
-    assert together.topk == alone.topk
-    torch.testing.assert_close(together.o, alone.o, atol=0, rtol=0)
-
-
-def test_an_early_search_is_not_used_for_another_feed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A position that was cropped is fed again, with other queries."""
-    for name in ("_SKETCH_FROM", "_SEVERAL_FROM"):
-        monkeypatch.setattr(f"inf_llm.memory.int8_index.{name}", 100)
-    settings = {"block_size": 2, "repr_topk": 2}
-    qkv, other = random_qkv(700), random_qkv(40, seed=1)
-    layers = make_memory_layer(**settings), make_memory_layer(**settings)
-    for layer in layers:
-        feed(layer, tokens_of(qkv, 0, 600))
-    layers[0].record()
-    feed(layers[0], tokens_of(qkv, 600, 640), [40])
-    layers[0].crop(40)
-    layers[0].record(False)
-    got, want = (feed(layer, other, [1] * 40) for layer in layers)
-    assert torch.equal(got, want)
 
 
 def test_the_window_is_computed_while_blocks_are_on_their_way(

@@ -64,6 +64,6 @@ def test_exact_indexes_find_the_same() -> None:
     rows = {
         row.index: row for row in index.compare(vectors, vectors[:, :32].mT.reshape(-1, 2, 16), 8)
     }
-    assert rows["torch"].recall == rows["int8"].recall == rows["faiss"].recall == 1
+    assert rows["torch"].recall == rows["faiss"].recall == 1
     assert 0 < rows["faiss, inverted"].recall <= 1
     assert rows["faiss"].mebibytes == 2 * 4096 * 16 * 4 / 2**20

@@ -57,26 +57,6 @@ def test_only_the_first_blocks(name: str) -> None:
     assert index.search(query, 2, 4, None)[0].tolist() == want
 
 
-@every_index
-def test_several_queries_and_later_blocks(name: str) -> None:
-    """Several queries find what each does alone; and so do searches that go on from there."""
-    index = made(name)
-    vectors = filled(index, [list(range(20))], 2)
-    queries = torch.randn(5, 4, WIDTH)
-    found = {topk: index.search_several(queries, topk, 20) for topk in (3, 20)}
-    vectors |= filled(index, [list(range(20, 29))], 2)
-    for n, query in enumerate(queries):
-        for topk, wanted in ((3, 3), (20, 20), (20, 25)):
-            early = found[topk][n]
-            want, scores = one_by_one(vectors, query[None], topk, [list(range(20))])
-            assert early[0].tolist() == want
-            torch.testing.assert_close(early[1], torch.tensor(scores), atol=1e-5, rtol=1e-5)
-            numbers, values = index.search_further(query[None], wanted, early, 20, 29)
-            want, scores = one_by_one(vectors, query[None], wanted, [list(range(29))])
-            assert numbers.tolist() == want
-            torch.testing.assert_close(values, torch.tensor(scores), atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @every_index
 def test_half_precision(name: str, dtype: torch.dtype, device: torch.device) -> None:

@@ -1,3 +1,0 @@
-from types import ModuleType
-
-variants: dict[str, ModuleType]
