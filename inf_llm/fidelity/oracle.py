@@ -38,7 +38,7 @@ class OracleAttention(LayerAttention):
         _choosers(settings.selection.name, 1, 1)
 
     def keep(self, k: Tensor, v: Tensor) -> None:
-        """Feed tokens whose output nobody wants: keys (B, G, L, D) and values (B, G, L, Dv)."""
+        """Feed keys (B, G, L, D) and values (B, G, L, Dv) without computing an output."""
         self._kept.append(k=k, near_k=self.rope.rotate(k, self.seen), v=v)
         self.seen += k.shape[2]
 
