@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -15,20 +13,14 @@ from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration
 from inf_llm.cli.output import require_output
 from inf_llm.cli.progress import TokenProgress
-from inf_llm.config import RunConfig, load_config, suited
-from inf_llm.errors import ConfigError, MissingExtraError, TextError
-from inf_llm.settings import WindowSettings
+from inf_llm.config import RunConfig, suited
+from inf_llm.errors import MissingExtraError
 from inf_llm.units import parse_length, short
 
 if TYPE_CHECKING:
     from inf_llm.fidelity.readers import Reader
     from inf_llm.fidelity.rows import Results
     from inf_llm.fidelity.run import Run
-
-_TOP = ("max_len", "truncation", "chunk_size", "conv_type", "model")
-
-_WORD = re.compile(r"(?:[^\s{]|\{[^}]*\})+")
-"""What stands between spaces, but for those within braces."""
 
 _WIDE = 160
 """Characters of a line where the table goes into a file."""
@@ -98,8 +90,7 @@ def fidelity(
     """
     require_output()
     first = configuration(config, model, overrides)
-    wanted = [*(against or []), *(["oracle"] if oracle else [])]
-    readers = _readers(config, model, first, overrides or [], wanted)
+    from inf_llm.fidelity.inputs import read_questions, read_rules
     from inf_llm.fidelity.rows import Results
     from inf_llm.fidelity.run import Plan, rules
 
@@ -111,8 +102,10 @@ def fidelity(
         seed=seed,
         read=read,
     )
+    others = [*(against or []), *(["oracle"] if oracle else [])]
+    readers = read_rules(config or suited(model or ""), first, overrides or [], others)
     prose = _prose(text)
-    asked = _asked(qa_file)
+    asked = () if qa_file is None else read_questions(qa_file)
     results = Results(out, plan.asked(first.model.path, prose), rules(readers))
     run = _run(plan, first, readers, prose, asked)
     _measure(
@@ -125,53 +118,6 @@ def fidelity(
         _draw(results.rows, out)
 
 
-def _readers(
-    config: str | None,
-    model: str | None,
-    first: RunConfig,
-    overrides: list[str],
-    against: Sequence[str],
-) -> list[Reader]:
-    """The first rule, and the others."""
-    from inf_llm.fidelity.readers import Reader
-
-    base = config or suited(model or "")
-    name = " ".join((Path(base).stem, *(text.removeprefix("model.") for text in overrides)))
-    readers = [Reader(name, _windowed(first, name))]
-    for text in against:
-        words = [_dotted(word) for word in _WORD.findall(text)]
-        changes = [word for word in words if "=" in word]
-        named = [word for word in words if "=" not in word]
-        is_oracle = "oracle" in named
-        files = [word for word in named if word != "oracle"]
-        if len(files) > 1 or not words:
-            raise ConfigError(
-                f"--against {text!r}: one configuration at most, then key=value settings, with "
-                "spaces between; or 'oracle'"
-            )
-        laid = changes if files else [*overrides, *changes]
-        other = load_config(files[0] if files else base, laid, model=first.model.path)
-        readers.append(Reader(text, _windowed(other, text), is_oracle))
-    return readers
-
-
-def _dotted(word: str) -> str:
-    """An override as `load_config` takes it: settings of the attention may leave `model.` out."""
-    key, equals, _ = word.partition("=")
-    inside = equals and key.partition(".")[0] not in _TOP
-    return f"model.{word}" if inside else word
-
-
-def _windowed(config: RunConfig, name: str) -> WindowSettings:
-    settings = config.attention
-    if not isinstance(settings, WindowSettings):
-        raise ConfigError(
-            f"{name}: type {settings.type!r} is full attention, which every rule is compared with "
-            "anyway: name one with a window"
-        )
-    return settings
-
-
 def _prose(file: Path | None) -> str:
     if file is None:
         from inf_llm.demo import haystack_text
@@ -180,26 +126,6 @@ def _prose(file: Path | None) -> str:
     from inf_llm.generation import read_text
 
     return read_text(file)
-
-
-def _asked(file: Path | None) -> tuple[tuple[str, str], ...]:
-    """Questions and answers of the user's own."""
-    if file is None:
-        return ()
-    from inf_llm.generation import read_text
-
-    pairs = []
-    for number, line in enumerate(read_text(file).splitlines(), 1):
-        try:
-            row = json.loads(line) if line.strip() else None
-            if row is not None:
-                pairs.append((str(row["question"]), str(row["answer"])))
-        except (ValueError, KeyError, TypeError):
-            raise TextError(
-                f"--qa-file {file}, line {number}: one JSON object is needed, as "
-                '{"question": "Who ...?", "answer": "..."}'
-            ) from None
-    return tuple(pairs)
 
 
 def _run(plan: Any, first: RunConfig, readers: Sequence[Reader], prose: str, asked: Any) -> Run:

@@ -1,8 +1,8 @@
 """What the tasks say: facts in prose, passages to copy, people, turns of a dialogue.
 
 Every kind of fact has several wordings, and the seed chooses one for a context, so that a rule is
-not tuned to one sentence. All of it is part of the definition (`DEFINITION`): who changes a word,
-a number or an order of draws here raises that number.
+not tuned to one sentence. All of it is part of the definition: a change of a word, a number or the
+order of draws raises `DEFINITION`.
 """
 
 from __future__ import annotations

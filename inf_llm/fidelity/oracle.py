@@ -18,6 +18,9 @@ from inf_llm.memory.recent import Recent
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
 
+_QUERIES = 64
+"""Queries whose mass is computed at once, for the memory that it takes."""
+
 
 class OracleAttention(LayerAttention):
     """One layer; arguments as of `InfLLMAttention`.
@@ -35,7 +38,7 @@ class OracleAttention(LayerAttention):
         _choosers(settings.selection.name, 1, 1)
 
     def keep(self, k: Tensor, v: Tensor) -> None:
-        """Feed tokens whose output nobody wants: keys (B, G, L, D) and values (B, G, L, Dv)."""
+        """Feed keys (B, G, L, D) and values (B, G, L, Dv) without computing an output."""
         self._kept.append(k=k, near_k=self.rope.rotate(k, self.seen), v=v)
         self.seen += k.shape[2]
 
@@ -71,8 +74,11 @@ class OracleAttention(LayerAttention):
     def _chosen(self, near_q: Tensor, sealed: int, rule: Rule) -> Tensor:
         """Positions (X, k * block_size) of the tokens in the chosen blocks, for one row."""
         s, heads = self.settings, near_q.shape[1]
-        mass = true_mass(near_q, self._kept["near_k"], self.seen, rule)
-        found = block_mass(mass, s.n_init, s.block_size, sealed)
+        found = torch.zeros(1, heads, sealed, device=near_q.device)
+        for start in range(0, near_q.shape[2], _QUERIES):
+            part = near_q[:, :, start : start + _QUERIES]
+            mass = true_mass(part, self._kept["near_k"], self.seen + start, rule)
+            found += block_mass(mass, s.n_init, s.block_size, sealed)
         groups = self._kept["k"].shape[1]
         blocks = heaviest(found, _choosers(s.selection.name, heads, groups), s.topk)[0]
         within = torch.arange(s.block_size, device=blocks.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,9 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
     ):
         for axis, (name, grid) in zip(axes, found.items(), strict=True):
             shown = axis.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-            axis.set_title(name, fontsize=9)
-            axis.set_xlabel("layer")
+            axis.set_title(textwrap.fill(name, 36), fontsize=9)
+            axis.set_xlabel("layer with a memory")
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.set_facecolor("0.88")
         edges = [deepest * band / _BANDS for band in range(_BANDS + 1)]
         labels = [f"{low:.0%}-{high:.0%}" for low, high in itertools.pairwise(edges)]

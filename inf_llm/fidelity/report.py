@@ -29,7 +29,7 @@ def table(summaries: Sequence[Summary], title: str) -> Table:
         f"{LEAST_GAP:g} nat has no share"
     )
     made.add_column("task", no_wrap=True)
-    made.add_column("rule")
+    made.add_column("rule", overflow="fold")
     for name, unit in _HEADS:
         made.add_column(f"{name}\n{unit}", justify="right", no_wrap=True)
     task = None

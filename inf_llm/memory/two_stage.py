@@ -18,7 +18,7 @@ from inf_llm.memory.index import Found, ascending
 from inf_llm.memory.search import Query, Search
 from inf_llm.memory.selection import Selection
 
-QUERIES = 16
+QUERIES = 4
 """Mean queries of an execution block, each of which scores for itself."""
 _LARGEST = 127  # of int8
 

@@ -1,0 +1,88 @@
+"""Measures rules over a grid of models, lengths and settings: ``inf-llm fidelity``, line by line.
+
+    python benchmark/fidelity.py grid.txt --out results/fidelity
+
+A line of the grid is a name and the arguments of the command; empty lines and those with # first
+are left out:
+
+    smollm2-4k  -c smollm2 --length 4k --read dense --against repr_topk=32
+    gemma-8k    -c gemma-3 -m google/gemma-3-270m-it --length 8k
+
+Every line has a folder of its own, so a grid that was cut off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # run as a file, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from typer.main import get_command
+
+from benchmark.guard import guarded
+from inf_llm.cli import app
+from inf_llm.cli.output import prepare_process
+from inf_llm.errors import InfLLMError, TextError
+from inf_llm.generation import read_text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, or 2 where a line could not be measured."""
+    args = _parser().parse_args(arguments)
+    prepare_process()
+    return guarded(lambda: _run(args.grid, args.out))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fidelity.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("grid", type=Path, help="a name and arguments a line")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the lines' folders")
+    return parser
+
+
+def read_grid(text: str) -> dict[str, list[str]]:
+    """Arguments by name.
+
+    Raises:
+        TextError: a line cannot be read, or a name comes twice.
+    """
+    grid: dict[str, list[str]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            raise TextError(f"line {number}: {error}: close what is opened") from None
+        if not words:
+            continue
+        name, *rest = words
+        if name in grid or "/" in name or name.startswith("-"):
+            raise TextError(
+                f"line {number}: {name!r} is no name of its own: begin with one that no other "
+                "line has, without a slash"
+            )
+        grid[name] = rest
+    return grid
+
+
+def _run(grid: Path, out: Path) -> None:
+    lines = read_grid(read_text(grid))
+    command, failed = get_command(app), []
+    for name, words in lines.items():
+        print(f"== {name}", file=sys.stderr)
+        code = command.main(["fidelity", *words, "--out", str(out / name)], standalone_mode=False)
+        failed += [name] if code else []
+    if failed:
+        raise InfLLMError(f"not measured: {', '.join(failed)}; what is wrong is said above")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""What a person names on a command line: rules, and questions of one's own."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from inf_llm.checks import field_types
+from inf_llm.config import ModelConfig, RunConfig, load_config
+from inf_llm.errors import ConfigError, TextError
+from inf_llm.fidelity.readers import ORACLE, Reader
+from inf_llm.generation.documents import read_text
+from inf_llm.settings import WindowSettings
+
+_WORD = re.compile(r"(?:[^\s{]|\{[^}]*\})+")
+"""What stands between spaces, but for those within braces."""
+_NOT_OF_A_RULE = {*field_types(RunConfig), *(f"model.{key}" for key in field_types(ModelConfig))}
+
+
+def read_rules(
+    config: str, first: RunConfig, overrides: Sequence[str], against: Sequence[str]
+) -> list[Reader]:
+    """The first rule and those to compare it with.
+
+    Args:
+        config: name or file of the first rule's configuration.
+        first: that configuration as it was read, with the overrides.
+        overrides: KEY=VALUE texts laid on it.
+        against: for each other rule a configuration's name or file, KEY=VALUE texts laid on the
+            first rule, where `model.` may be left out, both, or "oracle".
+
+    Raises:
+        ConfigError: one of them cannot be read, or is full attention.
+    """
+    own = [text for text in overrides if text.partition("=")[0] not in _NOT_OF_A_RULE]
+    name = " ".join((Path(config).stem, *(text.removeprefix("model.") for text in own)))
+    others = [_other(config, first, overrides, text) for text in against]
+    return [Reader(name, _windowed(first, name)), *others]
+
+
+def _other(config: str, first: RunConfig, overrides: Sequence[str], text: str) -> Reader:
+    words = _WORD.findall(text)
+    changes = [_dotted(word) for word in words if "=" in word]
+    named = [word for word in words if "=" not in word and word != ORACLE]
+    if len(named) > 1 or not words:
+        raise ConfigError(
+            f"--against {text!r}: one configuration at most, then key=value settings, with spaces "
+            f"between; or {ORACLE!r}"
+        )
+    laid = changes if named else [*overrides, *changes]
+    other = load_config(named[0] if named else config, laid, model=first.model.path)
+    return Reader(text, _windowed(other, text), oracle=ORACLE in words)
+
+
+def _dotted(word: str) -> str:
+    """An override as `load_config` takes it."""
+    inside = word.partition("=")[0].partition(".")[0] not in field_types(RunConfig)
+    return f"model.{word}" if inside else word
+
+
+def _windowed(config: RunConfig, name: str) -> WindowSettings:
+    settings = config.attention
+    if not isinstance(settings, WindowSettings):
+        raise ConfigError(
+            f"{name}: type {settings.type!r} is full attention, which every rule is compared with "
+            "anyway: name one with a window"
+        )
+    return settings
+
+
+def read_questions(file: Path) -> tuple[tuple[str, str], ...]:
+    """Questions and answers from a file with a JSON object a line.
+
+    Raises:
+        TextError: it cannot be read, or a line is no such object.
+    """
+    lines = enumerate(read_text(file).splitlines(), 1)
+    return tuple(_question(file, number, line) for number, line in lines if line.strip())
+
+
+def _question(file: Path, number: int, line: str) -> tuple[str, str]:
+    try:
+        row = json.loads(line)
+        question, answer = row["question"].strip(), row["answer"].strip()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        question = answer = ""
+    if not question or not answer:
+        raise TextError(
+            f"--qa-file {file}, line {number}: one JSON object is needed, as "
+            '{"question": "Who ...?", "answer": "..."}'
+        )
+    return question, answer
