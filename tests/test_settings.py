@@ -51,7 +51,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"n_init": -1}, "n_init", "at least 0"),
     ({"n_local": 0}, "n_local", "at least 1"),
     ({"n_local": 2**40}, "n_local", "at most 2147483647"),
-    ({"topk": 64}, "topk", "raise max_cached_block to 64"),
+    ({"topk": 200}, "topk", "raise max_cached_block to 200"),
     ({"exc_block_size": 8192}, "exc_block_size", "raise n_local to 8192"),
     ({"repr_topk": 200}, "repr_topk", "raise block_size to 200"),
     ({"cache_strategy": "lfu"}, "cache_strategy", "did you mean 'lru'?"),

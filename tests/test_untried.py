@@ -80,7 +80,7 @@ def test_memory_computes_where_there_is_no_float64(
     """Slots on the device, as any device but a CPU has them; the results are the same."""
     text = random_qkv(200)
     plain, wide, narrow = (make_memory_layer(slots=True, cache_strategy=kind) for _ in range(3))
-    wanted, watch, compute = feed(plain, text), _NoFloat64(), rope.Rope._compute
+    wanted, watch, compute = feed(plain, text), _NoFloat64(), rope.Rope.table
 
     def exactly(*args: Any) -> Any:
         watch.exact = True
@@ -89,7 +89,7 @@ def test_memory_computes_where_there_is_no_float64(
         finally:
             watch.exact = False
 
-    monkeypatch.setattr(rope.Rope, "_compute", exactly)
+    monkeypatch.setattr(rope.Rope, "table", exactly)
     with pytest.raises(AssertionError, match="makes float64"), watch:
         feed(wide, text)
     monkeypatch.setattr(slot_table, "clock_dtype", lambda device: torch.float32)

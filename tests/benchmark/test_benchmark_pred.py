@@ -176,7 +176,7 @@ def test_a_larger_limit_goes_on(config, tmp_path):
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (("model.topk=5",), "model.topk was 16 and is now 5"),
+        (("model.topk=5",), "model.topk was 64 and is now 5"),
         (("--seed", "1"), "generation.seed was 0 and is now 1"),
         (("--truncation", "middle"), "rules.truncation was 'none' and is now 'middle'"),
     ],
