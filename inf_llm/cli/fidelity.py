@@ -49,7 +49,7 @@ def fidelity(
     ] = "number,key,copy",
     contexts: Annotated[
         int, typer.Option("--contexts", "-n", min=1, help="Contexts of each task.")
-    ] = 3,
+    ] = 2,
     questions: Annotated[
         int, typer.Option("--questions", min=1, help="Questions about each context.")
     ] = 4,

@@ -37,7 +37,7 @@ class Plan:
 
     tasks: tuple[str, ...] = ("number", "key", "copy")
     length: int = 4096
-    contexts: int = 5
+    contexts: int = 2
     questions: int = 4
     seed: int = 0
     read: str = READS[0]
