@@ -49,7 +49,7 @@ class PageSize:
         """See that a block is a number of whole pages."""
         size = settings.block_size
         message = f"page_size = {self.page_size} does not divide block_size = {size}: a block is "
-        message += "cut into whole pages"
+        message += "cut into whole pages: write summary: {name: pages, page_size: N}"
         require(size % self.page_size == 0, "page_size", message)
 
 

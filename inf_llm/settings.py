@@ -282,8 +282,8 @@ class InfLLMSettings(WindowSettings):
 
     @property
     def sees(self) -> int:
-        """See `OriginSettings.sees`."""
-        return super().sees + self.topk * self.block_size
+        """See `OriginSettings.sees`; while a prompt is read densely, all of it."""
+        return max(super().sees + self.topk * self.block_size, self.dense_tokens)
 
     @property
     def dense_tokens(self) -> int:

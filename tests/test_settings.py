@@ -102,6 +102,16 @@ def test_refused(values: dict[str, Any], key: str, says: str) -> None:
     assert key in str(caught.value)
 
 
+def test_a_dense_prompt_is_seen() -> None:
+    """A model with two sets of rotary frequencies gets the one for what a query can see."""
+    sizes = {"n_init": 4, "n_local": 64, "topk": 2, "block_size": 8, "exc_block_size": 32}
+    sizes |= {"max_cached_block": 2}
+    assert make_settings(**sizes).sees == 4 + 64 + 2 * 8
+    assert make_settings(**sizes, prefill="auto", dense_up_to=500).sees == 500
+    assert make_settings(**sizes, prefill="auto", dense_up_to=50).sees == 4 + 64 + 2 * 8
+    assert make_settings(**sizes, prefill="dense").sees > 10**9
+
+
 @pytest.mark.parametrize("name", ATTENTION.own)
 def test_defaults_are_accepted_and_frozen(name: str) -> None:
     settings = make_settings(name)

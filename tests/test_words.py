@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [f"inf_llm/{room}" for room in ("serve", "hf", "generation", "chat", "cli", "demo")]
+ROOMS += [f"inf_llm/{room}" for room in ("memory", "attention", "kernels", "fidelity")]
 ROOMS += ["benchmark", "scripts"]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
 

@@ -175,6 +175,11 @@ class LayerAttention(Stateful, ABC):
             )
         self.rollback(chosen)
 
+    def rollback(self, state: State) -> None:
+        """See `Stateful.rollback`; what `crop` could go back to may lie behind it."""
+        super().rollback(state)
+        self._forget_checkpoints()
+
     def _forget_checkpoints(self) -> None:
         if self._checkpoints is not None:
             self._checkpoints = []

@@ -57,6 +57,7 @@ class InfLLMAttention(LayerAttention):
         near_q, near_k = self.rope.rotate_both(q, k, self.seen)
         self.memory.append(k, v, q.shape[1], near_k=near_k)
         if self._is_dense(q.shape[2]):
+            self.recalled, self._steps = None, -1
             far = self._all(q, near_q)
         else:
             far_q = self.far_positions.search_query(q)
@@ -74,7 +75,6 @@ class InfLLMAttention(LayerAttention):
 
     def _all(self, q: Tensor, near_q: Tensor) -> Iterator[Source]:
         """Everything out of the window, where it stood in the text; no block is recalled."""
-        self.recalled, self._steps = None, -1
         far = self._far(self.seen + q.shape[2] - 1)
         yield from self._native.sources(q, near_q, far)
         for first, k, v in self.memory.tiles(_TILE):

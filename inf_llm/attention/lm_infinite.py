@@ -105,7 +105,7 @@ class LMInfinite(nn.Module):
         """The next tokens of a text; fed in pieces of any lengths it gives what `forward` gives.
 
         Args:
-            q: queries (B, L, d_model); k and v likewise.
+            q: queries (B, L, d_model); k and v have the same shape.
             k: keys.
             v: values.
             state: what the call before returned; None begins a text.

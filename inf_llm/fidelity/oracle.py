@@ -11,23 +11,19 @@ import torch
 from torch import Tensor
 
 from inf_llm.attention.base import LayerAttention, Part, Rule
-from inf_llm.checks import require
 from inf_llm.fidelity.mass import block_mass, heaviest, true_mass
 from inf_llm.kernels import Band, attend, merge
 from inf_llm.memory.recent import Recent
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
+from inf_llm.variants import SELECTION
 
 _QUERIES = 64
 """Queries whose mass is computed at once, for the memory that it takes."""
 
 
 class OracleAttention(LayerAttention):
-    """One layer; arguments as of `InfLLMAttention`.
-
-    Raises:
-        SettingsError: it is not known which heads choose together under this selection.
-    """
+    """One layer; arguments as of `InfLLMAttention`. Neighbouring heads choose together."""
 
     parts = ("_kept",)
 
@@ -35,7 +31,6 @@ class OracleAttention(LayerAttention):
         super().__init__(rope, settings.exc_block_size)
         self.settings = settings
         self._kept = Recent(None)
-        _choosers(settings.selection.name, 1, 1)
 
     def keep(self, k: Tensor, v: Tensor) -> None:
         """Feed keys (B, G, L, D) and values (B, G, L, Dv) without computing an output."""
@@ -80,7 +75,8 @@ class OracleAttention(LayerAttention):
             mass = true_mass(part, self._kept["near_k"], self.seen + start, rule)
             found += block_mass(mass, s.n_init, s.block_size, sealed)
         groups = self._kept["k"].shape[1]
-        blocks = heaviest(found, _choosers(s.selection.name, heads, groups), s.topk)[0]
+        selection = s.selection.build(SELECTION, heads, groups, groups)
+        blocks = heaviest(found, selection.choosers, s.topk)[0]
         within = torch.arange(s.block_size, device=blocks.device)
         return (s.n_init + blocks[..., None] * s.block_size + within).flatten(1)
 
@@ -96,15 +92,3 @@ class OracleAttention(LayerAttention):
 def sealed_blocks(settings: InfLLMSettings, seen: int) -> int:
     """Blocks that are sealed once `seen` tokens were fed, at the end of an execution block."""
     return max(0, seen - settings.n_local - settings.n_init) // settings.block_size
-
-
-def _choosers(selection: str, heads: int, groups: int) -> int:
-    known = {"layer": 1, "query-head": heads, "key-head": groups}
-    accepted = ", ".join(known)
-    require(
-        selection in known,
-        "selection",
-        f"selection = {selection!r} has no oracle: it is not known which heads choose together; "
-        f"accepted: {accepted}",
-    )
-    return known[selection]

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from inf_llm.errors import SettingsError
+from inf_llm.atomic import write_atomically
+from inf_llm.errors import SettingsError, reason
 
 _RUN, _ROWS = "run.json", "rows.jsonl"
 Row = dict[str, Any]
@@ -48,7 +49,12 @@ class Results:
 
     def _agreed(self, file: Path, rules: Mapping[str, Any]) -> str:
         """What the folder's first file must say now; see that it agrees with what it says."""
-        known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        try:
+            known = dict(json.loads(file.read_bytes())) if file.exists() else {}
+        except (ValueError, TypeError) as error:
+            raise SettingsError(
+                f"{file}: is not what a run left ({reason(error)}): name another folder"
+            ) from None
         ours = json.loads(json.dumps({"asked": self._asked, "rules": rules}))
         before = known.get("asked", ours["asked"])
         for key, value in ours["asked"].items():
@@ -94,7 +100,7 @@ class Results:
         self.rows.append(row)
         if self._folder is not None:
             if self._said:
-                (self._folder / _RUN).write_text(self._said + "\n", encoding="utf-8")
+                write_atomically(self._folder / _RUN, (self._said + "\n").encode())
                 self._said = ""
             with (self._folder / _ROWS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")

@@ -16,6 +16,7 @@ from inf_llm.fidelity.rows import Results
 from inf_llm.fidelity.tasks import ROOM, Workshop, check_task
 from inf_llm.generation.layout import Layout
 from inf_llm.generation.prefill import Progress
+from inf_llm.hf.decoder import trained_length
 
 _FEED = 1024
 """Most tokens fed at a time, for the progress to be seen; what is computed does not depend on it
@@ -138,12 +139,6 @@ class _Counter:
 
     def finish(self) -> None:
         self.add(self._total - self._done)
-
-
-def trained_length(model: Any) -> int | None:
-    """Tokens that a model was trained for, as its configuration says; None where it does not."""
-    length = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return None if length is None else int(length)
 
 
 def _step(chunk_size: int, readers: Sequence[Reader]) -> int:

@@ -34,6 +34,12 @@ def unwrap(model: Any) -> PreTrainedModel:
     raise UnsupportedInputError(_refusal(model))
 
 
+def trained_length(model: Any) -> int | None:
+    """Tokens that a model or decoder was trained for; None where its configuration is silent."""
+    length = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    return int(length) if length else None
+
+
 def prefix_adapter(model: Any) -> str | None:
     """Name of PEFT's method around a model if it fills the cache before the text is fed."""
     config = (

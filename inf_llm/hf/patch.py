@@ -12,10 +12,10 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils import is_flash_attn_2_available
 
 from inf_llm.attention.window import ChunkedAttention, WindowAttention
-from inf_llm.errors import UnsupportedInputError, UnsupportedModelError
+from inf_llm.errors import SettingsError, UnsupportedInputError, UnsupportedModelError
 from inf_llm.hf.cache import MemoryCache, adopt, check_layers
 from inf_llm.hf.cache_layer import MakeAttention, Makers
-from inf_llm.hf.decoder import decoder_of, device_of, prefix_adapter, unwrap
+from inf_llm.hf.decoder import decoder_of, device_of, prefix_adapter, trained_length, unwrap
 from inf_llm.hf.generate import lay_bare, surround
 from inf_llm.hf.hooks import install_hooks, remove_hooks, set_implementation
 from inf_llm.hf.patched import Patched, forget_state, keep_state, state_of
@@ -135,10 +135,28 @@ def makers_for(model: PreTrainedModel, settings: WindowSettings) -> Makers:
     Raises:
         UnsupportedModelError: the model's attention cannot be replaced.
     """
-    if isinstance(settings, InfLLMSettings):
-        check_search(settings)
+    _check_memory(model, settings)
     inner = unwrap(model)
     return _makers(inner, probe(decoder_of(inner), settings.sees), settings)
+
+
+def _check_memory(model: Any, settings: WindowSettings) -> None:
+    """See that blocks can be searched, and that `auto` reads densely what the model can read.
+
+    Raises:
+        SettingsError: they do not suit each other, or the model.
+        MissingExtraError: a package for the search is not installed.
+    """
+    if not isinstance(settings, InfLLMSettings):
+        return
+    check_search(settings)
+    trained, dense = trained_length(model), settings.dense_up_to
+    if trained is not None and dense is not None and dense > trained:
+        raise SettingsError(
+            f"dense_up_to = {dense} is more than the {trained} tokens that the model was trained "
+            f"with, and full attention fails behind them: lower it to {trained}",
+            "dense_up_to",
+        )
 
 
 def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings) -> None:
@@ -154,8 +172,7 @@ def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings
 
 
 def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings) -> None:
-    if isinstance(settings, InfLLMSettings):
-        check_search(settings)
+    _check_memory(model, settings)
     facts = probe(decoder, settings.sees)
     _refuse_if_nothing_changes(model, settings, facts)
     state = Patched(settings, _makers(model, facts, settings))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from inf_llm.errors import UnsupportedModelError
+from inf_llm.hf.decoder import trained_length
 from inf_llm.hf.recording import recorded, token_ids
 from inf_llm.hf.rotary import RotaryCall, identity_like, rotary_modules
 from inf_llm.rope import Rope
@@ -90,7 +91,7 @@ def ruled_length(decoder: Any, sees: int | None) -> int:
         sees: tokens that a query can see; None where they are not bounded.
     """
     config = decoder.config.get_text_config(decoder=True)
-    trained = getattr(config, "max_position_embeddings", None) or _UNSAID
+    trained = trained_length(decoder) or _UNSAID
     original = getattr(config, "original_max_position_embeddings", None)
     rule = getattr(config, "rope_parameters", None) or {}
     rules = [rule, *(part for part in rule.values() if isinstance(part, dict))]

@@ -70,17 +70,15 @@ def attend_jointly(
     sources: Iterable[Source], scoring: Scoring
 ) -> tuple[Tensor, list[Tensor | None]]:
     """One softmax over all sources, see `inf_llm.kernels.attend_jointly`."""
-    taken, parts = [], []
+    taken: list[tuple[Source, Tensor] | None] = []
+    parts = []
     for source in sources:
         k, v = source.joined()
         if k.shape[2]:
             parts.append(_attend(source.q, _Keys.lying(k, v), scoring, source.band, whole=False))
-        taken.append((source, k))
-    o, lse = _whole(parts, taken[0][0].q.dtype)
-    return o, [
-        received(source.q, k, lse, scoring, source.band) if source.watched else None
-        for source, k in taken
-    ]
+        taken.append((source, k) if source.watched else None)  # other keys may go
+    o, lse = _whole(parts, source.q.dtype)
+    return o, [each and received(each[0].q, each[1], lse, scoring, each[0].band) for each in taken]
 
 
 def attend_pages(

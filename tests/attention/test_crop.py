@@ -148,3 +148,19 @@ def test_blocks_sealed_by_a_wrong_guess_are_freed() -> None:
     after = layer.stats()
     assert (after.tokens, after.blocks) == (before.tokens, before.blocks)
     assert after.host_bytes == before.host_bytes
+
+
+def test_a_rollback_forgets_points_behind_it() -> None:
+    """They are of tokens that are no more: `crop` goes back to those that came in their place."""
+    text, gone, other, more = (random_qkv(n, seed=n) for n in (40, 17, 16, 30))
+    layer, straight = make_memory_layer(), make_memory_layer()
+    layer.record()
+    feed(layer, text)
+    state = layer.checkpoint()
+    feed(layer, gone)
+    layer.rollback(state)
+    feed(layer, other)
+    layer.crop(8)
+    feed(straight, text)
+    feed(straight, tokens_of(other, 0, 8))
+    assert torch.equal(feed(layer, more), feed(straight, more))

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from inf_llm.attention.base import Rule
 from inf_llm.attention.inf_llm import InfLLMAttention
-from inf_llm.choice import Choice
-from inf_llm.errors import SettingsError
 from inf_llm.fidelity.mass import block_mass, true_mass
 from inf_llm.fidelity.oracle import OracleAttention, sealed_blocks
 from inf_llm.kernels import Scoring
@@ -66,10 +64,3 @@ def test_a_fork_goes_on_by_itself() -> None:
     first = layer.attend(q, k, v, RULE)
     assert twin.seen == 60
     assert torch.equal(twin.attend(q, k, v, RULE), first)
-
-
-def test_an_unknown_selection_has_no_oracle() -> None:
-    settings = _settings()
-    object.__setattr__(settings, "selection", Choice("by-the-moon"))
-    with pytest.raises(SettingsError, match="selection = 'by-the-moon' has no oracle"):
-        OracleAttention(ROPE, settings)

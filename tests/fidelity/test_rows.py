@@ -56,6 +56,10 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("no JSON\n")
     with pytest.raises(SettingsError, match="is no file of rows"):
         Results(tmp_path, ASKED, RULES)
+    for text in ("torn {", "[1, 2]"):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(SettingsError, match=r"run\.json: is not what a run left"):
+            Results(tmp_path, ASKED, RULES)
 
 
 def test_without_a_folder_rows_are_in_memory() -> None:

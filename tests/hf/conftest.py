@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import transformers
+
+from tests.gguf_files import chat_model, write_gguf
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -20,3 +24,15 @@ def _one_thread() -> Iterator[None]:
     transformers.logging.set_verbosity_error()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="package")
+def model() -> Any:
+    """What `file` holds; a module with other models has a fixture of its own."""
+    return chat_model()
+
+
+@pytest.fixture(scope="package")
+def file(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GGUF file with a chat template, which tests only read."""
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "model.gguf", model)

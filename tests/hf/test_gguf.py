@@ -13,19 +13,9 @@ import inf_llm
 from inf_llm.errors import ConfigError
 from inf_llm.hf import gguf
 from inf_llm.hf.load import load_model, load_tokenizer
-from tests.gguf_files import TEMPLATE, chat_model, named, same, write_gguf
+from tests.gguf_files import TEMPLATE, named, same, write_gguf
 
 TEXT = "Hello there, it was the best of times."
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return chat_model()
-
-
-@pytest.fixture(scope="module")
-def file(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_gguf(tmp_path_factory.mktemp("gguf") / "model.gguf", model)
 
 
 def test_the_model_of_a_file(model: Any, file: Path) -> None:

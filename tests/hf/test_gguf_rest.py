@@ -14,17 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from inf_llm.hf import gguf_rest
 from inf_llm.hf.load import load_model, load_tokenizer
-from tests.gguf_files import chat_model, named, same, write_gguf
-
-
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return chat_model()
-
-
-@pytest.fixture(scope="module")
-def file(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_gguf(tmp_path_factory.mktemp("gguf") / "model.gguf", model)
+from tests.gguf_files import named, same, write_gguf
 
 
 def test_all_tokens_that_end_an_answer(model: Any, tmp_path: Path) -> None:

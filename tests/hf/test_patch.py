@@ -17,6 +17,7 @@ from inf_llm.config import SHIPPED_CONFIGS
 from inf_llm.errors import (
     ConfigError,
     MissingExtraError,
+    SettingsError,
     UnsupportedInputError,
     UnsupportedModelError,
 )
@@ -81,6 +82,16 @@ def test_loading_refuses_what_cannot_be_had() -> None:
         inf_llm.load(demo, ["model.device_map=cuda"])
     with pytest.raises(ConfigError, match=r"model.tokenizer_path = '/nope': there is no such"):
         inf_llm.load(demo, ["model.tokenizer_path=/nope"])
+
+
+def test_what_is_read_densely_is_within_the_trained_length() -> None:
+    model = tiny("llama")
+    trained = model.config.max_position_embeddings
+    sizes = {"n_local": 64, "exc_block_size": 32, "prefill": "auto"}
+    with pytest.raises(SettingsError, match=rf"lower it to {trained}") as caught:
+        inf_llm.patch(model, type="inf-llm", **sizes, dense_up_to=trained + 1)
+    assert caught.value.key == "dense_up_to"
+    inf_llm.patch(model, type="inf-llm", **sizes, dense_up_to=trained)
 
 
 def test_patching_twice_and_unpatching_nothing_is_refused() -> None:

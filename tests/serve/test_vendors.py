@@ -7,24 +7,9 @@ from typing import Any
 
 import pytest
 
-from inf_llm.serve.errors import ApiError
 from inf_llm.serve.params import chat_question, completion_question
 from inf_llm.serve.vendors import HARMLESS, INSTEAD, NEUTRAL, REASONING
-
-CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
-
-TEXT = {"model": "m", "prompt": "hello"}
-
-PLAIN = chat_question(CHAT)
-
-ODD: tuple[Any, ...] = (True, "x", 0.5, -7, [1], {"a": [None]}, "\ud800")
-
-
-def refused(body: dict[str, Any], **more: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
-        chat_question(CHAT | body, **more)
-    assert caught.value.status == 400
-    return caught.value
+from tests.serve.questions import CHAT, ODD, PLAIN, TEXT, refused
 
 
 @pytest.mark.parametrize("name", sorted(NEUTRAL | REASONING))
