@@ -36,12 +36,6 @@ from inf_llm.memory.index import Index, TorchIndex
 from inf_llm.processor import machine
 from inf_llm.units import parse_length
 
-_PUBLISHED = [
-    "model.summary={name: most-attended, tokens: 2}",
-    "model.selection={name: query-head, scores: sum}",
-    *("model.block_size=2", "model.topk=96", "model.max_cached_block=128"),
-]
-"""One vector for each block and query head, and many small blocks."""
 QUERIES = 64
 MOST = 512
 """Blocks that are asked for at most; the smallest comparison has more."""
@@ -116,7 +110,7 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
     Raises:
         InfLLMError: there is no such layer.
     """
-    model, tokenizer = load(load_config(SHIPPED_CONFIGS / "demo-inf-llm.yaml", _PUBLISHED))
+    model, tokenizer = load(load_config(SHIPPED_CONFIGS / "demo-inf-llm.yaml"))
     layers = model.config.num_hidden_layers
     if not -layers <= layer < layers:
         raise InfLLMError(f"--layer {layer} is out of range: {-layers} to {layers - 1} are there")

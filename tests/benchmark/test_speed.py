@@ -197,7 +197,7 @@ def test_the_model_of_a_configuration(tmp_path: Path) -> None:
     assert facts["config"]["model"]["path"] == "demo"
     assert "topk=8" in facts["settings"]["inf-llm"]
     blocks = {row["length"]: row.get("blocks") for row in facts["rows"] if row["type"] == "inf-llm"}
-    assert blocks == {400: 5 * (400 - 16 - 256) // 8, 600: 5 * (600 - 16 - 256) // 8}
+    assert blocks == {400: 5 * (400 - 16 - 256) // 2, 600: 5 * (600 - 16 - 256) // 2}
     held = [row["device_kv_bytes"] for row in facts["rows"] if row["type"] == "origin"]
     assert held == [5 * 2 * 2 * 64 * 2 * n for n in (400, 600)]
 
