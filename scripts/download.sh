@@ -4,7 +4,6 @@
 # The same as python -m benchmark.download, which says more with --help.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${PYTHON:-python}
-command -v "$python" >/dev/null || python=python3
-exec "$python" "$here/benchmark/download.py" "$@"
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+python=$(find_installed)
+exec "$python" "$ROOT/benchmark/download.py" "$@"

@@ -1,7 +1,7 @@
 # Shared by the scripts here: a virtual environment in .venv, made once and brought up to date only
 # when what it depends on changes. Needs Python 3.10+ with pip, nothing else.
 #
-# PYTHON=/path/to/python chooses the interpreter; otherwise the first fit one on PATH is taken.
+# PYTHON=/path/to/python chooses the interpreter.
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="$ROOT/.venv"
@@ -37,6 +37,23 @@ find_python() {
         fi
     done
     die "no Python 3.10 or later was found: install one, or name it with PYTHON=/path/to/python3"
+}
+
+find_installed() { # the Python that has this project's packages: PYTHON, an active environment, .venv, PATH
+    local name
+    if [ -n "${PYTHON:-}" ]; then
+        printf '%s\n' "$PYTHON"
+        return
+    fi
+    for name in "${VIRTUAL_ENV:-/nonexistent}/bin/python" "$VENV/bin/python" python python3; do
+        if "$name" -c 'import importlib.util as u, sys
+sys.exit(not all(map(u.find_spec, ("filelock", "omegaconf", "torch", "transformers"))))' 2>/dev/null; then
+            printf '%s\n' "$name"
+            return
+        fi
+    done
+    die "no Python here has the packages of requirements.txt: bash scripts/quickstart.sh installs" \
+        "them in .venv, and PYTHON=/path/to/python names another"
 }
 
 make_venv() {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,37 @@ def test_bad_arguments(script, arguments, says):
     done = bash(script, *arguments)
     assert done.returncode == 2
     assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("download.sh", ["longbench"]),
+        ("longbench.sh", []),
+        ("infinitebench.sh", []),
+        ("multiprocessing-benchmark.sh", ["-f", "c.yaml"]),
+    ],
+)
+def test_a_python_without_the_packages_is_not_taken(script, arguments, tmp_path):
+    """A copy of the scripts, which has no .venv, with a Python on PATH that has no packages."""
+    (tmp_path / "scripts").mkdir()
+    for name in ("lib.sh", script):
+        shutil.copy(SCRIPTS / name, tmp_path / "scripts" / name)
+    bare = tmp_path / "bin"
+    bare.mkdir()
+    for name in ("python", "python3"):
+        (bare / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
+        (bare / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", str(tmp_path / "scripts" / script), *arguments],
+        env={"PATH": f"{bare}:{os.defpath}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no Python here has the packages of requirements.txt" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture
