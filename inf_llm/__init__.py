@@ -19,6 +19,8 @@ _HOMES = {
     "patch": "inf_llm.hf.patch",
     "unpatch": "inf_llm.hf.patch",
     "new_cache": "inf_llm.hf.patch",
+    "save_memory": "inf_llm.hf.saving",
+    "load_memory": "inf_llm.hf.saving",
     "load": "inf_llm.hf.load",
     "trace": "inf_llm.hf.trace",
     "ChatSession": "inf_llm.chat.session",

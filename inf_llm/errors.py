@@ -42,6 +42,10 @@ class CropError(InfLLMError, RuntimeError):
     """The memory was asked to forget tokens that it no longer holds apart."""
 
 
+class SavedMemoryError(InfLLMError, ValueError):
+    """A saved memory cannot be read, or belongs to another model; the message says what differs."""
+
+
 class TextError(InfLLMError, ValueError):
     """A text cannot be read or used as a prompt; the message says why and what would do."""
 

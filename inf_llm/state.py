@@ -1,7 +1,7 @@
 """What a memory is, as data: tensors with a row per batch row, numbers, and parts with the same.
 
 A class names its attributes once, by how they change. One walk over these names then gives copies,
-checkpoints, rollbacks, other rows and sizes, for all classes alike.
+checkpoints, rollbacks, other rows, sizes and what goes to files, for all classes alike.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,28 @@ class State:
     tensors: Mapping[str, Held]
     numbers: Mapping[str, Any]
     parts: Mapping[str, State]
+
+
+class BlockWriter(Protocol):
+    """Puts sealed blocks into files, where each has a number of its own."""
+
+    def put(self, store: Any, numbers: Tensor) -> tuple[str, Tensor]:
+        """See that physical blocks of a store are in files.
+
+        Returns:
+            The name of the store there, and the numbers of the blocks, in the shape given.
+        """
+
+
+class BlockReader(Protocol):
+    """Opens stores of sealed blocks in files."""
+
+    def open(self, name: str, make: Callable[..., Any]) -> Any:
+        """The store of that name, made by `make` when it is asked for first.
+
+        `make` is called with the `PageShape` of its blocks, the number of query heads, the rows
+        that recall at once, and the device.
+        """
 
 
 class Stateful:
@@ -57,7 +79,7 @@ class Stateful:
     def checkpoint(self) -> State:
         """The state now, for one `rollback`. It shares all tensors but those that change."""
         tensors = {name: getattr(self, name) for name in (*self.fixed, *self.growing)}
-        tensors |= {name: _each(torch.clone, getattr(self, name)) for name in self.changing}
+        tensors |= {name: each(torch.clone, getattr(self, name)) for name in self.changing}
         numbers = {name: getattr(self, name) for name in self.numbers}
         return State(tensors, numbers, {name: part.checkpoint() for name, part in self._parts()})
 
@@ -73,7 +95,7 @@ class Stateful:
         """A copy that goes on by itself."""
         twin = copy.copy(self)
         for name in (*self.growing, *self.changing):
-            setattr(twin, name, _each(torch.clone, getattr(self, name)))
+            setattr(twin, name, each(torch.clone, getattr(self, name)))
         for name in self.parts:
             held = getattr(self, name)
             alone = isinstance(held, Stateful)
@@ -88,9 +110,25 @@ class Stateful:
             return tensor.index_select(0, rows.to(tensor.device))
 
         for name in (*self.fixed, *self.growing, *self.changing):
-            setattr(self, name, _each(chosen, getattr(self, name)))
+            setattr(self, name, each(chosen, getattr(self, name)))
         for _, part in self._parts():
             part.select_rows(rows)
+        self._derive_anew()
+
+    def dump(self, blocks: BlockWriter) -> State:
+        """The state as it goes to a file: plain values, and tensors without unused room."""
+        tensors = {
+            name: getattr(self, name) for name in (*self.fixed, *self.growing, *self.changing)
+        }
+        numbers = {name: getattr(self, name) for name in self.numbers if name not in self.parts}
+        return State(tensors, numbers, {name: part.dump(blocks) for name, part in self._parts()})
+
+    def restore(self, state: State, blocks: BlockReader) -> None:
+        """What `dump` gave becomes the state of this object, which is as it was made."""
+        for name, value in {**state.tensors, **state.numbers}.items():
+            setattr(self, name, value)
+        for name, part in self._parts():
+            part.restore(state.parts[name], blocks)
         self._derive_anew()
 
     @property
@@ -113,14 +151,14 @@ class Stateful:
             setattr(self, name, None)
 
 
-def _each(change: Callable[[Tensor], Tensor], held: Held) -> Held:
+def each(change: Callable[[Tensor], Tensor], held: Held) -> Held:
     """The same, with every tensor changed."""
     if held is None:
         return None
     if isinstance(held, dict):
-        return {key: _each(change, part) for key, part in held.items()}
+        return {key: each(change, part) for key, part in held.items()}
     if isinstance(held, tuple):
-        return tuple(_each(change, part) for part in held)
+        return tuple(each(change, part) for part in held)
     return change(held)
 
 

@@ -27,6 +27,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("inf_llm.hf",),
     ("inf_llm.attention", "inf_llm.scaling"),
     ("inf_llm.memory", "inf_llm.kernels", "inf_llm.rope"),
+    ("inf_llm.saved",),
     ("inf_llm.state",),
     ("inf_llm.config", "inf_llm.needles"),
     ("inf_llm.config_file", "inf_llm.conversation", "inf_llm.settings"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from inf_llm.memory.search import Query
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
+from inf_llm.state import BlockReader, BlockWriter, State
 from inf_llm.variants import FAR_POSITIONS
 
 _TILE = 4096  # sealed tokens that are on the device at once while a text is read densely
@@ -121,6 +123,19 @@ class InfLLMAttention(LayerAttention):
         if far is not None:
             assert self.recalled is not None
             self.memory.observe_recalled(self.recalled, far[:, :, : self.recalled.k.shape[2]])
+
+    def dump(self, blocks: BlockWriter) -> State:
+        """See `Stateful.dump`; of what was recalled, which blocks later steps share."""
+        state = super().dump(blocks)
+        shared = self.recalled if self.settings.reselect_every > 1 else None
+        where = None if shared is None else (shared.blocks, shared.places)
+        return replace(state, numbers={**state.numbers, "recalled": where})
+
+    def restore(self, state: State, blocks: BlockReader) -> None:
+        """See `Stateful.restore`."""
+        super().restore(state, blocks)
+        where = state.numbers["recalled"]
+        self.recalled = None if where is None else self.memory.again(*where)
 
     def select_rows(self, rows: Tensor) -> None:
         """See `Stateful.select_rows`; decode steps that share a choice go on sharing it."""

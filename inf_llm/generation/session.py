@@ -12,6 +12,7 @@ next. So an answer does not depend on how the text before it was cut, and equals
 from __future__ import annotations
 
 import copy
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from inf_llm.checks import count, require_callable
-from inf_llm.errors import CropError, TextError, UnsupportedInputError
+from inf_llm.errors import CropError, SavedMemoryError, TextError, UnsupportedInputError
 from inf_llm.generation.options import answer_options, stop_texts
 from inf_llm.generation.prefill import (
     Progress,
@@ -36,6 +37,8 @@ from inf_llm.generation.text import Ended, ended_at
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import device_of, with_cache
+from inf_llm.hf.identity import tokenizer_identity
+from inf_llm.hf.saving import Beside, Note, open_memory, save_memory
 from inf_llm.hf.witness import Witness
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.unsaved import Unsaved, bare_copy
@@ -189,6 +192,45 @@ class Session(Unsaved):
         twin.ids = list(self.ids)
         twin.cache = copy.deepcopy(self.cache)
         return twin
+
+    def save(
+        self, folder: str | os.PathLike[str], *, overwrite: bool = False, note: Note | None = None
+    ) -> None:
+        """Write the session to a folder, or add to it what is new since the last time.
+
+        The folder holds the text that was read, readable by whoever has the model.
+
+        Args:
+            folder: where; it is made if it is absent.
+            overwrite: replace another memory that the folder holds.
+            note: anything in plain types, to be found again in its manifest.
+
+        Raises:
+            SavedMemoryError: the folder holds another memory, or cannot be written. It is as it
+                was, and so is the session.
+        """
+        tokens = torch.tensor(self.ids, dtype=torch.int32)
+        beside = Beside(tokens, tokenizer_identity(self.tokenizer), note or {})
+        save_memory(self.cache, self.model, folder, beside=beside, overwrite=overwrite)
+
+    @classmethod
+    def load(
+        cls, folder: str | os.PathLike[str], model: Any, tokenizer: Any, chunk_size: int = 8192
+    ) -> Session:
+        """The session that `save` wrote, as if it had gone on in this process.
+
+        Raises:
+            SavedMemoryError: the folder holds no session, or one of another model, tokenizer or
+                settings, or is damaged.
+        """
+        session = cls(model, tokenizer, chunk_size)
+        saved = open_memory(folder, model, tokenizer_identity(tokenizer))
+        if saved.tokens is None:
+            raise SavedMemoryError(
+                f"{folder} holds a cache without its token ids: open it with inf_llm.load_memory"
+            )
+        session.ids, session.cache = saved.tokens.tolist(), saved.cache
+        return session
 
     @property
     def can_cut(self) -> bool:

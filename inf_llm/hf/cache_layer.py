@@ -13,6 +13,7 @@ from transformers.cache_utils import CacheLayerMixin
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.rows import RowGroup
+from inf_llm.state import BlockReader, State
 from inf_llm.unsaved import Unsaved, bare_copy
 
 MakeAttention = Callable[[], LayerAttention]
@@ -93,6 +94,17 @@ class MemoryLayer(Unsaved, PassingLayer):
                 f"this memory holds keys and values in {held}, and {given} ones are fed: feed all "
                 "of a text in one dtype, with torch.autocast or without"
             )
+
+    @property
+    def held_dtype(self) -> torch.dtype | None:
+        """The dtype of what is held; None while that is nothing."""
+        return self._held_dtype
+
+    @_plainly
+    def restore(self, dtype: torch.dtype | None, rows: State, blocks: BlockReader) -> None:
+        """What was saved of a layer becomes the state of this one, which is empty."""
+        self._held_dtype, self.is_initialized = dtype, dtype is not None
+        self.rows.restore(rows, blocks)
 
     def get_seq_length(self, *args: Any) -> int:
         """Tokens seen, padding included."""

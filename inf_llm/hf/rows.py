@@ -12,7 +12,7 @@ from torch import Tensor
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.errors import CropError, UnsupportedInputError
 from inf_llm.memory.stats import MemoryStats
-from inf_llm.state import Stateful
+from inf_llm.state import BlockReader, State, Stateful
 
 
 class RowGroup(Stateful):
@@ -138,6 +138,11 @@ class RowGroup(Stateful):
             )
             self._padding = tuple(self._padding[row] for row in wanted)
         self.count = len(rows)
+
+    def restore(self, state: State, blocks: BlockReader) -> None:
+        """See `Stateful.restore`."""
+        self.members = tuple(self._make() for _ in state.parts)
+        super().restore(state, blocks)
 
     def stats(self) -> MemoryStats:
         """Of all rows together."""

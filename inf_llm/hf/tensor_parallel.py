@@ -69,8 +69,8 @@ class _SharedMemory(BlockMemory):
         super().__init__(settings, keep=settings.n_local, arriving=arriving)
         self._group = group
 
-    def _open_store(self, k: Tensor, v: Tensor, heads: int) -> BlockStore:
-        store = super()._open_store(k, v, heads)
+    def _open_store(self, *shape: Any) -> BlockStore:
+        store = super()._open_store(*shape)
         if isinstance(store.index, TwoStage):
             store.index = SummedTwoStage(store.selection, store.index.shortlist, self._group)
         else:

@@ -23,7 +23,7 @@ from inf_llm.memory.selection import Selection
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.memory.summary import Summary
 from inf_llm.settings import InfLLMSettings
-from inf_llm.state import Stateful
+from inf_llm.state import BlockReader, State, Stateful
 from inf_llm.variants import SELECTION, SUMMARY
 
 
@@ -146,14 +146,25 @@ class BlockMemory(Stateful):
             scores = None
         else:
             blocks, scores = self._store.search(query, topk, self.blocks, table)
-        return self._fetch(blocks, scores, table)
+        return self._fetch(blocks, scores)
 
-    def _fetch(self, blocks: Tensor, scores: Tensor | None, table: Tensor | None) -> Recalled:
+    def _physical(self, blocks: Tensor) -> Tensor:
+        """The physical numbers of blocks (B, X, k) of the rows."""
+        table = self._table.physical
+        if table is None:
+            return blocks
+        own = table.to(blocks.device)[:, None].expand(-1, blocks.shape[1], -1)
+        return own.gather(2, blocks)
+
+    def again(self, blocks: Tensor, places: Tensor) -> Recalled:
+        """Blocks (B, X, k) that were recalled before, and are in their places still."""
         assert self._store is not None
-        physical = blocks
-        if table is not None:
-            own = table.to(blocks.device)[:, None].expand(-1, blocks.shape[1], -1)
-            physical = own.gather(2, blocks)
+        arrive = self._store.arriving(self._physical(blocks), places)
+        return Recalled(blocks, None, places, arrive)
+
+    def _fetch(self, blocks: Tensor, scores: Tensor | None) -> Recalled:
+        assert self._store is not None
+        physical = self._physical(blocks)
         places, arrive = self._store.fetch(physical)
         if self._store.is_near and self._latest is not None:  # where asking is free
             before, latest = self._latest
@@ -224,16 +235,24 @@ class BlockMemory(Stateful):
             for stream in ("k", "v", "mass")
         )
         if self._store is None:
-            self._store = self._open_store(k, v, mass.shape[1])
+            shape = PageShape(k.shape[1], size, k.shape[4], v.shape[4], k.dtype)
+            self._store = self._open_store(shape, mass.shape[1], k.shape[0], k.device)
             self._table.store = self._store
         self._table.add(self._store.add(k, v, self.summary.vectors(k, mass)))
         self.recent.drop(count * size)
 
-    def _open_store(self, k: Tensor, v: Tensor, heads: int) -> BlockStore:
-        shape = PageShape(k.shape[1], k.shape[3], k.shape[4], v.shape[4], k.dtype)
+    def _open_store(
+        self, shape: PageShape, heads: int, rows: int, device: torch.device
+    ) -> BlockStore:
         selection, pages = self.selection(heads, shape.heads), self.summary.pages
-        rows, device = k.shape[0], k.device
         return BlockStore(self.settings, shape, selection, pages, rows, device, self._slots)
+
+    def restore(self, state: State, blocks: BlockReader) -> None:
+        """See `Stateful.restore`."""
+        name = state.parts["_table"].numbers["store"]
+        if name is not None:
+            self._store = self._table.store = blocks.open(name, self._open_store)
+        super().restore(state, blocks)
 
     def select_rows(self, rows: Tensor) -> None:
         """See `Stateful.select_rows`."""

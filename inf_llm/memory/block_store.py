@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -18,14 +18,19 @@ from inf_llm.memory.allocator import BlockAllocator
 from inf_llm.memory.codec import Codec, PageShape, Planes
 from inf_llm.memory.device_cache import DeviceCache
 from inf_llm.memory.evict import Policy
+from inf_llm.memory.filed import Filed
 from inf_llm.memory.index import Found
+from inf_llm.memory.mapped import MappedBlocks, MappedTier, joined
 from inf_llm.memory.search import Query, make_search
 from inf_llm.memory.selection import Selection
 from inf_llm.memory.slot_table import HostSlotTable, SlotTable
 from inf_llm.memory.tiers import Tier
 from inf_llm.settings import InfLLMSettings
+from inf_llm.state import State
 from inf_llm.unsaved import Unsaved
 from inf_llm.variants import CODEC, EVICTION, TIER
+
+_AT_ONCE = 4096  # pages that are copied to page-locked memory at once
 
 
 class BlockStore(Unsaved):
@@ -67,8 +72,10 @@ class BlockStore(Unsaved):
         self._own = None if own is None else own[:, None].to(device)
         self._copies = slots if slots is not None else device.type != "cpu"
         self._first_pages = torch.arange(self._together, device=device)[:, None]
-        self._rows = 0
+        self.rows = 0
         self._vanished: deque[Tensor] = deque()
+        self.filed: dict[str, Filed] = {}
+        """By memory in files, the blocks of this store that are there."""
         self.make_room(rows)
 
     def make_room(self, rows: int) -> None:
@@ -76,17 +83,23 @@ class BlockStore(Unsaved):
 
         What was counted so far stays counted.
         """
-        if rows <= self._rows:
+        if rows <= self.rows:
             return
-        settings, so_far = self._settings, self.slots.traffic() if self._rows else None
+        settings, so_far = self._settings, self.slots.traffic() if self.rows else None
         places = rows * self.selection.choosers * settings.max_cached_block
         policy: Policy = settings.eviction.build(EVICTION)
-        self._rows = rows
-        self._cache: DeviceCache | None = None
+        self.rows = rows
         self.slots: SlotTable | HostSlotTable = HostSlotTable(places, policy, so_far)
         if self._copies:
             self.slots = SlotTable(places, policy, self._device, so_far)
-            overlap, planes = settings.async_global_stream, self.codec.planes
+        self._open_cache()
+
+    def _open_cache(self) -> None:
+        """Room on the device for what the slots count, filled from the tier."""
+        self._cache: DeviceCache | None = None
+        if self._copies:
+            places = self.rows * self.selection.choosers * self._settings.max_cached_block
+            overlap, planes = self._settings.async_global_stream, self.codec.planes
             self._cache = DeviceCache(
                 self.tier, planes, places, self._together, self._device, overlap
             )
@@ -144,14 +157,20 @@ class BlockStore(Unsaved):
                 slots = self.slots.admit(units.flatten()).view_as(units)
             else:
                 self.slots.note(units.flatten())
-            return slots, functools.partial(self._read, self.tier.read, units)
+            return slots, self.arriving(blocks, slots)
         assert self._cache is not None
-        total = self.allocator.count * (self.shape.heads // self._together)
+        total = self.allocator.count * self.units_of_block
         wanted = units.flatten()
         slots, missing = self.slots.admit(wanted, total)
         self._cache.load(wanted, slots, missing)
         slots = slots.view_as(units)
-        return slots, functools.partial(self._read, self._cache.read, slots)
+        return slots, self.arriving(blocks, slots)
+
+    def arriving(self, blocks: Tensor, slots: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
+        """What gives the keys and values of blocks (B, X, k) that `fetch` has put into `slots`."""
+        if self._cache is None:
+            return functools.partial(self._read, self.tier.read, self._units(blocks))
+        return functools.partial(self._read, self._cache.read, slots)
 
     def read(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
         """Physical blocks (B, n), past the cache, which keeps what it has.
@@ -196,6 +215,11 @@ class BlockStore(Unsaved):
             return
         self.slots.observed(slots.flatten(), self.selection.mass(mass).flatten())
 
+    @property
+    def units_of_block(self) -> int:
+        """Units that a block's pages make."""
+        return self.shape.heads // self._together
+
     def hold(self, numbers: Tensor) -> None:
         """One more holder for each of these blocks (n,)."""
         self.allocator.hold(numbers)
@@ -204,8 +228,9 @@ class BlockStore(Unsaved):
         """One holder less for each of these blocks (n,)."""
         gone = self.allocator.release(numbers)
         if len(gone):
-            pages = self.shape.heads // self._together
-            units = gone if pages == 1 else self._pages_of(gone)
+            for filed in self.filed.values():
+                filed.forget(gone)
+            units = gone if self.units_of_block == 1 else self._pages_of(gone)
             self.slots.forget(units)
 
     def release_later(self, numbers: Tensor) -> None:
@@ -216,6 +241,33 @@ class BlockStore(Unsaved):
         """Release what was held by holders that have vanished."""
         while self._vanished:
             self.release(self._vanished.popleft())
+
+    def image(self, numbers: Tensor) -> Tensor:
+        """Blocks (n,) as files have them, (n, bytes) uint8; see `mapped.joined`."""
+        return joined(self.tier.read(self._pages_of(numbers)), self.shape.heads)
+
+    def load(self, mapped: MappedBlocks, summaries: Mapping[str, Tensor], slots: State) -> None:
+        """Blocks in files become those of this store, which has none, and stay for good.
+
+        Args:
+            mapped: the blocks.
+            summaries: of all of them, as `Search.dump` gave them.
+            slots: as `SlotTable.dump` gave it.
+        """
+        numbers = self.allocator.allocate(mapped.count)
+        pages = self._pages_of(numbers)
+        if self.tier.pinned:  # a device reads page-locked memory only
+            self.tier.make_room(len(pages))
+            for part in pages.split(_AT_ONCE):
+                self.tier.write(part, mapped.read(part))
+        else:
+            self.tier = MappedTier(self.codec.planes, mapped, self.tier)
+            self._open_cache()
+        self.index.restore(summaries)
+        units, places = self.slots.restore(slots)
+        if self._cache is not None and len(units):
+            every = torch.ones_like(units, dtype=torch.bool)
+            self._cache.load(units, places, every)
 
     def used(self) -> int:
         """Blocks with a holder."""

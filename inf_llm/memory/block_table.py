@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.block_store import BlockStore
-from inf_llm.state import State, Stateful
+from inf_llm.state import BlockReader, BlockWriter, State, Stateful
 
 
 class BlockTable(Stateful):
@@ -81,6 +81,20 @@ class BlockTable(Stateful):
         self._watch()
         if self.store is not None:
             self.store.release(gone)
+
+    def dump(self, blocks: BlockWriter) -> State:
+        """The blocks of every row by their numbers in files, and their store's name there."""
+        if self.store is None:
+            return State({"held": None}, {"store": None}, {})
+        name, numbers = blocks.put(self.store, self._held())
+        return State({"held": numbers}, {"store": name}, {})
+
+    def restore(self, state: State, blocks: BlockReader) -> None:
+        """See `Stateful.restore`; `store` has these blocks already, under the same numbers."""
+        if self.store is not None:
+            held = state.tensors["held"].cpu()
+            self.store.hold(held.flatten())
+            self.add(held)
 
     def select_rows(self, rows: Tensor) -> None:
         """See `Stateful.select_rows`."""

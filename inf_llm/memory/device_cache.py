@@ -68,7 +68,7 @@ class DeviceCache:
         with torch.cuda.stream(self._stream):
             for target, rows in zip(self._planes, found, strict=True):
                 of_slots = target.view(-1, together * target.shape[1])
-                of_slots[slots] = rows.view(len(slots), -1).to(self._device, non_blocking=True)
+                of_slots[slots] = rows.reshape(len(slots), -1).to(self._device, non_blocking=True)
 
     def read(self, pages: Tensor) -> Planes:
         """Rows of pages (n,), counted through all slots, once copies under way have arrived."""

@@ -75,6 +75,23 @@ class FaissIndex(Index):
         scores, physical = index.search(asks.numpy(), topk, params=chosen)
         return torch.from_numpy(scores), torch.from_numpy(physical)
 
+    def vectors(self, blocks: Tensor) -> Tensor:
+        """See `Index.vectors`.
+
+        They are filed anew when they are put again, so an inverted file may find a little else.
+        """
+        parts = []
+        for index in self._indexes:
+            numbers, vectors = (torch.from_numpy(each) for each in self._contents(index))
+            order = numbers.argsort()
+            parts.append(vectors[order[torch.searchsorted(numbers[order], blocks)]])
+        return torch.stack(parts)
+
+    def _contents(self, index: Any) -> tuple[Any, Any]:
+        """Numbers (n,) and vectors (n, W) as arrays."""
+        flat = self._faiss.downcast_index(index.index)
+        return self._faiss.vector_to_array(index.id_map), flat.reconstruct_n(0, flat.ntotal)
+
     @property
     def nbytes(self) -> int:
         """See `Index.nbytes`."""
@@ -135,11 +152,9 @@ class InvertedIndex(FaissIndex):
         add_preassigned(index, vectors, lists, numbers)
 
     def _contents(self, index: Any) -> tuple[Any, Any]:
-        """Numbers (n,) and vectors (n, W) as arrays."""
-        faiss = self._faiss
-        if isinstance(index, faiss.IndexIDMap):
-            flat = faiss.downcast_index(index.index)
-            return faiss.vector_to_array(index.id_map), flat.reconstruct_n(0, flat.ntotal)
+        """See `FaissIndex._contents`."""
+        if isinstance(index, self._faiss.IndexIDMap):
+            return super()._contents(index)
         parts = [self._list(index, at) for at in range(index.nlist)]
         numbers = torch.cat([numbers for numbers, _ in parts]).numpy()
         return numbers, torch.cat([vectors for _, vectors in parts]).numpy()

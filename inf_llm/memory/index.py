@@ -13,6 +13,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from inf_llm.errors import UnsupportedInputError
+
 Found = tuple[Tensor, Tensor]
 """Block numbers (B, X, k) int64 ascending, and their scores in the same order, float32."""
 
@@ -35,6 +37,14 @@ class Index(ABC):
             table: physical number of every block of every row (B, N), on the host; None where
                 each row's blocks are simply 0 to N - 1.
         """
+
+    def vectors(self, blocks: Tensor) -> Tensor:
+        """The vectors (V, n, W) of physical blocks (n,), for a file.
+
+        Raises:
+            UnsupportedInputError: this index does not give them back.
+        """
+        raise UnsupportedInputError(f"a {type(self).__name__} cannot be saved with a memory")
 
     @property
     @abstractmethod
@@ -105,6 +115,11 @@ class TorchIndex(Index):
         if own is not None:
             scores = scores.gather(2, own[:, None, first:last].expand(-1, X, -1))
         return scores.float()
+
+    def vectors(self, blocks: Tensor) -> Tensor:
+        """See `Index.vectors`."""
+        assert self._vectors is not None
+        return self._vectors[:, blocks.to(self._vectors.device)]
 
     @property
     def nbytes(self) -> int:

@@ -8,9 +8,11 @@ numbers and the buffers they index.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
-from inf_llm.state import Stateful
+from inf_llm.state import BlockReader, BlockWriter, State, Stateful, each
 
 _FIRST_CAPACITY = 256
 
@@ -42,7 +44,7 @@ class Recent(Stateful):
 
     def __getitem__(self, stream: str) -> Tensor:
         """The tokens held, oldest first: a view (B, X, len, ...) of one stream."""
-        return self._of(stream)[stream][:, :, self._start : self._end]
+        return self._held(self._of(stream)[stream])
 
     def _of(self, stream: str) -> dict[str, Tensor]:
         return self._totals if stream in self._sums else self._buffers
@@ -63,6 +65,27 @@ class Recent(Stateful):
     def drop(self, count: int) -> None:
         """Forget the oldest `count` tokens."""
         self._start += count
+
+    def dump(self, blocks: BlockWriter) -> State:
+        """See `Stateful.dump`."""
+        state = super().dump(blocks)
+        held = {name: each(self._held, getattr(self, name)) for name in state.tensors}
+        return replace(state, tensors=held)
+
+    def restore(self, state: State, blocks: BlockReader) -> None:
+        """See `Stateful.restore`; the room is as it was, so that what follows is done alike."""
+        super().restore(state, blocks)
+        self._buffers = each(self._roomy, self._buffers)
+        self._totals = each(self._roomy, self._totals)
+
+    def _held(self, buffer: Tensor) -> Tensor:
+        return buffer[:, :, self._start : self._end]
+
+    def _roomy(self, held: Tensor) -> Tensor:
+        """A buffer with what is held in its place, and zeros elsewhere."""
+        buffer = held.new_zeros((*held.shape[:2], self._room, *held.shape[3:]))
+        self._held(buffer).copy_(held)
+        return buffer
 
     def _move(self, streams: dict[str, Tensor], needed: int) -> None:
         """Put what is held at the front of a fresh buffer with room for `needed` tokens."""

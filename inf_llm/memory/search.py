@@ -7,13 +7,14 @@ Where scores of heads are added up as they are, one vector per block and one pro
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from inf_llm.choice import Choice
-from inf_llm.errors import SettingsError
+from inf_llm.errors import SettingsError, UnsupportedInputError
 from inf_llm.memory.index import Found, Index
 from inf_llm.memory.selection import Selection
 from inf_llm.settings import InfLLMSettings
@@ -61,6 +62,18 @@ class Search(ABC):
     def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
         """The best `topk` of each row's blocks; shapes and `table` as for `Index.search`."""
 
+    def dump(self, blocks: Tensor) -> dict[str, Tensor]:
+        """What is held of physical blocks (n,), as tensors of n rows.
+
+        Raises:
+            UnsupportedInputError: this search cannot be saved.
+        """
+        raise UnsupportedInputError(f"a {type(self).__name__} cannot be saved with a memory")
+
+    def restore(self, rows: Mapping[str, Tensor]) -> None:
+        """Set what `dump` gave of blocks 0 to n - 1; nothing is held yet."""
+        raise NotImplementedError
+
     @property
     @abstractmethod
     def nbytes(self) -> int:
@@ -87,6 +100,15 @@ class ProductSearch(Search):
         """See `Search.search`."""
         asked = self.selection.ask(query.means(1)[:, :, 0])
         return self.index.search(asked, topk, total, table)
+
+    def dump(self, blocks: Tensor) -> dict[str, Tensor]:
+        """See `Search.dump`."""
+        return {"vectors": self.index.vectors(blocks).transpose(0, 1)}
+
+    def restore(self, rows: Mapping[str, Tensor]) -> None:
+        """See `Search.restore`."""
+        vectors = rows["vectors"].transpose(0, 1)
+        self.index.put(torch.arange(vectors.shape[1]), vectors)
 
     @property
     def nbytes(self) -> int:

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from inf_llm.memory.evict import Policy
+from inf_llm.state import State
 
 _NOTES = 64  # steps that are counted at once
 _EMPTY = -math.inf  # the priority of a slot without a page
+_COUNTS = "hits", "misses", "evictions"  # of `Traffic`
 
 
 @dataclass
@@ -112,6 +114,26 @@ class SlotTable:
         self._priority[slots] = _EMPTY
         self._forgotten += len(slots)
 
+    def dump(self) -> State:
+        """Which page is in which slot, how much each is worth, and the counts; as plain tensors."""
+        page_in = self._page_in.cpu()
+        current = self._slot_of[self._page_in.clamp(min=0)].cpu() == torch.arange(len(page_in))
+        return _dumped(page_in, self._priority[:-1].cpu(), current, self._step, self.traffic())
+
+    def restore(self, state: State) -> tuple[Tensor, Tensor]:
+        """Set what `dump` gave; the pages that must be loaded (n,), and into which slots (n,)."""
+        device, tensors = self._page_in.device, state.tensors
+        self._page_in = tensors["page_in"].to(device)
+        self._priority[:-1] = tensors["priority"].to(self._priority)
+        self._step = state.numbers["step"]
+        slots = (self._page_in >= 0).nonzero()[:, 0]
+        self._make_room(int(self._page_in.max()) + 1)
+        current = slots[tensors["current"].to(device)[slots]]
+        self._slot_of[self._page_in[current]] = current
+        self._so_far = Traffic(**{name: state.numbers[name] for name in _COUNTS})
+        self._so_far.evictions += len(slots)  # `traffic` takes off what is held
+        return self._page_in[slots], slots
+
     def traffic(self) -> Traffic:
         """Counts of all that was wanted so far."""
         before, held = self._so_far, (self._page_in >= 0).sum()
@@ -128,6 +150,14 @@ class SlotTable:
         fresh = self._slot_of.new_zeros(2 * pages_in_all)
         fresh[: self._slot_of.shape[0]] = self._slot_of
         self._slot_of = fresh
+
+
+def _dumped(
+    page_in: Tensor, priority: Tensor, current: Tensor, step: int, traffic: Traffic
+) -> State:
+    counts = {name: int(getattr(traffic, name)) for name in _COUNTS}
+    tensors = {"page_in": page_in, "priority": priority, "current": current}
+    return State(tensors, {"step": step, **counts}, {})
 
 
 class HostSlotTable:
@@ -149,6 +179,27 @@ class HostSlotTable:
         """Counts of all that was wanted so far."""
         self._catch_up()
         return self._traffic
+
+    def dump(self) -> State:
+        """See `SlotTable.dump`."""
+        self._catch_up()
+        page_in = torch.tensor([-1 if page is None else page for page in self._page_in])
+        current = [
+            page is not None and self._slot_of.get(page) == slot
+            for slot, page in enumerate(self._page_in)
+        ]
+        priority = torch.tensor(self._priority, dtype=torch.float64)
+        return _dumped(page_in, priority, torch.tensor(current), self._step, self._traffic)
+
+    def restore(self, state: State) -> tuple[Tensor, Tensor]:
+        """See `SlotTable.restore`; nothing is loaded."""
+        page_in, priority = state.tensors["page_in"].tolist(), state.tensors["priority"].tolist()
+        self._page_in = [None if page < 0 else page for page in page_in]
+        self._priority, self._step = priority, state.numbers["step"]
+        current = state.tensors["current"].nonzero()[:, 0].tolist()
+        self._slot_of = {page_in[slot]: slot for slot in current if page_in[slot] >= 0}
+        self._traffic = Traffic(**{name: state.numbers[name] for name in _COUNTS})
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
 
     def note(self, pages: Tensor) -> None:
         """These pages (n,) are wanted; they are counted later, many steps at once.

@@ -12,6 +12,7 @@ less than what a page's mean hides of its keys.
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,7 @@ from inf_llm.memory.selection import Selection
 QUERIES = 4
 """Mean queries of an execution block, each of which scores for itself."""
 _LARGEST = 127  # of int8
+_PARTS = "means", "codes", "steps"  # of `_Held`
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class _Held:
             held, values = getattr(self, name), getattr(fresh, name)
             return None if values is None else _written(held, at, values, needed, count)
 
-        return _Held(*map(put, ("means", "codes", "steps")))  # type: ignore[arg-type]
+        return _Held(*map(put, _PARTS))  # type: ignore[arg-type]
 
 
 class TwoStage(Search):
@@ -108,6 +110,19 @@ class TwoStage(Search):
         if self.selection.scores == "softmax":
             scores = (scores - whole).exp()
         return self.selection.mass(scores.sum(2) if scores.shape[2] > 1 else scores[:, :, 0])
+
+    def dump(self, blocks: Tensor) -> dict[str, Tensor]:
+        """See `Search.dump`."""
+        held = self._held
+        assert held is not None
+        parts = {name: getattr(held, name) for name in _PARTS}
+        at = blocks.to(held.means.device)
+        return {k: v[:, at].transpose(0, 1) for k, v in parts.items() if v is not None}
+
+    def restore(self, rows: Mapping[str, Tensor]) -> None:
+        """See `Search.restore`."""
+        self._held = _Held(**{name: rows[name].transpose(0, 1).contiguous() for name in rows})
+        self._count = len(rows["means"])
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,162 @@
+"""What a memory belongs to: a model by the content of its weights, and all that gives keys meaning.
+
+The digest of the weights is of what the model computes with, so that further training under the
+same name is seen. It is kept while the tensors are as they were; and between processes, for weights
+as they came from files, beside these files' sizes and times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import weakref
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm import __version__
+from inf_llm.atomic import write_atomically
+from inf_llm.errors import UnsupportedInputError
+from inf_llm.hf.decoder import unwrap
+from inf_llm.hf.patch import patched
+from inf_llm.settings import OriginSettings, to_plain
+
+_LOCAL = ("pin_memory", "async_global_stream", "fattn", "kernel")
+"""Settings that say how something is computed here, and not what is kept."""
+_PIECE = 64 << 20
+_digests: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
+_files: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
+
+
+def model_identity(model: Any) -> dict[str, Any]:
+    """The fields that a memory of this model depends on, in plain types.
+
+    Raises:
+        UnsupportedInputError: the weights are not in memory.
+    """
+    inner = unwrap(model)
+    state = patched(model)
+    fields = {
+        "weights": weights_digest(inner),
+        "config": _described(inner.config.to_dict()),
+        "attention": None if state is None else _settings(state.settings),
+        "dtype": str(inner.dtype).removeprefix("torch."),
+        "library": ".".join(__version__.split(".")[:2]),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
+    return plain
+
+
+def _settings(settings: OriginSettings) -> dict[str, Any]:
+    kept = {key: value for key, value in to_plain(settings).items() if key not in _LOCAL}
+    return {"type": settings.type, **kept}
+
+
+def tokenizer_identity(tokenizer: Any) -> dict[str, str]:
+    """The fields that token ids, and the layout of a conversation, depend on."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        content = backend.to_str()
+    else:
+        content = json.dumps([sorted(tokenizer.get_vocab().items()), str(tokenizer)])
+    template = getattr(tokenizer, "chat_template", None)
+    return {"tokenizer": _sha(content), "chat_template": _sha(json.dumps(template))}
+
+
+def _described(config: Any) -> Any:
+    """A configuration without what says where it came from and how it is run."""
+    if not isinstance(config, dict):
+        return config
+    dropped = ("transformers_version", "dtype", "torch_dtype", "architectures", "name_or_path")
+    kept = {k: v for k, v in config.items() if k not in dropped and not str(k).startswith("_")}
+    return {key: _described(value) for key, value in kept.items()}
+
+
+def weights_digest(model: Any) -> str:
+    """SHA-256 of a model's parameters and buffers: names, dtypes, shapes and content."""
+    tensors = sorted(model.state_dict(keep_vars=True).items())
+    marks = _marks(tensors)
+    known = _digests.get(model)
+    if known is not None and known[0] == marks:
+        return known[1]
+    origin = _files.get(model)
+    key = origin[1] if origin is not None and origin[0] == marks else None
+    digest = _remembered(key) or _digest(tensors)
+    if key is not None:
+        _remember(key, digest)
+    _digests[model] = marks, digest
+    return digest
+
+
+def note_files(model: Any, files: Sequence[Path]) -> None:
+    """The model has just been loaded from these files, and its weights are as they are there."""
+    stats = [(str(path.resolve()), path.stat()) for path in sorted(files)]
+    said = [(name, at.st_size, at.st_mtime_ns, at.st_ino) for name, at in stats]
+    key = _sha(json.dumps([said, str(model.dtype), type(model).__name__]))
+    _files[model] = _marks(sorted(model.state_dict(keep_vars=True).items())), key
+
+
+def _marks(tensors: Iterable[tuple[str, Tensor]]) -> Any:
+    """What changes when a tensor is replaced, or changed in place."""
+    return tuple(
+        (name, tensor.data_ptr(), object() if tensor.is_inference() else tensor._version)
+        for name, tensor in tensors
+    )
+
+
+def _digest(tensors: Sequence[tuple[str, Tensor]]) -> str:
+    away = next((name for name, tensor in tensors if tensor.is_meta), None)
+    if away is not None:
+        raise UnsupportedInputError(
+            f"weight {away} is not in memory (offloaded by accelerate), so what a saved memory "
+            "belongs to cannot be told: load the model without offloading"
+        )
+    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as threads:
+        parts = list(threads.map(_tensor_digest, [tensor for _, tensor in tensors]))
+    rows = [
+        (name, str(tensor.dtype), list(tensor.shape), part)
+        for (name, tensor), part in zip(tensors, parts, strict=True)
+    ]
+    return _sha(json.dumps(rows))
+
+
+def _tensor_digest(tensor: Tensor) -> str:
+    digest = hashlib.sha256()
+    flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
+    for piece in flat.split(_PIECE):
+        digest.update(memoryview(piece.cpu().numpy()))
+    return digest.hexdigest()
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _memo() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "inf_llm" / "weights.json"
+
+
+def _read_memo() -> dict[str, str]:
+    with contextlib.suppress(OSError, ValueError):
+        said = json.loads(_memo().read_bytes())
+        if isinstance(said, dict):
+            return said
+    return {}
+
+
+def _remembered(key: str | None) -> str | None:
+    found = None if key is None else _read_memo().get(key)
+    return found if isinstance(found, str) and len(found) == 64 else None
+
+
+def _remember(key: str, digest: str) -> None:
+    with contextlib.suppress(OSError):  # it only saves time
+        _memo().parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(_memo(), json.dumps(_read_memo() | {key: digest}).encode(), private=True)

@@ -1,0 +1,276 @@
+"""A cache in a folder: all that is needed to go on as if nothing had happened, and nothing else.
+
+    inf_llm.save_memory(cache, model, "book")
+    cache = inf_llm.load_memory("book", model)
+
+Sealed blocks are written once, and mapped when they are opened again. Windows, sinks, recurrent
+states and what is on the device are written anew each time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache
+
+from inf_llm import __version__
+from inf_llm.errors import SavedMemoryError, UnsupportedInputError, reason
+from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.cache_layer import MemoryLayer
+from inf_llm.hf.decoder import decoder_of, device_of, unwrap
+from inf_llm.hf.identity import model_identity
+from inf_llm.hf.patch import new_cache, patched
+from inf_llm.memory.block_files import StoreReader, StoreWriter
+from inf_llm.saved.folder import Writer, check_segments, reading, writing
+from inf_llm.saved.manifest import Manifest, Segment, differences
+from inf_llm.saved.segment import Rows, map_segment
+from inf_llm.saved.tree import pack, unpack
+
+Note = Mapping[str, Any]
+"""Anything in plain types that is kept with a memory."""
+TOKENS = "tokens"
+"""Name of the token ids in the segment of the state."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a folder gave.
+
+    Attributes:
+        cache: as it was.
+        tokens: the token ids of the text (n,); None where they were not saved.
+        manifest: what the folder says of it.
+    """
+
+    cache: Cache
+    tokens: Tensor | None
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is saved beside a cache.
+
+    Attributes:
+        tokens: the token ids of its text (n,).
+        identity: further fields that must agree when it is loaded.
+        note: anything in plain types, for the person who saved.
+    """
+
+    tokens: Tensor | None = None
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    note: Note = field(default_factory=dict)
+
+
+def save_memory(
+    cache: Cache,
+    model: Any,
+    folder: str | os.PathLike[str],
+    *,
+    beside: Beside | None = None,
+    overwrite: bool = False,
+) -> Manifest:
+    """Write what a cache holds to a folder, or add to it what is new since the last time.
+
+    Args:
+        cache: that of a patched model, or a plain `DynamicCache`; a batch too.
+        model: the model that fed it.
+        folder: where; it is made if it is absent.
+        beside: what is saved with it.
+        overwrite: replace another memory that the folder holds.
+
+    Returns:
+        What the folder says now.
+
+    Raises:
+        SavedMemoryError: the folder holds another memory, or a newer state of this one, or
+            another process is writing it, or it cannot be written. It is as it was.
+        UnsupportedInputError: something in the cache cannot be saved.
+    """
+    path, beside = Path(folder), beside or Beside()
+    _check_cache(cache)
+    identity = model_identity(model) | dict(beside.identity)
+    try:
+        with writing(path) as writer:
+            goes_on = _goes_on(cache, writer, overwrite)
+            return _write(writer, cache, identity, beside, goes_on)
+    except OSError as error:
+        raise SavedMemoryError(f"{path} cannot be written ({reason(error)})") from error
+
+
+def _check_cache(cache: Any) -> None:
+    if not isinstance(cache, MemoryCache) and type(cache) is not DynamicCache:
+        raise UnsupportedInputError(
+            f"a {type(cache).__name__} cannot be saved: give the cache of a patched model, or a "
+            "DynamicCache"
+        )
+
+
+def _goes_on(cache: Any, writer: Writer, overwrite: bool) -> bool:
+    """Whether the cache is a later state of what the folder holds."""
+    before, mine = writer.before, getattr(cache, "saved_as", None)
+    if before is None:
+        return False
+    if mine == (before.id, before.generation):
+        return True
+    if overwrite:
+        writer.start_anew()
+        return False
+    what = "another memory"
+    if mine is not None and mine[0] == before.id:
+        what = f"generation {before.generation} of this memory, and this one goes on from {mine[1]}"
+    raise SavedMemoryError(
+        f"{writer.path} holds {what}: save to another folder, or with overwrite=True to lose what "
+        "it holds"
+    )
+
+
+def _write(
+    writer: Writer, cache: Any, identity: Mapping[str, Any], beside: Beside, goes_on: bool
+) -> Manifest:
+    before = writer.before if goes_on else None
+    blocks = StoreWriter(writer.id, () if before is None else before.stores)
+    tensors: dict[str, Tensor] = {}
+    layers = [pack(_dump_layer(layer, blocks), tensors) for layer in cache.layers]
+    state = {"layers": layers, "slots": pack(blocks.slots(), tensors)}
+    if beside.tokens is not None:
+        tensors[TOKENS] = beside.tokens
+    kept = [] if before is None else [each for each in before.segments if each.kind != "state"]
+    if blocks.has_new:
+        pages, index = blocks.segments()
+        kept += [writer.add("blocks", pages), writer.add("index", index())]
+    kept.append(writer.add("state", {name: Rows.of(each) for name, each in tensors.items()}))
+    facts = blocks.facts()
+    manifest = Manifest(
+        id=writer.id,
+        generation=writer.generation,
+        identity=identity,
+        tokens=int(cache.get_seq_length()) if beside.tokens is None else len(beside.tokens),
+        rows=_rows(cache),
+        blocks=sum(each["blocks"] for each in facts.values()),
+        stores=facts,
+        state=state,
+        segments=tuple(kept),
+        library=__version__,
+        note=beside.note,
+    )
+    writer.commit(manifest)
+    blocks.committed()
+    cache.saved_as = writer.id, writer.generation
+    return manifest
+
+
+def _rows(cache: Any) -> int:
+    for layer in cache.layers:
+        if isinstance(layer, MemoryLayer):
+            return layer.rows.count
+        if torch.is_tensor(getattr(layer, "keys", None)):
+            return int(layer.keys.shape[0])
+    return 0
+
+
+def _dump_layer(layer: Any, blocks: StoreWriter) -> dict[str, Any]:
+    if isinstance(layer, MemoryLayer):
+        return {"kind": "memory", "dtype": layer.held_dtype, "rows": layer.rows.dump(blocks)}
+    return {"kind": type(layer).__name__, "values": dict(vars(layer))}
+
+
+def load_memory(folder: str | os.PathLike[str], model: Any) -> Cache:
+    """The cache that `save_memory` wrote, for the same model, patched with the same settings.
+
+    Sealed blocks stay in their files, which are mapped: several processes share their pages.
+
+    Raises:
+        SavedMemoryError: the folder holds no memory, or that of another model, or is damaged.
+    """
+    return open_memory(folder, model).cache
+
+
+def open_memory(
+    folder: str | os.PathLike[str], model: Any, identity: Mapping[str, Any] | None = None
+) -> Saved:
+    """What a folder holds; `identity` are further fields that must agree. See `load_memory`."""
+    path = Path(folder)
+    here = model_identity(model) | dict(identity or {})
+
+    def read(manifest: Manifest) -> Saved:
+        check_identity(path, manifest, here)
+        return _read(path, manifest, model)
+
+    return reading(path, read)
+
+
+def check_identity(path: Path, manifest: Manifest, here: Mapping[str, Any]) -> None:
+    """See that a memory belongs to what is here; fields that are not given here are not compared.
+
+    Raises:
+        SavedMemoryError: a field differs.
+    """
+    saved = {key: value for key, value in manifest.identity.items() if key in here}
+    for name, there, mine in differences(saved, here):
+        raise SavedMemoryError(
+            f"{path} does not belong to this model: {name} is {_shown(there)} there, and "
+            f"{_shown(mine)} here"
+        )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _read(path: Path, manifest: Manifest, model: Any) -> Saved:
+    check_segments(path, [each for each in manifest.segments if each.kind != "blocks"])
+    blocks = {path / each.file: _mapped(path, each) for each in manifest.of_kind("blocks")}
+    index = [_mapped(path, each) for each in manifest.of_kind("index")]
+    (state,) = (_mapped(path, each) for each in manifest.of_kind("state"))
+    slots = unpack(manifest.state["slots"], state, torch.device("cpu"))
+    cache = _empty(model)
+    layers = manifest.state["layers"]
+    devices = _devices(model, len(layers))
+    if len(layers) != len(cache.layers):
+        raise SavedMemoryError(
+            f"{path} has {len(layers)} layers, and this model's cache {len(cache.layers)}"
+        )
+    for layer, packed, device in zip(cache.layers, layers, devices, strict=True):
+        files = StoreReader(manifest.id, manifest.stores, blocks, index, slots, device)
+        _restore_layer(layer, unpack(packed, state, device), files)
+    cache.saved_as = manifest.id, manifest.generation
+    tokens = state.get(TOKENS)
+    return Saved(cache, None if tokens is None else tokens.clone(), manifest)
+
+
+def _mapped(path: Path, segment: Segment) -> dict[str, Tensor]:
+    return map_segment(path / segment.file, segment.bytes)
+
+
+def _empty(model: Any) -> Any:
+    state = patched(model)
+    if state is not None and state.makers:
+        return new_cache(model)
+    return DynamicCache(config=unwrap(model).config.get_text_config(decoder=True))
+
+
+def _devices(model: Any, layers: int) -> list[torch.device]:
+    """Where each layer computes."""
+    modules = getattr(decoder_of(unwrap(model)), "layers", ())
+    first = device_of(model)
+    if getattr(unwrap(model), "hf_device_map", None) is None or len(modules) != layers:
+        return [first] * layers
+    return [next(iter(module.parameters())).device for module in modules]
+
+
+def _restore_layer(layer: Any, held: Mapping[str, Any], blocks: StoreReader) -> None:
+    kind = "memory" if isinstance(layer, MemoryLayer) else type(layer).__name__
+    if held["kind"] != kind:
+        raise SavedMemoryError(f"a layer is a {held['kind']} in the files, and a {kind} here")
+    if isinstance(layer, MemoryLayer):
+        layer.restore(held["dtype"], held["rows"], blocks)
+    else:
+        vars(layer).update(held["values"])

@@ -1,0 +1,231 @@
+"""The sealed blocks of a cache, on their way to the segments of a folder and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import SavedMemoryError
+from inf_llm.memory.block_store import BlockStore
+from inf_llm.memory.codec import PageShape
+from inf_llm.memory.filed import Filed
+from inf_llm.memory.mapped import MappedBlocks, checksums
+from inf_llm.saved.segment import Rows
+from inf_llm.state import State
+
+_AT_ONCE = 64 << 20  # bytes of blocks that are copied at once
+_CHECKS = "crc32"
+
+
+@dataclass(frozen=True)
+class StoreFacts:
+    """What the manifest says of one store.
+
+    Attributes:
+        heads: key heads, each with a page of every block.
+        tokens: of a block.
+        key_width: of a key.
+        value_width: of a value.
+        dtype: of keys and values.
+        query_heads: that choose.
+        rows: texts that recall at once.
+        blocks: how many there are, numbered from 0.
+        block_bytes: of one.
+    """
+
+    heads: int
+    tokens: int
+    key_width: int
+    value_width: int
+    dtype: str
+    query_heads: int
+    rows: int
+    blocks: int
+    block_bytes: int
+
+    @property
+    def shape(self) -> PageShape:
+        """What one block holds."""
+        dtype = getattr(torch, self.dtype)
+        return PageShape(self.heads, self.tokens, self.key_width, self.value_width, dtype)
+
+
+class StoreWriter:
+    """Gives blocks their numbers in files, and writes those that are new; see `state.BlockWriter`.
+
+    Args:
+        memory: id of the memory in files.
+        names: of the stores that are there already.
+    """
+
+    def __init__(self, memory: str, names: Iterable[str]) -> None:
+        self._memory = memory
+        self._names = set(names)
+        self._stores: dict[int, tuple[BlockStore, Filed]] = {}
+        self._new: list[tuple[BlockStore, str, Tensor]] = []
+
+    def put(self, store: BlockStore, numbers: Tensor) -> tuple[str, Tensor]:
+        """See `state.BlockWriter`."""
+        known = self._stores.get(id(store))
+        filed = store.filed.get(self._memory) if known is None else known[1]
+        filed, new = (filed or Filed(self._name())).with_more(numbers.flatten())
+        self._stores[id(store)] = store, filed
+        if len(new):
+            self._new.append((store, filed.name, new))
+        return filed.name, filed.of(numbers)
+
+    def _name(self) -> str:
+        name = str(max((int(name) for name in self._names), default=-1) + 1)
+        self._names.add(name)
+        return name
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """What the manifest says of each store."""
+        return {filed.name: asdict(_facts(store, filed)) for store, filed in self._stores.values()}
+
+    def slots(self) -> dict[str, State]:
+        """What each store has on the device."""
+        return {filed.name: _slots(store, filed) for store, filed in self._stores.values()}
+
+    @property
+    def has_new(self) -> bool:
+        """Whether there are blocks that are not in files."""
+        return bool(self._new)
+
+    def segments(self) -> tuple[dict[str, Rows], Callable[[], dict[str, Rows]]]:
+        """The new blocks, and once these are written what finds and checks them."""
+        checks: dict[str, list[Tensor]] = {}
+        blocks = {}
+        for store, name, numbers in self._new:
+            shape = len(numbers), store.codec.block_bytes
+            pieces = _pieces(store, numbers, checks.setdefault(name, []))
+            blocks[name] = Rows(torch.uint8, shape, pieces)
+
+        def index() -> dict[str, Rows]:
+            rows: dict[str, Rows] = {}
+            for store, name, numbers in self._new:
+                found = store.index.dump(numbers) | {_CHECKS: torch.cat(checks[name])}
+                rows |= {f"{name}.{key}": Rows.of(value) for key, value in found.items()}
+            return rows
+
+        return blocks, index
+
+    def committed(self) -> None:
+        """What was written is part of the folder."""
+        for store, filed in self._stores.values():
+            store.filed[self._memory] = filed
+
+
+def _pieces(store: BlockStore, numbers: Tensor, checks: list[Tensor]) -> Callable[[], Any]:
+    """Images of blocks (n,), several at once, whose checksums are noted."""
+
+    def pieces() -> Iterator[Tensor]:
+        for part in numbers.split(max(1, _AT_ONCE // store.codec.block_bytes)):
+            image = store.image(part)
+            checks.append(checksums(image))
+            yield image
+
+    return pieces
+
+
+def _facts(store: BlockStore, filed: Filed) -> StoreFacts:
+    shape = store.shape
+    return StoreFacts(
+        shape.heads,
+        shape.tokens,
+        shape.key_width,
+        shape.value_width,
+        str(shape.dtype).removeprefix("torch."),
+        store.selection.heads,
+        store.rows,
+        filed.count,
+        store.codec.block_bytes,
+    )
+
+
+def _slots(store: BlockStore, filed: Filed) -> State:
+    """The slots of a store, with the numbers that blocks have in files."""
+    state = store.slots.dump()
+    units = state.tensors["page_in"]
+    of_block = store.units_of_block
+    blocks = filed.of(units.div(of_block, rounding_mode="floor"))
+    moved = torch.where(blocks >= 0, blocks * of_block + units % of_block, -1)
+    return replace(state, tensors={**state.tensors, "page_in": moved})
+
+
+class StoreReader:
+    """Opens the stores of one layer from mapped segments; see `state.BlockReader`.
+
+    Args:
+        memory: id of the memory in files.
+        facts: of all stores, as the manifest has them.
+        blocks: the mapped segments of blocks, oldest first, by file.
+        index: those with what finds them.
+        slots: of all stores.
+        device: where the layer computes.
+    """
+
+    def __init__(
+        self,
+        memory: str,
+        facts: Mapping[str, Any],
+        blocks: Mapping[Path, Mapping[str, Tensor]],
+        index: Sequence[Mapping[str, Tensor]],
+        slots: Mapping[str, State],
+        device: torch.device,
+    ) -> None:
+        self._memory = memory
+        self._facts = facts
+        self._blocks = blocks
+        self._index = index
+        self._slots = slots
+        self._device = device
+        self._open: dict[str, BlockStore] = {}
+
+    def open(self, name: str, make: Callable[..., BlockStore]) -> BlockStore:
+        """See `state.BlockReader`.
+
+        Raises:
+            SavedMemoryError: files and manifest do not agree.
+        """
+        if name not in self._open:
+            facts = StoreFacts(**self._facts[name])
+            store = make(facts.shape, facts.query_heads, facts.rows, self._device)
+            if store.codec.block_bytes != facts.block_bytes:
+                raise SavedMemoryError(
+                    f"a block has {facts.block_bytes} bytes in the memory's files, and "
+                    f"{store.codec.block_bytes} as this model keeps it"
+                )
+            self._load(store, name, facts)
+            self._open[name] = store
+        return self._open[name]
+
+    def _load(self, store: BlockStore, name: str, facts: StoreFacts) -> None:
+        files = [(str(path), rows[name]) for path, rows in self._blocks.items() if name in rows]
+        summaries = self._summaries(name)
+        checks = summaries.pop(_CHECKS)
+        lengths = {sum(len(rows) for _, rows in files), len(checks), *map(len, summaries.values())}
+        if lengths != {facts.blocks}:
+            raise SavedMemoryError(
+                f"store {name} has {facts.blocks} blocks in the manifest and "
+                f"{sorted(lengths)} in its files: they do not belong together"
+            )
+        mapped = MappedBlocks(store.codec.planes, facts.heads, files, checks)
+        on_device = {key: rows.to(self._device, copy=True) for key, rows in summaries.items()}
+        store.load(mapped, on_device, self._slots[name])
+        store.filed[self._memory] = Filed(name, torch.arange(facts.blocks), facts.blocks)
+
+    def _summaries(self, name: str) -> dict[str, Tensor]:
+        """What finds and checks the blocks of a store, over all segments."""
+        parts: dict[str, list[Tensor]] = {}
+        for tensors in self._index:
+            for key, rows in tensors.items():
+                owner, _, what = key.partition(".")
+                if owner == name:
+                    parts.setdefault(what, []).append(rows)
+        return {what: torch.cat(rows) for what, rows in parts.items()}

@@ -1,0 +1,155 @@
+"""Sealed blocks in mapped files: read where they lie, and checked when they are read first.
+
+Several processes that map the same files share the system's pages of them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import SavedMemoryError
+from inf_llm.memory.codec import Plane, Planes
+from inf_llm.memory.tiers import Tier
+
+
+def checksums(blocks: Tensor) -> Tensor:
+    """CRC-32 of blocks (n, bytes) uint8, (n,) int64."""
+    return torch.tensor([zlib.crc32(block.numpy().data) for block in blocks], dtype=torch.int64)
+
+
+def joined(planes: Planes, heads: int) -> Tensor:
+    """Pages, rows of every plane (n * heads, width), as blocks (n, bytes) uint8.
+
+    A block is one stretch: page after page, and within a page plane after plane.
+    """
+    pages = torch.cat([plane.contiguous().view(torch.uint8) for plane in planes], 1)
+    return pages.view(-1, heads * pages.shape[1])
+
+
+class MappedBlocks:
+    """The blocks of one store, 0 to `count` - 1, over one file after another.
+
+    Args:
+        planes: what a page consists of.
+        heads: pages of a block.
+        files: blocks (n, bytes) uint8 of each file, and its name for errors.
+        checks: CRC-32 of all blocks (count,).
+    """
+
+    def __init__(
+        self,
+        planes: Sequence[Plane],
+        heads: int,
+        files: Sequence[tuple[str, Tensor]],
+        checks: Tensor,
+    ) -> None:
+        self._planes = tuple(planes)
+        self._heads = heads
+        self._files = tuple(files)
+        self._checks = checks
+        self._starts = torch.tensor([0, *(len(blocks) for _, blocks in files)]).cumsum(0)
+        self._seen = torch.zeros(len(checks), dtype=torch.bool)
+        self.count = len(checks)
+
+    @property
+    def pages(self) -> int:
+        """Pages of all blocks."""
+        return self.count * self._heads
+
+    def read(self, pages: Tensor) -> Planes:
+        """Rows of pages (n,) in every plane, (n, width).
+
+        Raises:
+            SavedMemoryError: a block is damaged.
+        """
+        blocks = pages // self._heads
+        if not bool(self._seen[blocks].all()):
+            self.check(blocks.unique())
+        if len(self._files) == 1:
+            return self._split(self._pages_of(0).index_select(0, pages))
+        file_of = torch.searchsorted(self._starts, blocks, right=True) - 1
+        found = None
+        for at in file_of.unique().tolist():
+            rows = self._pages_of(at)
+            wanted = (file_of == at).nonzero()[:, 0]
+            local = pages[wanted] - self._starts[at] * self._heads
+            if found is None:
+                found = rows.new_empty(len(pages), rows.shape[1])
+            found[wanted] = rows.index_select(0, local)
+        assert found is not None
+        return self._split(found)
+
+    def check(self, blocks: Tensor) -> None:
+        """Compare blocks (n,) with their checksums, once each.
+
+        Raises:
+            SavedMemoryError: one differs.
+        """
+        for block in blocks[~self._seen[blocks]].tolist():
+            at = int(torch.searchsorted(self._starts, block, right=True)) - 1
+            name, held = self._files[at]
+            if zlib.crc32(held[block - int(self._starts[at])].numpy().data) != int(
+                self._checks[block]
+            ):
+                raise SavedMemoryError(
+                    f"{name}: block {block} is damaged (its bytes do not have its checksum): read "
+                    "the text again and save it"
+                )
+            self._seen[block] = True
+
+    def _pages_of(self, at: int) -> Tensor:
+        """A file's pages, in the dtype of all planes, or in bytes where planes differ."""
+        pages = self._files[at][1].view(len(self._files[at][1]) * self._heads, -1)
+        kinds = {plane.dtype for plane in self._planes}
+        aligned = pages.data_ptr() % 8 == 0
+        return pages.view(kinds.pop()) if len(kinds) == 1 and aligned else pages
+
+    def _split(self, pages: Tensor) -> Planes:
+        """Rows of pages as rows of planes."""
+        if pages.dtype == self._planes[0].dtype:
+            return pages.split([plane.width for plane in self._planes], 1)
+        parts = pages.split([plane.width * plane.dtype.itemsize for plane in self._planes], 1)
+        return tuple(
+            part.contiguous().view(plane.dtype)
+            for part, plane in zip(parts, self._planes, strict=True)
+        )
+
+
+class MappedTier(Tier):
+    """Pages in mapped files, which stay as they are, and behind them those of another tier.
+
+    Args:
+        planes: what a page consists of.
+        mapped: the first pages.
+        above: takes all others.
+    """
+
+    def __init__(self, planes: Sequence[Plane], mapped: MappedBlocks, above: Tier) -> None:
+        super().__init__(planes, 1)
+        self._mapped = mapped
+        self._above = above
+
+    def make_room(self, pages: int) -> None:
+        """See `Tier.make_room`."""
+        if pages > self._mapped.pages:
+            self._above.make_room(pages - self._mapped.pages)
+
+    def write(self, pages: Tensor, planes: Planes) -> None:
+        """See `Tier.write`; only pages behind the mapped ones."""
+        self._above.write(pages - self._mapped.pages, planes)
+
+    def read(self, pages: Tensor) -> Planes:
+        """See `Tier.read`."""
+        first = self._mapped.pages
+        inside = pages < first
+        if bool(inside.all()):
+            return self._mapped.read(pages)
+        if not bool(inside.any()):
+            return self._above.read(pages - first)
+        low, high = self._mapped.read(pages[inside]), self._above.read(pages[~inside] - first)
+        order = torch.cat((inside.nonzero()[:, 0], (~inside).nonzero()[:, 0])).argsort()
+        return tuple(torch.cat(both).index_select(0, order) for both in zip(low, high, strict=True))

@@ -1,0 +1,195 @@
+"""Reading and writing a folder: one writer at a time, any number of readers, one commit point.
+
+A writer adds segments under names that no manifest has, syncs each, and then replaces the manifest.
+What no manifest names is left over from a writer that was killed, and the next who can write
+removes it. So a folder is at all times what its last commit made it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+from inf_llm.atomic import sync_folder
+from inf_llm.errors import SavedMemoryError, reason
+from inf_llm.saved.manifest import NAME, SEGMENT_NAME, Manifest, Segment, read_manifest
+from inf_llm.saved.segment import Rows, file_digest, write_segment
+
+LOCK = "lock"
+_OURS = re.compile(rf"{SEGMENT_NAME.pattern}(\.part)?|\.{re.escape(NAME)}\.[0-9]+")
+_TRIES = 5
+_T = TypeVar("_T")
+
+
+class Writer:
+    """What is being added to a folder; made by `writing`.
+
+    Attributes:
+        path: of the folder.
+        before: what the folder holds; None while it holds nothing.
+    """
+
+    def __init__(self, path: Path, before: Manifest | None) -> None:
+        self.path = path
+        self.before = before
+        self.id = uuid.uuid4().hex if before is None else before.id
+        self.generation = 1 if before is None else before.generation + 1
+        self._added: list[Segment] = []
+
+    def start_anew(self) -> None:
+        """What is committed next is another memory, in the place of what the folder holds."""
+        self.id = uuid.uuid4().hex
+
+    def add(self, kind: str, tensors: Mapping[str, Rows]) -> Segment:
+        """Write a segment and wait until it is on the disk; `commit` makes it part of the folder.
+
+        Raises:
+            OSError: it cannot be written, for the disk is full, say.
+        """
+        name = f"{kind}-{self.generation:06d}.safetensors"
+        part = self.path / f"{name}.part"
+        size, digest = write_segment(part, tensors)
+        part.replace(self.path / name)
+        self._added.append(Segment(name, size, digest))
+        return self._added[-1]
+
+    def commit(self, manifest: Manifest) -> None:
+        """From now on the folder holds this; files that it does not name are removed."""
+        sync_folder(self.path)
+        manifest.write(self.path)
+        _sweep(self.path, manifest)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Writer]:
+    """The folder, for one writer; what is not committed at the end is removed.
+
+    Raises:
+        SavedMemoryError: another process is writing, or the folder holds something else.
+        OSError: the folder cannot be made or written.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _lock(path):
+        before = read_manifest(path) if (path / NAME).exists() else None
+        foreign = [] if before else [f.name for f in path.iterdir() if not _is_ours(f.name)]
+        if foreign:
+            raise SavedMemoryError(
+                f"{path} holds no memory, but other files ({sorted(foreign)[0]!r}): give a folder "
+                "of its own"
+            )
+        _sweep(path, before)
+        try:
+            yield Writer(path, before)
+        except BaseException:
+            _sweep(path, read_manifest(path) if (path / NAME).exists() else None)
+            raise
+
+
+def reading(path: Path, read: Callable[[Manifest], _T]) -> _T:
+    """What `read` makes of the folder's manifest.
+
+    A writer may remove segments between the two; then the manifest is read again. What a killed
+    writer left is removed, where this process may.
+
+    Raises:
+        SavedMemoryError: the folder holds no memory, or is damaged.
+    """
+    sweep(path)
+    for _ in range(_TRIES):
+        manifest = read_manifest(path)
+        try:
+            return read(manifest)
+        except FileNotFoundError as error:
+            if read_manifest(path) == manifest:
+                missing = f"{error.filename} is missing, so the memory is damaged"
+                raise SavedMemoryError(missing) from None
+        except OSError as error:
+            raise SavedMemoryError(f"{path} cannot be read ({reason(error)})") from error
+    raise SavedMemoryError(f"{path} is written all the time: try again")
+
+
+def sweep(path: Path) -> None:
+    """Remove what a killed writer left, unless somebody is writing or this process may not."""
+    if not (path / NAME).exists():
+        return
+    try:
+        with _lock(path):
+            _sweep(path, read_manifest(path))
+    except (SavedMemoryError, OSError):
+        return
+
+
+def verify(path: Path) -> list[str]:
+    """What is wrong with the files of a folder, one line each.
+
+    Raises:
+        SavedMemoryError: it holds no memory, or its manifest is damaged.
+    """
+
+    return reading(path, lambda manifest: list(_damages(path, manifest.segments)))
+
+
+def remove(path: Path) -> None:
+    """Remove a memory, and its folder unless there is something else in it.
+
+    Raises:
+        SavedMemoryError: the folder holds no memory, or another process is writing it.
+        OSError: something cannot be removed.
+    """
+    if not path.is_dir() or not any(_is_ours(f.name) and f.name != LOCK for f in path.iterdir()):
+        read_manifest(path)
+    with _lock(path):
+        (path / NAME).unlink(missing_ok=True)  # first: what is left is no memory any more
+        _sweep(path, None)
+    (path / LOCK).unlink(missing_ok=True)
+    if not any(path.iterdir()):
+        path.rmdir()
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    lock = FileLock(path / LOCK, timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise SavedMemoryError(
+            f"{path} is being written by another process: wait for it, or save elsewhere"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_ours(name: str) -> bool:
+    return name in (NAME, LOCK) or _OURS.fullmatch(name) is not None
+
+
+def _sweep(path: Path, manifest: Manifest | None) -> None:
+    """Remove files of ours that no manifest names."""
+    named = {NAME, LOCK, *(() if manifest is None else (each.file for each in manifest.segments))}
+    for file in path.iterdir():
+        if _is_ours(file.name) and file.name not in named:
+            file.unlink(missing_ok=True)
+
+
+def check_segments(path: Path, segments: Iterable[Segment]) -> None:
+    """Compare segments with the manifest's digests.
+
+    Raises:
+        SavedMemoryError: one differs.
+    """
+    for damage in _damages(path, segments):
+        raise SavedMemoryError(damage)
+
+
+def _damages(path: Path, segments: Iterable[Segment]) -> Iterator[str]:
+    for each in segments:
+        if file_digest(path / each.file) != each.sha256:
+            yield f"{path / each.file} is damaged: its bytes do not have the manifest's SHA-256"

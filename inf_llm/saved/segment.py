@@ -1,0 +1,148 @@
+"""Segments: safetensors files that are written as a stream, once, and mapped into memory.
+
+The format is that of safetensors: eight bytes with the length of a JSON header, the header, and the
+tensors one after another. Wide elements come first, so that every tensor is aligned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import SavedMemoryError, UnsupportedInputError
+
+_CODES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_DTYPES = {code: dtype for dtype, code in _CODES.items()}
+_LONGEST_HEAD = 100_000_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A tensor that is written piece by piece.
+
+    Attributes:
+        dtype: of its elements.
+        shape: of the whole.
+        pieces: gives its rows in order, several at once.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    pieces: Callable[[], Iterable[Tensor]]
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> Rows:
+        """A tensor that is there."""
+        return cls(tensor.dtype, tuple(tensor.shape), lambda: (tensor,))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def write_segment(path: Path, tensors: Mapping[str, Rows]) -> tuple[int, str]:
+    """Write a new file, readable by its owner only, and wait until it is on the disk.
+
+    Returns:
+        Its bytes, and their SHA-256.
+
+    Raises:
+        OSError: it cannot be written.
+        UnsupportedInputError: a tensor has a dtype that safetensors has no name for.
+    """
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    digest, written = hashlib.sha256(), 0
+    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        for piece in _bytes(ordered):
+            file.write(piece)
+            digest.update(piece)
+            written += len(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    return written, digest.hexdigest()
+
+
+def _bytes(tensors: list[tuple[str, Rows]]) -> Iterable[bytes | memoryview]:
+    head, end = {}, 0
+    for name, rows in tensors:
+        if rows.dtype not in _CODES:
+            raise UnsupportedInputError(f"tensors of {rows.dtype} cannot be saved with a memory")
+        begin, end = end, end + rows.nbytes
+        head[name] = {
+            "dtype": _CODES[rows.dtype],
+            "shape": rows.shape,
+            "data_offsets": (begin, end),
+        }
+    text = json.dumps(head).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little")
+    yield text
+    for _, rows in tensors:
+        for piece in rows.pieces():
+            if piece.numel():
+                flat = piece.detach().cpu().contiguous().view(-1).view(torch.uint8)
+                yield flat.numpy().data
+
+
+def map_segment(path: Path, expected: int) -> dict[str, Tensor]:
+    """The tensors of a file, mapped: several processes share their pages. They are not to be
+    written.
+
+    Args:
+        path: the file.
+        expected: its bytes.
+
+    Raises:
+        SavedMemoryError: it has another length, or its header is no header.
+        OSError: it cannot be opened.
+    """
+    size = path.stat().st_size
+    if size != expected:
+        raise SavedMemoryError(f"{path} has {size:,} bytes instead of {expected:,}: it is damaged")
+    whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    length = int.from_bytes(bytes(whole[:8].tolist()), "little")
+    try:
+        if length > min(size - 8, _LONGEST_HEAD):
+            raise ValueError(length)
+        head = json.loads(whole[8 : 8 + length].numpy().tobytes())
+        return {name: _placed(whole[8 + length :], row) for name, row in head.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise SavedMemoryError(f"{path}: its header is damaged") from error
+
+
+def _placed(data: Tensor, row: Any) -> Tensor:
+    """The tensor that a row of a header describes."""
+    dtype, shape, (begin, end) = _DTYPES[row["dtype"]], row["shape"], row["data_offsets"]
+    if not 0 <= begin <= end <= len(data) or end - begin != math.prod(shape) * dtype.itemsize:
+        raise ValueError(row)
+    return data[begin:end].view(dtype).view(shape)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

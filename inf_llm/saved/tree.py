@@ -1,0 +1,89 @@
+"""Plain values and tensors, nested, as JSON and a flat table of tensors.
+
+JSON                        stands for
+null, true, 1, 1.5, "x"     itself
+[...]                       a list
+{"tuple": [...]}            a tuple
+{"dict": [[key, value]]}    a dictionary; keys are text or whole numbers
+{"tensor": "7"}             the tensor of that name
+{"dtype": "float32"}        a dtype of torch
+{"device": null}            a device: that on which the memory is used
+{"state": [t, n, p]}        a `State`: tensors, numbers and parts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import SavedMemoryError, UnsupportedInputError
+from inf_llm.state import State
+
+Json = Any
+
+
+def pack(value: Any, tensors: dict[str, Tensor]) -> Json:
+    """A value as JSON; its tensors are added to `tensors`.
+
+    Raises:
+        UnsupportedInputError: something in it is of another kind.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        tensors[name] = value
+        return {"tensor": name}
+    if isinstance(value, list):
+        return [pack(part, tensors) for part in value]
+    if isinstance(value, tuple):
+        return {"tuple": [pack(part, tensors) for part in value]}
+    if isinstance(value, Mapping):
+        return {"dict": [[key, pack(part, tensors)] for key, part in value.items()]}
+    if isinstance(value, State):
+        parts = value.tensors, value.numbers, value.parts
+        return {"state": [pack(part, tensors) for part in parts]}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.device):
+        return {"device": None}
+    raise UnsupportedInputError(f"a {type(value).__name__} cannot be saved with a memory")
+
+
+def unpack(packed: Json, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
+    """What `pack` was given, with copies of the tensors on a device.
+
+    Raises:
+        SavedMemoryError: this is nothing that `pack` makes.
+    """
+    if not isinstance(packed, dict):
+        if isinstance(packed, list):
+            return [unpack(part, tensors, device) for part in packed]
+        return packed
+    try:
+        ((kind, held),) = packed.items()
+        return _UNPACKED[kind](held, tensors, device)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SavedMemoryError(f"manifest.json: {str(packed)[:60]} cannot be read") from error
+
+
+def _dict(held: Json, tensors: Mapping[str, Tensor], device: torch.device) -> dict[Any, Any]:
+    return {key: unpack(part, tensors, device) for key, part in held}
+
+
+def _state(held: Json, tensors: Mapping[str, Tensor], device: torch.device) -> State:
+    values, numbers, parts = (unpack(part, tensors, device) for part in held)
+    return State(values, numbers, parts)
+
+
+_UNPACKED: dict[str, Any] = {
+    "tuple": lambda held, *rest: tuple(unpack(part, *rest) for part in held),
+    "dict": _dict,
+    "tensor": lambda held, tensors, device: tensors[held].to(device, copy=True),
+    "dtype": lambda held, *_: getattr(torch, held),
+    "device": lambda held, tensors, device: device,
+    "state": _state,
+}
