@@ -74,21 +74,36 @@ def writing(path: Path) -> Iterator[Writer]:
         SavedMemoryError: another process is writing, or the folder holds something else.
         OSError: the folder cannot be made or written.
     """
+    check_folder(path)
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _lock(path):
-        before = read_manifest(path) if (path / NAME).exists() else None
-        foreign = [] if before else [f.name for f in path.iterdir() if not _is_ours(f.name)]
-        if foreign:
-            raise SavedMemoryError(
-                f"{path} holds no memory, but other files ({sorted(foreign)[0]!r}): give a folder "
-                "of its own"
-            )
+        before = check_folder(path)
         _sweep(path, before)
         try:
             yield Writer(path, before)
         except BaseException:
             _sweep(path, read_manifest(path) if (path / NAME).exists() else None)
             raise
+
+
+def check_folder(path: Path) -> Manifest | None:
+    """What a folder holds that a memory may be saved to; None while that is nothing.
+
+    Raises:
+        SavedMemoryError: it is no folder, or holds something else.
+    """
+    if not path.exists():
+        return None
+    if not path.is_dir():
+        raise SavedMemoryError(f"{path} is a file: give a folder")
+    if (path / NAME).exists():
+        return read_manifest(path)
+    foreign = sorted(file.name for file in path.iterdir() if not _is_ours(file.name))
+    if foreign:
+        raise SavedMemoryError(
+            f"{path} holds no memory, but other files ({foreign[0]!r}): give a folder of its own"
+        )
+    return None
 
 
 def reading(path: Path, read: Callable[[Manifest], _T]) -> _T:
