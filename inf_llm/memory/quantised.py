@@ -93,19 +93,16 @@ class QuantisedCodec(Codec):
 
     def decode(self, planes: Planes) -> tuple[Tensor, Tensor]:
         """See `Codec.decode`."""
-        codes = planes[0].split(self._stored, 1)
+        stored = planes[0].split(self._stored, 1)
         scales = planes[1].to(self.shape.dtype).split(self._scales, 1)
-        pages = (
-            self._page(grid, codes, beside)
-            for grid, codes, beside in zip(self._grids, codes, scales, strict=True)
-        )
-        k, v = (page.view(len(page), self.shape.tokens, -1) for page in pages)
+        k, v = map(self._page, self._grids, stored, scales)
         return k, v
 
     def _page(self, grid: _Grid, stored: Tensor, scales: Tensor) -> Tensor:
-        """Numbers of pages in their cut."""
+        """Pages (n, tokens, width)."""
         beside = map(grid.scales, scales.chunk(self.per_group, 1))
-        return self._restore(grid.of(self._unpack(stored, grid.size)), *beside)
+        page = self._restore(grid.of(self._unpack(stored, grid.size)), *beside)
+        return page.view(len(page), self.shape.tokens, -1)
 
     @abstractmethod
     def _quantise(self, x: Tensor, along: int) -> tuple[Tensor, ...]:
