@@ -1,8 +1,9 @@
 """Sealed blocks in 8 or 4 bits: keys scaled per channel, values per token.
 
-A few channels of a model's keys are far larger than the rest (a hundred times in Qwen2.5), in every
-token. A scale per token would follow those and lose the others, so tokens of one block share a
-scale in each channel (KIVI, arXiv 2402.02750), which works because memory keeps keys unrotated.
+A few channels of a model's keys are far larger than the rest in every token: in Qwen2.5 0.5B up to
+38 times the median channel. A scale per token would follow those and lose the others, so tokens of
+one block share a scale in each channel (KIVI, arXiv 2402.02750), which works because memory keeps
+keys unrotated.
 """
 
 from __future__ import annotations
@@ -141,7 +142,7 @@ class Int8Codec(QuantisedCodec):
 class Int4Codec(QuantisedCodec):
     """Codes from 0 to 15 times a scale, above the least number of their group.
 
-    On keys of Qwen2.5 the squared error is a third of that of codes around zero.
+    On keys of Qwen2.5 0.5B the squared error is under a third of that of codes around zero.
     """
 
     codes = torch.uint8

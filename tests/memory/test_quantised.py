@@ -155,8 +155,7 @@ def per_token(x: Tensor, levels: int) -> Tensor:
 
 @pytest.mark.parametrize(("name", "levels", "near"), [("int8", 127, 0.05), ("int4", 7, 0.1)])
 def test_outlier_channels(name: str, levels: int, near: float) -> None:
-    """As in Qwen2.5: two channels of 64 are 100 times the others and more, and nearly the same in
-    all tokens.
+    """As in Qwen2.5, and more so: two channels of 64 are 100 times the others and hardly change.
 
     What they say is common to all keys, so that it is the small channels that tell keys apart.
     """
