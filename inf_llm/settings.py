@@ -212,7 +212,9 @@ class InfLLMSettings(WindowSettings):
             is exact through faiss, "ivf" reads only a part of many blocks. "two-stage" scores all
             blocks by their means, and the best of them, `shortlist` times as many as are recalled,
             by their pages.
-        codec: how sealed blocks are kept: "raw", as they are.
+        codec: how sealed blocks are kept: "raw", as they are; "int8", in 8 bits, or "int4", in 4,
+            with keys scaled per channel of a block and values per token. Sinks, window and
+            summaries stay as they are.
         async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
         pin_memory: on CUDA, keep sealed blocks in pinned host memory.
         decode_graph: on CUDA, each layer's decode step as one graph; not offered yet.

@@ -96,7 +96,15 @@ INDEX = Registry(
 """Subclasses of `inf_llm.memory.index.Index`, or of `inf_llm.memory.search.Search`, which are made
 with a `Selection` besides the options."""
 
-CODEC = Registry("codec", {"raw": "inf_llm.memory.codec:RawCodec"}, key="codec")
+CODEC = Registry(
+    "codec",
+    {
+        "raw": "inf_llm.memory.codec:RawCodec",
+        "int8": "inf_llm.memory.quantised:Int8Codec",
+        "int4": ("inf_llm.memory.quantised:Int4Codec", "inf_llm.options:Group"),
+    },
+    key="codec",
+)
 """Subclasses of `inf_llm.memory.codec.Codec`, made with a `PageShape` and the options."""
 
 TIER = Registry(
