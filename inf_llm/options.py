@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inf_llm.checks import at_least, one_of, require, typed
+from inf_llm.units import parse_bytes
 
 
 @dataclass(frozen=True)
@@ -184,3 +185,21 @@ class YarnStretch(Stretch):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, 1, "trained_len")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Options of the tier "disk".
+
+    Attributes:
+        path: folder for the blocks; a local disk, not a network.
+        host_bytes: what all layers together keep of them in host memory at most.
+    """
+
+    path: str
+    host_bytes: str = "4GiB"
+
+    def __post_init__(self) -> None:
+        typed(self)
+        require(self.path.strip() != "", "path", "path = '' is empty: a folder is needed")
+        parse_bytes("host_bytes", self.host_bytes)

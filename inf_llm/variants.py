@@ -109,9 +109,14 @@ CODEC = Registry(
 
 TIER = Registry(
     "tier",
-    {"host": "inf_llm.memory.tiers:HostTier", "pinned": "inf_llm.memory.tiers:PinnedTier"},
+    {
+        "host": "inf_llm.memory.tiers:HostTier",
+        "pinned": "inf_llm.memory.tiers:PinnedTier",
+        "disk": ("inf_llm.memory.disk_tier:DiskTier", "inf_llm.options:Disk"),
+    },
+    key="tier",
 )
-"""Subclasses of `inf_llm.memory.tiers.Tier`; `pin_memory` chooses."""
+"""Subclasses of `inf_llm.memory.tiers.Tier`, made with the planes of a page and the options."""
 
 KERNEL = Registry(
     "kernel",

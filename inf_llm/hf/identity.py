@@ -27,7 +27,7 @@ from inf_llm.hf.decoder import unwrap
 from inf_llm.hf.patch import patched
 from inf_llm.settings import OriginSettings, to_plain
 
-_LOCAL = ("pin_memory", "async_global_stream", "fattn", "kernel")
+_LOCAL = ("tier", "pin_memory", "async_global_stream", "fattn", "kernel")
 """Settings that say how something is computed here, and not what is kept."""
 _PIECE = 64 << 20
 _digests: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()

@@ -17,6 +17,7 @@ from inf_llm.memory.evict import Policy
 from inf_llm.memory.index import TorchIndex
 from inf_llm.memory.selection import LayerSelection
 from inf_llm.memory.summary import Summary
+from inf_llm.memory.tiers import HostTier
 from inf_llm.needles.base import Draft, Family
 from inf_llm.settings import WindowSettings
 
@@ -68,6 +69,13 @@ class KeysAlone(RawCodec):
     def decode(self, planes):
         k, v = super().decode(planes)
         return k, torch.zeros_like(v)
+
+
+class Empty(HostTier):
+    """All pages are zeros."""
+
+    def read(self, pages):
+        return tuple(torch.zeros_like(plane) for plane in super().read(pages))
 
 
 class Newest(TorchIndex):
