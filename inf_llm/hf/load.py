@@ -93,7 +93,7 @@ def load_model(config: RunConfig) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": config.model.dtype}
     if config.model.device_map is not None:
         options["device_map"] = config.model.device_map
-    model = _placed(_weights(source, _described(source), options), source, config)
+    model = _placed(_weights(source, described(source), options), source, config)
     if patched(model) is not None:  # it brings an attention of its own; the configuration decides
         unpatch(model)
     model.eval()
@@ -103,7 +103,7 @@ def load_model(config: RunConfig) -> PreTrainedModel:
     return model
 
 
-def _described(source: Source) -> PreTrainedConfig:
+def described(source: Source) -> PreTrainedConfig:
     """The description of a model that generates text, before its weights are fetched or read."""
     if source.gguf is None:
         _check_kind(source)

@@ -1,0 +1,95 @@
+"""The plan: bytes by place, for a model, its settings and the length of a text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from inf_llm.config import RunConfig
+from inf_llm.hf.outline import Outline
+from inf_llm.plan.held import Feed, Held, held_by_layer
+from inf_llm.settings import OriginSettings
+
+_ID_BYTES = 8  # of one entry in a list of token ids
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes of one text in memory, the model's own working memory not counted.
+
+    Attributes:
+        tokens: length of the text.
+        dtype: of weights, keys and values.
+        apart: whether attention is computed on a device with memory of its own.
+        weights: of the model, on the device.
+        held: what all layers hold.
+        ids: token ids, on the host.
+    """
+
+    tokens: int
+    dtype: torch.dtype
+    apart: bool
+    weights: int
+    held: Held
+    ids: int
+
+    @property
+    def device(self) -> int:
+        """Bytes on a device with memory of its own."""
+        return self._near if self.apart else 0
+
+    @property
+    def host(self) -> int:
+        """Bytes in host memory."""
+        far = self.held.blocks + self.held.host_index + self.held.tables + self.ids
+        return far if self.apart else far + self._near
+
+    @property
+    def _near(self) -> int:
+        return self.weights + self.held.window + self.held.recalled + self.held.index
+
+    def without_weights(self) -> Plan:
+        """What is needed besides weights that are loaded already."""
+        return replace(self, weights=0)
+
+
+def planned_dtype(model: Outline, wanted: str, apart: bool) -> torch.dtype:
+    """The format that a model is loaded in, the widest of those that may be chosen.
+
+    `auto` on a CPU times the formats that hold the weights once they are loaded.
+    """
+    if wanted != "auto":
+        found: torch.dtype = getattr(torch, wanted)
+        return found
+    timed = not apart and model.packed is None and model.dtype.itemsize == 2
+    return torch.float32 if timed else model.dtype
+
+
+def plan(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Plan:
+    """What a model with the settings of a configuration will hold of a text.
+
+    Args:
+        model: from `outline`.
+        config: says the settings and the format.
+        tokens: length of the text, its answer included.
+        apart: whether there is a device with memory of its own.
+
+    Raises:
+        UnsupportedModelError: a layer does not say what it holds.
+    """
+    dtype = planned_dtype(model, config.model.dtype, apart)
+    held = held_of(model, config.attention, Feed(tokens, dtype, apart))
+    return Plan(tokens, dtype, apart, model.weights(dtype), held, _ID_BYTES * tokens)
+
+
+def held_of(model: Outline, settings: OriginSettings, feed: Feed) -> Held:
+    """What all layers will hold of one row; layers of one shape are asked once."""
+    known: dict[object, Held] = {}
+    total = Held()
+    for shape in model.layers:
+        alike = replace(shape, index=0), settings.for_layer(shape.index)
+        if alike not in known:
+            known[alike] = held_by_layer(shape, settings, feed)
+        total += known[alike]
+    return total
