@@ -1,4 +1,4 @@
-"""What a model is made of, found without its weights: how many numbers, and the shape of each layer.
+"""What a model is made of, found without its weights: its size, and the shape of each layer.
 
 The model is built on torch's meta device, whose tensors have shapes and no data, and reads two
 tokens there, with an attention function that only notes what it is given. So no model is known by
@@ -7,7 +7,7 @@ name.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class LayerShape:
         value_width: numbers of a value, Dv.
         window: length of the sliding window it was trained with, or None.
         chunk: length of the chunks it was trained with, or None.
+        cached: numbers of one token in the model's own cache, which some models compress.
     """
 
     index: int
@@ -50,6 +51,7 @@ class LayerShape:
     value_width: int
     window: int | None = None
     chunk: int | None = None
+    cached: int = 0
 
     @property
     def numbers(self) -> int:
@@ -133,18 +135,33 @@ def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
     found: dict[int, LayerShape] = {}
 
     def note(
-        module: nn.Module, q: Tensor, k: Tensor, v: Tensor, mask: Any = None, **kwargs: Any
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **kwargs: Any,
     ) -> tuple[Tensor, None]:
-        widths, window = (k.shape[3], v.shape[3]), kwargs.get("sliding_window")
-        index, chunk = int(module.layer_idx), native_chunk(model, module)  # type: ignore[arg-type]
-        found[index] = LayerShape(index, q.shape[1], k.shape[1], *widths, window, chunk)
-        return v.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3]), None
+        index, window = int(module.layer_idx), kwargs.get("sliding_window")  # type: ignore[arg-type]
+        (rows, heads, length, _), groups, width = query.shape, key.shape[1], value.shape[3]
+        chunk = native_chunk(model, module)
+        found[index] = LayerShape(index, heads, groups, key.shape[3], width, window, chunk)
+        return value.new_empty(rows, length, heads, width), None
 
     cache = DynamicCache(config=decoder.config.get_text_config(decoder=True))
     ids = torch.zeros(1, 2, dtype=torch.long, device=device_of(decoder))
     with recorded(decoder, note, masks=False):
         decoder(input_ids=ids, **with_cache(decoder, cache))
-    return tuple(found[index] for index in sorted(found))
+    return tuple(
+        replace(found[index], cached=_numbers(cache.layers[index]) // ids.shape[1])
+        for index in sorted(found)
+    )
+
+
+def _numbers(layer: Any) -> int:
+    """What a layer of the model's own cache holds; some layers read what another one holds."""
+    keys = getattr(layer, "keys", None)
+    return keys.numel() + layer.values.numel() if torch.is_tensor(keys) else 0
 
 
 def _weight_files(source: Source) -> list[Path]:

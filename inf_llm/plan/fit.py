@@ -56,7 +56,11 @@ class Change:
         """Lines for a configuration."""
         inside = {k.removeprefix("model."): v for k, v in self.keys.items() if "." in k}
         lines = [f"{key}: {value}" for key, value in self.keys.items() if "." not in key]
-        return [*(["model:"] if inside else []), *(f"  {k}: {v}" for k, v in inside.items()), *lines]
+        return [
+            *(["model:"] if inside else []),
+            *(f"  {k}: {v}" for k, v in inside.items()),
+            *lines,
+        ]
 
 
 def codecs(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Iterator[Change]:

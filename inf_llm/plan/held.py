@@ -75,7 +75,7 @@ def held_by_layer(shape: LayerShape, settings: OriginSettings, feed: Feed) -> He
     if not isinstance(settings, WindowSettings):  # the model's own cache
         longest = shape.chunk or shape.window
         kept = feed.tokens if longest is None else min(feed.tokens, longest - 1)
-        return Held(window=kept * per_token)
+        return Held(window=kept * shape.cached * feed.dtype.itemsize)
     make = maker_of_window(Rope.none(), settings, shape.window, shape.chunk)
     own = settings.for_layer(shape.index)
     attention = make() if make else ATTENTION.get(own.type)(Rope.none(), own)
