@@ -17,6 +17,7 @@ from inf_llm.cli.failures import full_output_reported
 from inf_llm.cli.fidelity import fidelity
 from inf_llm.cli.mask import mask
 from inf_llm.cli.output import prepare_process
+from inf_llm.cli.plan import plan
 from inf_llm.cli.ppl import ppl
 from inf_llm.cli.run import run
 from inf_llm.cli.serve import serve
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(ppl)
+app.command()(plan)
 app.command()(mask)
 app.command()(demo)
 app.command()(serve)

@@ -14,6 +14,7 @@ from inf_llm.cli.options import (
     Config,
     Debug,
     File,
+    Force,
     Model,
     Overrides,
     configuration,
@@ -52,6 +53,7 @@ def run(
             "--trace", help="Write a report of what was recalled for each word to this HTML file."
         ),
     ] = None,
+    force: Force = False,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
@@ -71,14 +73,17 @@ def run(
 
     from inf_llm.generation import Session, answer_ends, choose_layout, piped_text, read_text
     from inf_llm.hf.trace import trace as tracing
+    from inf_llm.plan.refuse import require_room
 
     text = piped_text() if file is None else read_text(file)
     if not (text or prompt):
         raise TextError("nothing to read and nothing to ask: give --file, or a --prompt")
-    loaded, tokenizer = load_aloud(chosen)
+    loaded, tokenizer = load_aloud(chosen, force)
     layout = choose_layout(tokenizer, chosen.conv_type)
     message = BETWEEN.join(part for part in (text, prompt) if part)
     ids = _prompt_ids(tokenizer, layout, message, chosen, max_new_tokens)
+    if not force:
+        require_room(chosen, len(ids) + max_new_tokens, loaded.dtype)
     watch = None if trace is None else tracing(loaded, prompts=False)
     session = Session(loaded, tokenizer, chosen.chunk_size)
     with TokenProgress(lambda: memory_line(session.stats())) as progress:

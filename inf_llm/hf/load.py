@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,23 @@ def load_model(config: RunConfig) -> PreTrainedModel:
 
 
 def described(source: Source) -> PreTrainedConfig:
-    """The description of a model that generates text, before its weights are fetched or read."""
+    """The description of a model that generates text, before its weights are fetched or read.
+
+    Raises:
+        ConfigError: there is none, or it is of another kind of model.
+    """
+    if source.gguf is None:
+        return _described(source)
+    return copy.deepcopy(_described_once(source, source.gguf.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=1)
+def _described_once(source: Source, changed: int) -> PreTrainedConfig:
+    """The same of a GGUF file: transformers takes up to half a minute to find it."""
+    return _described(source)
+
+
+def _described(source: Source) -> PreTrainedConfig:
     if source.gguf is None:
         _check_kind(source)
     config = _from_pretrained(AutoConfig, source, "model")

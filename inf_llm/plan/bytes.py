@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from inf_llm.config import RunConfig
 from inf_llm.hf.outline import Outline
-from inf_llm.plan.held import Feed, Held, held_by_layer
-from inf_llm.settings import OriginSettings
+from inf_llm.plan.held import Feed, Held, held_by_layers
 
 _ID_BYTES = 8  # of one entry in a list of token ids
 
@@ -49,10 +48,6 @@ class Plan:
     def _near(self) -> int:
         return self.weights + self.held.window + self.held.recalled + self.held.index
 
-    def without_weights(self) -> Plan:
-        """What is needed besides weights that are loaded already."""
-        return replace(self, weights=0)
-
 
 def planned_dtype(model: Outline, wanted: str, apart: bool) -> torch.dtype:
     """The format that a model is loaded in, the widest of those that may be chosen.
@@ -66,7 +61,7 @@ def planned_dtype(model: Outline, wanted: str, apart: bool) -> torch.dtype:
     return torch.float32 if timed else model.dtype
 
 
-def plan(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Plan:
+def make_plan(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Plan:
     """What a model with the settings of a configuration will hold of a text.
 
     Args:
@@ -79,17 +74,5 @@ def plan(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Plan:
         UnsupportedModelError: a layer does not say what it holds.
     """
     dtype = planned_dtype(model, config.model.dtype, apart)
-    held = held_of(model, config.attention, Feed(tokens, dtype, apart))
+    held = held_by_layers(model.layers, config.attention, Feed(tokens, dtype, apart))
     return Plan(tokens, dtype, apart, model.weights(dtype), held, _ID_BYTES * tokens)
-
-
-def held_of(model: Outline, settings: OriginSettings, feed: Feed) -> Held:
-    """What all layers will hold of one row; layers of one shape are asked once."""
-    known: dict[object, Held] = {}
-    total = Held()
-    for shape in model.layers:
-        alike = replace(shape, index=0), settings.for_layer(shape.index)
-        if alike not in known:
-            known[alike] = held_by_layer(shape, settings, feed)
-        total += known[alike]
-    return total

@@ -102,12 +102,15 @@ def fill(cache: Any, count: int, piece: int) -> None:
 
 def _fill_plain(layer: Any, count: int) -> None:
     if type(layer) is DynamicLayer:
+        assert layer.keys is not None
+        assert layer.values is not None
         layer.keys, layer.values = (_longer(each, count) for each in (layer.keys, layer.values))
     elif hasattr(layer, "cumulative_length"):  # a window, which is full
         layer.cumulative_length += count
 
 
 def _longer(held: Tensor, count: int) -> Tensor:
+    """Keys or values (B, G, n, D) with `count` more of the same."""
     at = torch.arange(count, device=held.device) % held.shape[2]
     return torch.cat((held, held.index_select(2, at)), 2)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from inf_llm.config import RunConfig
 from inf_llm.errors import InfLLMError
 from inf_llm.hf.outline import Outline
-from inf_llm.plan.bytes import Plan, plan
+from inf_llm.plan.bytes import Plan, make_plan
 from inf_llm.settings import InfLLMSettings, WindowSettings, make_settings
 from inf_llm.units import MOST_TOKENS, size
 from inf_llm.variants import CODEC
@@ -28,6 +28,12 @@ class Room:
 
     device: int | None
     host: int | None
+
+    def with_more(self, count: int, apart: bool) -> Room:
+        """The same with so many bytes more, of what is there already."""
+        if apart:
+            return Room(None if self.device is None else self.device + count, self.host)
+        return Room(self.device, None if self.host is None else self.host + count)
 
     def lacks(self, planned: Plan) -> str | None:
         """What does not fit, with both figures; None where all fits, or nothing is known."""
@@ -52,6 +58,10 @@ class Change:
     keys: dict[str, Any]
     plan: Plan
 
+    def words(self) -> str:
+        """As overrides of a command."""
+        return " ".join(f"{key}={value}" for key, value in self.keys.items())
+
     def yaml(self) -> list[str]:
         """Lines for a configuration."""
         inside = {k.removeprefix("model."): v for k, v in self.keys.items() if "." in k}
@@ -64,10 +74,13 @@ class Change:
 
 
 def codecs(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Iterator[Change]:
-    """A plan for every codec that needs no options, where blocks are kept."""
-    if not isinstance(config.attention, InfLLMSettings):
+    """A plan for every other codec that needs no options, where blocks are kept."""
+    settings = config.attention
+    if not isinstance(settings, InfLLMSettings):
         return
     for name in CODEC:
+        if name == settings.codec.name:
+            continue
         found = _changed(model, config, tokens, apart, {"model.codec": name})
         if found is not None:
             yield found
@@ -86,10 +99,10 @@ def nearest(model: Outline, config: RunConfig, tokens: int, room: Room) -> list[
             if change is not None and room.lacks(change.plan) is None:
                 found.append(change)
                 break
-    longest = _longest(lambda length: room.lacks(plan(model, config, length, apart)) is None)
-    if longest:
-        shorter = plan(model, config, longest, apart)
-        found.append(Change({"max_len": longest, "truncation": "middle"}, shorter))
+    length = longest(model, config, room)
+    if length:
+        shorter = make_plan(model, config, length, apart)
+        found.append(Change({"max_len": length, "truncation": "middle"}, shorter))
     return found
 
 
@@ -128,13 +141,22 @@ def _changed(
         attention = make_settings(kind) if kind else replace(config.attention, **own)
         chosen = config.model if dtype is None else replace(config.model, dtype=dtype)
         other = replace(config, attention=attention, model=chosen)
-        return Change(keys, plan(model, other, tokens, apart))
+        return Change(keys, make_plan(model, other, tokens, apart))
     except InfLLMError:
         return None
 
 
-def _longest(fits: Callable[[int], bool]) -> int:
-    """The longest text that fits, to about one in a hundred; 0 where none does."""
+def longest(model: Outline, config: RunConfig, room: Room) -> int:
+    """The longest text that fits, to about one in a hundred; 0 where none does.
+
+    Raises:
+        UnsupportedModelError: a layer does not say what it holds.
+    """
+    apart = room.device is not None
+
+    def fits(length: int) -> bool:
+        return room.lacks(make_plan(model, config, length, apart)) is None
+
     low, high = 0, MOST_TOKENS
     if fits(high):
         return high

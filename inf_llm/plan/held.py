@@ -6,6 +6,7 @@ and indexes count their own bytes, those from outside included.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 
 import torch
@@ -65,12 +66,23 @@ class Feed:
     slots: bool
 
 
-def held_by_layer(shape: LayerShape, settings: OriginSettings, feed: Feed) -> Held:
-    """What a layer will hold of one row.
+def held_by_layers(shapes: Iterable[LayerShape], settings: OriginSettings, feed: Feed) -> Held:
+    """What layers will hold of one row; those of one shape are asked once.
 
     Raises:
         UnsupportedModelError: an attention type from outside does not say what it holds.
     """
+    known: dict[object, Held] = {}
+    total = Held()
+    for shape in shapes:
+        alike = replace(shape, index=0), settings.for_layer(shape.index)
+        if alike not in known:
+            known[alike] = _held_by_layer(shape, settings, feed)
+        total += known[alike]
+    return total
+
+
+def _held_by_layer(shape: LayerShape, settings: OriginSettings, feed: Feed) -> Held:
     per_token = shape.numbers * feed.dtype.itemsize
     if not isinstance(settings, WindowSettings):  # the model's own cache
         longest = shape.chunk or shape.window

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from inf_llm.hf.outline import Outline
-from inf_llm.plan.bytes import plan, planned_dtype
+from inf_llm.plan.bytes import make_plan, planned_dtype
 from inf_llm.variants import CODEC
 from tests.plan.conftest import FAMILIES, TYPES, config_of, family, outline_of, read, settings_of
 
@@ -24,7 +24,7 @@ def _near(planned: Any) -> int:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bytes_of_every_type_and_family(name: str, kind: str) -> None:
     model, settings = family(name), settings_of(kind)
-    planned = plan(outline_of(model), config_of(settings), TOKENS, apart=False)
+    planned = make_plan(outline_of(model), config_of(settings), TOKENS, apart=False)
     held = read(model, settings, TOKENS)
     assert _near(planned) == pytest.approx(held.device_bytes, rel=WITHIN)
     assert planned.held.blocks == pytest.approx(held.host_bytes, rel=WITHIN)
@@ -44,7 +44,7 @@ def test_bytes_of_every_type_and_family(name: str, kind: str) -> None:
 )
 def test_bytes_of_variants(more: dict[str, Any]) -> None:
     model, settings = family("llama"), settings_of("inf-llm", **more)
-    planned = plan(outline_of(model), config_of(settings), TOKENS, apart=False).held
+    planned = make_plan(outline_of(model), config_of(settings), TOKENS, apart=False).held
     held = read(model, settings, TOKENS)
     assert planned.window + planned.recalled == pytest.approx(held.device_bytes, rel=WITHIN)
     assert planned.blocks == pytest.approx(held.host_bytes, rel=WITHIN)
@@ -55,7 +55,7 @@ def test_bytes_of_variants(more: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", TYPES)
 def test_bytes_of_texts_that_hardly_fill_the_window(kind: str, tokens: int) -> None:
     model, settings = family("llama"), settings_of(kind)
-    planned = plan(outline_of(model), config_of(settings), tokens, apart=False)
+    planned = make_plan(outline_of(model), config_of(settings), tokens, apart=False)
     held = read(model, settings, tokens)
     assert _near(planned) == pytest.approx(held.device_bytes, rel=WITHIN)
 
@@ -68,20 +68,20 @@ def test_a_plan_by_query_heads_would_be_seen() -> None:
         right, layers=tuple(dataclasses.replace(s, groups=s.heads) for s in right.layers)
     )
     held = read(model, settings, TOKENS)
-    planned = plan(wrong, config_of(settings), TOKENS, apart=False)
+    planned = make_plan(wrong, config_of(settings), TOKENS, apart=False)
     assert planned.held.blocks > 1.5 * held.host_bytes
 
 
 def test_a_device_of_its_own_has_weights_window_and_slots() -> None:
     model, settings = outline_of(family("llama")), settings_of("inf-llm")
-    apart = plan(model, config_of(settings), TOKENS, apart=True)
+    apart = make_plan(model, config_of(settings), TOKENS, apart=True)
     shape = model.layers[0]
     slots = 4 * 16 * shape.numbers * 4 * len(model.layers)  # max_cached_block blocks of 16 tokens
     assert apart.held.recalled == slots
     held = apart.held
     assert apart.device == apart.weights + held.window + held.recalled + held.index
     assert apart.host == held.blocks + held.tables + apart.ids
-    together = plan(model, config_of(settings), TOKENS, apart=False)
+    together = make_plan(model, config_of(settings), TOKENS, apart=False)
     assert together.device == 0
     assert together.host > apart.host + apart.weights
 
