@@ -70,7 +70,6 @@ class Outline:
         files: of the weights, with their sizes in bytes and times of change; none for a model that
             is not on this computer.
         packed: bytes of weights that stay as they are in the files (quantized), or None.
-        dequantized: whether the weights come from a GGUF file, as ordinary numbers.
     """
 
     layers: tuple[LayerShape, ...]
@@ -78,7 +77,6 @@ class Outline:
     dtype: torch.dtype
     files: tuple[tuple[str, int, int], ...] = ()
     packed: int | None = None
-    dequantized: bool = False
 
     def weights(self, dtype: torch.dtype) -> int:
         """Bytes of the weights in a format."""
@@ -119,7 +117,6 @@ def outline(config: RunConfig) -> Outline:
         _dtype(about, found),
         listed,
         packed=sum(size for _, size, _ in listed) if quantized and listed else None,
-        dequantized=source.gguf is not None,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from inf_llm.config import DTYPES, RunConfig
-from inf_llm.errors import InfLLMError, RoomError
+from inf_llm.errors import RoomError
 from inf_llm.hf.dtype import dtype_name
 from inf_llm.hf.outline import Outline, outline
 from inf_llm.plan.bytes import make_plan
@@ -49,7 +49,7 @@ def _outline(config: RunConfig) -> Outline | None:
     try:
         found = outline(config)
         make_plan(found, config, 1, apart=False)
-    except InfLLMError:
+    except Exception:
         return None
     return found
 

@@ -105,10 +105,9 @@ class Report:
     def _would(self) -> Iterator[str]:
         yield "each of these fits:" if self.nearest else "nothing near it fits"
         for change in self.nearest:
-            sums = f"host {size(change.plan.host)}"
-            if change.plan.apart:
-                sums = f"device {size(change.plan.device)}, {sums}"
-            yield f"\n# {sums}"
+            made = change.plan
+            device = f"device {size(made.device)}, " if made.apart else ""
+            yield f"\n# {short(made.tokens)} tokens, {device}host {size(made.host)}"
             yield from change.yaml()
 
     def _times(self, pace: Pace) -> str:

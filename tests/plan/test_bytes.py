@@ -6,10 +6,12 @@ import dataclasses
 from typing import Any
 
 import pytest
+import torch
 
+from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.hf.outline import Outline
 from inf_llm.plan.bytes import make_plan, planned_dtype
-from inf_llm.variants import CODEC
+from inf_llm.variants import CODEC, SELECTION
 from tests.plan.conftest import FAMILIES, TYPES, config_of, family, outline_of, read, settings_of
 
 TOKENS = 2000
@@ -86,9 +88,20 @@ def test_a_device_of_its_own_has_weights_window_and_slots() -> None:
     assert together.host > apart.host + apart.weights
 
 
-def test_auto_on_a_cpu_is_planned_as_the_widest_format_it_may_choose() -> None:
-    import torch
+@pytest.mark.parametrize("selection", SELECTION.own)
+def test_bytes_where_recalled_blocks_have_slots(
+    monkeypatch: pytest.MonkeyPatch, selection: str
+) -> None:
+    """As on a GPU: the same slots, on the CPU."""
+    model, settings = family("llama"), settings_of("inf-llm", selection=selection)
+    planned = make_plan(outline_of(model), config_of(settings), TOKENS, apart=True).held
+    monkeypatch.setattr(InfLLMAttention.__init__, "__defaults__", (True,))
+    held = read(model, settings, TOKENS)
+    assert planned.window + planned.recalled == pytest.approx(held.device_bytes, rel=WITHIN)
+    assert planned.blocks == pytest.approx(held.host_bytes, rel=WITHIN)
 
+
+def test_auto_on_a_cpu_is_planned_as_the_widest_format_it_may_choose() -> None:
     half = Outline((), 1, torch.bfloat16)
     assert planned_dtype(half, "auto", apart=False) == torch.float32
     assert planned_dtype(half, "auto", apart=True) == torch.bfloat16
