@@ -22,6 +22,7 @@ from inf_llm.cli.options import (
 )
 from inf_llm.cli.output import require_output
 from inf_llm.config import RunConfig
+from inf_llm.errors import SettingsError
 from inf_llm.units import parse_bytes, parse_length
 
 if TYPE_CHECKING:
@@ -69,10 +70,14 @@ def plan(
     from inf_llm.plan import pace as paces
     from inf_llm.plan.report import make_report
 
-    found = outline(chosen)
+    found, here = outline(chosen), _is_here(room)
+    if calibrate and not here:
+        raise SettingsError(
+            "--calibrate measures this machine, which has no GPU: leave it out, or --device"
+        )
     if calibrate:
         paces.keep(found, chosen, _measure(chosen, found, length, force))
-    pace = paces.known(found, chosen)
+    pace = paces.known(found, chosen) if here else None
     report = make_report(found, _settled(chosen, found, pace), length, room, pace)
     if as_json:
         typer.echo(json.dumps(report.plain(), indent=2))
@@ -90,6 +95,13 @@ def _room(device: str | None, host: str | None) -> Room:
     from inf_llm.plan.free import device_free, host_free
 
     return Room(device_free() if named is None else named, host_free() if there is None else there)
+
+
+def _is_here(room: Room) -> bool:
+    """Whether what is planned for computes where this machine would."""
+    import torch
+
+    return (room.device is not None) == torch.cuda.is_available()
 
 
 def _settled(config: RunConfig, model: Outline, pace: Pace | None) -> RunConfig:

@@ -61,6 +61,9 @@ def test_a_measured_pace_is_kept(invoke: Invoke, config: Path) -> None:
     time = next(line for line in measured.stdout.splitlines() if line.startswith("time: "))
     assert "s to read" in time
     assert time in invoke("plan", "-c", config, "-t", "4k").stdout
+    if not torch.cuda.is_available():
+        elsewhere = invoke("plan", "-c", config, "-t", "4k", "--device", "1GiB")
+        assert "unknown" in elsewhere.stdout
     other = invoke("plan", "-c", config, "-t", "4k", "model.topk=2")
     assert "unknown" in other.stdout
 
@@ -70,10 +73,18 @@ def test_a_measured_pace_is_kept(invoke: Invoke, config: Path) -> None:
     [
         (["--tokens", "many"], "is not a number of tokens"),
         (["--host", "much"], "is not a size"),
+        (["--device", "1GiB", "--calibrate"], "--calibrate measures this machine"),
         (["model.topk=0"], "topk = 0"),
     ],
 )
-def test_refused(invoke: Invoke, config: Path, words: list[str], says: str) -> None:
+def test_refused(
+    invoke: Invoke,
+    config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    says: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     done = invoke("plan", "-c", config, *words)
     assert done.exit_code == 2
     assert says in done.stderr
