@@ -93,7 +93,7 @@ def nearest(model: Outline, config: RunConfig, tokens: int, room: Room) -> list[
         UnsupportedModelError: a layer does not say what it holds.
     """
     apart, found = room.device is not None, []
-    for tries in _tries(config, apart):
+    for tries in _tries(config):
         for keys in tries:
             change = _changed(model, config, tokens, apart, keys)
             if change is not None and room.lacks(change.plan) is None:
@@ -106,7 +106,7 @@ def nearest(model: Outline, config: RunConfig, tokens: int, room: Room) -> list[
     return found
 
 
-def _tries(config: RunConfig, apart: bool) -> Iterator[list[dict[str, Any]]]:
+def _tries(config: RunConfig) -> Iterator[list[dict[str, Any]]]:
     """Kinds of changes, of each the smaller before the larger."""
     settings = config.attention
     if not isinstance(settings, WindowSettings):
@@ -121,7 +121,7 @@ def _tries(config: RunConfig, apart: bool) -> Iterator[list[dict[str, Any]]]:
 
 def _smaller(settings: InfLLMSettings, power: int) -> dict[str, Any]:
     """A window and a device cache of a half, a quarter, ..., and what must not exceed them."""
-    window = max(_LEAST_WINDOW, settings.n_local >> power)
+    window = max(min(_LEAST_WINDOW, settings.n_local), settings.n_local >> power)
     cached = max(1, settings.max_cached_block >> power)
     return {
         "model.n_local": window,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 import torch
 
 import inf_llm
-from inf_llm.generation.prefill import empty_cache, held, prefill
+from inf_llm.config import load_config
+from inf_llm.generation.prefill import empty_cache, feed_length, held, prefill
+from inf_llm.hf.load import load
 from inf_llm.plan.calibrate import calibrate, fill
 from tests.plan.conftest import TYPES, family, settings_of
 
@@ -49,3 +52,19 @@ def test_a_pace_is_measured_near_and_far(kind: str) -> None:
 def _feed(model: Any, ids: torch.Tensor, cache: Any) -> None:
     for _ in prefill(model, ids, cache, 64):
         pass
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_text_takes_the_time_that_was_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock of the process, so that other programs on the machine change little."""
+    monkeypatch.setattr(time, "perf_counter", time.process_time)
+    config = load_config("demo-inf-llm", ["model.dtype=float32"])
+    model, _ = load(config)
+    tokens = 1 << 14
+    predicted = calibrate(model, tokens, config.chunk_size).reading(tokens)
+    ids = torch.randint(3, 1000, (1, tokens), generator=torch.Generator().manual_seed(0))
+    started, cache = time.process_time(), empty_cache(model)
+    for _ in prefill(model, ids, cache, feed_length(model, config.chunk_size)):
+        pass
+    assert predicted == pytest.approx(time.process_time() - started, rel=0.25)

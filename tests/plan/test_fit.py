@@ -12,8 +12,8 @@ from inf_llm.config import RunConfig, load_config
 from inf_llm.hf.outline import Outline, outline
 from inf_llm.memory.codec import RawCodec
 from inf_llm.plan.bytes import make_plan
-from inf_llm.plan.fit import Room, codecs, longest, nearest
-from inf_llm.settings import OriginSettings
+from inf_llm.plan.fit import Room, _smaller, codecs, longest, nearest
+from inf_llm.settings import InfLLMSettings, OriginSettings
 from inf_llm.units import size
 from inf_llm.variants import CODEC
 
@@ -100,3 +100,11 @@ def test_full_attention_is_offered_the_memory(demo: Outline, config: RunConfig) 
     host = make_plan(demo, full, 1 << 20, apart=True).device // 2
     found = nearest(demo, full, 1 << 20, Room(host, None))
     assert found[0].keys == {"model.type": "inf-llm"}
+
+
+def test_a_smaller_window_is_never_a_larger_one() -> None:
+    config = load_config("demo-inf-llm", ["model.n_local=64", "model.exc_block_size=64"])
+    assert isinstance(config.attention, InfLLMSettings)
+    for power in range(1, 12):
+        keys = _smaller(config.attention, power)
+        assert all(value <= getattr(config.attention, key[6:]) for key, value in keys.items())
