@@ -74,13 +74,9 @@ class Report:
 
     def table(self) -> Table:
         """A row per codec."""
-        own, kind = self.own, self.config.attention.type
-        files = f", {size(self.model.file_bytes)} on disk" if self.model.files else ""
         made = Table(title_justify="left", title_style="bold")
-        made.title = (
-            f"{self.config.model.path}, {short(own.tokens)} tokens, {kind}: weights "
-            f"{size(own.weights)} in {dtype_name(own.dtype)}{files}"
-        )
+        length, kind = short(self.own.tokens), self.config.attention.type
+        made.title = f"{self.config.model.path}, {length} tokens, {kind}"
         for head in ("codec", "window", "recalled", "blocks", "summaries", "device", "host", ""):
             made.add_column(head, justify="left" if head in ("codec", "") else "right")
         for name, each in self.plans.items():
@@ -93,11 +89,14 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """What stands under the table."""
+        own, files = self.own, self.model.file_bytes
+        on_disk = f", {size(files)} on disk" if files else ""
+        yield f"weights: {size(own.weights)} in {dtype_name(own.dtype)}{on_disk}"
         has = (("device", self.room.device), ("host", self.room.host))
         there = [f"{place} {size(count)}" for place, count in has if count is not None]
         yield f"memory: {', '.join(there) or 'not known'}"
         yield f"time: {UNKNOWN if self.pace is None else self._times(self.pace)}"
-        lacking = self.room.lacks(self.own)
+        lacking = self.room.lacks(own)
         if lacking is not None:
             yield f"does not fit: {lacking}"
             yield from self._would()
