@@ -131,8 +131,10 @@ def _by_pieces(fill_one: Callable[[int], None] | None, count: int, piece: int) -
 
 
 def _fill_memory(memory: Any, count: int) -> None:
+    """Tokens in another order each time, so that no two blocks are alike and choices are spread."""
     recent = memory.recent
-    k, near_k, v = (recent[name][:, :, -count:].clone() for name in ("k", "near_k", "v"))
+    order = torch.randperm(len(recent), device=recent["k"].device)[:count]
+    k, near_k, v = (recent[name].index_select(2, order) for name in ("k", "near_k", "v"))
     memory.append(k, v, recent["mass"].shape[1], near_k=near_k)
     memory.settle()
 
