@@ -3,8 +3,8 @@
     python benchmark/scale.py --tokens 10m
 
 The random model of speed.py's preset `tiny` (2 layers, 64 wide) reads random tokens with InfLLM.
-Memory is what the process holds more than before the first token; the prediction is
-`predicted_host_bytes`.
+Memory is what the process holds more than before the first token; the prediction is that of
+`inf-llm plan`: blocks, summaries and the numbers that say where they are.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from benchmark.timing.arguments import (
 from benchmark.timing.presets import build_model, preset
 from inf_llm.cli.output import require_writable
 from inf_llm.errors import InfLLMError
-from inf_llm.generation.footprint import predicted_host_bytes
 from inf_llm.hf.decoder import with_cache
+from inf_llm.hf.outline import layer_shapes
 from inf_llm.hf.patch import new_cache, patch
+from inf_llm.plan.held import Feed, held_by_layers
 from inf_llm.processor import machine
 from inf_llm.settings import InfLLMSettings
 from inf_llm.units import parse_length
@@ -76,7 +77,9 @@ def _parser() -> argparse.ArgumentParser:
 @torch.no_grad()
 def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
     """Read the tokens; a progress line after every twentieth part."""
-    model = patch(build_model(preset("tiny"), seed), MEMORY)
+    model = build_model(preset("tiny"), seed)
+    shapes = layer_shapes(model)
+    patch(model, MEMORY)
     cache = new_cache(model)
     generator = torch.Generator().manual_seed(seed)
     before, started = resident_bytes(), time.perf_counter()
@@ -104,7 +107,8 @@ def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
                 file=sys.stderr,
                 flush=True,
             )
-    predicted = predicted_host_bytes(model.config, MEMORY, 4, tokens)
+    planned = held_by_layers(shapes, MEMORY, Feed(tokens, torch.float32, slots=False))
+    predicted = planned.blocks + planned.index + planned.tables
     return {
         "hardware": machine("cpu"),
         "tokens": tokens,

@@ -50,6 +50,10 @@ class TextError(InfLLMError, ValueError):
     """A text cannot be read or used as a prompt; the message says why and what would do."""
 
 
+class RoomError(InfLLMError, MemoryError):
+    """A model or a text does not fit the memory there is; the message says what would."""
+
+
 def reason(error: BaseException) -> str:
     """What an error says, in one line; its kind where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

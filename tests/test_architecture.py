@@ -22,7 +22,7 @@ ROOMS = ("inf_llm", "benchmark")
 # anything below; the first prefix that fits decides.
 FLOORS: list[tuple[str, ...]] = [
     ("inf_llm.cli", "inf_llm.chat", "inf_llm.serve", "benchmark"),
-    ("inf_llm.testing", "inf_llm.picture", "inf_llm.demo", "inf_llm.fidelity"),
+    ("inf_llm.testing", "inf_llm.picture", "inf_llm.demo", "inf_llm.fidelity", "inf_llm.plan"),
     ("inf_llm.generation",),
     ("inf_llm.hf",),
     ("inf_llm.attention", "inf_llm.scaling"),

@@ -168,7 +168,6 @@ def test_rows_from_outside_compute(outside: Any) -> None:
     rest = {key: value for key, value in MEMORY.items() if key != "repr_topk"}
     lost = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, tier="outside-empty")
     assert not torch.equal(lost.o, forgotten.o)
-    assert lost.topk == forgotten.topk
     first = replay(*qkv, feeds=feeds, kind="inf-llm", **rest, summary="outside-first")
     assert first.topk != plain.topk
     counted = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, kernel="outside-plain")

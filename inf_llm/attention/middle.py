@@ -102,16 +102,16 @@ class Middle(Stateful):
 class MiddleAttention(InfiniteLMAttention):
     """LM-Infinite with a look at the middle."""
 
-    parts = ("recent", "_middle")
+    parts = ("recent", "middle")
 
     def __init__(self, rope: Rope, settings: InfiniteLMSettings) -> None:
         super().__init__(rope, settings)
-        self._middle = Middle(rope, settings.topk_middle, settings.n_init, settings.n_local)
+        self.middle = Middle(rope, settings.topk_middle, settings.n_init, settings.n_local)
 
     def _far(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
-        self._middle.append(k, v, self.seen)
+        self.middle.append(k, v, self.seen)
         sinks = super()._far(q, k, near_k, v, rule)
-        middle = self._middle.attend(q, self.seen, rule.scoring)
+        middle = self.middle.attend(q, self.seen, rule.scoring)
         parts = [part for part in (sinks, middle) if part is not None]
         return merge(parts) if parts else None
 

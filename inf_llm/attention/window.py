@@ -83,14 +83,14 @@ class SinkAttention(WindowAttention):
 
     def __init__(self, rope: Rope, settings: WindowSettings) -> None:
         super().__init__(rope, settings.n_local)
-        self._n_init = settings.n_init
+        self.n_init = settings.n_init
         self._held: tuple[Tensor, Tensor] | None = None  # (B, G, n, D), (B, G, n, Dv)
 
     def _far(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
         self._keep_first(self._sink_keys(k, near_k), v)
         last = self.seen + q.shape[2] - 1
         assert self.n_local is not None
-        if not self._n_init or last < self.n_local:
+        if not self.n_init or last < self.n_local:
             return None
         assert self._held is not None
         sink_k, sink_v = self._held
@@ -99,9 +99,9 @@ class SinkAttention(WindowAttention):
         return attend(self._sink_query(q), sink_k, sink_v, rule.scoring, band)
 
     def _keep_first(self, k: Tensor, v: Tensor) -> None:
-        if self.seen >= self._n_init:
+        if self.seen >= self.n_init:
             return
-        k, v = (x[:, :, : self._n_init - self.seen].clone() for x in (k, v))
+        k, v = (x[:, :, : self.n_init - self.seen].clone() for x in (k, v))
         if self._held is not None:
             k, v = torch.cat((self._held[0], k), 2), torch.cat((self._held[1], v), 2)
         self._held = k, v
@@ -130,4 +130,4 @@ class StreamLMAttention(SinkAttention):
 
     def _sink_query(self, q: Tensor) -> Tensor:
         assert self.n_local is not None
-        return self.rope.rotate_to(q, self.n_local + self._n_init - 1)
+        return self.rope.rotate_to(q, self.n_local + self.n_init - 1)

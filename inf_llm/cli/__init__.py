@@ -18,6 +18,7 @@ from inf_llm.cli.fidelity import fidelity
 from inf_llm.cli.mask import mask
 from inf_llm.cli.memory import app as memory
 from inf_llm.cli.output import prepare_process
+from inf_llm.cli.plan import plan
 from inf_llm.cli.ppl import ppl
 from inf_llm.cli.read import read
 from inf_llm.cli.run import run
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(read)
 app.command()(run)
 app.command()(ppl)
+app.command()(plan)
 app.command()(mask)
 app.command()(demo)
 app.command()(serve)

@@ -99,16 +99,18 @@ def for_memory(chosen: RunConfig, folder: Path, manifest: Manifest) -> RunConfig
     return replace(chosen, model=replace(chosen.model, dtype=dtype))
 
 
-def open_about(chosen: RunConfig, memory: Path | None, text: str) -> About:
+def open_about(chosen: RunConfig, memory: Path | None, text: str, force: bool) -> About:
     """Read a text, or open a memory, or open one and read on.
 
     Raises:
         SavedMemoryError: the memory is damaged, or belongs to another model.
         TextError: the text does not suit the layout.
+        RoomError: the model or the text does not fit, and `force` is not set.
     """
     from inf_llm.generation import Begun, Session, begin, choose_layout
+    from inf_llm.plan.refuse import require_room
 
-    loaded, tokenizer = load_aloud(chosen)
+    loaded, tokenizer = load_aloud(chosen, force)
     layout = choose_layout(tokenizer, chosen.conv_type)
     session, begun = Session(loaded, tokenizer, chosen.chunk_size), None
     if memory is not None:
@@ -118,6 +120,8 @@ def open_about(chosen: RunConfig, memory: Path | None, text: str) -> About:
     if text or begun is None:
         begun = begin(tokenizer, layout, text, begun)
         new = len(begun.ids) - len(session.ids)
+        if not force:
+            require_room(chosen, new, loaded.dtype)
         with TokenProgress(lambda: memory_line(session.stats())) as progress:
             session.read(begun.ids[len(session.ids) :], progress)
             say(f"read {new:,} tokens in {pace(new, progress.seconds)}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import CONFIG_HELP, Debug, Overrides, configuration, load_aloud
+from inf_llm.cli.options import CONFIG_HELP, Debug, Force, Overrides, configuration, load_aloud
 from inf_llm.cli.output import require_output
 from inf_llm.errors import TextError
 
@@ -58,6 +58,7 @@ def chat(
         bool,
         typer.Option("--no-history", help="Forget earlier questions and answers; documents stay."),
     ] = False,
+    force: Force = False,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
@@ -77,7 +78,7 @@ def chat(
     for path in read or []:
         file_text(str(path))  # seen now, before the model is loaded
     terminal_style = choose_style(StyleChoice(style, multiline, mouse), say)
-    loaded, tokenizer = load_aloud(chosen)
+    loaded, tokenizer = load_aloud(chosen, force)
     session = ChatSession(
         loaded,
         tokenizer,

@@ -40,6 +40,9 @@ Overrides = Annotated[
         show_default=False,
     ),
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Go on where memory is known to be too small.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -72,8 +75,16 @@ def load_quietly(config: RunConfig) -> tuple[Any, Any]:
     return load(config)
 
 
-def load_aloud(config: RunConfig) -> tuple[Any, Any]:
-    """The same, and lines that say what is loaded and how."""
+def load_aloud(config: RunConfig, force: bool) -> tuple[Any, Any]:
+    """The same, and lines that say what is loaded and how.
+
+    Raises:
+        RoomError: the weights do not fit, and it was not asked to go on.
+    """
+    if not force:
+        from inf_llm.plan.refuse import require_room
+
+        require_room(config)
     source = Path(config.source or "")
     name = source.stem if source.parent.name == "config" else source
     say(f"loading {config.model.path} with {config.attention.type} attention, settings of {name}")

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Config, Debug, File, Model, Overrides, configuration, load_aloud
+from inf_llm.cli.options import (
+    Config,
+    Debug,
+    File,
+    Force,
+    Model,
+    Overrides,
+    configuration,
+    load_aloud,
+)
 from inf_llm.cli.output import require_output
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.units import pace, short
@@ -29,6 +38,7 @@ def ppl(
         typer.Option("--max-tokens", min=2, help="Read only so many tokens of the text."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    force: Force = False,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
@@ -41,10 +51,13 @@ def ppl(
     require_output()
     chosen = configuration(config, model, overrides)
     from inf_llm.generation import encode, measure_perplexity, read_text
+    from inf_llm.plan.refuse import require_room
 
     text = read_text(file)
-    loaded, tokenizer = load_aloud(chosen)
+    loaded, tokenizer = load_aloud(chosen, force)
     ids = encode(tokenizer, text)[:max_tokens]
+    if not force:
+        require_room(chosen, len(ids), loaded.dtype)
     with TokenProgress(lambda: "") as progress:
         found = measure_perplexity(loaded, ids, chosen.chunk_size, progress)
     if as_json:

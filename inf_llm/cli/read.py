@@ -14,6 +14,7 @@ from inf_llm.cli.options import (
     Config,
     Debug,
     File,
+    Force,
     Model,
     Overrides,
     configuration,
@@ -41,6 +42,7 @@ def read(
     model: Model = None,
     file: File = None,
     overrides: Overrides = None,
+    force: Force = False,
     debug: Debug = False,
 ) -> None:
     """Read a text of any length into a folder, for `inf-llm run --memory`.
@@ -50,6 +52,7 @@ def read(
     """
     chosen = configuration(config, model, overrides)
     from inf_llm.generation import Session, begin, choose_layout, read_text
+    from inf_llm.plan.refuse import require_room
     from inf_llm.saved.folder import check_folder
 
     held = check_folder(save)
@@ -57,8 +60,10 @@ def read(
     if held is not None:
         chosen = for_memory(chosen, save, held)
     text = read_text(file)
-    loaded, tokenizer = load_aloud(chosen)
+    loaded, tokenizer = load_aloud(chosen, force)
     begun = begin(tokenizer, choose_layout(tokenizer, chosen.conv_type), text)
+    if not force:
+        require_room(chosen, len(begun.ids), loaded.dtype)
     chunk = chosen.chunk_size
     session = Session(loaded, tokenizer, chunk)
     if held is not None:

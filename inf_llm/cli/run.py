@@ -16,6 +16,7 @@ from inf_llm.cli.options import (
     Config,
     Debug,
     File,
+    Force,
     Model,
     Overrides,
     configuration,
@@ -66,6 +67,7 @@ def run(
             "--trace", help="Write a report of what was recalled for each word to this HTML file."
         ),
     ] = None,
+    force: Force = False,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
@@ -90,12 +92,12 @@ def run(
     if memory is None and not (text or prompt):
         raise TextError("nothing to read and nothing to ask about: give --file, or a --prompt")
     if listed is not None and questions is not None:
-        about = open_about(chosen, memory, text)
+        about = open_about(chosen, memory, text, force)
         answer_all(about, listed, answers or default_answers(questions), max_new_tokens)
     elif memory is not None:
-        _answer_about(open_about(chosen, memory, text), prompt or "", max_new_tokens, trace)
+        _answer_about(open_about(chosen, memory, text, force), prompt or "", max_new_tokens, trace)
     else:
-        _read_and_answer(chosen, text, prompt or "", max_new_tokens, trace)
+        _read_and_answer(chosen, text, prompt or "", max_new_tokens, trace, force)
 
 
 def _checked(prompt: str | None, answers: Path | None) -> str:
@@ -144,18 +146,26 @@ def _answer_about(about: About, prompt: str, max_new_tokens: int, trace: Path | 
 
 
 def _read_and_answer(
-    chosen: RunConfig, text: str, prompt: str, max_new_tokens: int, trace: Path | None
+    chosen: RunConfig,
+    text: str,
+    prompt: str,
+    max_new_tokens: int,
+    trace: Path | None,
+    force: bool,
 ) -> None:
     """Read a text with its question, as one prompt, and answer on standard output."""
     from transformers import TextStreamer
 
     from inf_llm.generation import Session, answer_ends, choose_layout
     from inf_llm.hf.trace import trace as tracing
+    from inf_llm.plan.refuse import require_room
 
-    loaded, tokenizer = load_aloud(chosen)
+    loaded, tokenizer = load_aloud(chosen, force)
     layout = choose_layout(tokenizer, chosen.conv_type)
     message = BETWEEN.join(part for part in (text, prompt) if part)
     ids = _prompt_ids(tokenizer, layout, message, chosen, max_new_tokens)
+    if not force:
+        require_room(chosen, len(ids) + max_new_tokens, loaded.dtype)
     watch = None if trace is None else tracing(loaded, prompts=False)
     session = Session(loaded, tokenizer, chosen.chunk_size)
     with TokenProgress(lambda: memory_line(session.stats())) as progress:

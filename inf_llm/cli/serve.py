@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 import typer
 
 from inf_llm.cli.failures import UNEXPECTED, reported, say
-from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration, load_aloud
+from inf_llm.cli.options import Config, Debug, Force, Model, Overrides, configuration, load_aloud
 from inf_llm.errors import ConfigError
 from inf_llm.units import parse_bytes, size
 
@@ -54,6 +54,7 @@ def serve(
             "--grace", min=1, help="Seconds that requests have to finish after a stop signal."
         ),
     ] = 30.0,
+    force: Force = False,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
@@ -75,7 +76,7 @@ def serve(
     options = ServeOptions(
         host, port, budget, api_key, largest, model_name, max_new_tokens, max_queue, grace
     )
-    loaded, tokenizer = load_aloud(chosen)
+    loaded, tokenizer = load_aloud(chosen, force)
     application = build(loaded, tokenizer, chosen, options)
     refused = application.engine.try_out()
     if refused is not None:

@@ -96,11 +96,6 @@ def _weights(folder: Path) -> Path | None:
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """All files of weights in a folder."""
-    return sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin")))
-
-
 def _weights_problem(folder: Path) -> str | None:
     named = json.loads((folder / "config.json").read_bytes()).get("transformers_weights")
     file = folder / named if named and (folder / named).is_file() else _weights(folder)
@@ -135,20 +130,37 @@ def _part_problem(file: Path) -> str | None:
 def _safetensors_problem(file: Path) -> str | None:
     """The file says itself how long it is: 8 bytes, so many of JSON, and what the JSON places."""
     size = file.stat().st_size
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        try:
-            rows = json.loads(opened.read(length) if length <= _LONGEST_HEAD else b"")
-            ends = [
-                int(row["data_offsets"][1]) for key, row in rows.items() if key != "__metadata__"
-            ]
-        except (ValueError, AttributeError, LookupError, TypeError):
-            return f"{file.name} is damaged, or was not downloaded whole: {_AGAIN}"
+    try:
+        length, rows = safetensors_head(file)
+        ends = [int(row["data_offsets"][1]) for row in rows.values()]
+    except (ValueError, AttributeError, LookupError, TypeError):
+        return f"{file.name} is damaged, or was not downloaded whole: {_AGAIN}"
     needed = 8 + length + max(ends, default=0)
     if size < needed:
         has = f"has {size:,} of {needed:,} bytes"
         return f"{file.name} {has}, so it was not downloaded whole: {_AGAIN}"
     return None
+
+
+def safetensors_head(file: Path) -> tuple[int, dict[str, Any]]:
+    """Bytes of the head of a file, and what it says of each tensor: dtype, shape, data_offsets.
+
+    Raises:
+        ValueError, AttributeError: it is damaged.
+    """
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        rows = json.loads(opened.read(length) if length <= _LONGEST_HEAD else b"")
+    return length, {key: row for key, row in rows.items() if key != "__metadata__"}
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files with a model's weights; none where there are none."""
+    file = _weights(folder)
+    if file is None or file.suffix != ".json":
+        return [] if file is None else [file]
+    names = json.loads(file.read_bytes())["weight_map"].values()
+    return [file.parent / name for name in sorted(set(names))]
 
 
 def _json_problem(file: Path, needed: bool = True) -> str | None:

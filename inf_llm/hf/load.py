@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,7 @@ def load_model(config: RunConfig) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": config.model.dtype}
     if config.model.device_map is not None:
         options["device_map"] = config.model.device_map
-    model = _placed(_weights(source, _described(source), options), source, config)
+    model = _placed(_weights(source, described(source), options), source, config)
     if patched(model) is not None:  # it brings an attention of its own; the configuration decides
         unpatch(model)
     model.eval()
@@ -107,8 +109,24 @@ def load_model(config: RunConfig) -> PreTrainedModel:
     return model
 
 
+def described(source: Source) -> PreTrainedConfig:
+    """The description of a model that generates text, before its weights are fetched or read.
+
+    Raises:
+        ConfigError: there is none, or it is of another kind of model.
+    """
+    if source.gguf is None:
+        return _described(source)
+    return copy.deepcopy(_described_once(source, source.gguf.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=1)
+def _described_once(source: Source, changed: int) -> PreTrainedConfig:
+    """The same of a GGUF file: transformers takes up to half a minute to find it."""
+    return _described(source)
+
+
 def _described(source: Source) -> PreTrainedConfig:
-    """The description of a model that generates text, before its weights are fetched or read."""
     if source.gguf is None:
         _check_kind(source)
     config = _from_pretrained(AutoConfig, source, "model")

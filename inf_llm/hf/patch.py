@@ -227,10 +227,11 @@ def _refuse_if_nothing_changes(
 
 def _native_window(model: PreTrainedModel, module: nn.Module, fact: LayerFacts) -> int | None:
     """Length of the window or chunk that a layer was trained with, if it was."""
-    return _native_chunk(model, module) or fact.window
+    return native_chunk(model, module) or fact.window
 
 
-def _native_chunk(model: PreTrainedModel, module: nn.Module) -> int | None:
+def native_chunk(model: PreTrainedModel, module: nn.Module) -> int | None:
+    """Length of the chunks that a layer was trained with (Llama 4), if it was."""
     text = model.config.get_text_config(decoder=True)
     kinds = getattr(text, "layer_types", None) or []
     index = _index(module)
@@ -247,16 +248,22 @@ def _makers(
     }
     makers: Makers = {}
     for module, fact in facts.items():
-        rope, chunk = ropes[fact.rope], _native_chunk(model, module)
-        keeps_own = settings.native_window == "keep"
-        if keeps_own and chunk is not None:
-            make: MakeAttention = functools.partial(ChunkedAttention, rope, chunk)
-        elif keeps_own and fact.window is not None:
-            make = functools.partial(WindowAttention, rope, int(fact.window))
-        else:
-            make = _make_type(model, rope, settings.for_layer(_index(module)))
-        makers[_index(module)] = make
+        rope, chunk = ropes[fact.rope], native_chunk(model, module)
+        own = maker_of_window(rope, settings, fact.window, chunk)
+        type_settings = settings.for_layer(_index(module))
+        makers[_index(module)] = own or _make_type(model, rope, type_settings)
     return makers
+
+
+def maker_of_window(
+    rope: Rope, settings: WindowSettings, window: int | None, chunk: int | None
+) -> MakeAttention | None:
+    """What makes a layer's attention where it keeps the window or chunk it was trained with."""
+    if settings.native_window != "keep":
+        return None
+    if chunk is not None:
+        return functools.partial(ChunkedAttention, rope, chunk)
+    return None if window is None else functools.partial(WindowAttention, rope, int(window))
 
 
 def _make_type(model: PreTrainedModel, rope: Rope, settings: OriginSettings) -> MakeAttention:
@@ -285,6 +292,6 @@ def _expected(
     plain = dataclasses.replace(settings, native_window="keep")
     makers = _plain_makers(model, still, plain)
     return {
-        module: Expected(makers[_index(module)], fact.window, _native_chunk(model, module))
+        module: Expected(makers[_index(module)], fact.window, native_chunk(model, module))
         for module, fact in facts.items()
     }

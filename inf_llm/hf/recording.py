@@ -58,7 +58,8 @@ def recorded(decoder: Any, recorder: Recorder, masks: bool) -> Iterator[None]:
         UnsupportedModelError: the decoder does not ask transformers' attention interface.
     """
     before, name = decoder.config._attn_implementation, _MASKED if masks else _PLAIN
-    kind = device_of(decoder).type
+    on = device_of(decoder).type
+    kind = "cpu" if on == "meta" else on  # torch knows no autocast for the meta device
     trained = [module for module in decoder.modules() if module.training]
     for module in decoder.modules():
         module.__dict__[_RECORDER] = recorder

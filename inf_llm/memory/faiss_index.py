@@ -16,6 +16,8 @@ _LISTS_READ = 1 / 8  # share of an inverted file's lists that a search reads
 class FaissIndex(Index):
     """The same search through faiss, on the host, one flat inner-product index per vector."""
 
+    on_host = True
+
     def __init__(self) -> None:
         try:
             import faiss

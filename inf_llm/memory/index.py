@@ -20,7 +20,13 @@ Found = tuple[Tensor, Tensor]
 
 
 class Index(ABC):
-    """Representatives of blocks, V vectors of width W each."""
+    """Representatives of blocks, V vectors of width W each.
+
+    Attributes:
+        on_host: whether they lie in host memory, wherever attention is computed.
+    """
+
+    on_host = False
 
     @abstractmethod
     def put(self, blocks: Tensor, representatives: Tensor) -> None:

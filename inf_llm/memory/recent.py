@@ -31,7 +31,7 @@ class Recent(Stateful):
     numbers = ("_room", "_start", "_end")
 
     def __init__(self, capacity: int | None, sums: tuple[str, ...] = ()) -> None:
-        self._full = capacity
+        self.capacity = capacity
         self._sums = sums
         self._room = 0
         self._buffers: dict[str, Tensor] = {}
@@ -41,6 +41,11 @@ class Recent(Stateful):
 
     def __len__(self) -> int:
         return self._end - self._start
+
+    @property
+    def room(self) -> int:
+        """Tokens that the buffers can hold now."""
+        return self._room
 
     def __getitem__(self, stream: str) -> Tensor:
         """The tokens held, oldest first: a view (B, X, len, ...) of one stream."""
@@ -90,7 +95,7 @@ class Recent(Stateful):
     def _move(self, streams: dict[str, Tensor], needed: int) -> None:
         """Put what is held at the front of a fresh buffer with room for `needed` tokens."""
         doubled = max(_FIRST_CAPACITY, 2 * needed)
-        room = doubled if self._full is None else max(needed, min(self._full, doubled))
+        room = doubled if self.capacity is None else max(needed, min(self.capacity, doubled))
         buffers: dict[str, Tensor] = {}
         totals: dict[str, Tensor] = {}
         for name, like in streams.items():

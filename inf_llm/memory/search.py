@@ -49,7 +49,12 @@ class Search(ABC):
 
     Args:
         selection: who chooses.
+
+    Attributes:
+        on_host: whether the summaries lie in host memory, wherever attention is computed.
     """
+
+    on_host = False
 
     def __init__(self, selection: Selection) -> None:
         self.selection = selection
@@ -91,6 +96,7 @@ class ProductSearch(Search):
     def __init__(self, selection: Selection, index: Index) -> None:
         super().__init__(selection)
         self.index = index
+        self.on_host = index.on_host
 
     def put(self, blocks: Tensor, summaries: Tensor) -> None:
         """See `Search.put`."""

@@ -1,0 +1,178 @@
+"""What a model is made of, found without its weights: its size, and the shape of each layer.
+
+The model is built on torch's meta device, whose tensors have shapes and no data, and reads two
+tokens there, with an attention function that only notes what it is given. So no model is known by
+name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+from transformers.cache_utils import DynamicCache
+
+from inf_llm.config import RunConfig
+from inf_llm.errors import UnsupportedModelError, reason
+from inf_llm.hf import files
+from inf_llm.hf.decoder import decoder_of, device_of, with_cache
+from inf_llm.hf.llama_infinite import register
+from inf_llm.hf.load import described
+from inf_llm.hf.patch import native_chunk
+from inf_llm.hf.recording import recorded
+from inf_llm.hf.source import Source, find
+
+_FORMATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """One attention layer.
+
+    Attributes:
+        index: its number in the model.
+        heads: query heads, H.
+        groups: key heads, G.
+        key_width: numbers of a key, D.
+        value_width: numbers of a value, Dv.
+        window: length of the sliding window it was trained with, or None.
+        chunk: length of the chunks it was trained with, or None.
+        cached: numbers of one token in the model's own cache, which some models compress.
+    """
+
+    index: int
+    heads: int
+    groups: int
+    key_width: int
+    value_width: int
+    window: int | None = None
+    chunk: int | None = None
+    cached: int = 0
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of the keys and values of one token."""
+        return self.groups * (self.key_width + self.value_width)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A model without its weights.
+
+    Attributes:
+        layers: those with attention, in order.
+        parameters: numbers in its weights, shared ones once.
+        dtype: format of the checkpoint's weights.
+        files: of the weights, with their sizes in bytes and times of change; none for a model that
+            is not on this computer.
+        packed: bytes of weights that stay as they are in the files (quantized), or None.
+    """
+
+    layers: tuple[LayerShape, ...]
+    parameters: int
+    dtype: torch.dtype
+    files: tuple[tuple[str, int, int], ...] = ()
+    packed: int | None = None
+
+    def weights(self, dtype: torch.dtype) -> int:
+        """Bytes of the weights in a format."""
+        return self.parameters * dtype.itemsize if self.packed is None else self.packed
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the files of the weights."""
+        return sum(size for _, size, _ in self.files)
+
+
+def outline(config: RunConfig) -> Outline:
+    """What the model of a configuration is made of; none of its weights is read.
+
+    Raises:
+        ConfigError: there is no such model, or its files are damaged or no language model's.
+        MissingExtraError: its files are of a kind that needs a package that is absent.
+        UnsupportedModelError: it cannot be built or run without data.
+    """
+    register()
+    source = find("path", config.model.path, "model")
+    about = described(source)
+    quantized = getattr(about, "quantization_config", None) is not None and source.gguf is None
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(about)
+        layers = layer_shapes(model)
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"{source.where}: a {about.model_type!r} model cannot be outlined without its weights "
+            f"({reason(error)})"
+        ) from error
+    found = _weight_files(source)
+    listed = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in found)
+    return Outline(
+        layers,
+        sum(weight.numel() for weight in model.parameters()),
+        _dtype(about, found),
+        listed,
+        packed=sum(size for _, size, _ in listed) if quantized and listed else None,
+    )
+
+
+@torch.no_grad()
+def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
+    """The shape of every layer that asks for attention, of a model that is not patched.
+
+    The model may be on the meta device.
+    """
+    decoder: Any = decoder_of(model)
+    if hasattr(model, "set_experts_implementation") and device_of(model).type == "meta":
+        model.set_experts_implementation("batched_mm")  # the others look at which expert is taken
+    found: dict[int, LayerShape] = {}
+
+    def note(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, None]:
+        index, window = int(module.layer_idx), kwargs.get("sliding_window")  # type: ignore[arg-type]
+        (rows, heads, length, _), groups, width = query.shape, key.shape[1], value.shape[3]
+        chunk = native_chunk(model, module)
+        found[index] = LayerShape(index, heads, groups, key.shape[3], width, window, chunk)
+        return value.new_empty(rows, length, heads, width), None
+
+    cache = DynamicCache(config=decoder.config.get_text_config(decoder=True))
+    ids = torch.zeros(1, 2, dtype=torch.long, device=device_of(decoder))
+    with recorded(decoder, note, masks=False):
+        decoder(input_ids=ids, **with_cache(decoder, cache))
+    return tuple(
+        replace(found[index], cached=_numbers(cache.layers[index]) // ids.shape[1])
+        for index in sorted(found)
+    )
+
+
+def _numbers(layer: Any) -> int:
+    """What a layer of the model's own cache holds; some layers read what another one holds."""
+    keys = getattr(layer, "keys", None)
+    return keys.numel() + layer.values.numel() if torch.is_tensor(keys) else 0
+
+
+def _weight_files(source: Source) -> list[Path]:
+    if source.gguf is not None:
+        return [source.gguf]
+    return files.weight_files(Path(source.name)) if source.local else []
+
+
+def _dtype(about: Any, found: list[Path]) -> torch.dtype:
+    """The format that transformers loads a checkpoint in: what it says, or that of its weights."""
+    said = getattr(about, "dtype", None)
+    if said is None and found and found[0].suffix == ".safetensors":
+        rows = files.safetensors_head(found[0])[1].values()
+        said = next((_FORMATS[row["dtype"]] for row in rows if row["dtype"] in _FORMATS), None)
+    if isinstance(said, str):
+        said = getattr(torch, said)
+    return said if isinstance(said, torch.dtype) else torch.float32

@@ -1,0 +1,144 @@
+"""A short run that measures how fast a model reads and answers, near and far into a text.
+
+What lies between is not read: the memory is filled with keys and values that it holds already, so
+that attention and search have as much to do as behind a text of that length.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+from inf_llm.attention.inf_llm import InfLLMAttention
+from inf_llm.attention.middle import MiddleAttention
+from inf_llm.generation.prefill import empty_cache, feed_length, prefill
+from inf_llm.hf.cache import MemoryCache
+from inf_llm.hf.dtype import dtype_name
+from inf_llm.hf.patch import patched
+from inf_llm.hf.recording import token_ids
+from inf_llm.plan.pace import Pace, Point
+from inf_llm.settings import InfLLMSettings, WindowSettings
+
+_FURTHEST = 1 << 17
+"""Tokens that a memory is filled with at most: what is beyond follows the same line."""
+_PIECE, _PIECES, _ANSWERED = 512, 4, 12
+_FIRST = 1024  # tokens read first, where no window must be filled
+
+
+@torch.no_grad()
+def calibrate(model: Any, tokens: int, chunk_size: int) -> Pace:
+    """Measure a model, patched or not, on texts of up to `tokens` tokens.
+
+    Args:
+        model: as it will read.
+        tokens: length of the text to plan for.
+        chunk_size: tokens fed at a time.
+    """
+    step = feed_length(model, chunk_size)
+    piece = feed_length(model, _PIECE)
+    first = -(-_first(model) // piece) * piece
+    _read(model, empty_cache(model), piece, piece)  # what only the first run does
+    cache = empty_cache(model)
+    first_seconds = _read(model, cache, first, step)
+    near = far = _point(model, cache, piece)
+    if isinstance(cache, MemoryCache) or tokens > near.tokens:
+        more = min(tokens, _FURTHEST) - int(cache.get_seq_length())
+        if more > piece:
+            fill(cache, more, piece)
+            far = _point(model, cache, piece)
+    return Pace(first, first_seconds, near, far, dtype_name(model.dtype))
+
+
+def _first(model: Any) -> int:
+    """Tokens that fill the window, and as many blocks as are recalled."""
+    state = patched(model)
+    settings = None if state is None else state.settings
+    if not isinstance(settings, WindowSettings):
+        return _FIRST
+    blocks = settings.topk * settings.block_size if isinstance(settings, InfLLMSettings) else 0
+    return settings.n_init + settings.n_local + blocks
+
+
+def _point(model: Any, cache: Any, piece: int) -> Point:
+    before = int(cache.get_seq_length())
+    reading = _read(model, cache, _PIECES * piece, piece) / (_PIECES * piece)
+    answering = _read(model, cache, _ANSWERED, 1) / _ANSWERED
+    return Point(before + _PIECES * piece // 2, reading, answering)
+
+
+def _read(model: Any, cache: Any, count: int, step: int) -> float:
+    """Seconds in which so many tokens are fed."""
+    ids = token_ids(model, count)
+    _wait()
+    started = time.perf_counter()
+    for _ in prefill(model, ids, cache, step):
+        pass
+    _wait()
+    return time.perf_counter() - started
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def fill(cache: Any, count: int, piece: int) -> None:
+    """Let a cache hold `count` tokens more, of keys and values that it holds, `piece` at a time."""
+    if not isinstance(cache, MemoryCache):
+        for layer in cache.layers:
+            _fill_plain(layer, count)
+        return
+    for memory in cache.memories:
+        for attention in memory.rows.members:
+            _by_pieces(_filler(attention), count, piece)
+            attention.seen += count
+        memory.rows.seen += count
+
+
+def _fill_plain(layer: Any, count: int) -> None:
+    if type(layer) is DynamicLayer:
+        assert layer.keys is not None
+        assert layer.values is not None
+        layer.keys, layer.values = (_longer(each, count) for each in (layer.keys, layer.values))
+    elif hasattr(layer, "cumulative_length"):  # a window, which is full
+        layer.cumulative_length += count
+
+
+def _longer(held: Tensor, count: int) -> Tensor:
+    """Keys or values (B, G, n, D) with `count` more of the same."""
+    at = torch.arange(count, device=held.device) % held.shape[2]
+    return torch.cat((held, held.index_select(2, at)), 2)
+
+
+def _filler(attention: Any) -> Callable[[int], None] | None:
+    """What lets an attention object hold some tokens more; None where its window is all."""
+    if isinstance(attention, InfLLMAttention):
+        return lambda count: _fill_memory(attention.memory, count)
+    if isinstance(attention, MiddleAttention):
+        return lambda count: _fill_middle(attention, count)
+    return None
+
+
+def _by_pieces(fill_one: Callable[[int], None] | None, count: int, piece: int) -> None:
+    while fill_one is not None and count > 0:
+        fill_one(min(piece, count))
+        count -= piece
+
+
+def _fill_memory(memory: Any, count: int) -> None:
+    """Tokens in another order each time, so that no two blocks are alike and choices are spread."""
+    recent = memory.recent
+    order = torch.randperm(len(recent), device=recent["k"].device)[:count]
+    k, near_k, v = (recent[name].index_select(2, order) for name in ("k", "near_k", "v"))
+    memory.append(k, v, recent["mass"].shape[1], near_k=near_k)
+    memory.settle()
+
+
+def _fill_middle(attention: MiddleAttention, count: int) -> None:
+    k, v = (attention.recent[name][:, :, -count:].clone() for name in ("k", "v"))
+    attention.middle.append(k, v, attention.n_init)

@@ -1,0 +1,49 @@
+"""How much memory is free, on the host and on the device, as far as the system says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+
+
+def host_free() -> int | None:
+    """Bytes that programs here can still take, a container's limit observed; None: not known."""
+    try:
+        import psutil  # comes with accelerate
+    except ImportError:
+        return None
+    found = [int(psutil.virtual_memory().available), _group_free(_GROUPS, _OWN)]
+    return min(size for size in found if size is not None)
+
+
+def device_free() -> int | None:
+    """Bytes that are free on the GPU; None without one."""
+    return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
+
+
+def _group_free(groups: Path, own: Path) -> int | None:
+    """What the tightest control group around this process leaves (cgroup v2)."""
+    try:
+        named = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
+    except (OSError, StopIteration):
+        return None
+    folder = groups / named.strip("/")
+    around = [folder, *folder.parents]
+    found = [_left(each) for each in around if each == groups or groups in each.parents]
+    return min((size for size in found if size is not None), default=None)
+
+
+def _left(group: Path) -> int | None:
+    """What a control group's limit leaves; its cache of files can be given up."""
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+        lines = (line.split() for line in (group / "memory.stat").read_text().splitlines())
+        kept = {key: int(value) for key, value in lines}
+    except (OSError, ValueError):  # none is set, or this system has none
+        return None
+    return max(0, limit - used + kept.get("inactive_file", 0) + kept.get("active_file", 0))

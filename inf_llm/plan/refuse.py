@@ -1,0 +1,61 @@
+"""See that a model and a text fit the memory that is free, before much time is spent on them."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+import torch
+
+from inf_llm.config import DTYPES, RunConfig
+from inf_llm.errors import RoomError
+from inf_llm.hf.dtype import dtype_name
+from inf_llm.hf.outline import Outline, outline
+from inf_llm.plan.bytes import make_plan
+from inf_llm.plan.fit import Room, nearest
+from inf_llm.plan.free import device_free, host_free
+from inf_llm.units import short
+
+
+def require_room(config: RunConfig, tokens: int = 0, loaded: torch.dtype | None = None) -> None:
+    """See that a model fits, and a text of so many tokens; nothing where that is not known.
+
+    Args:
+        config: which model, and its settings.
+        tokens: of the text and its answer.
+        loaded: the format of the weights, where they are in memory already.
+
+    Raises:
+        RoomError: it does not fit.
+    """
+    model = None if config.model.device_map is not None else _outline(config)
+    if model is None:
+        return
+    dtype = dtype_name(loaded or model.dtype)
+    if dtype in DTYPES and (loaded or config.model.dtype == "auto"):
+        config = replace(config, model=replace(config.model, dtype=dtype))
+    apart, free = torch.cuda.is_available(), host_free()
+    room = Room(device_free(), free)
+    if loaded is not None:
+        room = room.with_more(model.weights(loaded), apart)
+    lacking = room.lacks(make_plan(model, config, tokens, apart))
+    if lacking is not None:
+        raise RoomError(_message(model, config, tokens, room, lacking))
+
+
+@functools.lru_cache(maxsize=1)
+def _outline(config: RunConfig) -> Outline | None:
+    """What is known of a model; loading it says what is wrong with it."""
+    try:
+        found = outline(config)
+        make_plan(found, config, 1, apart=False)
+    except Exception:
+        return None
+    return found
+
+
+def _message(model: Outline, config: RunConfig, tokens: int, room: Room, lacking: str) -> str:
+    what = f"{short(tokens)} tokens do" if tokens else f"{config.model.path} does"
+    fitting = [change.words() for change in nearest(model, config, tokens, room)] if tokens else []
+    would = f"; what fits: {', or '.join(fitting)}" if fitting else ""
+    return f"{what} not fit: {lacking}{would}; --force goes on, inf-llm plan says more"
