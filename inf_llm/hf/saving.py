@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from inf_llm.hf.identity import model_identity
 from inf_llm.hf.patch import new_cache, patched
 from inf_llm.memory.block_files import StoreReader, StoreWriter
 from inf_llm.saved.folder import Writer, check_segments, reading, writing
-from inf_llm.saved.manifest import Manifest, Segment, differences
+from inf_llm.saved.manifest import Manifest, Segment, differences, plain
 from inf_llm.saved.segment import Rows, map_segment
 from inf_llm.saved.tree import pack, unpack
 
@@ -36,6 +36,8 @@ Note = Mapping[str, Any]
 """Anything in plain types that is kept with a memory."""
 TOKENS = "tokens"
 """Name of the token ids in the segment of the state."""
+SEAL = "manifest.sha256"
+"""Name of the manifest's seal there."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def save_memory(
     """
     path, beside = Path(folder), beside or Beside()
     _check_cache(cache)
-    identity = model_identity(model) | dict(beside.identity)
+    beside = replace(beside, note=plain("note", beside.note))
+    identity = model_identity(model) | plain("identity", beside.identity)
     try:
         with writing(path) as writer:
             goes_on = _goes_on(cache, writer, overwrite)
@@ -145,7 +148,6 @@ def _write(
     if blocks.has_new:
         pages, index = blocks.segments()
         kept += [writer.add("blocks", pages), writer.add("index", index())]
-    kept.append(writer.add("state", {name: Rows.of(each) for name, each in tensors.items()}))
     facts = blocks.facts()
     manifest = Manifest(
         id=writer.id,
@@ -154,16 +156,23 @@ def _write(
         tokens=int(cache.get_seq_length()) if beside.tokens is None else len(beside.tokens),
         rows=_rows(cache),
         blocks=sum(each["blocks"] for each in facts.values()),
-        stores=facts,
+        stores=(dict(before.stores) if before else {}) | facts,  # names are given out once
         state=state,
-        segments=tuple(kept),
+        segments=(),
         library=__version__,
         note=beside.note,
     )
+    tensors[SEAL] = _bytes_of(manifest.seal)
+    kept.append(writer.add("state", {name: Rows.of(each) for name, each in tensors.items()}))
+    manifest = replace(manifest, segments=tuple(kept))
     writer.commit(manifest)
     blocks.committed()
     cache.saved_as = writer.id, writer.generation
     return manifest
+
+
+def _bytes_of(digest: str) -> Tensor:
+    return torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
 
 
 def _rows(cache: Any) -> int:
@@ -230,6 +239,11 @@ def _read(path: Path, manifest: Manifest, model: Any) -> Saved:
     blocks = {path / each.file: _mapped(path, each) for each in manifest.of_kind("blocks")}
     index = [_mapped(path, each) for each in manifest.of_kind("index")]
     (state,) = (_mapped(path, each) for each in manifest.of_kind("state"))
+    if SEAL not in state or not torch.equal(state[SEAL], _bytes_of(manifest.seal)):
+        raise SavedMemoryError(
+            f"{path}: manifest.json was changed after it was written, so it does not belong to the "
+            "segment of the state: read the text again and save it"
+        )
     slots = unpack(manifest.state["slots"], state, torch.device("cpu"))
     cache = _empty(model)
     layers = manifest.state["layers"]

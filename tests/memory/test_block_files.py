@@ -119,5 +119,3 @@ def test_what_was_not_committed_is_written_again() -> None:
     again = StoreWriter("m", ())
     before.dump(again)
     assert again.has_new
-
-

@@ -21,7 +21,9 @@ def pages_of(planes: tuple[Plane, ...], count: int, seed: int = 0) -> tuple[torc
     return tuple((torch.randn(count, p.width) * 9).to(p.dtype) for p in planes)
 
 
-def mapped(planes: tuple[Plane, ...], cuts: list[int], heads: int = 2) -> tuple[MappedBlocks, tuple]:
+def mapped(
+    planes: tuple[Plane, ...], cuts: list[int], heads: int = 2
+) -> tuple[MappedBlocks, tuple]:
     """Blocks over files of so many blocks, and the planes that they were made of."""
     rows = pages_of(planes, sum(cuts) * heads)
     image = joined(rows, heads)
