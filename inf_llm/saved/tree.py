@@ -77,7 +77,8 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor], device: torch.device) ->
         ((kind, held),) = packed.items()
         return _UNPACKED[kind](held, tensors, device)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise SavedMemoryError(f"manifest.json: {str(packed)[:60]} cannot be read") from error
+        kind = next(iter(packed), None)
+        raise SavedMemoryError(f"manifest.json: a value {kind!r} cannot be read") from error
 
 
 def _dict(held: Json, tensors: Mapping[str, Tensor], device: torch.device) -> dict[Any, Any]:

@@ -1,0 +1,55 @@
+"""A folder with small segments, made without any model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inf_llm.saved.folder import Writer, writing
+from inf_llm.saved.manifest import Manifest, Segment
+from inf_llm.saved.segment import Rows
+
+
+def manifest(writer: Writer, segments: list[Segment], **changed: Any) -> Manifest:
+    """What a save of three tokens says."""
+    said: dict[str, Any] = {
+        "id": writer.id,
+        "generation": writer.generation,
+        "identity": {"weights": "ab", "config": {"layers": 2, "rope": [1, 2.5]}},
+        "tokens": 3,
+        "rows": 1,
+        "blocks": 2,
+        "stores": {"0": {"heads": 2, "dtype": "float32"}},
+        "state": {"layers": [{"dict": [["seen", 3]]}], "slots": {"dict": []}},
+        "segments": tuple(segments),
+        "library": "0.1.0",
+        "note": {"title": "Война"},
+    }
+    return Manifest(**(said | changed))
+
+
+def add(writer: Writer, kind: str) -> Segment:
+    """A segment that says which save wrote it."""
+    rows = torch.full((3, 4), writer.generation, dtype=torch.int32)
+    return writer.add(kind, {"rows": Rows.of(rows)})
+
+
+def save(folder: Path, **changed: Any) -> Manifest:
+    """Write the next generation: new blocks and a new state."""
+    with writing(folder) as writer:
+        kept = [] if writer.before is None else list(writer.before.segments)
+        kept = [segment for segment in kept if segment.kind != "state"]
+        made = manifest(
+            writer,
+            [*kept, *(add(writer, kind) for kind in ("blocks", "index", "state"))],
+            **changed,
+        )
+        writer.commit(made)
+    return made
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Files and their bytes."""
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
