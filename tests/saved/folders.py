@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from inf_llm.saved.folder import Writer, writing
@@ -53,3 +55,22 @@ def save(folder: Path, **changed: Any) -> Manifest:
 def contents(folder: Path) -> dict[str, bytes]:
     """Files and their bytes."""
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+class Failing:
+    """Calls to the disk, one or all of which from one on fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, error: int, forever: bool) -> None:
+        self.calls = 0
+        self._at, self._error, self._forever = at, error, forever
+        for name in ("open", "fsync", "replace", "unlink"):
+            monkeypatch.setattr(os, name, self._wrapped(getattr(os, name)))
+
+    def _wrapped(self, real: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            self.calls += 1
+            if self.calls == self._at or (self._forever and self.calls > self._at):
+                raise OSError(self._error, os.strerror(self._error))
+            return real(*args, **options)
+
+        return call
