@@ -216,13 +216,14 @@ def open_memory(
 
 
 def check_identity(path: Path, manifest: Manifest, here: Mapping[str, Any]) -> None:
-    """See that a memory belongs to what is here; fields that are not given here are not compared.
+    """See that a memory belongs to what is here; fields that only one of them has are not compared.
 
     Raises:
         SavedMemoryError: a field differs.
     """
-    saved = {key: value for key, value in manifest.identity.items() if key in here}
-    for name, there, mine in differences(saved, here):
+    both = [key for key in here if key in manifest.identity]
+    saved = {key: manifest.identity[key] for key in both}
+    for name, there, mine in differences(saved, {key: here[key] for key in both}):
         raise SavedMemoryError(
             f"{path} does not belong to this model: {name} is {_shown(there)} there, and "
             f"{_shown(mine)} here"
