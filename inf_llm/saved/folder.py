@@ -75,7 +75,7 @@ def writing(path: Path) -> Iterator[Writer]:
         SavedMemoryError: another process is writing, or the folder holds something else.
         OSError: the folder cannot be made or written.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(path, 0o700)
     _held(path)  # before there is a lock: a folder of other files is left as it is
     with _lock(path, _PATIENCE):
         writer = Writer(path, _held(path))
@@ -87,6 +87,15 @@ def writing(path: Path) -> Iterator[Writer]:
                 if writer.committed is None:
                     _take_back(path, writer.before)
                 _sweep(path, writer.committed or writer.before)
+
+
+def _make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it, and wait until their names are on the disk."""
+    if not path.is_dir():
+        if not path.parent.exists():
+            _make_folder(path.parent)
+        path.mkdir(mode, exist_ok=True)
+        sync_folder(path.parent)
 
 
 def _held(path: Path) -> Manifest | None:

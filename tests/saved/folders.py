@@ -63,8 +63,8 @@ class Failing:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, error: int, forever: bool) -> None:
         self.calls = 0
         self._at, self._error, self._forever = at, error, forever
-        for name in ("open", "fsync", "replace", "unlink"):
-            monkeypatch.setattr(os, name, self._wrapped(getattr(os, name)))
+        for owner, name in ((os, "open"), (os, "fsync"), (Path, "replace"), (Path, "unlink")):
+            monkeypatch.setattr(owner, name, self._wrapped(getattr(owner, name)))
 
     def _wrapped(self, real: Any) -> Any:
         def call(*args: Any, **options: Any) -> Any:

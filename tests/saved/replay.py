@@ -36,7 +36,7 @@ class Recorder:
     @contextmanager
     def __call__(self, patch: pytest.MonkeyPatch) -> Iterator[Recorder]:
         """Record what the writers of segments and manifests do."""
-        real = {name: getattr(os, name) for name in ("fsync", "replace", "unlink")}
+        fsync_, replace_, unlink_ = os.fsync, Path.replace, Path.unlink
 
         def opened(path: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
             file = builtins.open(path, mode, *args, **options)  # noqa: PTH123, SIM115
@@ -45,22 +45,23 @@ class Recorder:
             return _Written(file, self, Path(path).name)
 
         def fsync(handle: int) -> None:
-            real["fsync"](handle)
+            fsync_(handle)
             name = self._names.pop(handle, None)
             self._note(*(("sync folder",) if name is None else ("sync", name)))
 
-        def replace(one: Any, other: Any, **options: Any) -> None:
-            real["replace"](one, other, **options)
-            self._note("rename", Path(one).name, Path(other).name)
+        def replace(one: Path, other: Path) -> None:
+            replace_(one, other)
+            self._note("rename", one.name, other.name)
 
-        def unlink(path: Any, **options: Any) -> None:
-            real["unlink"](path, **options)
-            self._note("remove", Path(path).name)
+        def unlink(path: Path, missing_ok: bool = False) -> None:
+            unlink_(path, missing_ok)
+            self._note("remove", path.name)
 
         for module in (segment, atomic):
             patch.setattr(module, "open", opened, raising=False)
-        for name, wrapped in (("fsync", fsync), ("replace", replace), ("unlink", unlink)):
-            patch.setattr(os, name, wrapped)
+        patch.setattr(os, "fsync", fsync)
+        patch.setattr(Path, "replace", replace)
+        patch.setattr(Path, "unlink", unlink)
         yield self
 
     def _note(self, *call: str, content: bytes = b"") -> None:

@@ -321,3 +321,12 @@ def test_a_folder_that_has_nothing_to_sync(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", fsync)
     save(tmp_path)
     assert tell(tmp_path) == (1, [1, 1, 1])
+
+
+def test_names_of_new_folders_are_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(folders, "sync_folder", synced.append)
+    save(tmp_path / "a" / "m")
+    assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "m"]
+    save(tmp_path / "a" / "m")
+    assert synced[3:] == [tmp_path / "a" / "m"]
