@@ -15,7 +15,7 @@ the file or the override, the key, the rule and the nearest valid name.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from pathlib import Path
@@ -172,12 +172,32 @@ def load_config(
             f"overrides = {overrides!r:.60} is no list of key=value texts, as ['model.topk=32'] is"
         )
     file, given = read_mapping(path)
+    return _config(str(file), given, overrides, model)
+
+
+def config_from(said: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration that `RunConfig.to_dict` wrote, with overrides on top.
+
+    Args:
+        said: what it wrote.
+        source: where that was kept, for errors.
+        overrides: as for `load_config`.
+
+    Raises:
+        ConfigError: as of `load_config`.
+    """
+    return _config(source, OmegaConf.create(dict(said)), overrides, None)
+
+
+def _config(
+    source: str, given: DictConfig, overrides: Sequence[str], model: str | None
+) -> RunConfig:
     layers, said = [given], {}
     for text in overrides:
         key, layer = read_override(text, _all_keys()[1:])  # not the whole model at once
         layers.append(layer)
         said[key] = text
-    return _Reading(str(file), said, model).config(layers)
+    return _Reading(source, said, model).config(layers)
 
 
 @dataclass

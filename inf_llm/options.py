@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inf_llm.checks import at_least, one_of, require, typed
+from inf_llm.units import parse_bytes
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,29 @@ class Shortlist:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Options of the codec "int4".
+
+    Attributes:
+        group: most tokens of a channel of keys, and channels of a token's values, that share a
+            scale. Fewer are nearer to the original and take more bytes.
+    """
+
+    group: int = 64
+
+    def __post_init__(self) -> None:
+        typed(self)
+        at_least(self, 8, "group")  # with fewer, int8 takes less and is nearer
+
+    def check_with(self, settings: Any) -> None:
+        """See that a block is a number of whole groups."""
+        size = settings.block_size
+        message = f"group = {self.group} does not divide block_size = {size}: a block is cut into "
+        message += f"groups of equal size: a divisor of {size} is accepted, or {size} and more"
+        require(self.group >= size or size % self.group == 0, "group", message)
+
+
+@dataclass(frozen=True)
 class Decay:
     """Options of the policy "lru-s".
 
@@ -161,3 +185,21 @@ class YarnStretch(Stretch):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, 1, "trained_len")
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Options of the tier "disk".
+
+    Attributes:
+        path: folder for the blocks; a local disk, not a network.
+        host_bytes: what all layers together keep of them in host memory at most.
+    """
+
+    path: str
+    host_bytes: str = "4GiB"
+
+    def __post_init__(self) -> None:
+        typed(self)
+        require(self.path.strip() != "", "path", "path = '' is empty: a folder is needed")
+        parse_bytes("host_bytes", self.host_bytes)

@@ -27,6 +27,7 @@ from inf_llm.variants import (
     SCALING,
     SELECTION,
     SUMMARY,
+    TIER,
 )
 
 NATIVE_WINDOW = ("keep", "override")
@@ -212,8 +213,13 @@ class InfLLMSettings(WindowSettings):
             is exact through faiss, "ivf" reads only a part of many blocks. "two-stage" scores all
             blocks by their means, and the best of them, `shortlist` times as many as are recalled,
             by their pages.
-        codec: how sealed blocks are kept: "raw", as they are.
+        codec: how sealed blocks are kept: "raw", as they are; "int8", in 8 bits, or "int4", in 4,
+            with keys scaled per channel of a block and values per token. Sinks, window and
+            summaries stay as they are.
         async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
+        tier: where sealed blocks are: "host", in memory, "pinned", in page-locked memory, or
+            {name: disk, path: FOLDER, host_bytes: 4GiB}, in a file, with those that were read last
+            in memory; None takes "pinned" on CUDA with `pin_memory`, else "host".
         pin_memory: on CUDA, keep sealed blocks in pinned host memory.
         decode_graph: on CUDA, each layer's decode step as one graph; not offered yet.
         reselect_every: decode steps that share one choice of blocks; 1 chooses anew each step.
@@ -236,6 +242,7 @@ class InfLLMSettings(WindowSettings):
         "eviction": EVICTION,
         "index": INDEX,
         "codec": CODEC,
+        "tier": TIER,
     }
 
     block_size: int = 32
@@ -248,6 +255,7 @@ class InfLLMSettings(WindowSettings):
     eviction: Choice = _LRU
     index: Choice | None = None
     codec: Choice = _RAW
+    tier: Choice | None = None
     async_global_stream: bool = False
     pin_memory: bool = True
     decode_graph: bool = False

@@ -96,14 +96,27 @@ INDEX = Registry(
 """Subclasses of `inf_llm.memory.index.Index`, or of `inf_llm.memory.search.Search`, which are made
 with a `Selection` besides the options."""
 
-CODEC = Registry("codec", {"raw": "inf_llm.memory.codec:RawCodec"}, key="codec")
+CODEC = Registry(
+    "codec",
+    {
+        "raw": "inf_llm.memory.codec:RawCodec",
+        "int8": "inf_llm.memory.quantised:Int8Codec",
+        "int4": ("inf_llm.memory.quantised:Int4Codec", "inf_llm.options:Group"),
+    },
+    key="codec",
+)
 """Subclasses of `inf_llm.memory.codec.Codec`, made with a `PageShape` and the options."""
 
 TIER = Registry(
     "tier",
-    {"host": "inf_llm.memory.tiers:HostTier", "pinned": "inf_llm.memory.tiers:PinnedTier"},
+    {
+        "host": "inf_llm.memory.tiers:HostTier",
+        "pinned": "inf_llm.memory.tiers:PinnedTier",
+        "disk": ("inf_llm.memory.disk_tier:DiskTier", "inf_llm.options:Disk"),
+    },
+    key="tier",
 )
-"""Subclasses of `inf_llm.memory.tiers.Tier`; `pin_memory` chooses."""
+"""Subclasses of `inf_llm.memory.tiers.Tier`, made with the planes of a page and the options."""
 
 KERNEL = Registry(
     "kernel",

@@ -18,6 +18,7 @@ from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.choice import Choice
 from inf_llm.config import load_config
 from inf_llm.errors import ConfigError, SettingsError
+from inf_llm.memory.codec import PageShape, Plane
 from inf_llm.memory.evict import FirstInFirstOut
 from inf_llm.rope import Rope
 from inf_llm.scaling import rescale
@@ -25,6 +26,7 @@ from inf_llm.settings import make_settings, to_plain
 from inf_llm.testing import replay
 from inf_llm.variants import (
     ATTENTION,
+    CODEC,
     EVICTION,
     FAR_POSITIONS,
     INDEX,
@@ -33,6 +35,7 @@ from inf_llm.variants import (
     SCALING,
     SELECTION,
     SUMMARY,
+    TIER,
 )
 from tests.layers import MEMORY, feed, make_memory_layer, random_qkv
 from tests.tiny import SETTINGS, tiny_model
@@ -48,6 +51,8 @@ KINDS = {
     "summary": SUMMARY,
     "selection": SELECTION,
     "far_positions": FAR_POSITIONS,
+    "codec": CODEC,
+    "tier": TIER,
 }
 ROWS = [(kind, row) for kind, registry in KINDS.items() for row in registry.own]
 
@@ -62,13 +67,13 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("kind", "row"), ROWS)
-def test_options_are_those_that_the_class_takes(kind: str, row: str) -> None:
+def test_options_are_those_that_the_class_takes(kind: str, row: str, tmp_path: Path) -> None:
     """A row that says options without a class for them, or the reverse, fails when it is built."""
     if kind in ("attention", "kernel", "needle"):
         pytest.skip("built with more than options, by tests of their own")
     if row in ("faiss", "ivf"):
         pytest.importorskip("faiss")
-    needed = {"factor": 2.0, "trained_len": 64}
+    needed = {"factor": 2.0, "trained_len": 64, "path": str(tmp_path)}
     settings = KINDS[kind].options(row)
     fields = {} if settings is None else settings.__dataclass_fields__
     choice = Choice(row, {name: value for name, value in needed.items() if name in fields})
@@ -77,6 +82,8 @@ def test_options_are_those_that_the_class_takes(kind: str, row: str) -> None:
         "summary": (8,),
         "selection": (4, 2, 4),
         "far_positions": (Rope.from_base(16, 1e4), 24),
+        "codec": (PageShape(2, 8, 16, 16, torch.float32),),
+        "tier": ((Plane(4, torch.float32),),),
     }.get(kind, ())
     if row == "two-stage":
         given = (SELECTION.get("layer")(4, 2, 4),)
@@ -128,6 +135,7 @@ def test_scalings_change_positions_alone(row: str) -> None:
 
 def test_rows_from_outside_are_listed_and_checked(outside: Any) -> None:
     names = ["window", "random", "newest", "plain", "half", "motto", "first", "head", "beside"]
+    names += ["keys-alone", "empty"]
     for registry, name in zip(KINDS.values(), names, strict=True):
         assert f"outside-{name}" in registry
         assert [*registry][: len(registry.own)] == list(registry.own)
@@ -154,7 +162,13 @@ def test_rows_from_outside_compute(outside: Any) -> None:
     beside = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, far_positions="outside-beside")
     assert beside.topk[:5] == plain.topk[:5]  # type: ignore[index]
     assert (beside.o - plain.o).abs().max() > 0.05
+    forgotten = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, codec="outside-keys-alone")
+    assert forgotten.topk == plain.topk
+    assert (forgotten.o - plain.o).abs().max() > 0.05
     rest = {key: value for key, value in MEMORY.items() if key != "repr_topk"}
+    lost = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, tier="outside-empty")
+    assert not torch.equal(lost.o, forgotten.o)
+    assert lost.topk == forgotten.topk
     first = replay(*qkv, feeds=feeds, kind="inf-llm", **rest, summary="outside-first")
     assert first.topk != plain.topk
     counted = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, kernel="outside-plain")

@@ -27,7 +27,7 @@ from inf_llm.chat.turns import (
     save,
 )
 from inf_llm.checks import check_question, check_text, count, require, require_callable
-from inf_llm.errors import TextError
+from inf_llm.errors import SavedMemoryError, TextError
 from inf_llm.generation import (
     Layout,
     Session,
@@ -279,22 +279,36 @@ class ChatSession(Unsaved):
         self._memory.clear()
 
     def save(self, path: str | Path) -> None:
-        """Write the conversation to a JSON file, its documents included.
+        """Write the conversation to a JSON file, its documents included, and its memory beside it.
+
+        The memory is in the folder `memory_folder` names, and is as private as the conversation.
 
         Raises:
-            TextError: it cannot be written.
+            TextError: the conversation cannot be written.
+            SavedMemoryError: it is written, and its memory cannot be.
         """
         save(path, self.transcript)
+        self._memory.save(memory_folder(path))
 
-    def load(self, path: str | Path) -> None:
+    def load(self, path: str | Path) -> str | None:
         """Go on with a conversation from a file, of `save` or of FastChat.
 
-        It is read with the next question, as far as it is not in memory already.
+        What is not in the memory beside it, or in this one, is read with the next question.
+
+        Returns:
+            Why the memory beside it cannot be used; None where it is, or where there is none.
 
         Raises:
             TextError: there is no such file, or it is no conversation; this one stays.
         """
         self.transcript = load(path)
+        folder = memory_folder(path)
+        if folder.is_dir():
+            try:
+                self._memory.load(folder)
+            except SavedMemoryError as error:
+                return str(error)
+        return None
 
     def fork(self) -> ChatSession:
         """A conversation that goes on by itself from here; nothing is read again for it."""
@@ -334,6 +348,11 @@ class ChatSession(Unsaved):
             require(name not in sampling, name, message)
         options = answer_options(self._model, self._tokenizer, max_new_tokens, sampling, 512)
         return int(options["max_new_tokens"])
+
+
+def memory_folder(path: str | Path) -> Path:
+    """Where the memory of a conversation is: a folder beside its file."""
+    return Path(path).expanduser().with_suffix(".memory")
 
 
 def _ignore(text: str) -> None:

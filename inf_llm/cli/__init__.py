@@ -16,8 +16,10 @@ from inf_llm.cli.demo import demo
 from inf_llm.cli.failures import full_output_reported
 from inf_llm.cli.fidelity import fidelity
 from inf_llm.cli.mask import mask
+from inf_llm.cli.memory import app as memory
 from inf_llm.cli.output import prepare_process
 from inf_llm.cli.ppl import ppl
+from inf_llm.cli.read import read
 from inf_llm.cli.run import run
 from inf_llm.cli.serve import serve
 
@@ -29,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(read)
 app.command()(run)
 app.command()(ppl)
 app.command()(mask)
@@ -37,6 +40,7 @@ app.command()(serve)
 app.command()(chat)
 app.command()(fidelity)
 app.command()(configs)
+app.add_typer(memory, name="memory")
 
 
 def _version(wanted: bool) -> None:

@@ -88,4 +88,5 @@ def load_aloud(config: RunConfig) -> tuple[Any, Any]:
 
 def memory_line(stats: MemoryStats) -> str:
     """What is held where."""
-    return f"{size(stats.device_bytes)} device, {size(stats.host_bytes)} host"
+    on_disk = f", {size(stats.disk_bytes)} disk" if stats.disk_bytes else ""
+    return f"{size(stats.device_bytes)} device, {size(stats.host_bytes)} host{on_disk}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from inf_llm.checks import check_question
+from inf_llm.cli.about import About, memory_configuration, open_about
+from inf_llm.cli.answers import answer_all, default_answers
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import (
     Config,
@@ -35,14 +37,26 @@ if TYPE_CHECKING:
 @reported
 def run(
     prompt: Annotated[
-        str,
+        Optional[str],  # noqa: UP045
         typer.Option(
             "--prompt", "-p", help="Question after the text; '' lets the model continue the text."
         ),
-    ],
+    ] = None,
     config: Config = None,
     model: Model = None,
     file: File = None,
+    memory: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--memory", help="Folder of `inf-llm read`: its text is not read again."),
+    ] = None,
+    questions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--questions", help='JSONL: a text or a {"question": ...} a line.'),
+    ] = None,
+    answers: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--answers", help="JSONL for their answers; it is gone on with."),
+    ] = None,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", "-n", min=1, help="Most tokens of the answer.")
     ] = 128,
@@ -59,22 +73,85 @@ def run(
 
     The answer goes to standard output, everything else to standard error.
     Without --file the text comes from standard input, if that is not a terminal; where nothing
-    comes from there, the prompt alone is answered.
+    comes from there, the prompt alone is answered. With --memory and --file it reads on.
     """
     require_output()
     require_writable("--trace", trace)
+    if questions is None:
+        prompt = _checked(prompt, answers)
+    else:
+        _refuse_beside_questions(prompt, trace)
+    chosen = _configuration(memory, config, model, overrides)
+    from inf_llm.generation import piped_text, read_text
+    from inf_llm.generation.questions import read_questions
+
+    listed = None if questions is None else read_questions(questions)
+    text = read_text(file) if file is not None else "" if memory is not None else piped_text()
+    if memory is None and not (text or prompt):
+        raise TextError("nothing to read and nothing to ask about: give --file, or a --prompt")
+    if listed is not None and questions is not None:
+        about = open_about(chosen, memory, text)
+        answer_all(about, listed, answers or default_answers(questions), max_new_tokens)
+    elif memory is not None:
+        _answer_about(open_about(chosen, memory, text), prompt or "", max_new_tokens, trace)
+    else:
+        _read_and_answer(chosen, text, prompt or "", max_new_tokens, trace)
+
+
+def _checked(prompt: str | None, answers: Path | None) -> str:
+    """The prompt, where it can be answered."""
+    if prompt is None:
+        raise TextError("nothing to ask: give --prompt, or --questions with a JSONL file")
+    if answers is not None:
+        raise TextError("--answers goes with --questions: an answer to --prompt is printed")
     prompt = argument_text("--prompt", prompt)
     if prompt:
         check_question("--prompt", prompt)
-    chosen = configuration(config, model, overrides)
+    return prompt
+
+
+def _refuse_beside_questions(prompt: str | None, trace: Path | None) -> None:
+    for option, given in (("--prompt", prompt), ("--trace", trace)):
+        if given is not None:
+            raise TextError(f"{option} does not go with --questions: leave one of them out")
+
+
+def _configuration(
+    memory: Path | None, config: str | None, model: str | None, overrides: list[str] | None
+) -> RunConfig:
+    if memory is None:
+        return configuration(config, model, overrides)
+    return memory_configuration(memory, config, model, overrides)
+
+
+def _answer_about(about: About, prompt: str, max_new_tokens: int, trace: Path | None) -> None:
+    """Answer a question about what was read, on standard output."""
     from transformers import TextStreamer
 
-    from inf_llm.generation import Session, answer_ends, choose_layout, piped_text, read_text
     from inf_llm.hf.trace import trace as tracing
 
-    text = piped_text() if file is None else read_text(file)
-    if not (text or prompt):
-        raise TextError("nothing to read and nothing to ask: give --file, or a --prompt")
+    session = about.session
+    new = about.prompt(prompt, max_new_tokens)
+    tokens = len(session.ids) + len(new)
+    watch = None if trace is None else tracing(session.model, prompts=False)
+    streamer = TextStreamer(session.tokenizer, skip_special_tokens=True)
+    with watch or contextlib.nullcontext():
+        answer = about.ask(session, new, max_new_tokens, streamer)
+    said = len(answer.token_ids)
+    say(f"answered {said} in {pace(said, answer.seconds)}; memory {memory_line(session.stats())}")
+    if watch is not None and trace is not None:
+        _report(watch, session, tokens, trace, f"{about.config.model.path}: {prompt}")
+
+
+def _read_and_answer(
+    chosen: RunConfig, text: str, prompt: str, max_new_tokens: int, trace: Path | None
+) -> None:
+    """Read a text with its question, as one prompt, and answer on standard output."""
+    from transformers import TextStreamer
+
+    from inf_llm.generation import Session, answer_ends, choose_layout
+    from inf_llm.hf.trace import trace as tracing
+
     loaded, tokenizer = load_aloud(chosen)
     layout = choose_layout(tokenizer, chosen.conv_type)
     message = BETWEEN.join(part for part in (text, prompt) if part)

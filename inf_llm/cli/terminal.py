@@ -184,7 +184,7 @@ class Terminal:
         self._answer(self.chat.regenerate)
 
     def save(self, words: str) -> None:
-        """`!!save [FILE]`: write the conversation, documents included."""
+        """`!!save [FILE]`: write the conversation, documents included, and what it has read."""
         path = _json(words)
         self.chat.save(path)
         print(f"saved to {path}")
@@ -192,7 +192,9 @@ class Terminal:
     def load(self, words: str) -> None:
         """`!!load [FILE]`: go on with a conversation that was saved here or by FastChat."""
         path = Path(words or SAVED).expanduser()
-        self.chat.load(path if path.exists() else _json(words))
+        why_not = self.chat.load(path if path.exists() else _json(words))
+        if why_not:
+            say(f"it is read again with the next question: {why_not}")
         self.show()
 
     def show(self) -> None:

@@ -1,5 +1,6 @@
 """Reading and answering: feed a prompt in chunks, keep the session, measure perplexity."""
 
+from inf_llm.generation.begun import Begun, begin, follow
 from inf_llm.generation.documents import check_document, piped_text, read_text
 from inf_llm.generation.layout import Layout, answer_ends, choose_layout
 from inf_llm.generation.perplexity import Bucket, Perplexity, measure_perplexity
@@ -10,15 +11,18 @@ from inf_llm.truncation import fit
 
 __all__ = [
     "Answer",
+    "Begun",
     "Bucket",
     "Layout",
     "Perplexity",
     "Session",
     "answer_ends",
+    "begin",
     "check_document",
     "choose_layout",
     "encode",
     "fit",
+    "follow",
     "measure_perplexity",
     "piped_text",
     "read_text",

@@ -35,7 +35,7 @@ def footprint(sessions: Iterable[Session]) -> int:
                     total -= store.cache_bytes
                     shared[id(store)] = store
     return total + sum(
-        store.host_bytes() + store.index.nbytes + store.cache_bytes for store in shared.values()
+        store.block_bytes()[0] + store.index.nbytes + store.cache_bytes for store in shared.values()
     )
 
 

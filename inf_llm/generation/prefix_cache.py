@@ -16,6 +16,7 @@ import copy
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
@@ -146,6 +147,32 @@ class PrefixCache:
             candidates = self._kept[:-1] if many else self._kept  # of a few, the newest stays
             self._kept.remove(min(candidates, key=self._worth))
             self.evicted += 1
+
+    def save(self, folder: Path) -> int:
+        """Write the longest memory to a folder, over what is there.
+
+        Returns:
+            Its tokens; 0 where nothing is kept, and nothing is written.
+
+        Raises:
+            SavedMemoryError: it cannot be written.
+        """
+        longest = max(self._kept, key=lambda kept: len(kept.key), default=None)
+        if longest is None:
+            return 0
+        longest.session.save(folder, overwrite=True)
+        return len(longest.key)
+
+    def load(self, folder: Path) -> None:
+        """Keep a memory that `save` wrote.
+
+        Raises:
+            SavedMemoryError: there is none, or it is damaged, or belongs to another model.
+        """
+        fresh = self._fresh
+        session = Session.load(folder, self._model, fresh.tokenizer, fresh.chunk_size)
+        self._keep(array("q", session.ids[: session.fed]), session)
+        self.trim()
 
     def clear(self) -> None:
         """Let all go."""

@@ -67,7 +67,8 @@ class Session(Unsaved):
     Args:
         model: a model, patched or not; unpatched it keeps every token, as it always does.
         tokenizer: the model's.
-        chunk_size: tokens fed at a time, rounded down to whole execution blocks.
+        chunk_size: tokens fed at a time, rounded down to whole execution blocks; the attribute has
+            what came of it.
 
     Raises:
         UnsupportedInputError: these are not a model and its tokenizer.
@@ -81,7 +82,7 @@ class Session(Unsaved):
         self.ids: list[int] = []
         """Every token of the session, those that wait to be fed included."""
         self.cache = empty_cache(model)
-        self._step = feed_length(model, count("chunk_size", chunk_size))
+        self.chunk_size = feed_length(model, count("chunk_size", chunk_size))
 
     @property
     def fed(self) -> int:
@@ -103,7 +104,9 @@ class Session(Unsaved):
         self.ids += token_ids(self.tokenizer, text, vocabulary(self.model), first=not self.ids)
         total = len(self.ids)
         end = whole_blocks(self.model, total)
-        feeds = prefill(self.model, self._tensor(self.ids[self.fed : end]), self.cache, self._step)
+        feeds = prefill(
+            self.model, self._tensor(self.ids[self.fed : end]), self.cache, self.chunk_size
+        )
         while self.fed < end:
             with self._whole_or_nothing():
                 next(feeds)
@@ -198,7 +201,7 @@ class Session(Unsaved):
     ) -> None:
         """Write the session to a folder, or add to it what is new since the last time.
 
-        The folder holds the text that was read, readable by whoever has the model.
+        The folder holds the text itself, as token ids.
 
         Args:
             folder: where; it is made if it is absent.

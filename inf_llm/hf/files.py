@@ -96,6 +96,11 @@ def _weights(folder: Path) -> Path | None:
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """All files of weights in a folder."""
+    return sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin")))
+
+
 def _weights_problem(folder: Path) -> str | None:
     named = json.loads((folder / "config.json").read_bytes()).get("transformers_weights")
     file = folder / named if named and (folder / named).is_file() else _weights(folder)

@@ -27,7 +27,7 @@ from inf_llm.hf.decoder import unwrap
 from inf_llm.hf.patch import patched
 from inf_llm.settings import OriginSettings, to_plain
 
-_LOCAL = ("pin_memory", "async_global_stream", "fattn", "kernel")
+_LOCAL = ("tier", "pin_memory", "async_global_stream", "fattn", "kernel")
 """Settings that say how something is computed here, and not what is kept."""
 _PIECE = 64 << 20
 _SAMPLE = 64
@@ -46,7 +46,7 @@ def model_identity(model: Any) -> dict[str, Any]:
     fields = {
         "weights": weights_digest(inner),
         "config": _described(inner.config.to_dict()),
-        "attention": None if state is None else _settings(state.settings),
+        "attention": None if state is None else settings_identity(state.settings),
         "dtype": str(inner.dtype).removeprefix("torch."),
         "library": ".".join(__version__.split(".")[:2]),
     }
@@ -54,9 +54,11 @@ def model_identity(model: Any) -> dict[str, Any]:
     return plain
 
 
-def _settings(settings: OriginSettings) -> dict[str, Any]:
+def settings_identity(settings: OriginSettings) -> dict[str, Any]:
+    """The settings that say what is kept, in plain types."""
     kept = {key: value for key, value in to_plain(settings).items() if key not in _LOCAL}
-    return {"type": settings.type, **kept}
+    plain: dict[str, Any] = json.loads(json.dumps({"type": settings.type, **kept}))
+    return plain
 
 
 def tokenizer_identity(tokenizer: Any) -> dict[str, str]:

@@ -25,6 +25,7 @@ from inf_llm.hf.tensor_parallel import is_spread, spread_maker
 from inf_llm.hf.verify import Expected, try_memory, verify
 from inf_llm.hf.versions import setting
 from inf_llm.memory.search import check_search
+from inf_llm.memory.tiers import check_tier
 from inf_llm.rope import Rope
 from inf_llm.scaling import rescale
 from inf_llm.settings import InfLLMSettings, OriginSettings, WindowSettings, make_settings
@@ -146,10 +147,12 @@ def _check_memory(model: Any, settings: WindowSettings) -> None:
     Raises:
         SettingsError: they do not suit each other, or the model.
         MissingExtraError: a package for the search is not installed.
+        SavedMemoryError: blocks cannot be kept in the folder that the settings name.
     """
     if not isinstance(settings, InfLLMSettings):
         return
     check_search(settings)
+    check_tier(settings.tier)
     trained, dense = trained_length(model), settings.dense_up_to
     if trained is not None and dense is not None and dense > trained:
         raise SettingsError(

@@ -29,6 +29,7 @@ from inf_llm.hf.patch import new_cache, patched
 from inf_llm.memory.block_files import StoreReader, StoreWriter
 from inf_llm.saved.folder import Writer, check_segments, reading, writing
 from inf_llm.saved.manifest import Manifest, Segment, differences, plain
+from inf_llm.saved.seal import SEAL, broken_seal, seal
 from inf_llm.saved.segment import Rows, map_segment
 from inf_llm.saved.tree import pack, unpack
 
@@ -36,8 +37,6 @@ Note = Mapping[str, Any]
 """Anything in plain types that is kept with a memory."""
 TOKENS = "tokens"
 """Name of the token ids in the segment of the state."""
-SEAL = "manifest.sha256"
-"""Name of the manifest's seal there."""
 
 
 @dataclass(frozen=True)
@@ -162,17 +161,13 @@ def _write(
         library=__version__,
         note=beside.note,
     )
-    tensors[SEAL] = _bytes_of(manifest.seal)
+    tensors[SEAL] = seal(manifest)
     kept.append(writer.add("state", {name: Rows.of(each) for name, each in tensors.items()}))
     manifest = replace(manifest, segments=tuple(kept))
     writer.commit(manifest)
     blocks.committed()
     cache.saved_as = writer.id, writer.generation
     return manifest
-
-
-def _bytes_of(digest: str) -> Tensor:
-    return torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
 
 
 def _rows(cache: Any) -> int:
@@ -240,11 +235,9 @@ def _read(path: Path, manifest: Manifest, model: Any) -> Saved:
     blocks = {path / each.file: _mapped(path, each) for each in manifest.of_kind("blocks")}
     index = [_mapped(path, each) for each in manifest.of_kind("index")]
     (state,) = (_mapped(path, each) for each in manifest.of_kind("state"))
-    if SEAL not in state or not torch.equal(state[SEAL], _bytes_of(manifest.seal)):
-        raise SavedMemoryError(
-            f"{path}: manifest.json was changed after it was written, so it does not belong to the "
-            "segment of the state: read the text again and save it"
-        )
+    broken = broken_seal(path, manifest, state)
+    if broken:
+        raise SavedMemoryError(broken)
     slots = unpack(manifest.state["slots"], state, torch.device("cpu"))
     cache = _empty(model)
     layers = manifest.state["layers"]

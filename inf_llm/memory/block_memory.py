@@ -269,11 +269,13 @@ class BlockMemory(Stateful):
         if not recalled and self._latest is not None:
             recalled = self._latest[1].k.nbytes + self._latest[1].v.nbytes
         traffic = store.slots.traffic()
+        on_host, on_disk = store.block_bytes()
         return MemoryStats(
             tokens=self.seen,
             blocks=self.blocks,
             device_bytes=self.nbytes + recalled,
-            host_bytes=store.host_bytes(),
+            host_bytes=on_host,
+            disk_bytes=on_disk,
             index_bytes=store.index.nbytes,
             hits=int(traffic.hits),
             misses=int(traffic.misses),

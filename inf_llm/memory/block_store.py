@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from inf_llm.choice import Choice
 from inf_llm.memory.allocator import BlockAllocator
 from inf_llm.memory.codec import Codec, PageShape, Planes
 from inf_llm.memory.device_cache import DeviceCache
@@ -63,8 +64,9 @@ class BlockStore(Unsaved):
         self._device = device
         self.allocator = BlockAllocator()
         self.codec: Codec = settings.codec.build(CODEC, shape)
-        tier = "pinned" if settings.pin_memory and device.type == "cuda" else "host"
-        self.tier: Tier = TIER.get(tier)(self.codec.planes)
+        pinned = settings.pin_memory and device.type == "cuda"
+        chosen = settings.tier or Choice("pinned" if pinned else "host")
+        self.tier: Tier = chosen.build(TIER, self.codec.planes)
         self.index = make_search(settings.index, selection, pages)
         self._settings = settings
         own = selection.key_heads
@@ -274,9 +276,11 @@ class BlockStore(Unsaved):
         self.sweep()
         return self.allocator.used
 
-    def host_bytes(self) -> int:
-        """Bytes of these blocks."""
-        return self.used() * self.codec.block_bytes
+    def block_bytes(self) -> tuple[int, int]:
+        """Bytes of these blocks in host memory, and on a disk."""
+        blocks, page = self.used(), self.codec.block_bytes // self.shape.heads
+        here = self.tier.in_memory(blocks * self.shape.heads) * page
+        return here, blocks * self.codec.block_bytes - here
 
     @property
     def cache_bytes(self) -> int:

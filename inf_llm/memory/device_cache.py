@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inf_llm.memory.codec import Plane, Planes
 from inf_llm.memory.load import can_load, load_pages
-from inf_llm.memory.tiers import Tier
+from inf_llm.memory.tiers import SlabTier, Tier
 
 
 class DeviceCache:
@@ -54,7 +54,7 @@ class DeviceCache:
             for used in (units, slots, missing):
                 used.record_stream(self._stream)
         tier, together = self._tier, self._together
-        if can_load(self._device, tier.pinned):
+        if isinstance(tier, SlabTier) and can_load(self._device, tier.pinned):
             with torch.cuda.stream(self._stream):
                 places = tier.addresses(self._device)
                 for slabs, target in zip(places, self._planes, strict=True):

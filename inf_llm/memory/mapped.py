@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inf_llm.errors import SavedMemoryError
 from inf_llm.memory.codec import Plane, Planes
+from inf_llm.memory.page_rows import common_view, from_rows, to_rows
 from inf_llm.memory.tiers import Tier
 
 
@@ -26,8 +27,8 @@ def joined(planes: Planes, heads: int) -> Tensor:
 
     A block is one stretch: page after page, and within a page plane after plane.
     """
-    pages = torch.cat([plane.contiguous().view(torch.uint8) for plane in planes], 1)
-    return pages.view(-1, heads * pages.shape[1])
+    rows = to_rows(planes)
+    return rows.view(-1, heads * rows.shape[1])
 
 
 class MappedBlocks:
@@ -70,7 +71,7 @@ class MappedBlocks:
         if not bool(self._seen[blocks].all()):
             self.check(blocks.unique())
         if len(self._files) == 1:
-            return self._split(self._pages_of(0).index_select(0, pages))
+            return from_rows(self._pages_of(0).index_select(0, pages), self._planes)
         file_of = torch.searchsorted(self._starts, blocks, right=True) - 1
         found = None
         for at in file_of.unique().tolist():
@@ -81,7 +82,7 @@ class MappedBlocks:
                 found = rows.new_empty(len(pages), rows.shape[1])
             found[wanted] = rows.index_select(0, local)
         assert found is not None
-        return self._split(found)
+        return from_rows(found, self._planes)
 
     def check(self, blocks: Tensor) -> None:
         """Compare blocks (n,) with their checksums, once each.
@@ -102,21 +103,9 @@ class MappedBlocks:
             self._seen[block] = True
 
     def _pages_of(self, at: int) -> Tensor:
-        """A file's pages, in the dtype of all planes, or in bytes where planes differ."""
-        pages = self._files[at][1].view(len(self._files[at][1]) * self._heads, -1)
-        kinds = {plane.dtype for plane in self._planes}
-        aligned = pages.data_ptr() % 8 == 0
-        return pages.view(kinds.pop()) if len(kinds) == 1 and aligned else pages
-
-    def _split(self, pages: Tensor) -> Planes:
-        """Rows of pages as rows of planes."""
-        if pages.dtype == self._planes[0].dtype:
-            return pages.split([plane.width for plane in self._planes], 1)
-        parts = pages.split([plane.width * plane.dtype.itemsize for plane in self._planes], 1)
-        return tuple(
-            part.contiguous().view(plane.dtype)
-            for part, plane in zip(parts, self._planes, strict=True)
-        )
+        """A file's pages."""
+        blocks = self._files[at][1]
+        return common_view(blocks.view(len(blocks) * self._heads, -1), self._planes)
 
 
 class MappedTier(Tier):
@@ -129,7 +118,7 @@ class MappedTier(Tier):
     """
 
     def __init__(self, planes: Sequence[Plane], mapped: MappedBlocks, above: Tier) -> None:
-        super().__init__(planes, 1)
+        super().__init__(planes)
         self._mapped = mapped
         self._above = above
 
@@ -153,3 +142,7 @@ class MappedTier(Tier):
         low, high = self._mapped.read(pages[inside]), self._above.read(pages[~inside] - first)
         order = torch.cat((inside.nonzero()[:, 0], (~inside).nonzero()[:, 0])).argsort()
         return tuple(torch.cat(both).index_select(0, order) for both in zip(low, high, strict=True))
+
+    def in_memory(self, pages: int) -> int:
+        """See `Tier.in_memory`; mapped pages can be dropped and read again at any time."""
+        return self._above.in_memory(max(0, pages - self._mapped.pages))

@@ -21,6 +21,7 @@ class MemoryStats:
         misses: recalled blocks that were not.
         loads: blocks copied to the device; on a CPU, those a device would have had to load.
         evictions: blocks that left the device for others.
+        disk_bytes: keys and values of sealed blocks in files.
     """
 
     tokens: int = 0
@@ -32,6 +33,7 @@ class MemoryStats:
     misses: int = 0
     loads: int = 0
     evictions: int = 0
+    disk_bytes: int = 0
 
     @classmethod
     def total(cls, parts: Iterable[MemoryStats]) -> MemoryStats:

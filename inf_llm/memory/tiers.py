@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from inf_llm.choice import Choice
 from inf_llm.memory.codec import Plane, Planes
 from inf_llm.unsaved import Unsaved
+from inf_llm.variants import TIER
 
 _SLAB_BYTES = 64 << 20  # of one that stays where it is
 _FIRST_BYTES = 1 << 20  # of one that moves when it is full
@@ -19,6 +21,48 @@ _FEW = 256  # pages that are read one by one: a slab at a time would take many m
 
 
 class Tier(Unsaved, ABC):
+    """A place for pages, which have numbers.
+
+    Args:
+        planes: what a page consists of.
+
+    Attributes:
+        pinned: whether a device can read the pages at their addresses; see `SlabTier.addresses`.
+    """
+
+    pinned = False
+
+    def __init__(self, planes: Sequence[Plane]) -> None:
+        self._planes = tuple(planes)
+
+    @abstractmethod
+    def make_room(self, pages: int) -> None:
+        """See that so many pages have a place; others may be reading meanwhile."""
+
+    @abstractmethod
+    def write(self, pages: Tensor, planes: Planes) -> None:
+        """Fill pages (n,), ascending, with rows of every plane (n, width)."""
+
+    @abstractmethod
+    def read(self, pages: Tensor) -> Planes:
+        """Rows of pages (n,) in every plane, (n, width)."""
+
+    def in_memory(self, pages: int) -> int:
+        """How many of so many pages take host memory; the others are on a disk."""
+        return pages
+
+
+def check_tier(chosen: Choice | None) -> None:
+    """See that pages can be kept where a setting says, before anything is read.
+
+    Raises:
+        SavedMemoryError: there can be no file in a folder that it names.
+    """
+    if chosen is not None:
+        chosen.build(TIER, (Plane(1, torch.uint8),))
+
+
+class SlabTier(Tier):
     """Pages in slabs of equal size.
 
     Args:
@@ -26,14 +70,11 @@ class Tier(Unsaved, ABC):
         first_bytes: of the first slab, about.
 
     Attributes:
-        pinned: whether a device can read the slabs at their addresses.
         per_slab: pages in a slab.
     """
 
-    pinned = False
-
     def __init__(self, planes: Sequence[Plane], first_bytes: int) -> None:
-        self._planes = tuple(planes)
+        super().__init__(planes)
         page_bytes = sum(plane.width * plane.dtype.itemsize for plane in planes)
         self.per_slab = max(1, first_bytes // page_bytes)
         self._slabs: tuple[Planes, ...] = ()  # replaced as a whole, never changed
@@ -41,12 +82,8 @@ class Tier(Unsaved, ABC):
         self._written: torch.cuda.Event | None = None  # after all copies
         self._lock = threading.Lock()
 
-    @abstractmethod
-    def make_room(self, pages: int) -> None:
-        """See that so many pages have a place; others may be reading meanwhile."""
-
     def write(self, pages: Tensor, planes: Planes) -> None:
-        """Fill pages (n,), ascending, with rows of every plane (n, width).
+        """See `Tier.write`.
 
         The host does not wait for copies from a GPU to page-locked memory; who reads does.
         """
@@ -72,7 +109,7 @@ class Tier(Unsaved, ABC):
                 self._written = stream.record_event()
 
     def read(self, pages: Tensor) -> Planes:
-        """Rows of pages (n,) in every plane, (n, width)."""
+        """See `Tier.read`."""
         if self._written is not None:
             self._written.synchronize()
         slabs = self._slabs
@@ -113,7 +150,7 @@ class Tier(Unsaved, ABC):
         )
 
 
-class HostTier(Tier):
+class HostTier(SlabTier):
     """One slab in host memory, which moves to twice the room when it is full.
 
     What is reserved is at most twice what was needed, and reading is one step.
@@ -138,7 +175,7 @@ class HostTier(Tier):
         self._slabs, self.per_slab = (roomy,), room
 
 
-class PinnedTier(Tier):
+class PinnedTier(SlabTier):
     """Page-locked slabs that stay where they are, for a GPU reads them at their addresses."""
 
     pinned = True

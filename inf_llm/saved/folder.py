@@ -19,7 +19,8 @@ from filelock import FileLock, Timeout
 from inf_llm.atomic import sync_folder
 from inf_llm.errors import SavedMemoryError, reason
 from inf_llm.saved.manifest import NAME, SEGMENT_NAME, Manifest, Segment, read_manifest
-from inf_llm.saved.segment import Rows, file_digest, write_segment
+from inf_llm.saved.seal import broken_seal
+from inf_llm.saved.segment import Rows, file_digest, map_segment, write_segment
 
 LOCK = "lock"
 _OURS = re.compile(rf"{SEGMENT_NAME.pattern}(\.part)?|\.{re.escape(NAME)}\.[0-9]+")
@@ -75,10 +76,10 @@ def writing(path: Path) -> Iterator[Writer]:
         SavedMemoryError: another process is writing, or the folder holds something else.
         OSError: the folder cannot be made or written.
     """
+    check_folder(path)  # before there is a lock: a folder of other files is left as it is
     _make_folder(path, 0o700)
-    _held(path)  # before there is a lock: a folder of other files is left as it is
     with _lock(path, _PATIENCE):
-        writer = Writer(path, _held(path))
+        writer = Writer(path, check_folder(path))
         _sweep(path, writer.before)
         try:
             yield writer
@@ -98,22 +99,6 @@ def _make_folder(path: Path, mode: int = 0o777) -> None:
         sync_folder(path.parent)
 
 
-def _held(path: Path) -> Manifest | None:
-    """What a folder holds; None where it is empty or a first save was killed.
-
-    Raises:
-        SavedMemoryError: it holds something else, or is damaged.
-    """
-    if (path / NAME).exists():
-        return read_manifest(path)
-    foreign = [file.name for file in path.iterdir() if not _is_ours(file.name) or _has_words(file)]
-    if foreign:
-        raise SavedMemoryError(
-            f"{path} holds no memory, but other files ({min(foreign)!r}): give a folder of its own"
-        )
-    return None
-
-
 def _has_words(file: Path) -> bool:
     """Whether it is somebody's file of the name `lock`: ours is empty."""
     return file.name == LOCK and file.stat().st_size > 0
@@ -125,6 +110,26 @@ def _take_back(path: Path, before: Manifest | None) -> None:
         (path / NAME).unlink(missing_ok=True)
     elif read_manifest(path) != before:
         before.write(path)
+
+
+def check_folder(path: Path) -> Manifest | None:
+    """What a folder holds that a memory may be saved to; None while that is nothing.
+
+    Raises:
+        SavedMemoryError: it is no folder, or holds something else.
+    """
+    if not path.exists():
+        return None
+    if not path.is_dir():
+        raise SavedMemoryError(f"{path} is a file: give a folder")
+    if (path / NAME).exists():
+        return read_manifest(path)
+    foreign = [file.name for file in path.iterdir() if not _is_ours(file.name) or _has_words(file)]
+    if foreign:
+        raise SavedMemoryError(
+            f"{path} holds no memory, but other files ({min(foreign)!r}): give a folder of its own"
+        )
+    return None
 
 
 def reading(path: Path, read: Callable[[Manifest], _T]) -> _T:
@@ -164,7 +169,16 @@ def verify(path: Path) -> list[str]:
     Raises:
         SavedMemoryError: it holds no memory, its manifest is damaged, or a file is missing.
     """
-    return reading(path, lambda manifest: list(_damages(path, manifest.segments)))
+
+    def read(manifest: Manifest) -> list[str]:
+        damages = list(_damages(path, manifest.segments))
+        (state,) = manifest.of_kind("state")
+        if not any(state.file in damage for damage in damages):
+            tensors = map_segment(path / state.file, state.bytes)
+            damages += filter(None, [broken_seal(path, manifest, tensors)])
+        return damages
+
+    return reading(path, read)
 
 
 def remove(path: Path) -> None:

@@ -20,6 +20,7 @@ from inf_llm.errors import (
     UnsupportedInputError,
 )
 from inf_llm.generation import Session, encode
+from inf_llm.saved.manifest import read_manifest
 from tests.checkpoints import SETTINGS
 
 BOOK = "The quick brown fox jumps over the lazy dog, again and again. " * 10
@@ -225,13 +226,36 @@ def test_save_and_load(chat: ChatSession, memory_model: Any, tokenizer: Any, tmp
     chat.ask("Who? \N{SNOWMAN}", max_new_tokens=NEW)
     chat.add_document("More.", "more")
     chat.save(tmp_path / "c.json")
-    assert [file.name for file in tmp_path.iterdir()] == ["c.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["c.json", "c.memory"]
     other = ChatSession(memory_model, tokenizer)
-    other.load(tmp_path / "c.json")
+    assert other.load(tmp_path / "c.json") is None
     assert other.transcript == chat.transcript
-    assert _check(other, memory_model, tokenizer, "And?").how == "fresh"
+    reuse = _check(other, memory_model, tokenizer, "And?")
+    assert reuse.reused > reuse.prompt // 2
     chat.load(tmp_path / "c.json")
     assert _check(chat, memory_model, tokenizer, "And?").how == "continued"
+
+
+def test_a_memory_that_cannot_be_used_is_read_again(
+    chat: ChatSession, memory_model: Any, tokenizer: Any, tmp_path: Any
+) -> None:
+    chat.add_document(BOOK, "book")
+    chat.save(tmp_path / "c.json")
+    (state,) = (tmp_path / "c.memory").glob("state-*")
+    state.write_bytes(state.read_bytes()[:-1])
+    other = ChatSession(memory_model, tokenizer)
+    assert "state-000001.safetensors" in str(other.load(tmp_path / "c.json"))
+    assert other.transcript == chat.transcript
+    assert _check(other, memory_model, tokenizer, "Who?").how == "fresh"
+
+
+def test_saving_again_adds_to_the_memory(chat: ChatSession, tmp_path: Any) -> None:
+    chat.add_document(BOOK, "book")
+    chat.save(tmp_path / "c.json")
+    chat.ask("Who?", max_new_tokens=NEW)
+    chat.add_document(BOOK, "again")
+    chat.save(tmp_path / "c.json")
+    assert read_manifest(tmp_path / "c.memory").generation == 2
 
 
 def test_longest_prompt(memory_model: Any, tokenizer: Any) -> None:

@@ -29,7 +29,7 @@ from inf_llm.published import published_keys
 from inf_llm.registry import Registry
 from inf_llm.rope import Rope
 from inf_llm.testing import replay
-from inf_llm.variants import ATTENTION, EVICTION, FAR_POSITIONS, INDEX, SELECTION, SUMMARY
+from inf_llm.variants import ATTENTION, EVICTION, FAR_POSITIONS, INDEX, SELECTION, SUMMARY, TIER
 from tests.docs.pages import ROOT, blocks
 from tests.layers import MEMORY, random_qkv
 
@@ -192,6 +192,14 @@ def test_a_codec(loaded: Callable[[str], Any]) -> None:
     plain, _ = read(*loaded("nothing"))
     assert half.host_bytes == plain.host_bytes / 2
     assert half.blocks == plain.blocks
+
+
+def test_a_tier(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded("tier")
+    asked = spied(monkeypatch, TIER.get("compressed"), "read")
+    _, text = read(*model)
+    assert asked
+    assert text == read(*loaded("nothing"))[1]
 
 
 def test_a_kernel(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from inf_llm import variants
 from inf_llm.generation import Session
-from inf_llm.hf.saving import SEAL, TOKENS
+from inf_llm.hf.saving import TOKENS
+from inf_llm.memory.codec import PageShape
 from inf_llm.saved import tree
 from inf_llm.saved.manifest import Manifest
+from inf_llm.saved.seal import SEAL
 from tests.docs.pages import ROOT, blocks, prose
 from tests.hf.tiny import character_tokenizer, tiny_patched, tokens
 
@@ -65,6 +68,31 @@ def test_it_reads_every_block_of_every_store(program: Any, saved: Any) -> None:
 def test_control_blocks_differ(program: Any, saved: Any) -> None:
     one, other = (program.read_block(saved[1], "0", block)[0] for block in (0, 1))
     assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize("group", [None, 8])
+@pytest.mark.parametrize("codec", ["int8", "int4"])
+def test_codes_are_decoded_as_the_page_says(codec: str, group: int | None) -> None:
+    t, k, v = 16, 8, 24
+    made = variants.CODEC.get(codec)(PageShape(1, t, k, v, torch.float32), group)
+    planes = made.encode(torch.randn(1, t, k), torch.randn(1, t, v))
+    codes, scales = planes[0][0], planes[1][0].float()
+    sizes, g, h = (t * k, t * v), group or t, group or v
+    groups = t // g * k, t * (v // h)
+    if codec == "int8":
+        found = codes.float().split(sizes)
+        beside = [(scale, torch.zeros(1)) for scale in scales.split(groups)]
+    else:
+        halves = codes.split([size // 2 for size in sizes])
+        found = [torch.cat((half & 15, half >> 4)).float() for half in halves]
+        parts = scales.split([groups[0], groups[0], groups[1], groups[1]])
+        beside = [(parts[0], parts[1]), (parts[2], parts[3])]
+    cuts = ((t // g, g, k), (t // g, 1, k)), ((t, v // h, h), (t, v // h, 1))
+    for part, pair, (cut, of), expected in zip(
+        found, beside, cuts, made.decode(planes), strict=True
+    ):
+        scale, least = (each.view(of) if len(each) > 1 else each for each in pair)
+        assert torch.equal((part.view(cut) * scale + least).view_as(expected[0]), expected[0])
 
 
 def test_it_is_a_program(saved: Any, tmp_path: Path) -> None:

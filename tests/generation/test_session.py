@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from transformers import TextStreamer
 
 import inf_llm
-from inf_llm.errors import TextError, UnsupportedInputError
+from inf_llm.errors import SavedMemoryError, TextError, UnsupportedInputError
 from inf_llm.generation import Session, encode
 from tests.checkpoints import SETTINGS
 from tests.hf.tiny import character_tokenizer
@@ -277,3 +278,25 @@ def test_sampling_is_passed_on(memory_model: Any, tokenizer: Any) -> None:
 def test_nothing_to_answer(memory_model: Any, tokenizer: Any) -> None:
     with pytest.raises(TextError, match="prompt is empty"):
         Session(memory_model, tokenizer).ask("")
+
+
+def test_a_saved_session_goes_on(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    session = Session(model, tokenizer)
+    session.read(TEXT)
+    session.save(tmp_path)
+    loaded = Session.load(tmp_path, model, tokenizer)
+    assert loaded.ids == session.ids
+    answers = [each.ask("And then?", max_new_tokens=NEW).token_ids for each in (session, loaded)]
+    assert answers[0] == answers[1]
+
+
+def test_another_tokenizer_is_refused(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    Session(model, tokenizer).save(tmp_path)
+    with pytest.raises(SavedMemoryError, match="tokenizer is "):
+        Session.load(tmp_path, model, character_tokenizer())
+
+
+def test_a_cache_alone_is_no_session(model: Any, tokenizer: Any, tmp_path: Path) -> None:
+    inf_llm.save_memory(Session(model, tokenizer).cache, model, tmp_path)
+    with pytest.raises(SavedMemoryError, match=r"tokenizer is None there|without its token ids"):
+        Session.load(tmp_path, model, tokenizer)

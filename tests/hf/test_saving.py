@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import inf_llm
 from inf_llm.errors import SavedMemoryError, UnsupportedInputError
 from inf_llm.generation import Session
 from inf_llm.hf.saving import load_memory, save_memory
+from inf_llm.memory.stats import MemoryStats
 from tests.hf.tiny import LONG, character_tokenizer, feed, left_padded, tiny, tiny_patched, tokens
 
 PAGES = {key: value for key, value in LONG.items() if key != "repr_topk"}
@@ -65,7 +67,29 @@ def test_a_loaded_cache_goes_on_bit_by_bit(kind: str, dtype: torch.dtype, tmp_pa
     save_memory(cache, model, tmp_path / "m")
     loaded: Any = load_memory(tmp_path / "m", model)
     assert goes_on(model, cache, loaded)
-    assert loaded.stats() == cache.stats()
+    assert _counts(loaded) == _counts(cache)
+
+
+def _counts(cache: Any) -> MemoryStats:
+    """What a cache holds; blocks in files and those in memory together."""
+    held = cache.stats().total
+    return replace(held, host_bytes=held.host_bytes + held.disk_bytes, disk_bytes=0)
+
+
+def test_blocks_on_a_disk(tmp_path: Path) -> None:
+    tier = {"name": "disk", "path": str(tmp_path / "tier"), "host_bytes": "4kB"}
+    model = tiny_patched(tier=tier)
+    far = inf_llm.new_cache(model)
+    feed(model, tokens(150), far)
+    assert far.stats().total.disk_bytes > 2 * far.stats().total.host_bytes
+    save_memory(far, model, tmp_path / "m")
+    loaded = load_memory(tmp_path / "m", model)
+    assert goes_on(model, far, loaded)
+    inf_llm.patch(inf_llm.unpatch(model), type="inf-llm", **LONG)
+    in_memory = load_memory(tmp_path / "m", model)
+    fresh = inf_llm.new_cache(model)
+    feed(model, tokens(150), fresh)
+    assert goes_on(model, fresh, in_memory)
 
 
 @pytest.mark.parametrize("family", ["qwen3_next", "lfm2", "gemma3", "gpt_oss"])

@@ -15,19 +15,21 @@ def test_it_is_used() -> None:
     assert can_load(torch.device(DEVICE), pinned=True)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.uint8], ids=str
+)
 def test_loading_pages(dtype: torch.dtype) -> None:
     """From three slabs, of host memory where the device is another; what is there stays."""
     width, per_slab = 1500, 4
-    slabs = [torch.randn(per_slab, width).to(dtype) for _ in range(3)]
+    slabs = [torch.randint(0, 100, (per_slab, width)).to(dtype) for _ in range(3)]
     if DEVICE == "cuda":
         slabs = [slab.pin_memory() for slab in slabs]
     addresses = torch.tensor([slab.data_ptr() for slab in slabs], device=DEVICE)
-    target = torch.full((5, width), 7.0, dtype=dtype, device=DEVICE)
+    target = torch.full((5, width), 7, dtype=dtype, device=DEVICE)
     units, slots = (torch.tensor(x, device=DEVICE) for x in ([11, 2, 5, 4], [0, 3, 1, 4]))
     missing = torch.tensor([True, True, False, True], device=DEVICE)
     load_pages(addresses, per_slab, target, units, slots, missing)
-    want = torch.full((5, width), 7.0, dtype=dtype)
+    want = torch.full((5, width), 7, dtype=dtype)
     want[0], want[3], want[4] = slabs[2][3], slabs[0][2], slabs[1][0]
     assert torch.equal(target.cpu(), want)
 

@@ -12,10 +12,12 @@ from inf_llm.attention.positions import OneDistance
 from inf_llm.attention.window import InfiniteLMAttention
 from inf_llm.checks import require, typed
 from inf_llm.kernels import reference
+from inf_llm.memory.codec import RawCodec
 from inf_llm.memory.evict import Policy
 from inf_llm.memory.index import TorchIndex
 from inf_llm.memory.selection import LayerSelection
 from inf_llm.memory.summary import Summary
+from inf_llm.memory.tiers import HostTier
 from inf_llm.needles.base import Draft, Family
 from inf_llm.settings import WindowSettings
 
@@ -59,6 +61,21 @@ class Beside(OneDistance):
 
     def place(self, q, searched, far):
         return self.rope.rotate_far(q, 0), far.kept[0], far.recalled_k
+
+
+class KeysAlone(RawCodec):
+    """Values come back as zeros."""
+
+    def decode(self, planes):
+        k, v = super().decode(planes)
+        return k, torch.zeros_like(v)
+
+
+class Empty(HostTier):
+    """All pages are zeros."""
+
+    def read(self, pages):
+        return tuple(torch.zeros_like(plane) for plane in super().read(pages))
 
 
 class Newest(TorchIndex):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from inf_llm.saved.folder import Writer, writing
 from inf_llm.saved.manifest import Manifest, Segment
+from inf_llm.saved.seal import SEAL, seal
 from inf_llm.saved.segment import Rows
 
 
@@ -32,10 +35,10 @@ def manifest(writer: Writer, segments: list[Segment], **changed: Any) -> Manifes
     return Manifest(**(said | changed))
 
 
-def add(writer: Writer, kind: str) -> Segment:
+def add(writer: Writer, kind: str, **more: Tensor) -> Segment:
     """A segment that says which save wrote it."""
     rows = torch.full((3, 4), writer.generation, dtype=torch.int32)
-    return writer.add(kind, {"rows": Rows.of(rows)})
+    return writer.add(kind, {name: Rows.of(each) for name, each in {"rows": rows, **more}.items()})
 
 
 def save(folder: Path, **changed: Any) -> Manifest:
@@ -43,11 +46,10 @@ def save(folder: Path, **changed: Any) -> Manifest:
     with writing(folder) as writer:
         kept = [] if writer.before is None else list(writer.before.segments)
         kept = [segment for segment in kept if segment.kind != "state"]
-        made = manifest(
-            writer,
-            [*kept, *(add(writer, kind) for kind in ("blocks", "index", "state"))],
-            **changed,
-        )
+        kept += [add(writer, kind) for kind in ("blocks", "index")]
+        made = manifest(writer, [], **changed)
+        state = add(writer, "state", **{SEAL: seal(made)})
+        made = replace(made, segments=(*kept, state))
         writer.commit(made)
     return made
 

@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +331,10 @@ def test_names_of_new_folders_are_synced(tmp_path: Path, monkeypatch: pytest.Mon
     assert synced == [tmp_path, tmp_path / "a", tmp_path / "a" / "m"]
     save(tmp_path / "a" / "m")
     assert synced[3:] == [tmp_path / "a" / "m"]
+
+
+def test_a_manifest_with_another_seal_is_no_clean_folder(tmp_path: Path) -> None:
+    save(tmp_path)
+    replace(read_manifest(tmp_path), tokens=4).write(tmp_path)  # its checksum is right
+    (damage,) = verify(tmp_path)
+    assert "manifest.json was changed after it was written" in damage

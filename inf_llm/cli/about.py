@@ -1,0 +1,124 @@
+"""What questions are about: a text that is read now, or a memory in a folder, or both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inf_llm.cli.failures import say
+from inf_llm.cli.options import configuration, load_aloud, memory_line
+from inf_llm.cli.progress import TokenProgress
+from inf_llm.config import DTYPES, config_from
+from inf_llm.errors import SavedMemoryError, TextError
+from inf_llm.saved.manifest import Manifest, read_manifest
+from inf_llm.units import pace
+
+if TYPE_CHECKING:
+    from inf_llm.config import RunConfig
+    from inf_llm.generation import Answer, Begun, Layout, Session
+
+
+@dataclass
+class About:
+    """A session that has read a text, to be asked.
+
+    Attributes:
+        session: what has read it.
+        begun: the beginning of every prompt.
+        layout: of the prompts.
+        config: of the run.
+    """
+
+    session: Session
+    begun: Begun
+    layout: Layout
+    config: RunConfig
+
+    def prompt(self, question: str, room: int) -> list[int]:
+        """The tokens that ask a question, after those that are read.
+
+        Raises:
+            TextError: with `room` tokens of an answer the prompt is longer than max_len allows.
+        """
+        from inf_llm.generation import follow
+
+        new = follow(self.session.tokenizer, self.layout, self.begun, question)
+        tokens, limit = len(self.session.ids) + len(new), self.config.max_len - room
+        if tokens > limit:
+            raise TextError(
+                f"the prompt has {tokens:,} tokens, but max_len leaves room for {limit:,}: raise "
+                "max_len (what is in a memory is not cut)"
+            )
+        return new
+
+    def ask(self, session: Session, new: list[int], max_new_tokens: int, streamer: Any) -> Answer:
+        """The answer of a session to what `prompt` gave."""
+        from inf_llm.generation import answer_ends
+
+        ends = answer_ends(session.model, self.layout)
+        return session.ask(new, max_new_tokens=max_new_tokens, streamer=streamer, eos_token_id=ends)
+
+
+def memory_configuration(
+    folder: Path, config: str | None, model: str | None, overrides: list[str] | None
+) -> RunConfig:
+    """The configuration that a memory was read with, unless another one is named.
+
+    Raises:
+        SavedMemoryError: the folder holds no memory, or says nothing of a configuration.
+        ConfigError: it cannot be used.
+    """
+    manifest = read_manifest(folder)
+    said = manifest.note.get("config")
+    if config is not None or model is not None:
+        chosen = configuration(config, model, overrides)
+    elif isinstance(said, dict):
+        chosen = config_from(said, str(folder), overrides or ())
+    else:
+        raise SavedMemoryError(
+            f"{folder} does not say what it was read with (inf-llm read writes that): give "
+            "--config, or --model"
+        )
+    return for_memory(chosen, folder, manifest)
+
+
+def for_memory(chosen: RunConfig, folder: Path, manifest: Manifest) -> RunConfig:
+    """A configuration with the dtype of a memory, for "auto" may take another one each time.
+
+    Raises:
+        SavedMemoryError: its settings are not those of the memory.
+    """
+    from inf_llm.hf.identity import settings_identity
+    from inf_llm.hf.saving import check_identity
+
+    check_identity(folder, manifest, {"attention": settings_identity(chosen.attention)})
+    dtype = str(manifest.identity.get("dtype"))
+    if chosen.model.dtype != "auto" or dtype not in DTYPES:
+        return chosen
+    return replace(chosen, model=replace(chosen.model, dtype=dtype))
+
+
+def open_about(chosen: RunConfig, memory: Path | None, text: str) -> About:
+    """Read a text, or open a memory, or open one and read on.
+
+    Raises:
+        SavedMemoryError: the memory is damaged, or belongs to another model.
+        TextError: the text does not suit the layout.
+    """
+    from inf_llm.generation import Begun, Session, begin, choose_layout
+
+    loaded, tokenizer = load_aloud(chosen)
+    layout = choose_layout(tokenizer, chosen.conv_type)
+    session, begun = Session(loaded, tokenizer, chosen.chunk_size), None
+    if memory is not None:
+        session = Session.load(memory, loaded, tokenizer, chosen.chunk_size)
+        begun = Begun(list(session.ids), str(read_manifest(memory).note.get("rest", "")))
+        say(f"{memory}: {len(session.ids):,} tokens")
+    if text or begun is None:
+        begun = begin(tokenizer, layout, text, begun)
+        new = len(begun.ids) - len(session.ids)
+        with TokenProgress(lambda: memory_line(session.stats())) as progress:
+            session.read(begun.ids[len(session.ids) :], progress)
+            say(f"read {new:,} tokens in {pace(new, progress.seconds)}")
+    return About(session, begun, layout, chosen)

@@ -1,0 +1,108 @@
+"""`inf-llm read`: read a text into a folder, once and for all."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inf_llm.cli.about import for_memory
+from inf_llm.cli.failures import reported, say
+from inf_llm.cli.options import (
+    Config,
+    Debug,
+    File,
+    Model,
+    Overrides,
+    configuration,
+    load_aloud,
+    memory_line,
+)
+from inf_llm.cli.progress import TokenProgress
+from inf_llm.errors import SavedMemoryError
+from inf_llm.units import pace, size
+
+if TYPE_CHECKING:
+    from inf_llm.generation import Session
+
+SECONDS = 30.0
+"""Of reading, after which what was read is saved."""
+
+
+@reported
+def read(
+    save: Annotated[
+        Path,
+        typer.Option("--save", "-s", help="Folder for the memory. A memory there is gone on with."),
+    ],
+    config: Config = None,
+    model: Model = None,
+    file: File = None,
+    overrides: Overrides = None,
+    debug: Debug = False,
+) -> None:
+    """Read a text of any length into a folder, for `inf-llm run --memory`.
+
+    It is saved on the way: a reading that was interrupted goes on where it was. The folder is as
+    private as the text.
+    """
+    chosen = configuration(config, model, overrides)
+    from inf_llm.generation import Session, begin, choose_layout, read_text
+    from inf_llm.saved.folder import check_folder
+
+    held = check_folder(save)
+    note: dict[str, Any] = {"config": chosen.to_dict()}
+    if held is not None:
+        chosen = for_memory(chosen, save, held)
+    text = read_text(file)
+    loaded, tokenizer = load_aloud(chosen)
+    begun = begin(tokenizer, choose_layout(tokenizer, chosen.conv_type), text)
+    chunk = chosen.chunk_size
+    session = Session(loaded, tokenizer, chunk)
+    if held is not None:
+        session = Session.load(save, loaded, tokenizer, chunk)
+        _check_text(save, session.ids, begun.ids)
+        say(f"{len(session.ids):,} of {len(begun.ids):,} tokens are in {save} already")
+    name = "standard input" if file is None else str(file)
+    note |= {"text": name, "rest": begun.rest}
+    with TokenProgress(lambda: memory_line(session.stats())) as progress:
+        _read_and_save(session, begun.ids, save, note, progress)
+        say(f"read in {pace(len(begun.ids), progress.seconds)}")
+    say(f"{save}: {len(session.ids):,} tokens, {size(_bytes(save))}")
+
+
+def _check_text(folder: Path, held: list[int], wanted: list[int]) -> None:
+    """See that the memory is a beginning of the text.
+
+    Raises:
+        SavedMemoryError: it is not.
+    """
+    from inf_llm.truncation import common_length
+
+    common = common_length(held, wanted)
+    if common < len(held):
+        raise SavedMemoryError(
+            f"{folder} holds another text: it differs from token {common:,} on: give another "
+            "folder, or remove it with inf-llm memory rm"
+        )
+
+
+def _read_and_save(
+    session: Session, ids: list[int], folder: Path, note: dict[str, Any], progress: TokenProgress
+) -> None:
+    chunk, saved = session.chunk_size, time.perf_counter()
+    for first in range(len(session.ids), len(ids), chunk):
+        session.read(ids[first : first + chunk])
+        progress(len(session.ids), len(ids))
+        if time.perf_counter() - saved >= SECONDS:
+            session.save(folder, note=note)
+            saved = time.perf_counter()
+    session.save(folder, note=note)
+
+
+def _bytes(folder: Path) -> int:
+    from inf_llm.saved.manifest import read_manifest
+
+    return read_manifest(folder).nbytes

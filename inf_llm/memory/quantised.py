@@ -1,0 +1,192 @@
+"""Sealed blocks in 8 or 4 bits: keys scaled per channel, values per token.
+
+A few channels of a model's keys are far larger than the rest in every token: in Qwen2.5 0.5B up to
+38 times the median channel. A scale per token would follow those and lose the others, so tokens of
+one block share a scale in each channel (KIVI, arXiv 2402.02750), which works because memory keeps
+keys unrotated.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from inf_llm.memory.codec import Codec, PageShape, Plane, Planes
+
+_SCALES = torch.bfloat16
+"""As many bytes as float16, and the range of float32; a code is chosen for the scale as stored."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Keys or values of a page, cut so that what shares a scale lies along one dimension.
+
+    Attributes:
+        cut: sizes of a page's three dimensions.
+        along: the dimension that shares a scale, counted with the pages in front.
+    """
+
+    cut: tuple[int, int, int]
+    along: int
+
+    @property
+    def size(self) -> int:
+        """Numbers of a page."""
+        return self.cut[0] * self.cut[1] * self.cut[2]
+
+    @property
+    def groups(self) -> int:
+        """Scales of a page."""
+        return self.size // self.cut[self.along - 1]
+
+    def of(self, x: Tensor) -> Tensor:
+        """Pages (n, ...) in this cut."""
+        return x.reshape(-1, *self.cut)
+
+    def scales(self, x: Tensor) -> Tensor:
+        """Scales (n, groups) against pages in this cut."""
+        sizes = list(self.cut)
+        sizes[self.along - 1] = 1
+        return x.reshape(-1, *sizes)
+
+
+class QuantisedCodec(Codec):
+    """What codes of any width have in common: a plane of codes and one of scales.
+
+    Args:
+        shape: what one block holds.
+        group: most tokens of a channel of keys, and channels of a token's values, that share a
+            scale; all of them where it is None. A page is cut into equal groups.
+    """
+
+    codes: torch.dtype
+    per_byte = 1
+    per_group = 1
+    """Numbers that a group keeps beside its codes."""
+
+    def __init__(self, shape: PageShape, group: int | None = None) -> None:
+        super().__init__(shape)
+        tokens, width = shape.tokens, shape.value_width
+        of_keys, of_values = _equal_part(tokens, group), _equal_part(width, group)
+        self._grids = (
+            _Grid((tokens // of_keys, of_keys, shape.key_width), along=2),
+            _Grid((tokens, width // of_values, of_values), along=3),
+        )
+        self._stored = [-(-grid.size // self.per_byte) for grid in self._grids]
+        self._scales = [grid.groups * self.per_group for grid in self._grids]
+        self.planes = Plane(sum(self._stored), self.codes), Plane(sum(self._scales), _SCALES)
+        self._finest = _finest(shape.dtype)
+        self._largest = min(torch.finfo(each).max for each in (shape.dtype, _SCALES)) / 4
+
+    def encode(self, k: Tensor, v: Tensor) -> Planes:
+        """See `Codec.encode`. What is beyond a quarter of the dtype's range is cut to it."""
+        codes, scales = [], []
+        for x, grid in zip((k, v), self._grids, strict=True):
+            x = grid.of(x).float().clamp(-self._largest, self._largest)
+            found, *beside = self._quantise(x, grid.along)
+            codes.append(self._pack(found.flatten(1)))
+            scales += [each.flatten(1) for each in beside]
+        return torch.cat(codes, 1), torch.cat(scales, 1)
+
+    def decode(self, planes: Planes) -> tuple[Tensor, Tensor]:
+        """See `Codec.decode`."""
+        stored = planes[0].split(self._stored, 1)
+        scales = planes[1].to(self.shape.dtype).split(self._scales, 1)
+        k, v = map(self._page, self._grids, stored, scales)
+        return k, v
+
+    def _page(self, grid: _Grid, stored: Tensor, scales: Tensor) -> Tensor:
+        """Pages (n, tokens, width)."""
+        beside = map(grid.scales, scales.chunk(self.per_group, 1))
+        page = self._restore(grid.of(self._unpack(stored, grid.size)), *beside)
+        return page.view(len(page), self.shape.tokens, -1)
+
+    @abstractmethod
+    def _quantise(self, x: Tensor, along: int) -> tuple[Tensor, ...]:
+        """Codes like x, and what each group keeps beside them, in `_SCALES`, of size 1 along."""
+
+    @abstractmethod
+    def _restore(self, codes: Tensor, *beside: Tensor) -> Tensor:
+        """Numbers from codes, which are overwritten, and from what was kept beside them."""
+
+    def _pack(self, codes: Tensor) -> Tensor:
+        """Codes (n, size) as they are stored."""
+        return codes
+
+    def _unpack(self, stored: Tensor, size: int) -> Tensor:
+        """Codes (n, size) in the dtype of the shape."""
+        return stored.to(self.shape.dtype)
+
+    def _scale(self, x: Tensor) -> Tensor:
+        """A scale as it is stored: never so small that it vanishes."""
+        return x.clamp(min=self._finest).to(_SCALES)
+
+
+class Int8Codec(QuantisedCodec):
+    """Codes from -127 to 127 times a scale."""
+
+    codes = torch.int8
+
+    def _quantise(self, x: Tensor, along: int) -> tuple[Tensor, ...]:
+        scale = self._scale(x.abs().amax(along, keepdim=True) / 127)
+        return (x / scale.float()).round_().clamp_(-127, 127).to(self.codes), scale
+
+    def _restore(self, codes: Tensor, *beside: Tensor) -> Tensor:
+        return codes.mul_(beside[0])
+
+
+class Int4Codec(QuantisedCodec):
+    """Codes from 0 to 15 times a scale, above the least number of their group.
+
+    On keys of Qwen2.5 0.5B the squared error is under a third of that of codes around zero.
+    """
+
+    codes = torch.uint8
+    per_byte = 2
+    per_group = 2
+
+    def _quantise(self, x: Tensor, along: int) -> tuple[Tensor, ...]:
+        least = _rounded_down(x.amin(along, keepdim=True))
+        low = least.float()
+        scale = self._scale((x.amax(along, keepdim=True) - low) / 15)
+        codes = ((x - low) / scale.float()).round_().clamp_(0, 15)
+        return codes.to(self.codes), scale, least
+
+    def _restore(self, codes: Tensor, *beside: Tensor) -> Tensor:
+        scale, least = beside
+        return codes.mul_(scale).add_(least)  # one fused step takes five times as long on CPUs
+
+    def _pack(self, codes: Tensor) -> Tensor:
+        """The second half of a page's codes in the upper bits."""
+        low, high = pad(codes, (0, codes.shape[1] % 2)).chunk(2, 1)
+        return low | high << 4
+
+    def _unpack(self, stored: Tensor, size: int) -> Tensor:
+        half = stored.shape[1]
+        codes = torch.empty(len(stored), size, dtype=self.shape.dtype, device=stored.device)
+        codes[:, :half] = stored & 15
+        codes[:, half:] = stored[:, : size - half] >> 4
+        return codes
+
+
+def _equal_part(size: int, most: int | None) -> int:
+    """The largest divisor of `size` that is at most `most`."""
+    parts = range(min(size, most or size), 0, -1)
+    return next(part for part in parts if size % part == 0)
+
+
+def _rounded_down(x: Tensor) -> Tensor:
+    """In `_SCALES`, never more than it was."""
+    near = x.to(_SCALES)
+    below = torch.nextafter(near, torch.full_like(near, -torch.inf))
+    return torch.where(near > x, below, near)
+
+
+def _finest(dtype: torch.dtype) -> float:
+    """The least scale that `dtype` and the stored one hold to eight bits."""
+    limits = [torch.finfo(each) for each in (dtype, _SCALES)]
+    return max(128 * each.smallest_normal * each.eps for each in limits)
