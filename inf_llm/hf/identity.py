@@ -30,6 +30,7 @@ from inf_llm.settings import OriginSettings, to_plain
 _LOCAL = ("tier", "pin_memory", "async_global_stream", "fattn", "kernel")
 """Settings that say how something is computed here, and not what is kept."""
 _PIECE = 64 << 20
+_SAMPLE = 64
 _digests: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
 _files: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
 
@@ -105,10 +106,26 @@ def note_files(model: Any, files: Sequence[Path]) -> None:
 
 
 def _marks(tensors: Iterable[tuple[str, Tensor]]) -> Any:
-    """What changes when a tensor is replaced, or changed in place."""
+    """What changes when a tensor is replaced, or changed in place.
+
+    Writing to `.data`, as optimizers and merged adapters do, leaves pointer and version as they
+    were: so a sample of the elements is among the marks.
+    """
     return tuple(
-        (name, tensor.data_ptr(), object() if tensor.is_inference() else tensor._version)
-        for name, tensor in tensors
+        (name, tensor.data_ptr(), _version(tensor), _sample(tensor)) for name, tensor in tensors
+    )
+
+
+def _version(tensor: Tensor) -> Any:
+    return object() if tensor.is_inference() else tensor._version
+
+
+def _sample(tensor: Tensor) -> bytes:
+    if tensor.is_meta:
+        return b""
+    flat = tensor.detach().reshape(-1)
+    return (
+        flat[:: max(1, len(flat) // _SAMPLE)].cpu().contiguous().view(torch.uint8).numpy().tobytes()
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ from inf_llm.hf.identity import model_identity
 from inf_llm.hf.patch import new_cache, patched
 from inf_llm.memory.block_files import StoreReader, StoreWriter
 from inf_llm.saved.folder import Writer, check_segments, reading, writing
-from inf_llm.saved.manifest import Manifest, Segment, differences
+from inf_llm.saved.manifest import Manifest, Segment, differences, plain
+from inf_llm.saved.seal import SEAL, broken_seal, seal
 from inf_llm.saved.segment import Rows, map_segment
 from inf_llm.saved.tree import pack, unpack
 
@@ -95,7 +96,8 @@ def save_memory(
     """
     path, beside = Path(folder), beside or Beside()
     _check_cache(cache)
-    identity = model_identity(model) | dict(beside.identity)
+    beside = replace(beside, note=plain("note", beside.note))
+    identity = model_identity(model) | plain("identity", beside.identity)
     try:
         with writing(path) as writer:
             goes_on = _goes_on(cache, writer, overwrite)
@@ -145,7 +147,6 @@ def _write(
     if blocks.has_new:
         pages, index = blocks.segments()
         kept += [writer.add("blocks", pages), writer.add("index", index())]
-    kept.append(writer.add("state", {name: Rows.of(each) for name, each in tensors.items()}))
     facts = blocks.facts()
     manifest = Manifest(
         id=writer.id,
@@ -154,12 +155,15 @@ def _write(
         tokens=int(cache.get_seq_length()) if beside.tokens is None else len(beside.tokens),
         rows=_rows(cache),
         blocks=sum(each["blocks"] for each in facts.values()),
-        stores=facts,
+        stores=(dict(before.stores) if before else {}) | facts,  # names are given out once
         state=state,
-        segments=tuple(kept),
+        segments=(),
         library=__version__,
         note=beside.note,
     )
+    tensors[SEAL] = seal(manifest)
+    kept.append(writer.add("state", {name: Rows.of(each) for name, each in tensors.items()}))
+    manifest = replace(manifest, segments=tuple(kept))
     writer.commit(manifest)
     blocks.committed()
     cache.saved_as = writer.id, writer.generation
@@ -207,13 +211,14 @@ def open_memory(
 
 
 def check_identity(path: Path, manifest: Manifest, here: Mapping[str, Any]) -> None:
-    """See that a memory belongs to what is here; fields that are not given here are not compared.
+    """See that a memory belongs to what is here; fields that only one of them has are not compared.
 
     Raises:
         SavedMemoryError: a field differs.
     """
-    saved = {key: value for key, value in manifest.identity.items() if key in here}
-    for name, there, mine in differences(saved, here):
+    both = [key for key in here if key in manifest.identity]
+    saved = {key: manifest.identity[key] for key in both}
+    for name, there, mine in differences(saved, {key: here[key] for key in both}):
         raise SavedMemoryError(
             f"{path} does not belong to this model: {name} is {_shown(there)} there, and "
             f"{_shown(mine)} here"
@@ -230,6 +235,9 @@ def _read(path: Path, manifest: Manifest, model: Any) -> Saved:
     blocks = {path / each.file: _mapped(path, each) for each in manifest.of_kind("blocks")}
     index = [_mapped(path, each) for each in manifest.of_kind("index")]
     (state,) = (_mapped(path, each) for each in manifest.of_kind("state"))
+    broken = broken_seal(path, manifest, state)
+    if broken:
+        raise SavedMemoryError(broken)
     slots = unpack(manifest.state["slots"], state, torch.device("cpu"))
     cache = _empty(model)
     layers = manifest.state["layers"]

@@ -207,6 +207,9 @@ class StoreReader:
 
     def _load(self, store: BlockStore, name: str, facts: StoreFacts) -> None:
         files = [(str(path), rows[name]) for path, rows in self._blocks.items() if name in rows]
+        for path, rows in files:
+            if rows.dtype != torch.uint8 or rows.shape[1:] != (facts.block_bytes,):
+                raise SavedMemoryError(f"{path}: its header is damaged")
         summaries = self._summaries(name)
         checks = summaries.pop(_CHECKS)
         lengths = {sum(len(rows) for _, rows in files), len(checks), *map(len, summaries.values())}

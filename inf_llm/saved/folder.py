@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,11 +19,13 @@ from filelock import FileLock, Timeout
 from inf_llm.atomic import sync_folder
 from inf_llm.errors import SavedMemoryError, reason
 from inf_llm.saved.manifest import NAME, SEGMENT_NAME, Manifest, Segment, read_manifest
-from inf_llm.saved.segment import Rows, file_digest, write_segment
+from inf_llm.saved.seal import broken_seal
+from inf_llm.saved.segment import Rows, file_digest, map_segment, write_segment
 
 LOCK = "lock"
 _OURS = re.compile(rf"{SEGMENT_NAME.pattern}(\.part)?|\.{re.escape(NAME)}\.[0-9]+")
 _TRIES = 5
+_PATIENCE = 0.2  # seconds in which a reader's sweep is over
 _T = TypeVar("_T")
 
 
@@ -33,6 +35,7 @@ class Writer:
     Attributes:
         path: of the folder.
         before: what the folder holds; None while it holds nothing.
+        committed: what it holds from now on; None until `commit`.
     """
 
     def __init__(self, path: Path, before: Manifest | None) -> None:
@@ -40,7 +43,7 @@ class Writer:
         self.before = before
         self.id = uuid.uuid4().hex if before is None else before.id
         self.generation = 1 if before is None else before.generation + 1
-        self._added: list[Segment] = []
+        self.committed: Manifest | None = None
 
     def start_anew(self) -> None:
         """What is committed next is another memory, in the place of what the folder holds."""
@@ -56,34 +59,57 @@ class Writer:
         part = self.path / f"{name}.part"
         size, digest = write_segment(part, tensors)
         part.replace(self.path / name)
-        self._added.append(Segment(name, size, digest))
-        return self._added[-1]
+        return Segment(name, size, digest)
 
     def commit(self, manifest: Manifest) -> None:
-        """From now on the folder holds this; files that it does not name are removed."""
+        """From now on the folder holds this; files that it does not name go when writing ends."""
         sync_folder(self.path)
         manifest.write(self.path)
-        _sweep(self.path, manifest)
+        self.committed = manifest
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Writer]:
-    """The folder, for one writer; what is not committed at the end is removed.
+    """The folder, for one writer; what is not committed is removed at the end.
 
     Raises:
         SavedMemoryError: another process is writing, or the folder holds something else.
         OSError: the folder cannot be made or written.
     """
-    check_folder(path)
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _lock(path):
-        before = check_folder(path)
-        _sweep(path, before)
+    check_folder(path)  # before there is a lock: a folder of other files is left as it is
+    _make_folder(path, 0o700)
+    with _lock(path, _PATIENCE):
+        writer = Writer(path, check_folder(path))
+        _sweep(path, writer.before)
         try:
-            yield Writer(path, before)
-        except BaseException:
-            _sweep(path, read_manifest(path) if (path / NAME).exists() else None)
-            raise
+            yield writer
+        finally:
+            with suppress(OSError, SavedMemoryError):  # the next who can write sweeps
+                if writer.committed is None:
+                    _take_back(path, writer.before)
+                _sweep(path, writer.committed or writer.before)
+
+
+def _make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it, and wait until their names are on the disk."""
+    if not path.is_dir():
+        if not path.parent.exists():
+            _make_folder(path.parent)
+        path.mkdir(mode, exist_ok=True)
+        sync_folder(path.parent)
+
+
+def _has_words(file: Path) -> bool:
+    """Whether it is somebody's file of the name `lock`: ours is empty."""
+    return file.name == LOCK and file.stat().st_size > 0
+
+
+def _take_back(path: Path, before: Manifest | None) -> None:
+    """Undo a commit that failed when its file had its name already."""
+    if before is None:
+        (path / NAME).unlink(missing_ok=True)
+    elif read_manifest(path) != before:
+        before.write(path)
 
 
 def check_folder(path: Path) -> Manifest | None:
@@ -98,10 +124,10 @@ def check_folder(path: Path) -> Manifest | None:
         raise SavedMemoryError(f"{path} is a file: give a folder")
     if (path / NAME).exists():
         return read_manifest(path)
-    foreign = sorted(file.name for file in path.iterdir() if not _is_ours(file.name))
+    foreign = [file.name for file in path.iterdir() if not _is_ours(file.name) or _has_words(file)]
     if foreign:
         raise SavedMemoryError(
-            f"{path} holds no memory, but other files ({foreign[0]!r}): give a folder of its own"
+            f"{path} holds no memory, but other files ({min(foreign)!r}): give a folder of its own"
         )
     return None
 
@@ -131,23 +157,28 @@ def reading(path: Path, read: Callable[[Manifest], _T]) -> _T:
 
 def sweep(path: Path) -> None:
     """Remove what a killed writer left, unless somebody is writing or this process may not."""
-    if not (path / NAME).exists():
-        return
-    try:
-        with _lock(path):
-            _sweep(path, read_manifest(path))
-    except (SavedMemoryError, OSError):
-        return
+    with suppress(SavedMemoryError, OSError):
+        if any(_left_over(path, read_manifest(path))):
+            with _lock(path):
+                _sweep(path, read_manifest(path))
 
 
 def verify(path: Path) -> list[str]:
     """What is wrong with the files of a folder, one line each.
 
     Raises:
-        SavedMemoryError: it holds no memory, or its manifest is damaged.
+        SavedMemoryError: it holds no memory, its manifest is damaged, or a file is missing.
     """
 
-    return reading(path, lambda manifest: list(_damages(path, manifest.segments)))
+    def read(manifest: Manifest) -> list[str]:
+        damages = list(_damages(path, manifest.segments))
+        (state,) = manifest.of_kind("state")
+        if not any(state.file in damage for damage in damages):
+            tensors = map_segment(path / state.file, state.bytes)
+            damages += filter(None, [broken_seal(path, manifest, tensors)])
+        return damages
+
+    return reading(path, read)
 
 
 def remove(path: Path) -> None:
@@ -157,9 +188,9 @@ def remove(path: Path) -> None:
         SavedMemoryError: the folder holds no memory, or another process is writing it.
         OSError: something cannot be removed.
     """
-    if not path.is_dir() or not any(_is_ours(f.name) and f.name != LOCK for f in path.iterdir()):
-        read_manifest(path)
-    with _lock(path):
+    if not path.is_dir() or not any(_OURS.fullmatch(file.name) for file in path.iterdir()):
+        read_manifest(path)  # there are other files of that name
+    with _lock(path, _PATIENCE):
         (path / NAME).unlink(missing_ok=True)  # first: what is left is no memory any more
         _sweep(path, None)
     (path / LOCK).unlink(missing_ok=True)
@@ -168,8 +199,8 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    lock = FileLock(path / LOCK, timeout=0, mode=0o600)
+def _lock(path: Path, patience: float = 0) -> Iterator[None]:
+    lock = FileLock(path / LOCK, timeout=patience, mode=0o600)
     try:
         lock.acquire()
     except Timeout:
@@ -188,10 +219,15 @@ def _is_ours(name: str) -> bool:
 
 def _sweep(path: Path, manifest: Manifest | None) -> None:
     """Remove files of ours that no manifest names."""
-    named = {NAME, LOCK, *(() if manifest is None else (each.file for each in manifest.segments))}
-    for file in path.iterdir():
-        if _is_ours(file.name) and file.name not in named:
-            file.unlink(missing_ok=True)
+    for file in _left_over(path, manifest):
+        file.unlink(missing_ok=True)
+
+
+def _left_over(path: Path, manifest: Manifest | None) -> list[Path]:
+    named = () if manifest is None else {each.file for each in manifest.segments}
+    return [
+        file for file in path.iterdir() if _OURS.fullmatch(file.name) and file.name not in named
+    ]
 
 
 def check_segments(path: Path, segments: Iterable[Segment]) -> None:

@@ -8,16 +8,17 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from inf_llm.atomic import write_atomically
-from inf_llm.checks import typed
-from inf_llm.errors import SavedMemoryError, SettingsError
+from inf_llm.checks import at_least, require, typed
+from inf_llm.errors import SavedMemoryError, SettingsError, UnsupportedInputError
 
 NAME = "manifest.json"
 FORMAT = 1
-SEGMENT_NAME = re.compile(r"(blocks|index|state)-[0-9]{6}\.safetensors")
+SEGMENT_NAME = re.compile(r"(blocks|index|state)-[0-9]{6,}\.safetensors")
 _AGAIN = "read the text again and save it"
 
 
@@ -44,6 +45,11 @@ class Segment:
     def kind(self) -> str:
         """What it holds: "blocks", "index" or "state"."""
         return self.file.split("-")[0]
+
+    @property
+    def generation(self) -> int:
+        """The save that wrote it."""
+        return int(self.file.removesuffix(".safetensors").split("-")[1])
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,20 @@ class Manifest:
     note: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        typed(self)
+        at_least(self, 1, "generation")
+        at_least(self, 0, "tokens", "rows", "blocks")
+        for key in ("identity", "stores", "note"):
+            fits = isinstance(getattr(self, key), Mapping)
+            require(fits, key, f"{key} = {getattr(self, key)!r} is no object")
+
+    @property
+    def seal(self) -> str:
+        """SHA-256 of all but the segments. The segment of the state has it too, so that nobody can
+        change one of the two alone."""
+        return _checksum(dataclasses.asdict(dataclasses.replace(self, segments=())))
+
     @property
     def nbytes(self) -> int:
         """Bytes of all segments."""
@@ -91,7 +111,7 @@ class Manifest:
         """Commit: from now on the folder holds this."""
         said = dataclasses.asdict(self)
         said["checksum"] = _checksum(said)
-        content = json.dumps(said, indent=1, ensure_ascii=False).encode()
+        content = json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False).encode()
         write_atomically(folder / NAME, content, private=True)
 
 
@@ -117,18 +137,49 @@ def read_manifest(folder: Path) -> Manifest:
         raise SavedMemoryError(
             f"{path}: format {found!r} is not known; this version reads format {FORMAT}"
         )
-    if said.pop("checksum", None) != _checksum(said):
-        raise SavedMemoryError(f"{path} was changed after it was written: {_AGAIN}")
     try:
-        said["segments"] = tuple(Segment(**each) for each in said["segments"])
+        if said.pop("checksum", None) != _checksum(said):
+            raise SavedMemoryError(f"{path} was changed after it was written: {_AGAIN}")
+        said["segments"] = _segments(said["segments"])
         return Manifest(**said)
-    except (TypeError, KeyError, SettingsError) as error:
+    except (TypeError, KeyError, SettingsError, RecursionError) as error:
         raise SavedMemoryError(f"{path} is damaged ({error}): {_AGAIN}") from error
 
 
+def _segments(rows: Any) -> tuple[Segment, ...]:
+    """The segments of a manifest: one of the state, and pairs of blocks and index, oldest first."""
+    found = tuple(Segment(**row) for row in rows)
+    of = {
+        kind: [each.generation for each in found if each.kind == kind]
+        for kind in ("blocks", "index", "state")
+    }
+    ascending = all(one < other for one, other in pairwise(of["blocks"]))
+    if len(of["state"]) != 1 or of["blocks"] != of["index"] or not ascending:
+        raise SettingsError("its segments do not belong together")
+    return found
+
+
 def _checksum(said: Mapping[str, Any]) -> str:
-    plain = json.dumps(said, sort_keys=True, default=list, ensure_ascii=True)
-    return hashlib.sha256(plain.encode()).hexdigest()
+    text = json.dumps(said, sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(what: str, value: Any) -> dict[str, Any]:
+    """A dictionary as the manifest keeps it; keys become text.
+
+    Raises:
+        UnsupportedInputError: it is none, or has something in it that JSON cannot write.
+    """
+    if not isinstance(value, Mapping):
+        raise UnsupportedInputError(f"{what} = {value!r} is no dictionary")
+    try:
+        text = json.dumps(dict(value), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UnsupportedInputError(
+            f"{what} cannot be saved ({error}): text, finite numbers, lists and dictionaries can"
+        ) from None
+    kept: dict[str, Any] = json.loads(text)
+    return kept
 
 
 def differences(saved: Any, here: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:

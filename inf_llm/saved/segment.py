@@ -120,13 +120,20 @@ def map_segment(path: Path, expected: int) -> dict[str, Tensor]:
     size = path.stat().st_size
     if size != expected:
         raise SavedMemoryError(f"{path} has {size:,} bytes instead of {expected:,}: it is damaged")
-    whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    try:
+        whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    except RuntimeError:
+        path.stat()  # raises where it was removed meanwhile
+        raise SavedMemoryError(f"{path} cannot be mapped into memory") from None
     length = int.from_bytes(bytes(whole[:8].tolist()), "little")
     try:
         if length > min(size - 8, _LONGEST_HEAD):
             raise ValueError(length)
         head = json.loads(whole[8 : 8 + length].numpy().tobytes())
-        return {name: _placed(whole[8 + length :], row) for name, row in head.items()}
+        tensors = {name: _placed(whole[8 + length :], row) for name, row in head.items()}
+        if sum(tensor.nbytes for tensor in tensors.values()) != size - 8 - length:
+            raise ValueError(length)
+        return tensors
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
         raise SavedMemoryError(f"{path}: its header is damaged") from error
 

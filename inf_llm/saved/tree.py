@@ -2,6 +2,7 @@
 
 JSON                        stands for
 null, true, 1, 1.5, "x"     itself
+{"float": "inf"}            a number that JSON cannot write: inf, -inf or nan
 [...]                       a list
 {"tuple": [...]}            a tuple
 {"dict": [[key, value]]}    a dictionary; keys are text or whole numbers
@@ -13,6 +14,7 @@ null, true, 1, 1.5, "x"     itself
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +33,8 @@ def pack(value: Any, tensors: dict[str, Tensor]) -> Json:
     Raises:
         UnsupportedInputError: something in it is of another kind.
     """
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Tensor):
@@ -42,7 +46,7 @@ def pack(value: Any, tensors: dict[str, Tensor]) -> Json:
     if isinstance(value, tuple):
         return {"tuple": [pack(part, tensors) for part in value]}
     if isinstance(value, Mapping):
-        return {"dict": [[key, pack(part, tensors)] for key, part in value.items()]}
+        return {"dict": [[_key(key), pack(part, tensors)] for key, part in value.items()]}
     if isinstance(value, State):
         parts = value.tensors, value.numbers, value.parts
         return {"state": [pack(part, tensors) for part in parts]}
@@ -51,6 +55,12 @@ def pack(value: Any, tensors: dict[str, Tensor]) -> Json:
     if isinstance(value, torch.device):
         return {"device": None}
     raise UnsupportedInputError(f"a {type(value).__name__} cannot be saved with a memory")
+
+
+def _key(key: Any) -> str | int:
+    if isinstance(key, str | int):
+        return key
+    raise UnsupportedInputError(f"a dictionary with the key {key!r} cannot be saved with a memory")
 
 
 def unpack(packed: Json, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
@@ -66,8 +76,9 @@ def unpack(packed: Json, tensors: Mapping[str, Tensor], device: torch.device) ->
     try:
         ((kind, held),) = packed.items()
         return _UNPACKED[kind](held, tensors, device)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SavedMemoryError(f"manifest.json: {str(packed)[:60]} cannot be read") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        kind = next(iter(packed), None)
+        raise SavedMemoryError(f"manifest.json: a value {kind!r} cannot be read") from error
 
 
 def _dict(held: Json, tensors: Mapping[str, Tensor], device: torch.device) -> dict[Any, Any]:
@@ -79,11 +90,19 @@ def _state(held: Json, tensors: Mapping[str, Tensor], device: torch.device) -> S
     return State(values, numbers, parts)
 
 
+def _dtype(held: Json, *_: Any) -> torch.dtype:
+    dtype = getattr(torch, held)
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(held)
+    return dtype
+
+
 _UNPACKED: dict[str, Any] = {
     "tuple": lambda held, *rest: tuple(unpack(part, *rest) for part in held),
     "dict": _dict,
     "tensor": lambda held, tensors, device: tensors[held].to(device, copy=True),
-    "dtype": lambda held, *_: getattr(torch, held),
+    "dtype": _dtype,
+    "float": lambda held, *_: float(held),
     "device": lambda held, tensors, device: device,
     "state": _state,
 }

@@ -116,3 +116,12 @@ def test_a_damaged_note_of_digests_is_not_believed(cache_home: Path, tmp_path: P
 def test_weights_that_are_elsewhere() -> None:
     with pytest.raises(UnsupportedInputError, match="is not in memory"):
         weights_digest(tiny().to("meta"))
+
+
+def test_weights_that_are_changed_behind_their_version() -> None:
+    """As optimizers and merged adapters do; neither the pointer nor the version tells."""
+    model = tiny()
+    before = weights_digest(model)
+    weight = list(model.parameters())[-1]
+    weight.data += 0.5
+    assert weights_digest(model) != before

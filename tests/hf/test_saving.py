@@ -14,9 +14,10 @@ from transformers import DynamicCache
 
 import inf_llm
 from inf_llm.errors import SavedMemoryError, UnsupportedInputError
+from inf_llm.generation import Session
 from inf_llm.hf.saving import load_memory, save_memory
 from inf_llm.memory.stats import MemoryStats
-from tests.hf.tiny import LONG, feed, left_padded, tiny, tiny_patched, tokens
+from tests.hf.tiny import LONG, character_tokenizer, feed, left_padded, tiny, tiny_patched, tokens
 
 PAGES = {key: value for key, value in LONG.items() if key != "repr_topk"}
 PAGES |= {"summary": {"name": "pages", "page_size": 4}}
@@ -202,6 +203,47 @@ def test_blocks_that_a_crop_gave_back_are_written_anew(tmp_path: Path) -> None:
     feed(model, tokens(64, seed=2), cache)
     save_memory(cache, model, tmp_path)
     assert goes_on(model, cache, load_memory(tmp_path, model))
+
+
+def test_stores_after_a_reset_have_names_of_their_own(
+    read: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """Files of the old ones are still in the folder."""
+    model, cache = read
+    save_memory(cache, model, tmp_path)
+    cache.reset()
+    for count in (8, 90):  # at first there are no blocks
+        feed(model, tokens(count, seed=count), cache)
+        save_memory(cache, model, tmp_path)
+    assert goes_on(model, cache, load_memory(tmp_path, model))
+
+
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_a_session_before_its_first_block(tmp_path: Path, count: int) -> None:
+    model, tokenizer = tiny_patched(), character_tokenizer()
+    session = Session(model, tokenizer)
+    if count:
+        session.read(tokens(count)[0].tolist())
+    session.save(tmp_path)
+    loaded = Session.load(tmp_path, model, tokenizer)
+    for each in (session, loaded):
+        each.read(tokens(70, seed=4)[0].tolist())
+    assert loaded.ids == session.ids
+    assert goes_on(model, session.cache, loaded.cache)
+
+
+def test_a_cache_without_its_text_is_no_session(read: tuple[Any, Any], tmp_path: Path) -> None:
+    model, cache = read
+    save_memory(cache, model, tmp_path)
+    with pytest.raises(SavedMemoryError, match="a cache without its token ids"):
+        Session.load(tmp_path, model, character_tokenizer())
+
+
+def test_a_note_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:
+    session = Session(tiny_patched(), character_tokenizer())
+    with pytest.raises(UnsupportedInputError, match="note cannot be saved"):
+        session.save(tmp_path / "m", note={"when": object()})
+    assert not (tmp_path / "m").exists()
 
 
 def _other_weights(model: Any) -> None:
