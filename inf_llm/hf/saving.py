@@ -27,7 +27,7 @@ from inf_llm.hf.decoder import decoder_of, device_of, unwrap
 from inf_llm.hf.identity import model_identity
 from inf_llm.hf.patch import new_cache, patched
 from inf_llm.memory.block_files import StoreReader, StoreWriter
-from inf_llm.saved.folder import Writer, check_segments, reading, writing
+from inf_llm.saved.folder import Writer, checked, reading, writing
 from inf_llm.saved.manifest import Manifest, Segment, differences, plain
 from inf_llm.saved.seal import SEAL, broken_seal, seal
 from inf_llm.saved.segment import Rows, map_segment
@@ -231,7 +231,12 @@ def _shown(value: Any) -> str:
 
 
 def _read(path: Path, manifest: Manifest, model: Any) -> Saved:
-    check_segments(path, [each for each in manifest.segments if each.kind != "blocks"])
+    """What a folder holds; blocks are checked when they are read, and all else now."""
+    with checked(path, [each for each in manifest.segments if each.kind != "blocks"]):
+        return _opened(path, manifest, model)
+
+
+def _opened(path: Path, manifest: Manifest, model: Any) -> Saved:
     blocks = {path / each.file: _mapped(path, each) for each in manifest.of_kind("blocks")}
     index = [_mapped(path, each) for each in manifest.of_kind("index")]
     (state,) = (_mapped(path, each) for each in manifest.of_kind("state"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -171,7 +172,11 @@ def verify(path: Path) -> list[str]:
     """
 
     def read(manifest: Manifest) -> list[str]:
-        damages = list(_damages(path, manifest.segments))
+        damages = [
+            _damage(path, each)
+            for each in manifest.segments
+            if file_digest(path / each.file) != each.sha256
+        ]
         (state,) = manifest.of_kind("state")
         if not any(state.file in damage for damage in damages):
             tensors = map_segment(path / state.file, state.bytes)
@@ -230,17 +235,22 @@ def _left_over(path: Path, manifest: Manifest | None) -> list[Path]:
     ]
 
 
-def check_segments(path: Path, segments: Iterable[Segment]) -> None:
-    """Compare segments with the manifest's digests.
+@contextmanager
+def checked(path: Path, segments: Iterable[Segment]) -> Iterator[None]:
+    """Compare segments with the manifest's digests, by other threads, while they are used.
 
     Raises:
-        SavedMemoryError: one differs.
+        SavedMemoryError: one differs, whatever else went wrong because of that.
     """
-    for damage in _damages(path, segments):
-        raise SavedMemoryError(damage)
+    with ThreadPoolExecutor() as threads:
+        digests = [(each, threads.submit(file_digest, path / each.file)) for each in segments]
+        try:
+            yield
+        finally:
+            for each, digest in digests:
+                if digest.result() != each.sha256:
+                    raise SavedMemoryError(_damage(path, each))
 
 
-def _damages(path: Path, segments: Iterable[Segment]) -> Iterator[str]:
-    for each in segments:
-        if file_digest(path / each.file) != each.sha256:
-            yield f"{path / each.file} is damaged: its bytes do not have the manifest's SHA-256"
+def _damage(path: Path, segment: Segment) -> str:
+    return f"{path / segment.file} is damaged: its bytes do not have the manifest's SHA-256"

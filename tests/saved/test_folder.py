@@ -15,7 +15,7 @@ import pytest
 
 from inf_llm.errors import SavedMemoryError
 from inf_llm.saved import folder as folders
-from inf_llm.saved.folder import Writer, check_segments, reading, remove, sweep, verify, writing
+from inf_llm.saved.folder import Writer, checked, reading, remove, sweep, verify, writing
 from inf_llm.saved.manifest import Manifest, read_manifest
 from inf_llm.saved.segment import map_segment
 from tests.saved.folders import Failing, add, contents, manifest, save
@@ -25,8 +25,8 @@ def tell(folder: Path) -> tuple[int, list[int]]:
     """The generation, and who wrote the segments, as a reader sees it."""
 
     def read(found: Manifest) -> tuple[int, list[int]]:
-        check_segments(folder, found.segments)
-        tensors = [map_segment(folder / each.file, each.bytes) for each in found.segments]
+        with checked(folder, found.segments):
+            tensors = [map_segment(folder / each.file, each.bytes) for each in found.segments]
         return found.generation, [int(each["rows"][0, 0]) for each in tensors]
 
     return reading(folder, read)
