@@ -1,4 +1,4 @@
-"""How much of a conversation's prompt was in memory already."""
+"""What a conversation keeps in memory, and how much of a prompt was there already."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from inf_llm.generation import Session
 from inf_llm.generation.prefill import Progress
 from inf_llm.generation.prefix_cache import PrefixCache
+from inf_llm.memory.stats import MemoryStats
 from inf_llm.truncation import common_length
 
 How = Literal["fresh", "continued", "went back", "rebuilt"]
@@ -44,6 +45,44 @@ class Reuse:
             f"{self.how}: {self.reused:,} of {self.prompt:,} tokens were in memory, "
             f"{self.fed:,} were fed{changed}"
         )
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model answered, and what it took.
+
+    Attributes:
+        text: the answer.
+        reuse: how much of the prompt was in memory.
+        new_tokens: tokens of the answer.
+        reading: seconds until the first token.
+        answering: seconds from then to the last.
+        stopped: whether `should_stop` ended it.
+    """
+
+    text: str
+    reuse: Reuse
+    new_tokens: int
+    reading: float
+    answering: float
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a conversation keeps in memory.
+
+    Attributes:
+        tokens: of the conversation as it was read last, with the answer.
+        stats: of the memory that read or answered last, in sum over its layers.
+        points: tokens that each kept state has read.
+        bytes: of all kept states, on host and device; what they share counts once.
+    """
+
+    tokens: int
+    stats: MemoryStats
+    points: tuple[int, ...]
+    bytes: int
 
 
 class ReadingMemory(PrefixCache):

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inf_llm.chat.memory import ReadingMemory, Reuse
+from inf_llm.chat.memory import Held, ReadingMemory, Reply, Reuse
 from inf_llm.chat.turns import (
     ASSISTANT,
     USER,
@@ -43,44 +43,6 @@ from inf_llm.generation.text import AnswerText
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.truncation import check_truncation, common_length
 from inf_llm.unsaved import Unsaved, bare_copy
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the model answered, and what it took.
-
-    Attributes:
-        text: the answer.
-        reuse: how much of the prompt was in memory.
-        new_tokens: tokens of the answer.
-        reading: seconds until the first token.
-        answering: seconds from then to the last.
-        stopped: whether `should_stop` ended it.
-    """
-
-    text: str
-    reuse: Reuse
-    new_tokens: int
-    reading: float
-    answering: float
-    stopped: bool
-
-
-@dataclass(frozen=True)
-class Held:
-    """What a conversation keeps in memory.
-
-    Attributes:
-        tokens: of the conversation as it was read last, with the answer.
-        stats: of the memory that read or answered last, in sum over its layers.
-        points: tokens that each kept state has read.
-        bytes: of all kept states, on host and device; what they share counts once.
-    """
-
-    tokens: int
-    stats: MemoryStats
-    points: tuple[int, ...]
-    bytes: int
 
 
 class ChatSession(Unsaved):

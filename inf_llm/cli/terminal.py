@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inf_llm.chat.session import ChatSession, Reply
+from inf_llm.chat.memory import Reply
+from inf_llm.chat.session import ChatSession
 from inf_llm.cli.failures import say
 from inf_llm.cli.options import memory_line
 from inf_llm.cli.progress import TokenProgress
