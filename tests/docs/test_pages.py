@@ -22,6 +22,7 @@ PAGES += [ROOT / "benchmark" / "README.md", ROOT / "benchmark" / "RESULTS.md"]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 LINK = re.compile(r"\]\((?!\w+:)([^)\s]*)\)")
 COMMANDS = {command.name or command.callback.__name__ for command in app.registered_commands}
+COMMANDS |= {str(group.name) for group in app.registered_groups}
 
 
 def anchors(page: Path) -> set[str]:
