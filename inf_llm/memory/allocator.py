@@ -27,7 +27,8 @@ class BlockAllocator:
             reused = sorted(self._free[-count:])
             del self._free[len(self._free) - len(reused) :]
             end = self.count + count - len(reused)
-            numbers = torch.tensor([*reused, *range(self.count, end)], dtype=torch.int64)
+            again = torch.tensor(reused, dtype=torch.int64)
+            numbers = torch.cat((again, torch.arange(self.count, end)))
             self.count = end
             if self.count > len(self._held):
                 more = self._held.new_zeros(2 * self.count - len(self._held))

@@ -211,19 +211,19 @@ class StoreReader:
             if rows.dtype != torch.uint8 or rows.shape[1:] != (facts.block_bytes,):
                 raise SavedMemoryError(f"{path}: its header is damaged")
         summaries = self._summaries(name)
-        checks = summaries.pop(_CHECKS)
-        lengths = {sum(len(rows) for _, rows in files), len(checks), *map(len, summaries.values())}
+        checks = torch.cat(summaries.pop(_CHECKS))
+        lengths = {sum(len(rows) for _, rows in files), len(checks)}
+        lengths |= {sum(map(len, parts)) for parts in summaries.values()}
         if lengths != {facts.blocks}:
             raise SavedMemoryError(
                 f"store {name} has {facts.blocks} blocks in the manifest and "
                 f"{sorted(lengths)} in its files: they do not belong together"
             )
         mapped = MappedBlocks(store.codec.planes, facts.heads, files, checks)
-        on_device = {key: rows.to(self._device, copy=True) for key, rows in summaries.items()}
-        store.load(mapped, on_device, self._slots[name])
+        store.load(mapped, summaries, self._slots[name])
         store.filed[self._memory] = Filed(name, torch.arange(facts.blocks), facts.blocks)
 
-    def _summaries(self, name: str) -> dict[str, Tensor]:
+    def _summaries(self, name: str) -> dict[str, list[Tensor]]:
         """What finds and checks the blocks of a store, over all segments."""
         parts: dict[str, list[Tensor]] = {}
         for tensors in self._index:
@@ -231,4 +231,4 @@ class StoreReader:
                 owner, _, what = key.partition(".")
                 if owner == name:
                     parts.setdefault(what, []).append(rows)
-        return {what: torch.cat(rows) for what, rows in parts.items()}
+        return parts

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -248,24 +248,26 @@ class BlockStore(Unsaved):
         """Blocks (n,) as files have them, (n, bytes) uint8; see `mapped.joined`."""
         return joined(self.tier.read(self._pages_of(numbers)), self.shape.heads)
 
-    def load(self, mapped: MappedBlocks, summaries: Mapping[str, Tensor], slots: State) -> None:
+    def load(
+        self, mapped: MappedBlocks, summaries: Mapping[str, Sequence[Tensor]], slots: State
+    ) -> None:
         """Blocks in files become those of this store, which has none, and stay for good.
 
         Args:
             mapped: the blocks.
-            summaries: of all of them, as `Search.dump` gave them.
+            summaries: of all of them, as `Search.dump` gave them, part after part.
             slots: as `SlotTable.dump` gave it.
         """
         numbers = self.allocator.allocate(mapped.count)
-        pages = self._pages_of(numbers)
         if self.tier.pinned:  # a device reads page-locked memory only
+            pages = self._pages_of(numbers)
             self.tier.make_room(len(pages))
             for part in pages.split(_AT_ONCE):
                 self.tier.write(part, mapped.read(part))
         else:
             self.tier = MappedTier(self.codec.planes, mapped, self.tier)
             self._open_cache()
-        self.index.restore(summaries)
+        self.index.restore(summaries, self._device)
         units, places = self.slots.restore(slots)
         if self._cache is not None and len(units):
             every = torch.ones_like(units, dtype=torch.bool)

@@ -9,6 +9,7 @@ and branches that hold them; a row's table says which physical block each of its
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -51,6 +52,11 @@ class Index(ABC):
             UnsupportedInputError: this index does not give them back.
         """
         raise UnsupportedInputError(f"a {type(self).__name__} cannot be saved with a memory")
+
+    def restore(self, parts: Sequence[Tensor], device: torch.device) -> None:
+        """Set vectors (n, V, W) of blocks 0, 1, ..., part after part; nothing is held yet."""
+        vectors = torch.cat(list(parts)).transpose(0, 1).to(device)
+        self.put(torch.arange(vectors.shape[1]), vectors)
 
     @property
     @abstractmethod
@@ -127,12 +133,31 @@ class TorchIndex(Index):
         assert self._vectors is not None
         return self._vectors[:, blocks.to(self._vectors.device)]
 
+    def restore(self, parts: Sequence[Tensor], device: torch.device) -> None:
+        """See `Index.restore`."""
+        self._vectors, self._count = with_room(parts, device)
+
     @property
     def nbytes(self) -> int:
         """See `Index.nbytes`; the room that is not used yet is not counted."""
         if self._vectors is None:
             return 0
         return self._vectors[:, 0].nbytes * self._count
+
+
+def with_room(parts: Sequence[Tensor], device: torch.device) -> tuple[Tensor, int]:
+    """Rows (n, V, ...) of several parts in one buffer (V, room, ...), and how many there are.
+
+    There is room for an eighth more, so that the first to come do not move all that is there.
+    """
+    count, like = sum(map(len, parts)), parts[0]
+    room = max(64, count + count // 8)
+    buffer = torch.empty(like.shape[1], room, *like.shape[2:], dtype=like.dtype, device=device)
+    at = 0
+    for part in parts:
+        buffer[:, at : at + len(part)] = part.transpose(0, 1)
+        at += len(part)
+    return buffer, count
 
 
 def ascending(numbers: Tensor, values: Tensor) -> Found:

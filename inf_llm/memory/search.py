@@ -7,7 +7,7 @@ Where scores of heads are added up as they are, one vector per block and one pro
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -75,8 +75,8 @@ class Search(ABC):
         """
         raise UnsupportedInputError(f"a {type(self).__name__} cannot be saved with a memory")
 
-    def restore(self, rows: Mapping[str, Tensor]) -> None:
-        """Set what `dump` gave of blocks 0 to n - 1; nothing is held yet."""
+    def restore(self, parts: Mapping[str, Sequence[Tensor]], device: torch.device) -> None:
+        """Set what `dump` gave of blocks 0, 1, ..., part after part; nothing is held yet."""
         raise NotImplementedError
 
     @property
@@ -111,10 +111,9 @@ class ProductSearch(Search):
         """See `Search.dump`."""
         return {"vectors": self.index.vectors(blocks).transpose(0, 1)}
 
-    def restore(self, rows: Mapping[str, Tensor]) -> None:
+    def restore(self, parts: Mapping[str, Sequence[Tensor]], device: torch.device) -> None:
         """See `Search.restore`."""
-        vectors = rows["vectors"].transpose(0, 1)
-        self.index.put(torch.arange(vectors.shape[1]), vectors)
+        self.index.restore(parts["vectors"], device)
 
     @property
     def nbytes(self) -> int:

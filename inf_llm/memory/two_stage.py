@@ -12,13 +12,13 @@ less than what a page's mean hides of its keys.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from inf_llm.memory.index import Found, ascending
+from inf_llm.memory.index import Found, ascending, with_room
 from inf_llm.memory.search import Query, Search
 from inf_llm.memory.selection import Selection
 
@@ -119,10 +119,10 @@ class TwoStage(Search):
         at = blocks.to(held.means.device)
         return {k: v[:, at].transpose(0, 1) for k, v in parts.items() if v is not None}
 
-    def restore(self, rows: Mapping[str, Tensor]) -> None:
+    def restore(self, parts: Mapping[str, Sequence[Tensor]], device: torch.device) -> None:
         """See `Search.restore`."""
-        self._held = _Held(**{name: rows[name].transpose(0, 1).contiguous() for name in rows})
-        self._count = len(rows["means"])
+        self._held = _Held(**{name: with_room(rows, device)[0] for name, rows in parts.items()})
+        self._count = sum(map(len, parts["means"]))
 
     @property
     def nbytes(self) -> int:
