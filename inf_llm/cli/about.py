@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,15 @@ class About:
     begun: Begun
     layout: Layout
     config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """A digest of the text, the model's name and the settings: what an answer depends on."""
+        from inf_llm.hf.identity import settings_identity
+
+        model = self.config.model.path, self.config.model.dtype
+        said = [model, settings_identity(self.config.attention), self.session.ids, self.begun.rest]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
     def prompt(self, question: str, room: int) -> list[int]:
         """The tokens that ask a question, after those that are read.

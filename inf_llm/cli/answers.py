@@ -30,7 +30,7 @@ def answer_all(
     """
     from inf_llm.generation.questions import answering
 
-    with answering(path, questions) as answers:
+    with answering(path, questions, about.name) as answers:
         if answers.done:
             say(f"{path}: {len(answers.done):,} of {len(questions):,} are answered already")
         memory = lambda: memory_line(about.session.stats())  # noqa: E731

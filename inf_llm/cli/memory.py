@@ -38,7 +38,7 @@ def list_memories(
 
 def _line(manifest: Manifest) -> str:
     model = _configured(manifest).get("path", "")
-    return f"{manifest.tokens:>12,} tokens {size(manifest.nbytes):>10}  {model}"
+    return f"{manifest.tokens:>12,} tokens {size(manifest.nbytes):>10}  {_printable(model)}"
 
 
 def _configured(manifest: Manifest) -> dict[str, object]:
@@ -52,8 +52,7 @@ def _configured(manifest: Manifest) -> dict[str, object]:
 def info(folder: Folder, debug: Debug = False) -> None:
     """Say what a memory holds and which model it belongs to."""
     manifest = read_manifest(folder)
-    attention = manifest.identity.get("attention") or {"type": "none"}
-    weights, dtype = manifest.identity.get("weights", ""), manifest.identity.get("dtype")
+    weights, dtype = str(manifest.identity.get("weights", "")), manifest.identity.get("dtype")
     rows = {
         "tokens": f"{manifest.tokens:,}" + (f", {manifest.rows} rows" if manifest.rows > 1 else ""),
         "text": manifest.note.get("text", ""),
@@ -61,11 +60,22 @@ def info(folder: Folder, debug: Debug = False) -> None:
         "size": f"{size(manifest.nbytes)} in {len(manifest.segments)} segments",
         "saved": f"{manifest.generation} times, last by version {manifest.library}",
         "model": f"{_configured(manifest).get('path', '')} ({dtype}, weights {weights[:12]})",
-        "attention": ", ".join(f"{key} = {value}" for key, value in attention.items()),
+        "attention": _settings(manifest.identity.get("attention")),
     }
     for name, value in rows.items():
         if value:
-            typer.echo(f"{name:<10} {value}")
+            typer.echo(f"{name:<10} {_printable(value)}")
+
+
+def _settings(attention: object) -> str:
+    if not isinstance(attention, dict):
+        return "none" if attention is None else str(attention)
+    return ", ".join(f"{key} = {value}" for key, value in attention.items())
+
+
+def _printable(value: object) -> str:
+    """A text of one line that does nothing to a terminal: the folder may be somebody else's."""
+    return "".join(each if each.isprintable() else "?" for each in str(value))
 
 
 @app.command("verify")

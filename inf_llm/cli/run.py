@@ -75,7 +75,8 @@ def run(
 
     The answer goes to standard output, everything else to standard error.
     Without --file the text comes from standard input, if that is not a terminal; where nothing
-    comes from there, the prompt alone is answered. With --memory and --file it reads on.
+    comes from there, the prompt alone is answered. With --memory and --file it
+    reads on; standard input is then read with --file - alone.
     """
     require_output()
     require_writable("--trace", trace)

@@ -26,6 +26,8 @@ from inf_llm.errors import UnsupportedInputError
 from inf_llm.generation.footprint import footprint
 from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
 from inf_llm.generation.session import Session
+from inf_llm.saved.folder import remove
+from inf_llm.saved.manifest import NAME
 from inf_llm.truncation import common_length
 
 TAIL = (1, 4)
@@ -152,13 +154,15 @@ class PrefixCache:
         """Write the longest memory to a folder, over what is there.
 
         Returns:
-            Its tokens; 0 where nothing is kept, and nothing is written.
+            Its tokens; 0 where nothing is kept: then the folder holds no memory any more.
 
         Raises:
             SavedMemoryError: it cannot be written.
         """
         longest = max(self._kept, key=lambda kept: len(kept.key), default=None)
         if longest is None:
+            if (folder / NAME).exists():  # of a conversation that this one takes the place of
+                remove(folder)
             return 0
         longest.session.save(folder, overwrite=True)
         return len(longest.key)

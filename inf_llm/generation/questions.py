@@ -1,7 +1,7 @@
 """Questions from a JSONL file, and their answers in another, which can be gone on with.
 
 A line of questions is a text, or an object with a "question"; its other keys stand beside the
-answer too.
+answer too, so none of them may have the name of a key that an answer has.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from filelock import FileLock, Timeout
 
 from inf_llm.checks import check_question
 from inf_llm.errors import TextError
+
+_WRITTEN = "index", "answer", "about"
+"""Keys of an answer that no question may have."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +68,28 @@ def _question(where: str, line: str) -> Question:
     if not isinstance(said, dict) or not isinstance(said.get("question"), str):
         raise TextError(f'{where}: has no question: write {{"question": "..."}}')
     check_question(where, said["question"])
+    taken = [key for key in _WRITTEN if key in said]
+    if taken:
+        raise TextError(
+            f"{where}: {taken[0]!r} is a key that is written with the answer: give it another name"
+        )
     return Question(said.pop("question"), said)
 
 
 class Answers:
     """A file with a line for each question that is answered, in any order; made by `answering`.
 
+    Args:
+        path: of the file.
+        questions: that are to be answered.
+        about: a name of what is asked, and of what answers: a file is gone on with for the same.
+
     Attributes:
         done: numbers of the questions that are answered, from 0.
     """
 
-    def __init__(self, path: Path, questions: Sequence[Question]) -> None:
-        self._path, self._questions = path, questions
+    def __init__(self, path: Path, questions: Sequence[Question], about: str) -> None:
+        self._path, self._questions, self._about = path, questions, about
         self.done: set[int] = set()
         whole = 0
         for number, line in enumerate(self._held().split(b"\n")[:-1], 1):
@@ -86,19 +99,28 @@ class Answers:
             os.truncate(path, whole)  # a line that was not written to its end is asked again
 
     def _held(self) -> bytes:
-        return self._path.read_bytes() if self._path.exists() else b""
+        if not self._path.exists():
+            return b""
+        try:
+            with self._path.open("r+b") as file:
+                return file.read()
+        except OSError as error:
+            raise TextError(f"{self._path}: cannot be written: {error.strerror or error}") from None
 
     def _index(self, number: int, line: bytes) -> int:
         try:
             said = json.loads(line)
             index, question = said["index"], said["question"]
-            if self._questions[index].text == question and index not in self.done:
-                return int(index)
+            fits = self._questions[index].text == question and index not in self.done
         except (ValueError, KeyError, TypeError, IndexError):
-            pass
+            fits = False
+        what = "is no answer to one of these questions"
+        if fits and said.get("about") == self._about:
+            return int(index)
+        if fits:
+            what = "was answered about another text, or by another model or other settings"
         raise TextError(
-            f"{self._path}, line {number}: is no answer to one of these questions: write the "
-            "answers to another file"
+            f"{self._path}, line {number}: {what}: write the answers to another file (--answers)"
         )
 
     def left(self) -> list[tuple[int, Question]]:
@@ -109,6 +131,7 @@ class Answers:
         """Write an answer, and wait until it is on the disk."""
         question = self._questions[index]
         row = {"index": index, "question": question.text, "answer": answer, **question.beside}
+        row["about"] = self._about
         with self._path.open("ab") as file:
             file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
             file.flush()
@@ -117,11 +140,12 @@ class Answers:
 
 
 @contextmanager
-def answering(path: Path, questions: Sequence[Question]) -> Iterator[Answers]:
-    """The answers in a file, for one process.
+def answering(path: Path, questions: Sequence[Question], about: str) -> Iterator[Answers]:
+    """The answers in a file, for one process; arguments as of `Answers`.
 
     Raises:
-        TextError: the file is in use, cannot be written, or answers other questions.
+        TextError: the file is in use, cannot be written, or has answers to other questions, or
+            about something else.
     """
     lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=0)
     try:
@@ -131,6 +155,6 @@ def answering(path: Path, questions: Sequence[Question]) -> Iterator[Answers]:
     except OSError as error:
         raise TextError(f"{path}: cannot be written: {error.strerror or error}") from None
     try:
-        yield Answers(path, questions)
+        yield Answers(path, questions, about)
     finally:
         lock.release()

@@ -44,11 +44,11 @@ def model_identity(model: Any) -> dict[str, Any]:
     inner = unwrap(model)
     state = patched(model)
     fields = {
-        "weights": weights_digest(inner),
+        "library": ".".join(__version__.split(".")[:2]),
+        "dtype": str(inner.dtype).removeprefix("torch."),
         "config": _described(inner.config.to_dict()),
         "attention": None if state is None else settings_identity(state.settings),
-        "dtype": str(inner.dtype).removeprefix("torch."),
-        "library": ".".join(__version__.split(".")[:2]),
+        "weights": weights_digest(inner),  # last: where another field differs, it says more
     }
     plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
     return plain

@@ -221,7 +221,7 @@ def check_identity(path: Path, manifest: Manifest, here: Mapping[str, Any]) -> N
     for name, there, mine in differences(saved, {key: here[key] for key in both}):
         raise SavedMemoryError(
             f"{path} does not belong to this model: {name} is {_shown(there)} there, and "
-            f"{_shown(mine)} here"
+            f"{_shown(mine)} here: use what it was read with, or read the text into another folder"
         )
 
 

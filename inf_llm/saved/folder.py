@@ -7,6 +7,7 @@ removes it. So a folder is at all times what its last commit made it.
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -119,10 +120,9 @@ def check_folder(path: Path) -> Manifest | None:
     Raises:
         SavedMemoryError: it is no folder, or holds something else.
     """
+    _check_place(path)
     if not path.exists():
         return None
-    if not path.is_dir():
-        raise SavedMemoryError(f"{path} is a file: give a folder")
     if (path / NAME).exists():
         return read_manifest(path)
     foreign = [file.name for file in path.iterdir() if not _is_ours(file.name) or _has_words(file)]
@@ -131,6 +131,17 @@ def check_folder(path: Path) -> Manifest | None:
             f"{path} holds no memory, but other files ({min(foreign)!r}): give a folder of its own"
         )
     return None
+
+
+def _check_place(path: Path) -> None:
+    """See that files can be made in a folder, or it in those above it, as far as that is known."""
+    if path.is_symlink() and not path.exists():
+        raise SavedMemoryError(f"{path} is a link to {path.readlink()}, which is not there")
+    above = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not above.is_dir():
+        raise SavedMemoryError(f"{above} is a file: give a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise SavedMemoryError(f"{above} may not be written: give another folder")
 
 
 def reading(path: Path, read: Callable[[Manifest], _T]) -> _T:

@@ -380,3 +380,14 @@ def test_turns_alternate() -> None:
     with pytest.raises(TextError, match="turn 1 is of role 'assistant'"):
         Transcript((Turn(ASSISTANT, "Hello"),))
     assert Turn(USER, "Who?", (Document("d", "A text."),)).message()["content"] == "A text.\n\nWho?"
+
+
+def test_a_conversation_without_memory_leaves_none_of_the_one_it_replaces(
+    chat: ChatSession, tmp_path: Any
+) -> None:
+    chat.add_document("The sky is blue. " * 60, "sky")
+    chat.save(tmp_path / "c.json")
+    assert (tmp_path / "c.memory").exists()
+    chat.reset()
+    chat.save(tmp_path / "c.json")
+    assert not (tmp_path / "c.memory").exists()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from inf_llm.saved.manifest import read_manifest
 from tests.cli.conftest import Invoke
 
 
@@ -29,6 +31,15 @@ def test_info(invoke: Invoke, saved: Path, book: Path) -> None:
     assert done.exit_code == 0
     for said in (str(book), "type = inf-llm", "float32", "blocks"):
         assert said in done.stdout
+
+
+def test_info_of_odd_fields(invoke: Invoke, saved: Path) -> None:
+    manifest = read_manifest(saved)
+    odd = {"attention": "x", "weights": None}
+    replace(manifest, identity=odd, note={"text": "\x1b[31mred"}).write(saved)
+    done = invoke("memory", "info", saved)
+    assert done.exit_code == 0, done.stderr
+    assert "?[31mred" in done.stdout
 
 
 def test_verify_finds_a_flipped_bit_in_any_segment(invoke: Invoke, saved: Path) -> None:

@@ -24,6 +24,7 @@ def test_texts_and_objects(tmp_path: Path) -> None:
         (b'"a"\n{"q": 1}', "line 2: has no question"),
         (b'"a"\nWhat?', "line 2: is not JSON"),
         (b'""', "line 1"),
+        (b'{"question": "a", "answer": "gold"}', "line 1: 'answer' is a key that is written"),
         (b"\xff\xfe", "is not text in UTF-8"),
         (b"[" * 100_000, "line 1: is not JSON"),
     ],
@@ -42,10 +43,10 @@ ASKED = [Question("One?", {"id": 1}), Question("Two?", {}), Question("One?", {"i
 
 def test_answers_are_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    with answering(path, ASKED) as answers:
+    with answering(path, ASKED, "war") as answers:
         answers.add(2, "three")
     path.write_bytes(path.read_bytes() + b'{"index": 0, "quest')
-    with answering(path, ASKED) as answers:
+    with answering(path, ASKED, "war") as answers:
         assert [at for at, _ in answers.left()] == [0, 1]
         answers.add(0, "one")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -59,7 +60,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     for content in ('{"index": 0, "question": "Other?", "answer": ""}\n', "my notes\n", "[1]\n"):
         path.write_text(content)
-        with pytest.raises(TextError, match="line 1: is no answer"), answering(path, ASKED):
+        with pytest.raises(TextError, match="line 1: is no answer"), answering(path, ASKED, "war"):
             pass
         assert path.read_text() == content
 
@@ -67,8 +68,23 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with (
-        answering(path, ASKED),
+        answering(path, ASKED, "war"),
         pytest.raises(TextError, match="another process"),
-        answering(path, ASKED),
+        answering(path, ASKED, "war"),
     ):
+        pass
+
+
+def test_answers_about_something_else_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with answering(path, ASKED, "war") as answers:
+        answers.add(0, "one")
+    with pytest.raises(TextError, match="about another text"), answering(path, ASKED, "peace"):
+        pass
+
+
+def test_answers_to_a_folder_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    with pytest.raises(TextError, match="folder: cannot be written"), answering(path, ASKED, "war"):
         pass

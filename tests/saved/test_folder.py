@@ -15,7 +15,16 @@ import pytest
 
 from inf_llm.errors import SavedMemoryError
 from inf_llm.saved import folder as folders
-from inf_llm.saved.folder import Writer, checked, reading, remove, sweep, verify, writing
+from inf_llm.saved.folder import (
+    Writer,
+    check_folder,
+    checked,
+    reading,
+    remove,
+    sweep,
+    verify,
+    writing,
+)
 from inf_llm.saved.manifest import Manifest, read_manifest
 from inf_llm.saved.segment import map_segment
 from tests.saved.folders import Failing, add, contents, manifest, save
@@ -338,3 +347,21 @@ def test_a_manifest_with_another_seal_is_no_clean_folder(tmp_path: Path) -> None
     replace(read_manifest(tmp_path), tokens=4).write(tmp_path)  # its checksum is right
     (damage,) = verify(tmp_path)
     assert "manifest.json was changed after it was written" in damage
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.write_text("")
+    link.symlink_to(tmp_path / "gone" / "folder")
+    for path, message in ((file, "is a file"), (file / "sub", "file is a file"), (link, "gone")):
+        with pytest.raises(SavedMemoryError, match=message):
+            check_folder(path)
+    assert check_folder(tmp_path / "new" / "folder") is None
+
+
+def test_a_folder_without_permission_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(SavedMemoryError, match="may not be written"):
+        check_folder(tmp_path / "new")
