@@ -82,9 +82,11 @@ def memory_configuration(
     """
     manifest = read_manifest(folder)
     said = manifest.note.get("config")
-    if config is not None or model is not None:
+    if config is not None or (model is not None and not isinstance(said, dict)):
         chosen = configuration(config, model, overrides)
     elif isinstance(said, dict):
+        path = {} if model is None else {"path": model}
+        said = {**said, "model": {**said["model"], **path}}
         chosen = config_from(said, str(folder), overrides or ())
     else:
         raise SavedMemoryError(
@@ -115,10 +117,10 @@ def open_about(chosen: RunConfig, memory: Path | None, text: str, force: bool) -
 
     Raises:
         SavedMemoryError: the memory is damaged, or belongs to another model.
-        TextError: the text does not suit the layout.
+        TextError: the text does not suit the layout, or is longer than max_len.
         RoomError: the model or the text does not fit, and `force` is not set.
     """
-    from inf_llm.generation import Begun, Session, begin, choose_layout
+    from inf_llm.generation import Begun, Session, begin, choose_layout, fit
     from inf_llm.plan.refuse import require_room
 
     loaded, tokenizer = load_aloud(chosen, force)
@@ -130,6 +132,7 @@ def open_about(chosen: RunConfig, memory: Path | None, text: str, force: bool) -
         say(f"{memory}: {len(session.ids):,} tokens")
     if text or begun is None:
         begun = begin(tokenizer, layout, text, begun)
+        fit(begun.ids, chosen.max_len, None)
         new = len(begun.ids) - len(session.ids)
         if not force:
             require_room(chosen, new, loaded.dtype)

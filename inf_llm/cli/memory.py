@@ -74,7 +74,7 @@ def _settings(attention: object) -> str:
 
 
 def _printable(value: object) -> str:
-    """A text of one line that does nothing to a terminal: the folder may be somebody else's."""
+    """A text of one line that does nothing to a terminal: the folder may be another person's."""
     return "".join(each if each.isprintable() else "?" for each in str(value))
 
 

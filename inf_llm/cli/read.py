@@ -51,7 +51,7 @@ def read(
     private as the text.
     """
     chosen = configuration(config, model, overrides)
-    from inf_llm.generation import Session, begin, choose_layout, read_text
+    from inf_llm.generation import Session, begin, choose_layout, fit, read_text
     from inf_llm.plan.refuse import require_room
     from inf_llm.saved.folder import check_folder
 
@@ -62,6 +62,7 @@ def read(
     text = read_text(file)
     loaded, tokenizer = load_aloud(chosen, force)
     begun = begin(tokenizer, choose_layout(tokenizer, chosen.conv_type), text)
+    fit(begun.ids, chosen.max_len, None)
     if not force:
         require_room(chosen, len(begun.ids), loaded.dtype)
     chunk = chosen.chunk_size

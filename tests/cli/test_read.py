@@ -157,3 +157,24 @@ def test_refused(invoke: Invoke, config: Path, book: Path, name: str) -> None:
     assert done.exit_code == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_moved_model_is_read_with_the_settings_of_the_memory(
+    invoke: Invoke, saved: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "moved").symlink_to(checkpoint)
+    words = ("run", "--memory", saved, "-p", "Why?", "-n", 4)
+    moved = invoke(*words, "--model", tmp_path / "moved")
+    assert moved.exit_code == 0, moved.stderr
+    assert moved.stdout == invoke(*words).stdout
+    assert "model.path" in invoke(*words, "--model", "./nowhere").stderr
+
+
+def test_max_len_is_seen_before_anything_is_read(
+    invoke: Invoke, config: Path, book: Path, saved: Path, tmp_path: Path
+) -> None:
+    done = invoke("read", "-c", config, "-f", book, "--save", tmp_path / "m", "max_len=100")
+    assert (done.exit_code, "max_len leaves room for 100" in done.stderr) == (2, True)
+    done = invoke("run", "--memory", saved, "-f", book, "-p", "Why?", "max_len=800")
+    assert (done.exit_code, "max_len leaves room for 800" in done.stderr) == (2, True)
+    assert "read 7" not in done.stderr
