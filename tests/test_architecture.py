@@ -148,7 +148,7 @@ def test_no_import_circles() -> None:
         graph = {module: imports for module, imports in graph.items() if module not in leaves}
 
 
-MIRRORED = ("serve", "hf", "memory", "attention")
+MIRRORED = ("serve", "hf", "memory", "attention", "saved")
 ELSEWHERE = {"inf_llm.memory.load_code": "the Triton code of load: tests/memory/test_load.py"}
 """Modules whose test is not called after them, and where it is."""
 

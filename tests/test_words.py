@@ -13,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [f"inf_llm/{room}" for room in ("serve", "hf", "generation", "chat", "cli", "demo")]
-ROOMS += [f"inf_llm/{room}" for room in ("memory", "attention", "kernels", "fidelity")]
+ROOMS += [
+    f"inf_llm/{room}" for room in ("memory", "attention", "kernels", "fidelity", "saved", "plan")
+]
 ROOMS += ["benchmark", "scripts"]
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
 

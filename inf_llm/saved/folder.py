@@ -102,7 +102,7 @@ def _make_folder(path: Path, mode: int = 0o777) -> None:
 
 
 def _has_words(file: Path) -> bool:
-    """Whether it is somebody's file of the name `lock`: ours is empty."""
+    """Whether a file of the name `lock` is another program's: ours is empty."""
     return file.name == LOCK and file.stat().st_size > 0
 
 
@@ -168,7 +168,7 @@ def reading(path: Path, read: Callable[[Manifest], _T]) -> _T:
 
 
 def sweep(path: Path) -> None:
-    """Remove what a killed writer left, unless somebody is writing or this process may not."""
+    """Remove what a killed writer left, unless a process is writing or this one may not."""
     with suppress(SavedMemoryError, OSError):
         if any(_left_over(path, read_manifest(path))):
             with _lock(path):

@@ -94,8 +94,10 @@ class Manifest:
 
     @property
     def seal(self) -> str:
-        """SHA-256 of all but the segments. The segment of the state has it too, so that nobody can
-        change one of the two alone."""
+        """SHA-256 of all but the segments.
+
+        The segment of the state has it too, so that a change of one of the two alone is seen.
+        """
         return _checksum(dataclasses.asdict(dataclasses.replace(self, segments=())))
 
     @property
