@@ -26,6 +26,8 @@ def list_memories(
     debug: Debug = False,
 ) -> None:
     """List the memories in a folder and the folders in it."""
+    if not folder.is_dir():
+        raise SavedMemoryError(f"{folder} is no folder: give one with memories in it")
     found = sorted({*folder.glob(NAME), *folder.glob(f"*/{NAME}"), *folder.glob(f"*/*/{NAME}")})
     for path in found:
         try:

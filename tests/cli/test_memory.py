@@ -23,7 +23,10 @@ def test_list(invoke: Invoke, saved: Path) -> None:
     done = invoke("memory", "list", saved.parent)
     assert str(saved) in done.stdout
     assert "tokens" in done.stdout
-    assert "no memories here" in invoke("memory", "list", saved.parent.parent / "none").stderr
+    (saved.parent / "none").mkdir()
+    assert "no memories here" in invoke("memory", "list", saved.parent / "none").stderr
+    refused = invoke("memory", "list", saved.parent / "nowhere")
+    assert (refused.exit_code, "is no folder" in refused.stderr) == (2, True)
 
 
 def test_info(invoke: Invoke, saved: Path, book: Path) -> None:
