@@ -60,7 +60,7 @@ def info(folder: Folder, debug: Debug = False) -> None:
         "text": manifest.note.get("text", ""),
         "blocks": f"{manifest.blocks:,} over all layers",
         "size": f"{size(manifest.nbytes)} in {len(manifest.segments)} segments",
-        "saved": f"{manifest.generation} times, last by version {manifest.library}",
+        "saves": f"{manifest.generation}, the last by version {manifest.library}",
         "model": f"{_configured(manifest).get('path', '')} ({dtype}, weights {weights[:12]})",
         "attention": _settings(manifest.identity.get("attention")),
     }
