@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inf_llm.cli.about import About
 from inf_llm.cli.failures import say
+from inf_llm.cli.open_text import OpenText
 from inf_llm.cli.options import memory_line
 from inf_llm.cli.progress import TokenProgress
 
@@ -21,7 +21,7 @@ def default_answers(questions: Path) -> Path:
 
 
 def answer_all(
-    about: About, questions: Sequence[Question], path: Path, max_new_tokens: int
+    opened: OpenText, questions: Sequence[Question], path: Path, max_new_tokens: int
 ) -> None:
     """Answer what is not answered yet; each question is asked of the text alone.
 
@@ -30,14 +30,14 @@ def answer_all(
     """
     from inf_llm.generation.questions import answering
 
-    with answering(path, questions, about.name) as answers:
+    with answering(path, questions, opened.digest) as answers:
         if answers.done:
             say(f"{path}: {len(answers.done):,} of {len(questions):,} are answered already")
-        memory = lambda: memory_line(about.session.stats())  # noqa: E731
+        memory = lambda: memory_line(opened.session.stats())  # noqa: E731
         with TokenProgress(memory, "questions", ("answering", "answered")) as progress:
             for index, question in answers.left():
-                new = about.prompt(question.text, max_new_tokens)
-                said = about.ask(about.session.fork(), new, max_new_tokens, None)
+                new = opened.prompt(question.text, max_new_tokens)
+                said = opened.ask(opened.session.fork(), new, max_new_tokens, None)
                 answers.add(index, said.text.strip())
                 progress(len(answers.done), len(questions))
     say(f"{path}: {len(questions):,} answers")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inf_llm.cli.about import for_memory
 from inf_llm.cli.failures import reported, say
+from inf_llm.cli.open_text import check_length, for_memory
 from inf_llm.cli.options import (
     Config,
     Debug,
@@ -51,7 +51,7 @@ def read(
     private as the text.
     """
     chosen = configuration(config, model, overrides)
-    from inf_llm.generation import Session, begin, choose_layout, fit, read_text
+    from inf_llm.generation import Session, choose_layout, read_text, start_prompt
     from inf_llm.plan.refuse import require_room
     from inf_llm.saved.folder import check_folder
 
@@ -61,21 +61,21 @@ def read(
         chosen = for_memory(chosen, save, held)
     text = read_text(file)
     loaded, tokenizer = load_aloud(chosen, force)
-    begun = begin(tokenizer, choose_layout(tokenizer, chosen.conv_type), text)
-    fit(begun.ids, chosen.max_len, None)
+    start = start_prompt(tokenizer, choose_layout(tokenizer, chosen.conv_type), text)
+    check_length(len(start.ids), chosen.max_len)
     if not force:
-        require_room(chosen, len(begun.ids), loaded.dtype)
+        require_room(chosen, len(start.ids), loaded.dtype)
     chunk = chosen.chunk_size
     session = Session(loaded, tokenizer, chunk)
     if held is not None:
         session = Session.load(save, loaded, tokenizer, chunk)
-        _check_text(save, session.ids, begun.ids)
-        say(f"{len(session.ids):,} of {len(begun.ids):,} tokens are in {save} already")
+        _check_text(save, session.ids, start.ids)
+        say(f"{len(session.ids):,} of {len(start.ids):,} tokens are in {save} already")
     name = "standard input" if file is None else str(file)
-    note |= {"text": name, "rest": begun.rest}
+    note |= {"text": name, "rest": start.rest}
     with TokenProgress(lambda: memory_line(session.stats())) as progress:
-        _read_and_save(session, begun.ids, save, note, progress)
-        say(f"read in {pace(len(begun.ids), progress.seconds)}")
+        _read_and_save(session, start.ids, save, note, progress)
+        say(f"read in {pace(len(start.ids), progress.seconds)}")
     say(f"{save}: {len(session.ids):,} tokens, {size(_bytes(save))}")
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from inf_llm.checks import check_question
-from inf_llm.cli.about import About, memory_configuration, open_about
 from inf_llm.cli.answers import answer_all, default_answers
 from inf_llm.cli.failures import reported, say
+from inf_llm.cli.open_text import OpenText, memory_configuration, open_text
 from inf_llm.cli.options import (
     Config,
     Debug,
@@ -93,10 +93,10 @@ def run(
     if memory is None and not (text or prompt):
         raise TextError("nothing to read and nothing to ask about: give --file, or a --prompt")
     if listed is not None and questions is not None:
-        about = open_about(chosen, memory, text, force)
-        answer_all(about, listed, answers or default_answers(questions), max_new_tokens)
+        opened = open_text(chosen, memory, text, force)
+        answer_all(opened, listed, answers or default_answers(questions), max_new_tokens)
     elif memory is not None:
-        _answer_about(open_about(chosen, memory, text, force), prompt or "", max_new_tokens, trace)
+        _answer_from(open_text(chosen, memory, text, force), prompt or "", max_new_tokens, trace)
     else:
         _read_and_answer(chosen, text, prompt or "", max_new_tokens, trace, force)
 
@@ -127,23 +127,23 @@ def _configuration(
     return memory_configuration(memory, config, model, overrides)
 
 
-def _answer_about(about: About, prompt: str, max_new_tokens: int, trace: Path | None) -> None:
+def _answer_from(opened: OpenText, prompt: str, max_new_tokens: int, trace: Path | None) -> None:
     """Answer a question about what was read, on standard output."""
     from transformers import TextStreamer
 
     from inf_llm.hf.trace import trace as tracing
 
-    session = about.session
-    new = about.prompt(prompt, max_new_tokens)
+    session = opened.session
+    new = opened.prompt(prompt, max_new_tokens)
     tokens = len(session.ids) + len(new)
     watch = None if trace is None else tracing(session.model, prompts=False)
     streamer = TextStreamer(session.tokenizer, skip_special_tokens=True)
     with watch or contextlib.nullcontext():
-        answer = about.ask(session, new, max_new_tokens, streamer)
+        answer = opened.ask(session, new, max_new_tokens, streamer)
     said = len(answer.token_ids)
     say(f"answered {said} in {pace(said, answer.seconds)}; memory {memory_line(session.stats())}")
     if watch is not None and trace is not None:
-        _report(watch, session, tokens, trace, f"{about.config.model.path}: {prompt}")
+        _report(watch, session, tokens, trace, f"{opened.config.model.path}: {prompt}")
 
 
 def _read_and_answer(

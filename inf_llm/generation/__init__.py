@@ -1,9 +1,9 @@
 """Reading and answering: feed a prompt in chunks, keep the session, measure perplexity."""
 
-from inf_llm.generation.begun import Begun, begin, follow
 from inf_llm.generation.documents import check_document, piped_text, read_text
 from inf_llm.generation.layout import Layout, answer_ends, choose_layout
 from inf_llm.generation.perplexity import Bucket, Perplexity, measure_perplexity
+from inf_llm.generation.prompt_start import PromptStart, finish_prompt, start_prompt
 from inf_llm.generation.report import save_report
 from inf_llm.generation.session import Answer, Session
 from inf_llm.generation.tokens import encode
@@ -11,20 +11,20 @@ from inf_llm.truncation import fit
 
 __all__ = [
     "Answer",
-    "Begun",
     "Bucket",
     "Layout",
     "Perplexity",
+    "PromptStart",
     "Session",
     "answer_ends",
-    "begin",
     "check_document",
     "choose_layout",
     "encode",
+    "finish_prompt",
     "fit",
-    "follow",
     "measure_perplexity",
     "piped_text",
     "read_text",
     "save_report",
+    "start_prompt",
 ]

@@ -38,7 +38,7 @@ from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import device_of, with_cache
 from inf_llm.hf.identity import tokenizer_identity
-from inf_llm.hf.saving import Beside, Note, open_memory, save_memory
+from inf_llm.hf.saving import Extras, Note, open_memory, save_memory
 from inf_llm.hf.witness import Witness
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.unsaved import Unsaved, bare_copy
@@ -213,8 +213,8 @@ class Session(Unsaved):
                 was, and so is the session.
         """
         tokens = torch.tensor(self.ids, dtype=torch.int32)
-        beside = Beside(tokens, tokenizer_identity(self.tokenizer), note or {})
-        save_memory(self.cache, self.model, folder, beside=beside, overwrite=overwrite)
+        extras = Extras(tokens, tokenizer_identity(self.tokenizer), note or {})
+        save_memory(self.cache, self.model, folder, extras=extras, overwrite=overwrite)
 
     @classmethod
     def load(

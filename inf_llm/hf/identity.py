@@ -7,10 +7,8 @@ as they came from files, beside these files' sizes and times.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import weakref
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,16 +19,17 @@ import torch
 from torch import Tensor
 
 from inf_llm import __version__
-from inf_llm.atomic import write_atomically
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.decoder import unwrap
 from inf_llm.hf.patch import patched
 from inf_llm.settings import OriginSettings, to_plain
+from inf_llm.user_cache import cached, keep
 
 _LOCAL = ("tier", "pin_memory", "async_global_stream", "fattn", "kernel")
 """Settings that say how something is computed here, and not what is kept."""
 _PIECE = 64 << 20
 _SAMPLE = 64
+_KEPT = "weights"  # digests of files, in the user's cache
 _digests: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
 _files: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
 
@@ -92,7 +91,7 @@ def weights_digest(model: Any) -> str:
     key = origin[1] if origin is not None and origin[0] == marks else None
     digest = _remembered(key) or _digest(tensors)
     if key is not None:
-        _remember(key, digest)
+        keep(_KEPT, key, digest)
     _digests[model] = marks, digest
     return digest
 
@@ -157,25 +156,6 @@ def _sha(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _memo() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "inf_llm" / "weights.json"
-
-
-def _read_memo() -> dict[str, str]:
-    with contextlib.suppress(OSError, ValueError):
-        said = json.loads(_memo().read_bytes())
-        if isinstance(said, dict):
-            return said
-    return {}
-
-
 def _remembered(key: str | None) -> str | None:
-    found = None if key is None else _read_memo().get(key)
+    found = None if key is None else cached(_KEPT).get(key)
     return found if isinstance(found, str) and len(found) == 64 else None
-
-
-def _remember(key: str, digest: str) -> None:
-    with contextlib.suppress(OSError):  # it only saves time
-        _memo().parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(_memo(), json.dumps(_read_memo() | {key: digest}).encode(), private=True)

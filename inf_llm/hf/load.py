@@ -21,7 +21,6 @@ from transformers import (
 from inf_llm.config import RunConfig, load_config
 from inf_llm.errors import ConfigError, reason
 from inf_llm.hf.dtype import settle_dtype
-from inf_llm.hf.files import weight_files
 from inf_llm.hf.gguf import read_head
 from inf_llm.hf.gguf_rest import as_numbers, complete_model, complete_tokenizer
 from inf_llm.hf.identity import note_files
@@ -104,8 +103,8 @@ def load_model(config: RunConfig) -> PreTrainedModel:
     if config.model.dtype == "auto":
         settle_dtype(model)
     try_out(model, source.where)
-    if source.gguf is not None or source.local:
-        note_files(model, [source.gguf] if source.gguf else weight_files(Path(source.name)))
+    if source.weight_files:
+        note_files(model, source.weight_files)
     return model
 
 

@@ -24,7 +24,7 @@ from inf_llm.hf.llama_infinite import register
 from inf_llm.hf.load import described
 from inf_llm.hf.patch import native_chunk
 from inf_llm.hf.recording import recorded
-from inf_llm.hf.source import Source, find
+from inf_llm.hf.source import find
 
 _FORMATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -109,7 +109,7 @@ def outline(config: RunConfig) -> Outline:
             f"{source.where}: a {about.model_type!r} model cannot be outlined without its weights "
             f"({reason(error)})"
         ) from error
-    found = _weight_files(source)
+    found = source.weight_files
     listed = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in found)
     return Outline(
         layers,
@@ -159,12 +159,6 @@ def _numbers(layer: Any) -> int:
     """What a layer of the model's own cache holds; some layers read what another one holds."""
     keys = getattr(layer, "keys", None)
     return keys.numel() + layer.values.numel() if torch.is_tensor(keys) else 0
-
-
-def _weight_files(source: Source) -> list[Path]:
-    if source.gguf is not None:
-        return [source.gguf]
-    return files.weight_files(Path(source.name)) if source.local else []
 
 
 def _dtype(about: Any, found: list[Path]) -> torch.dtype:

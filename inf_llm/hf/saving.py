@@ -55,7 +55,7 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Extras:
     """What is saved beside a cache.
 
     Attributes:
@@ -74,7 +74,7 @@ def save_memory(
     model: Any,
     folder: str | os.PathLike[str],
     *,
-    beside: Beside | None = None,
+    extras: Extras | None = None,
     overwrite: bool = False,
 ) -> Manifest:
     """Write what a cache holds to a folder, or add to it what is new since the last time.
@@ -83,7 +83,7 @@ def save_memory(
         cache: that of a patched model, or a plain `DynamicCache`; a batch too.
         model: the model that fed it.
         folder: where; it is made if it is absent.
-        beside: what is saved with it.
+        extras: what is saved with it.
         overwrite: replace another memory that the folder holds.
 
     Returns:
@@ -94,14 +94,14 @@ def save_memory(
             another process is writing it, or it cannot be written. It is as it was.
         UnsupportedInputError: something in the cache cannot be saved.
     """
-    path, beside = Path(folder), beside or Beside()
+    path, extras = Path(folder), extras or Extras()
     _check_cache(cache)
-    beside = replace(beside, note=plain("note", beside.note))
-    identity = model_identity(model) | plain("identity", beside.identity)
+    extras = replace(extras, note=plain("note", extras.note))
+    identity = model_identity(model) | plain("identity", extras.identity)
     try:
         with writing(path) as writer:
             goes_on = _goes_on(cache, writer, overwrite)
-            return _write(writer, cache, identity, beside, goes_on)
+            return _write(writer, cache, identity, extras, goes_on)
     except OSError as error:
         raise SavedMemoryError(f"{path} cannot be written ({reason(error)})") from error
 
@@ -134,15 +134,15 @@ def _goes_on(cache: Any, writer: Writer, overwrite: bool) -> bool:
 
 
 def _write(
-    writer: Writer, cache: Any, identity: Mapping[str, Any], beside: Beside, goes_on: bool
+    writer: Writer, cache: Any, identity: Mapping[str, Any], extras: Extras, goes_on: bool
 ) -> Manifest:
     before = writer.before if goes_on else None
     blocks = StoreWriter(writer.id, () if before is None else before.stores)
     tensors: dict[str, Tensor] = {}
     layers = [pack(_dump_layer(layer, blocks), tensors) for layer in cache.layers]
     state = {"layers": layers, "slots": pack(blocks.slots(), tensors)}
-    if beside.tokens is not None:
-        tensors[TOKENS] = beside.tokens
+    if extras.tokens is not None:
+        tensors[TOKENS] = extras.tokens
     kept = [] if before is None else [each for each in before.segments if each.kind != "state"]
     if blocks.has_new:
         pages, index = blocks.segments()
@@ -152,14 +152,14 @@ def _write(
         id=writer.id,
         generation=writer.generation,
         identity=identity,
-        tokens=int(cache.get_seq_length()) if beside.tokens is None else len(beside.tokens),
+        tokens=int(cache.get_seq_length()) if extras.tokens is None else len(extras.tokens),
         rows=_rows(cache),
         blocks=sum(each["blocks"] for each in facts.values()),
         stores=(dict(before.stores) if before else {}) | facts,  # names are given out once
         state=state,
         segments=(),
         library=__version__,
-        note=beside.note,
+        note=extras.note,
     )
     tensors[SEAL] = seal(manifest)
     kept.append(writer.add("state", {name: Rows.of(each) for name, each in tensors.items()}))

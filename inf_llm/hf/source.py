@@ -58,6 +58,13 @@ class Source:
                 yield empty, {"gguf_file": str(file)}
 
     @property
+    def weight_files(self) -> list[Path]:
+        """The files of the weights; none where they are not on this computer."""
+        if self.gguf is not None:
+            return [self.gguf]
+        return files.weight_files(Path(self.name)) if self.local else []
+
+    @property
     def hint(self) -> str:
         """What to do where it cannot be loaded."""
         if self.local:

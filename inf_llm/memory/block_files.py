@@ -13,7 +13,7 @@ from torch import Tensor
 from inf_llm.errors import SavedMemoryError
 from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.codec import PageShape
-from inf_llm.memory.filed import Filed
+from inf_llm.memory.file_numbers import FileNumbers
 from inf_llm.memory.mapped import MappedBlocks, checksums
 from inf_llm.saved.segment import Rows
 from inf_llm.state import State
@@ -66,18 +66,18 @@ class StoreWriter:
     def __init__(self, memory: str, names: Iterable[str]) -> None:
         self._memory = memory
         self._names = set(names)
-        self._stores: dict[int, tuple[BlockStore, Filed]] = {}
+        self._stores: dict[int, tuple[BlockStore, FileNumbers]] = {}
         self._new: list[tuple[BlockStore, str, Tensor]] = []
 
     def put(self, store: BlockStore, numbers: Tensor) -> tuple[str, Tensor]:
         """See `state.BlockWriter`."""
         known = self._stores.get(id(store))
-        filed = store.filed.get(self._memory) if known is None else known[1]
-        filed, new = (filed or Filed(self._name())).with_more(numbers.flatten())
-        self._stores[id(store)] = store, filed
+        numbering = store.file_numbers.get(self._memory) if known is None else known[1]
+        numbering, new = (numbering or FileNumbers(self._name())).with_more(numbers.flatten())
+        self._stores[id(store)] = store, numbering
         if len(new):
-            self._new.append((store, filed.name, new))
-        return filed.name, filed.of(numbers)
+            self._new.append((store, numbering.name, new))
+        return numbering.name, numbering.of(numbers)
 
     def _name(self) -> str:
         name = str(max((int(name) for name in self._names), default=-1) + 1)
@@ -86,11 +86,16 @@ class StoreWriter:
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """What the manifest says of each store."""
-        return {filed.name: asdict(_facts(store, filed)) for store, filed in self._stores.values()}
+        return {
+            numbering.name: asdict(_facts(store, numbering))
+            for store, numbering in self._stores.values()
+        }
 
     def slots(self) -> dict[str, State]:
         """What each store has on the device."""
-        return {filed.name: _slots(store, filed) for store, filed in self._stores.values()}
+        return {
+            numbering.name: _slots(store, numbering) for store, numbering in self._stores.values()
+        }
 
     @property
     def has_new(self) -> bool:
@@ -117,8 +122,8 @@ class StoreWriter:
 
     def committed(self) -> None:
         """What was written is part of the folder."""
-        for store, filed in self._stores.values():
-            store.filed[self._memory] = filed
+        for store, numbering in self._stores.values():
+            store.file_numbers[self._memory] = numbering
 
 
 def _pieces(store: BlockStore, numbers: Tensor, checks: list[Tensor]) -> Callable[[], Any]:
@@ -133,7 +138,7 @@ def _pieces(store: BlockStore, numbers: Tensor, checks: list[Tensor]) -> Callabl
     return pieces
 
 
-def _facts(store: BlockStore, filed: Filed) -> StoreFacts:
+def _facts(store: BlockStore, numbering: FileNumbers) -> StoreFacts:
     shape = store.shape
     return StoreFacts(
         shape.heads,
@@ -143,17 +148,17 @@ def _facts(store: BlockStore, filed: Filed) -> StoreFacts:
         str(shape.dtype).removeprefix("torch."),
         store.selection.heads,
         store.rows,
-        filed.count,
+        numbering.count,
         store.codec.block_bytes,
     )
 
 
-def _slots(store: BlockStore, filed: Filed) -> State:
+def _slots(store: BlockStore, numbering: FileNumbers) -> State:
     """The slots of a store, with the numbers that blocks have in files."""
     state = store.slots.dump()
     units = state.tensors["page_in"]
     of_block = store.units_of_block
-    blocks = filed.of(units.div(of_block, rounding_mode="floor"))
+    blocks = numbering.of(units.div(of_block, rounding_mode="floor"))
     moved = torch.where(blocks >= 0, blocks * of_block + units % of_block, -1)
     return replace(state, tensors={**state.tensors, "page_in": moved})
 
@@ -221,7 +226,9 @@ class StoreReader:
             )
         mapped = MappedBlocks(store.codec.planes, facts.heads, files, checks)
         store.load(mapped, summaries, self._slots[name])
-        store.filed[self._memory] = Filed(name, torch.arange(facts.blocks), facts.blocks)
+        store.file_numbers[self._memory] = FileNumbers(
+            name, torch.arange(facts.blocks), facts.blocks
+        )
 
     def _summaries(self, name: str) -> dict[str, list[Tensor]]:
         """What finds and checks the blocks of a store, over all segments."""

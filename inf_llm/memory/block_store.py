@@ -19,7 +19,7 @@ from inf_llm.memory.allocator import BlockAllocator
 from inf_llm.memory.codec import Codec, PageShape, Planes
 from inf_llm.memory.device_cache import DeviceCache
 from inf_llm.memory.evict import Policy
-from inf_llm.memory.filed import Filed
+from inf_llm.memory.file_numbers import FileNumbers
 from inf_llm.memory.index import Found
 from inf_llm.memory.mapped import MappedBlocks, MappedTier, joined
 from inf_llm.memory.search import Query, make_search
@@ -76,7 +76,7 @@ class BlockStore(Unsaved):
         self._first_pages = torch.arange(self._together, device=device)[:, None]
         self.rows = 0
         self._vanished: deque[Tensor] = deque()
-        self.filed: dict[str, Filed] = {}
+        self.file_numbers: dict[str, FileNumbers] = {}
         """By memory in files, the blocks of this store that are there."""
         self.make_room(rows)
 
@@ -230,8 +230,8 @@ class BlockStore(Unsaved):
         """One holder less for each of these blocks (n,)."""
         gone = self.allocator.release(numbers)
         if len(gone):
-            for filed in self.filed.values():
-                filed.forget(gone)
+            for numbering in self.file_numbers.values():
+                numbering.forget(gone)
             units = gone if self.units_of_block == 1 else self._pages_of(gone)
             self.slots.forget(units)
 

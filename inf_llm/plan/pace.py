@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from inf_llm.atomic import write_atomically
+from inf_llm import user_cache
 from inf_llm.config import RunConfig
 from inf_llm.hf.outline import Outline
 from inf_llm.processor import machine
+from inf_llm.user_cache import cached
+
+_KEPT = "pace"  # file in the user's cache
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,6 @@ class Pace:
         return found
 
 
-def store_file() -> Path:
-    """Where measured paces are kept, in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "inf-llm" / "pace.json"
-
-
 def key_of(model: Outline, config: RunConfig) -> str:
     """What a pace belongs to: the weights' files, the configuration, and what computes."""
     said = config.to_dict()
@@ -85,7 +79,7 @@ def key_of(model: Outline, config: RunConfig) -> str:
 
 def known(model: Outline, config: RunConfig) -> Pace | None:
     """What was measured before, if it was."""
-    found = _kept().get(key_of(model, config))
+    found = cached(_KEPT).get(key_of(model, config))
     try:
         return None if found is None else _read(found)
     except (TypeError, KeyError):  # of another version
@@ -94,19 +88,7 @@ def known(model: Outline, config: RunConfig) -> Pace | None:
 
 def keep(model: Outline, config: RunConfig, pace: Pace) -> None:
     """Keep what was measured, where the cache folder can be written."""
-    file = store_file()
-    kept = {**_kept(), key_of(model, config): asdict(pace)}
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(kept, indent=1).encode())
-
-
-def _kept() -> dict[str, Any]:
-    try:
-        found = json.loads(store_file().read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    user_cache.keep(_KEPT, key_of(model, config), asdict(pace))
 
 
 def _read(found: dict[str, Any]) -> Pace:

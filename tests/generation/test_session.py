@@ -298,5 +298,5 @@ def test_another_tokenizer_is_refused(model: Any, tokenizer: Any, tmp_path: Path
 
 def test_a_cache_alone_is_no_session(model: Any, tokenizer: Any, tmp_path: Path) -> None:
     inf_llm.save_memory(Session(model, tokenizer).cache, model, tmp_path)
-    with pytest.raises(SavedMemoryError, match=r"tokenizer is None there|without its token ids"):
+    with pytest.raises(SavedMemoryError, match="without its token ids"):
         Session.load(tmp_path, model, tokenizer)

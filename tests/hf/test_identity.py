@@ -103,8 +103,8 @@ def test_the_digest_of_files_is_kept_between_processes(
 
 
 def test_a_damaged_note_of_digests_is_not_believed(cache_home: Path, tmp_path: Path) -> None:
-    (cache_home / "inf_llm").mkdir()
-    (cache_home / "inf_llm" / "weights.json").write_text("[]")
+    (cache_home / "inf-llm").mkdir()
+    (cache_home / "inf-llm" / "weights.json").write_text("[]")
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"weights")
     model = tiny()

@@ -260,7 +260,7 @@ def _other_rope(model: Any) -> None:
     [
         (_other_weights, "weights is "),
         (_other_rope, "config.rope_parameters.rope_theta is "),
-        (lambda model: model.to(torch.bfloat16), "is "),
+        (lambda model: model.to(torch.bfloat16), "dtype is 'float32' there, and 'bfloat16' here"),
     ],
 )
 def test_another_model_is_refused_by_the_field_that_differs(
@@ -328,7 +328,9 @@ def test_files_are_for_their_owner_only(read: tuple[Any, Any], tmp_path: Path) -
     assert (tmp_path / "m").stat().st_mode & 0o777 == 0o700
 
 
-def test_nothing_in_the_manifest_is_code(read: tuple[Any, Any], tmp_path: Path) -> None:
+def test_the_manifest_says_its_format_and_the_settings(
+    read: tuple[Any, Any], tmp_path: Path
+) -> None:
     model, cache = read
     save_memory(cache, model, tmp_path)
     said = json.loads((tmp_path / "manifest.json").read_text())

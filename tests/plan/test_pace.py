@@ -9,7 +9,8 @@ import pytest
 
 from inf_llm.config import load_config
 from inf_llm.hf.outline import outline
-from inf_llm.plan.pace import Pace, Point, keep, known, store_file
+from inf_llm.plan.pace import Pace, Point, keep, known
+from inf_llm.user_cache import cache_file
 
 PACE = Pace(100, 2.0, Point(200, 0.01, 0.1), Point(1200, 0.02, 0.3), "float32")
 
@@ -45,5 +46,5 @@ def test_what_was_kept_is_found_for_the_same_settings_only(
     assert known(model, load_config("demo-inf-llm", ["max_len=1000"])) == PACE
     assert known(model, load_config("demo-inf-llm", ["model.topk=3"])) is None
     assert known(replace(model, files=(("model.safetensors", 1, 2),)), config) is None
-    store_file().write_text("{")
+    cache_file("pace").write_text("{")
     assert known(model, config) is None

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from inf_llm.conversation import BETWEEN, USER
-from inf_llm.generation import Begun, begin, choose_layout, encode, follow
+from inf_llm.generation import PromptStart, choose_layout, encode, finish_prompt, start_prompt
 
 TEXTS = [
     "The pass key is 7.",
@@ -45,11 +45,11 @@ def merging() -> Any:
 @pytest.mark.parametrize("conv_type", [None, "plain"])
 def test_both_parts_are_the_whole(merging: Any, text: str, conv_type: str | None) -> None:
     layout = choose_layout(merging, conv_type)
-    begun = begin(merging, layout, text)
+    start = start_prompt(merging, layout, text)
     for question in QUESTIONS[:2]:
         prompt = layout.prompt([{"role": USER, "content": text + BETWEEN + question}])
         whole = encode(merging, prompt, layout.adds_special)
-        parts = begun.ids + follow(merging, layout, begun, question)
+        parts = start.ids + finish_prompt(merging, layout, start, question)
         if len(text) > 500:  # this tokenizer merges more than a person would ever see
             parts, whole = merging.decode(parts), merging.decode(whole)
         assert parts == whole
@@ -58,10 +58,10 @@ def test_both_parts_are_the_whole(merging: Any, text: str, conv_type: str | None
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_text_after_another(merging: Any, text: str) -> None:
     layout = choose_layout(merging)
-    first = begin(merging, layout, "It was read before.")
-    both = begin(merging, layout, text, first)
+    first = start_prompt(merging, layout, "It was read before.")
+    both = start_prompt(merging, layout, text, first)
     assert both.ids[: len(first.ids)] == first.ids
-    said = merging.decode(both.ids + follow(merging, layout, both, "What?"))
+    said = merging.decode(both.ids + finish_prompt(merging, layout, both, "What?"))
     assert said == f"<|user|>It was read before.{BETWEEN}{text}{BETWEEN}What?<|end|><|assistant|>"
 
 
@@ -69,14 +69,16 @@ def test_control_without_the_rest_something_is_lost(merging: Any) -> None:
     layout = choose_layout(merging)
     lost = 0
     for text in TEXTS:
-        begun = begin(merging, layout, text)
-        bare = Begun(begun.ids, "")
-        lost += follow(merging, layout, bare, "What?") != follow(merging, layout, begun, "What?")
+        start = start_prompt(merging, layout, text)
+        bare = PromptStart(start.ids, "")
+        lost += finish_prompt(merging, layout, bare, "What?") != finish_prompt(
+            merging, layout, start, "What?"
+        )
     assert lost
 
 
 def test_no_question_continues_the_text(merging: Any) -> None:
     layout = choose_layout(merging, "plain")
-    begun = begin(merging, layout, "The pass key is 7.")
-    said = merging.decode(begun.ids + follow(merging, layout, begun, ""))
+    start = start_prompt(merging, layout, "The pass key is 7.")
+    said = merging.decode(start.ids + finish_prompt(merging, layout, start, ""))
     assert said == "The pass key is 7."

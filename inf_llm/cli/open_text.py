@@ -18,32 +18,32 @@ from inf_llm.units import pace
 
 if TYPE_CHECKING:
     from inf_llm.config import RunConfig
-    from inf_llm.generation import Answer, Begun, Layout, Session
+    from inf_llm.generation import Answer, Layout, PromptStart, Session
 
 
 @dataclass
-class About:
+class OpenText:
     """A session that has read a text, to be asked.
 
     Attributes:
         session: what has read it.
-        begun: the beginning of every prompt.
+        start: the beginning of every prompt.
         layout: of the prompts.
         config: of the run.
     """
 
     session: Session
-    begun: Begun
+    start: PromptStart
     layout: Layout
     config: RunConfig
 
     @property
-    def name(self) -> str:
-        """A digest of the text, the model's name and the settings: what an answer depends on."""
+    def digest(self) -> str:
+        """Of the text, the model's name and the settings: what an answer depends on."""
         from inf_llm.hf.identity import settings_identity
 
         model = self.config.model.path, self.config.model.dtype
-        said = [model, settings_identity(self.config.attention), self.session.ids, self.begun.rest]
+        said = [model, settings_identity(self.config.attention), self.session.ids, self.start.rest]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
     def prompt(self, question: str, room: int) -> list[int]:
@@ -52,15 +52,10 @@ class About:
         Raises:
             TextError: with `room` tokens of an answer the prompt is longer than max_len allows.
         """
-        from inf_llm.generation import follow
+        from inf_llm.generation import finish_prompt
 
-        new = follow(self.session.tokenizer, self.layout, self.begun, question)
-        tokens, limit = len(self.session.ids) + len(new), self.config.max_len - room
-        if tokens > limit:
-            raise TextError(
-                f"the prompt has {tokens:,} tokens, but max_len leaves room for {limit:,}: raise "
-                "max_len (what is in a memory is not cut)"
-            )
+        new = finish_prompt(self.session.tokenizer, self.layout, self.start, question)
+        check_length(len(self.session.ids) + len(new), self.config.max_len - room)
         return new
 
     def ask(self, session: Session, new: list[int], max_new_tokens: int, streamer: Any) -> Answer:
@@ -69,6 +64,19 @@ class About:
 
         ends = answer_ends(session.model, self.layout)
         return session.ask(new, max_new_tokens=max_new_tokens, streamer=streamer, eos_token_id=ends)
+
+
+def check_length(tokens: int, limit: int) -> None:
+    """See that a prompt which cannot be cut, for it is kept as a whole, is short enough.
+
+    Raises:
+        TextError: it is not.
+    """
+    if tokens > limit:
+        raise TextError(
+            f"the prompt has {tokens:,} tokens, but max_len leaves room for {limit:,}: raise "
+            "max_len (what is read once for many questions is not cut)"
+        )
 
 
 def memory_configuration(
@@ -86,7 +94,7 @@ def memory_configuration(
         chosen = configuration(config, model, overrides)
     elif isinstance(said, dict):
         path = {} if model is None else {"path": model}
-        said = {**said, "model": {**said["model"], **path}}
+        said = {**said, "model": {**said.get("model", {}), **path}}
         chosen = config_from(said, str(folder), overrides or ())
     else:
         raise SavedMemoryError(
@@ -112,7 +120,7 @@ def for_memory(chosen: RunConfig, folder: Path, manifest: Manifest) -> RunConfig
     return replace(chosen, model=replace(chosen.model, dtype=dtype))
 
 
-def open_about(chosen: RunConfig, memory: Path | None, text: str, force: bool) -> About:
+def open_text(chosen: RunConfig, memory: Path | None, text: str, force: bool) -> OpenText:
     """Read a text, or open a memory, or open one and read on.
 
     Raises:
@@ -120,23 +128,23 @@ def open_about(chosen: RunConfig, memory: Path | None, text: str, force: bool) -
         TextError: the text does not suit the layout, or is longer than max_len.
         RoomError: the model or the text does not fit, and `force` is not set.
     """
-    from inf_llm.generation import Begun, Session, begin, choose_layout, fit
+    from inf_llm.generation import PromptStart, Session, choose_layout, start_prompt
     from inf_llm.plan.refuse import require_room
 
     loaded, tokenizer = load_aloud(chosen, force)
     layout = choose_layout(tokenizer, chosen.conv_type)
-    session, begun = Session(loaded, tokenizer, chosen.chunk_size), None
+    session, start = Session(loaded, tokenizer, chosen.chunk_size), None
     if memory is not None:
         session = Session.load(memory, loaded, tokenizer, chosen.chunk_size)
-        begun = Begun(list(session.ids), str(read_manifest(memory).note.get("rest", "")))
+        start = PromptStart(list(session.ids), str(read_manifest(memory).note.get("rest", "")))
         say(f"{memory}: {len(session.ids):,} tokens")
-    if text or begun is None:
-        begun = begin(tokenizer, layout, text, begun)
-        fit(begun.ids, chosen.max_len, None)
-        new = len(begun.ids) - len(session.ids)
+    if text or start is None:
+        start = start_prompt(tokenizer, layout, text, start)
+        check_length(len(start.ids), chosen.max_len)
+        new = len(start.ids) - len(session.ids)
         if not force:
             require_room(chosen, new, loaded.dtype)
         with TokenProgress(lambda: memory_line(session.stats())) as progress:
-            session.read(begun.ids[len(session.ids) :], progress)
+            session.read(start.ids[len(session.ids) :], progress)
             say(f"read {new:,} tokens in {pace(new, progress.seconds)}")
-    return About(session, begun, layout, chosen)
+    return OpenText(session, start, layout, chosen)

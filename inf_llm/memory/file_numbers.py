@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-class Filed:
+class FileNumbers:
     """The blocks of one store in one memory's files.
 
     Args:
@@ -20,7 +20,7 @@ class Filed:
         self.count = count
         self._numbers = torch.full((1,), -1) if numbers is None else numbers
 
-    def with_more(self, physical: Tensor) -> tuple[Filed, Tensor]:
+    def with_more(self, physical: Tensor) -> tuple[FileNumbers, Tensor]:
         """The same with physical blocks (n,) that may be new, and which of them are, ascending."""
         wanted = physical.unique()
         room = max(len(self._numbers), int(wanted.max()) + 1 if len(wanted) else 0)
@@ -29,7 +29,7 @@ class Filed:
         new = wanted[numbers[wanted] < 0]
         count = self.count + len(new)
         numbers[new] = torch.arange(self.count, count)
-        return Filed(self.name, numbers, count), new
+        return FileNumbers(self.name, numbers, count), new
 
     def of(self, physical: Tensor) -> Tensor:
         """Numbers in files of physical blocks (any shape); -1 for those that are not there."""

@@ -22,7 +22,7 @@ _CONTEXTS = 16, 17, 24, 64  # tokens before a text that it is encoded with
 
 
 @dataclass(frozen=True)
-class Begun:
+class PromptStart:
     """The beginning of all prompts about a text.
 
     Attributes:
@@ -34,7 +34,9 @@ class Begun:
     rest: str
 
 
-def begin(tokenizer: Any, layout: Layout, text: str, before: Begun | None = None) -> Begun:
+def start_prompt(
+    tokenizer: Any, layout: Layout, text: str, before: PromptStart | None = None
+) -> PromptStart:
     """The tokens of all prompts that ask about a text.
 
     Args:
@@ -51,13 +53,13 @@ def begin(tokenizer: Any, layout: Layout, text: str, before: Begun | None = None
     first, *others = (_prompt(tokenizer, layout, text, each, before) for each in _QUESTIONS)
     ids = first[: min(common_length(first, other) for other in others)]
     for count in range(min(_SHORT, len(text)) + 1):
-        begun = Begun(ids, text[len(text) - count :])
-        if follow(tokenizer, layout, begun, _QUESTIONS[0]) == first[len(ids) :]:
-            return begun
-    return Begun(_text_alone(tokenizer, layout, text, before), "")
+        start = PromptStart(ids, text[len(text) - count :])
+        if finish_prompt(tokenizer, layout, start, _QUESTIONS[0]) == first[len(ids) :]:
+            return start
+    return PromptStart(_text_alone(tokenizer, layout, text, before), "")
 
 
-def _text_alone(tokenizer: Any, layout: Layout, text: str, before: Begun | None) -> list[int]:
+def _text_alone(tokenizer: Any, layout: Layout, text: str, before: PromptStart | None) -> list[int]:
     """The tokens of a prompt that ends with the text: no question changes them.
 
     For tokenizers that merge across long stretches. Nothing is lost, but the tokens where the
@@ -69,11 +71,11 @@ def _text_alone(tokenizer: Any, layout: Layout, text: str, before: Begun | None)
     return encode(tokenizer, prompt[: prompt.rindex(_MARK)], layout.adds_special)
 
 
-def follow(tokenizer: Any, layout: Layout, begun: Begun, question: str) -> list[int]:
-    """The tokens of a question and what the layout writes around it, after those of `begin`."""
-    said = _MARK + begun.rest + _asked(question)
+def finish_prompt(tokenizer: Any, layout: Layout, start: PromptStart, question: str) -> list[int]:
+    """The tokens of a question, and of what the layout writes around it, after those of a start."""
+    said = _MARK + start.rest + _asked(question)
     prompt = layout.prompt([{"role": USER, "content": said}])
-    return _encode_after(tokenizer, begun.ids, prompt[prompt.index(_MARK) + len(_MARK) :])
+    return _encode_after(tokenizer, start.ids, prompt[prompt.index(_MARK) + len(_MARK) :])
 
 
 def _asked(question: str) -> str:
@@ -81,11 +83,13 @@ def _asked(question: str) -> str:
 
 
 def _prompt(
-    tokenizer: Any, layout: Layout, text: str, question: str, before: Begun | None
+    tokenizer: Any, layout: Layout, text: str, question: str, before: PromptStart | None
 ) -> list[int]:
     """The tokens of a whole prompt."""
     if before is not None:
-        return before.ids + follow(tokenizer, layout, Begun(before.ids, text), question)
+        return before.ids + finish_prompt(
+            tokenizer, layout, PromptStart(before.ids, text), question
+        )
     prompt = layout.prompt([{"role": USER, "content": text + _asked(question)}])
     return encode(tokenizer, prompt, layout.adds_special)
 

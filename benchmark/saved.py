@@ -1,0 +1,179 @@
+"""A saved memory beside the text itself: time, bits of the answer, and what a second process adds.
+
+    python benchmark/saved.py --tokens 300k --folder /tmp/memory
+
+The embedded model reads a text with a pass key and saves it; new processes open it. With --disk
+BYTES it reads the text again with its blocks on a disk and so many bytes of them in memory. Every
+step has a process of its own. Bytes of processes are read on Linux only: `anonymous`, and what a
+second process with the memory adds to the proportional set sizes over one with the model alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+
+from benchmark.guard import guarded
+from benchmark.timing.arguments import set_threads, write_json
+from inf_llm.cli.options import load_quietly
+from inf_llm.cli.output import require_writable
+from inf_llm.config import load_config
+from inf_llm.demo.trial import haystack_text
+from inf_llm.generation import Session, encode
+from inf_llm.generation.prefill import prefill
+from inf_llm.processor import machine
+from inf_llm.saved.folder import check_folder
+from inf_llm.saved.manifest import read_manifest
+from inf_llm.units import parse_bytes, parse_length
+
+FACT = " The pass key is 48213. Remember it. "
+QUESTION = "\n\nWhat is the pass key? The pass key is"
+ANSWER = 12
+_SMAPS = Path("/proc/self/smaps_rollup")
+_STATUS = Path("/proc/self/status")
+_opened: list[Any] = []  # what a process keeps between two of its steps
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tokens", default="100k", help="length of the text: 100k, 1m")
+    parser.add_argument("--folder", required=True, type=Path, help="for the memory, which stays")
+    parser.add_argument("--disk", help="host memory for blocks on a disk: 100MB")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    args = parser.parse_args(arguments)
+    return guarded(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> None:
+    tokens = parse_length("--tokens", args.tokens)
+    host = None if args.disk is None else parse_bytes("--disk", args.disk)
+    require_writable("--json", args.json)
+    check_folder(args.folder)
+    common = args.threads, str(args.folder)
+    read = _step(_read, *common, tokens, None)
+    facts = {"machine": machine("cpu"), "tokens": tokens, **_bare(read)}
+    facts["bytes"] = read_manifest(args.folder).nbytes
+    with _process() as first:
+        opened = first.submit(_open, *common).result()
+        facts |= {**_bare(opened), "same": opened["logits"] == read["logits"]}
+        if _SMAPS.exists():
+            apart, shared = _together(first, _idle, *common), _together(first, _open, *common)
+            facts |= {"second_adds": shared - apart}
+    if host is not None:
+        far = _step(_read, *common, tokens, host)
+        facts["disk"] = {**_bare(far), "same": far["logits"] == read["logits"]}
+    write_json(args.json, facts)
+    for name, value in facts.items():
+        print(f"{name:<14} {value}")
+
+
+def _bare(figures: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in figures.items() if key != "logits"}
+
+
+def _process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _step(work: Callable[..., Any], *given: Any) -> Any:
+    """The result of a function in a process of its own."""
+    with _process() as process:
+        return process.submit(work, *given).result()
+
+
+def _together(first: ProcessPoolExecutor, work: Callable[..., Any], *given: Any) -> int:
+    """Proportional set sizes of a process and of another one that has done some work, in sum."""
+    with _process() as second:
+        second.submit(work, *given).result()
+        return sum(each.submit(_proportional).result() for each in (first, second))
+
+
+def _model(threads: int, folder: str, host: int | None) -> tuple[Any, Any]:
+    set_threads(threads)
+    tier = f"model.tier={{name: disk, path: {folder}.tier, host_bytes: '{host}'}}"
+    on_disk = [] if host is None else [tier]
+    return load_quietly(load_config("demo-inf-llm", ["model.dtype=float32", *on_disk]))
+
+
+def _read(threads: int, folder: str, tokens: int, host: int | None) -> dict[str, Any]:
+    """Read the text, ask, and save it unless its blocks are on a disk."""
+    model, tokenizer = _model(threads, folder, host)
+    fact = encode(tokenizer, FACT, add_special_tokens=False)
+    text = encode(tokenizer, haystack_text())
+    text = (text + text[1:] * (tokens // len(text)))[: tokens - len(fact)]
+    session, began = Session(model, tokenizer), time.perf_counter()
+    session.read(text[: tokens // 3] + fact + text[tokens // 3 :])
+    took = {"reading": time.perf_counter() - began}
+    if host is None:
+        began = time.perf_counter()
+        session.save(folder, overwrite=True)
+        took["saving"] = time.perf_counter() - began
+    return took | _asked(session) | {"anonymous": _anonymous(), "held": str(session.stats())}
+
+
+def _open(threads: int, folder: str) -> dict[str, Any]:
+    """Open the memory and ask; it stays open in this process."""
+    model, tokenizer = _model(threads, folder, None)
+    began = time.perf_counter()
+    session = Session.load(folder, model, tokenizer)
+    took = {"opening": time.perf_counter() - began}
+    session.fork().ask(QUESTION, 1)
+    took["first_token"] = time.perf_counter() - began
+    _opened.append(session)
+    return took | _asked(session)
+
+
+@torch.no_grad()
+def _asked(session: Session) -> dict[str, Any]:
+    """The answer, its time, and the logits of the question in all their bits."""
+    began = time.perf_counter()
+    said = session.fork().ask(QUESTION, ANSWER)
+    seconds = time.perf_counter() - began
+    twin = session.fork()
+    asked = encode(session.tokenizer, QUESTION, add_special_tokens=False)
+    ids = torch.tensor([twin.ids[twin.fed :] + asked])
+    parts = [logits for _, logits in prefill(session.model, ids, twin.cache, 512, 0)]
+    bits = torch.cat(parts, 1).numpy().tobytes()
+    return {"answer": said.text, "answering": seconds, "logits": bits}
+
+
+def _idle(threads: int, folder: str) -> None:
+    """Have the model in this process, and ask it without a text."""
+    session = Session(*_model(threads, folder, None))
+    _asked(session)
+    _opened.append(session)
+
+
+def _proportional() -> int:
+    """Proportional set size of this process, in bytes."""
+    return _line(_SMAPS, "Pss:")
+
+
+def _anonymous() -> int | None:
+    """Bytes of this process that no file has; None where the system does not say."""
+    return _line(_STATUS, "RssAnon:") if _STATUS.exists() else None
+
+
+def _line(file: Path, name: str) -> int:
+    """A figure in kB of a file of the system, in bytes."""
+    lines = file.read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
