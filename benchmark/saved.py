@@ -26,6 +26,7 @@ if __package__ in (None, ""):  # run as a file, from any folder
 
 import torch
 
+from benchmark import process_memory
 from benchmark.guard import guarded
 from benchmark.timing.arguments import set_threads, write_json
 from inf_llm.cli.options import load_quietly
@@ -42,8 +43,6 @@ from inf_llm.units import parse_bytes, parse_length
 FACT = " The pass key is 48213. Remember it. "
 QUESTION = "\n\nWhat is the pass key? The pass key is"
 ANSWER = 12
-_SMAPS = Path("/proc/self/smaps_rollup")
-_STATUS = Path("/proc/self/status")
 _opened: list[Any] = []  # what a process keeps between two of its steps
 
 
@@ -71,7 +70,7 @@ def _run(args: argparse.Namespace) -> None:
     with _process() as first:
         opened = first.submit(_open, *common).result()
         facts |= {**_bare(opened), "same": opened["logits"] == read["logits"]}
-        if _SMAPS.exists():
+        if process_memory.proportional() is not None:
             apart, shared = _together(first, _idle, *common), _together(first, _open, *common)
             facts |= {"second_adds": shared - apart}
     if host is not None:
@@ -100,7 +99,7 @@ def _together(first: ProcessPoolExecutor, work: Callable[..., Any], *given: Any)
     """Proportional set sizes of a process and of another one that has done some work, in sum."""
     with _process() as second:
         second.submit(work, *given).result()
-        return sum(each.submit(_proportional).result() for each in (first, second))
+        return sum(each.submit(process_memory.proportional).result() for each in (first, second))
 
 
 def _model(threads: int, folder: str, host: int | None) -> tuple[Any, Any]:
@@ -123,7 +122,11 @@ def _read(threads: int, folder: str, tokens: int, host: int | None) -> dict[str,
         began = time.perf_counter()
         session.save(folder, overwrite=True)
         took["saving"] = time.perf_counter() - began
-    return took | _asked(session) | {"anonymous": _anonymous(), "held": str(session.stats())}
+    return (
+        took
+        | _asked(session)
+        | {"anonymous": process_memory.anonymous(), "held": str(session.stats())}
+    )
 
 
 def _open(threads: int, folder: str) -> dict[str, Any]:
@@ -157,22 +160,6 @@ def _idle(threads: int, folder: str) -> None:
     session = Session(*_model(threads, folder, None))
     _asked(session)
     _opened.append(session)
-
-
-def _proportional() -> int:
-    """Proportional set size of this process, in bytes."""
-    return _line(_SMAPS, "Pss:")
-
-
-def _anonymous() -> int | None:
-    """Bytes of this process that no file has; None where the system does not say."""
-    return _line(_STATUS, "RssAnon:") if _STATUS.exists() else None
-
-
-def _line(file: Path, name: str) -> int:
-    """A figure in kB of a file of the system, in bytes."""
-    lines = file.read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ if __package__ in (None, ""):  # run as a file, from any folder
 
 import torch
 
+from benchmark import process_memory
 from benchmark.guard import guarded
 from benchmark.timing.arguments import (
     check_seed,
@@ -31,7 +32,6 @@ from benchmark.timing.arguments import (
 )
 from benchmark.timing.presets import build_model, preset
 from inf_llm.cli.output import require_writable
-from inf_llm.errors import InfLLMError
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.outline import layer_shapes
 from inf_llm.hf.patch import new_cache, patch
@@ -82,7 +82,7 @@ def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
     patch(model, MEMORY)
     cache = new_cache(model)
     generator = torch.Generator().manual_seed(seed)
-    before, started = resident_bytes(), time.perf_counter()
+    before, started = process_memory.resident(), time.perf_counter()
     parts: list[dict[str, float]] = []
     done, mark, edge = 0, started, 1
     while done < tokens:
@@ -96,7 +96,7 @@ def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
                 {
                     "tokens": done,
                     "seconds": now - mark,
-                    "host_bytes": resident_bytes() - before,
+                    "host_bytes": process_memory.resident() - before,
                     "device_kv_bytes": total.device_bytes,
                 }
             )
@@ -120,19 +120,6 @@ def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
         "last_over_second": parts[-1]["seconds"] / parts[min(1, len(parts) - 1)]["seconds"],
         "parts": parts,
     }
-
-
-def resident_bytes() -> int:
-    """Memory of this process that is really there.
-
-    Raises:
-        InfLLMError: this system does not say.
-    """
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError as error:
-        raise InfLLMError("memory is measured through /proc, which this system lacks") from error
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

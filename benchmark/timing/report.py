@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from benchmark import process_memory
 from benchmark.timing.walk import Measured, Samples
 from inf_llm.processor import machine
 from inf_llm.units import short
@@ -100,23 +101,13 @@ def environment(device: str) -> Row:
         "versions": found,
         "command": " ".join(["python", *_own_arguments()]),
         "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        "peak_rss_bytes": _peak_rss(),
+        "peak_rss_bytes": process_memory.peak(),
     }
 
 
 def _own_arguments() -> list[str]:
     here = Path(sys.argv[0])
     return [f"benchmark/{here.name}" if here.name == "speed.py" else here.name, *sys.argv[1:]]
-
-
-def _peak_rss() -> int | None:
-    """Most memory this process ever held."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 @dataclasses.dataclass(frozen=True)
