@@ -7,7 +7,7 @@ the next feed, and can be copied, cut back, or have its rows rearranged.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -121,6 +121,25 @@ class LayerAttention(Stateful, ABC):
                 watcher.saw(self, self.seen, self.seen + last - first)
             self.seen += last - first
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+
+    @classmethod
+    def attend_each(
+        cls, members: Sequence[LayerAttention], q: Tensor, k: Tensor, v: Tensor, rule: Rule
+    ) -> Tensor:
+        """Feed one token to each of n members of this class, which have one row each.
+
+        Args:
+            members: of one layer.
+            q: queries (n, H, 1, D), one for each member, unrotated.
+            k: keys (n, G, 1, D).
+            v: values (n, G, 1, Dv).
+            rule: how the model scores.
+
+        Returns:
+            (n, H, 1, Dv).
+        """
+        each = zip(members, q.split(1), k.split(1), v.split(1), strict=True)
+        return torch.cat([member.attend(q, k, v, rule) for member, q, k, v in each])
 
     def _execution_blocks(self, length: int) -> Iterator[tuple[int, int]]:
         """Cut a feed: counted from its own start, and one by one from `alone_from` on."""

@@ -48,6 +48,15 @@ def serve(
     max_queue: Annotated[
         int, typer.Option("--max-queue", min=1, help="Most requests that wait.")
     ] = 256,
+    reading_share: Annotated[
+        float,
+        typer.Option(
+            "--reading-share",
+            min=0.05,
+            max=0.95,
+            help="Part of the time for reading texts while questions are being answered.",
+        ),
+    ] = 0.5,
     grace: Annotated[
         float,
         typer.Option(
@@ -74,7 +83,16 @@ def serve(
     from inf_llm.serve.start import serve as serve_until_stopped
 
     options = ServeOptions(
-        host, port, budget, api_key, largest, model_name, max_new_tokens, max_queue, grace
+        host,
+        port,
+        budget,
+        api_key,
+        largest,
+        model_name,
+        max_new_tokens,
+        max_queue,
+        reading_share=reading_share,
+        grace=grace,
     )
     loaded, tokenizer = load_aloud(chosen, force)
     application = build(loaded, tokenizer, chosen, options)

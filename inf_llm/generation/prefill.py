@@ -27,14 +27,20 @@ def prefill(
     of all where that is 0.
     """
     for part in ids.split(step, 1) if ids.numel() else ():
-        output = model(
-            input_ids=part,
-            output_hidden_states=False,
-            output_attentions=False,
-            logits_to_keep=logits,
-            **with_cache(model, cache),
-        )
-        yield part, output.logits
+        yield part, feed(model, part, cache, logits)
+
+
+def feed(model: Any, ids: Tensor, cache: Any, logits: int = 1) -> Tensor:
+    """Feed tokens (B, n) behind what a memory holds; returns logits as `prefill` gives them."""
+    output = model(
+        input_ids=ids,
+        output_hidden_states=False,
+        output_attentions=False,
+        logits_to_keep=logits,
+        **with_cache(model, cache),
+    )
+    found: Tensor = output.logits
+    return found
 
 
 def whole_blocks(model: Any, tokens: int) -> int:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ PLAIN_GRAIN = 256
 """Where nothing is retrieved any place would do."""
 
 Tokens = Sequence[int]
+Reading = Generator[int, None, tuple[Session, int]]
+"""A prompt that is read in steps; see `PrefixCache.reading`."""
 
 
 @dataclass
@@ -68,6 +71,7 @@ class PrefixCache:
             prompt that was read last is let go. None for any number of conversations.
 
     Attributes:
+        chunk_size: tokens of the next feed, in whole execution blocks.
         bytes: on host and device of all that is kept and in use; what is shared counts once.
         evicted: how many were let go.
 
@@ -86,12 +90,14 @@ class PrefixCache:
     ) -> None:
         self._points = None if points is None else count("points", points)
         self._model, self._fresh = model, Session(model, tokenizer, chunk_size)
+        self.chunk_size = self._fresh.chunk_size
         self._cuts = self._fresh.can_cut
         self._block = execution_block(model)
         self.grain = self._block if self._block > 1 else PLAIN_GRAIN
         self.budget = budget
         self.bytes = self.evicted = self._clock = 0
         self._kept: list[_Kept] = []
+        self._in_use: list[Session] = []
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -115,20 +121,55 @@ class PrefixCache:
         Returns:
             The session, and how many tokens of the prompt were in memory already.
         """
+        steps = self.reading(ids, boundaries)
+        with closing(steps):
+            while True:
+                try:
+                    done = next(steps)
+                except StopIteration as end:
+                    session, reused = end.value
+                    break
+                if on_progress is not None:
+                    on_progress(done, len(ids))
+        self.release(session)
+        if on_progress is not None:
+            on_progress(len(ids), len(ids))
+        return session, reused
+
+    def reading(self, ids: Tokens, boundaries: Tokens = ()) -> Reading:
+        """The same in steps, with others between them; each that is taken feeds a chunk at most.
+
+        Gives how many tokens were in memory already, then after each feed how many are, and
+        returns what `read` does. The session is in use until it is released.
+        """
         key = array("q", ids)
-        progress = _scaled(on_progress, len(ids))
         self._clock += 1
         session = self._start(key)
         reused = session.fed
+        self._in_use.append(session)
         try:
+            yield reused
             for mark in self._marks(key, reused, boundaries):
-                session.read(ids[len(session.ids) : mark + 1], progress)
+                yield from self._feeds(session, ids[len(session.ids) : mark + 1])
                 self._keep(key[:mark], session)
-            session.read(ids[len(session.ids) :], progress)
+            yield from self._feeds(session, ids[len(session.ids) :])
+        except BaseException:
+            self._in_use.remove(session)
+            raise
         finally:
             self._keep(key[: session.fed], session)
-            self.trim(session)
+            self.trim()
         return session, reused
+
+    def _feeds(self, session: Session, ids: Tokens) -> Iterator[int]:
+        session.chunk_size = self.chunk_size
+        for fed in session.reading(ids):
+            yield fed
+            session.chunk_size = self.chunk_size
+
+    def release(self, session: Session) -> None:
+        """A session that `reading` gave is not used any more."""
+        self._in_use.remove(session)
 
     def keep(self, session: Session) -> None:
         """Keep a session that `read` gave with its answer, where that is as good as read."""
@@ -137,10 +178,11 @@ class PrefixCache:
             self._keep(array("q", session.ids[: session.fed]), session)
         self.trim()
 
-    def trim(self, *busy: Session) -> None:
+    def trim(self) -> None:
         """Let memories go until the rest is few enough and, with sessions in use, small enough."""
         while True:
-            sessions = {id(s): s for s in (*(kept.session for kept in self._kept), *busy)}
+            kept = (kept.session for kept in self._kept)
+            sessions = {id(session): session for session in (*kept, *self._in_use)}
             self.bytes = footprint(sessions.values())
             many = self._points is not None and len(self._kept) > self._points
             large = self.budget is not None and self.bytes > self.budget
@@ -185,6 +227,7 @@ class PrefixCache:
     def fork(self) -> Self:
         """One that goes on by itself; what is kept is shared."""
         twin = copy.copy(self)
+        twin._in_use = []
         twin._kept = [
             replace(kept, session=kept.session.fork() if self._cuts else kept.session)
             for kept in self._kept
@@ -210,6 +253,7 @@ class PrefixCache:
             session = self._fresh.fork()
         else:
             taken = alone or (len(best.key) - shared) * LOSS <= shared
+            taken = taken and not any(best.session is session for session in self._in_use)
             session = best.session if taken else best.session.fork()
             self._kept = [kept for kept in self._kept if not (taken and kept is best)]
             session.cut(min(shared, len(key) - 1, session.fed))
@@ -247,10 +291,3 @@ class PrefixCache:
         """When it was used, and how many tokens would be read again without it."""
         before = (o for o in self._kept if len(o.key) < len(kept.key) and o.begins(kept.key))
         return kept.used, len(kept.key) - max((len(other.key) for other in before), default=0)
-
-
-def _scaled(on_progress: Progress | None, total: int) -> Progress | None:
-    """Progress over the whole prompt, of which a part is being read."""
-    if on_progress is None:
-        return None
-    return lambda done, _: on_progress(min(done, total), total)

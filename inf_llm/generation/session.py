@@ -24,19 +24,20 @@ from transformers.cache_utils import DynamicLayer
 
 from inf_llm.checks import count, require_callable
 from inf_llm.errors import CropError, SavedMemoryError, TextError, UnsupportedInputError
+from inf_llm.generation.decoding import Decoding, step
 from inf_llm.generation.options import answer_options, stop_texts
 from inf_llm.generation.prefill import (
     Progress,
     empty_cache,
+    feed,
     feed_length,
     held,
-    prefill,
     whole_blocks,
 )
 from inf_llm.generation.text import Ended, ended_at
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
-from inf_llm.hf.decoder import device_of, with_cache
+from inf_llm.hf.decoder import device_of
 from inf_llm.hf.identity import tokenizer_identity
 from inf_llm.hf.saving import Extras, Note, open_memory, save_memory
 from inf_llm.hf.witness import Witness
@@ -89,7 +90,6 @@ class Session(Unsaved):
         """Tokens that are in the memory."""
         return int(self.cache.get_seq_length())
 
-    @torch.no_grad()
     def read(self, text: Readable, on_progress: Progress | None = None) -> None:
         """Read a text, or token ids. Several calls read on.
 
@@ -101,21 +101,26 @@ class Session(Unsaved):
             TextError: it is neither a text nor ids that the model knows.
         """
         require_callable("on_progress", on_progress)
-        self.ids += token_ids(self.tokenizer, text, vocabulary(self.model), first=not self.ids)
-        total = len(self.ids)
-        end = whole_blocks(self.model, total)
-        feeds = prefill(
-            self.model, self._tensor(self.ids[self.fed : end]), self.cache, self.chunk_size
-        )
-        while self.fed < end:
-            with self._whole_or_nothing():
-                next(feeds)
+        for fed in self.reading(text):
             if on_progress is not None:
-                on_progress(self.fed, total)
+                on_progress(fed, len(self.ids))
         if on_progress is not None:
-            on_progress(total, total)
+            on_progress(len(self.ids), len(self.ids))
 
-    @torch.no_grad()
+    def reading(self, text: Readable = "") -> Iterator[int]:
+        """The same in steps: each item that is taken is a feed of at most `chunk_size` tokens.
+
+        Returns:
+            After each feed the tokens in the memory.
+        """
+        self.ids += token_ids(self.tokenizer, text, vocabulary(self.model), first=not self.ids)
+        end = whole_blocks(self.model, len(self.ids))
+        while self.fed < end:
+            part = self.ids[self.fed : min(end, self.fed + self.chunk_size)]
+            with self.whole_or_nothing(), torch.no_grad():
+                feed(self.model, self.tensor(part), self.cache)
+            yield self.fed
+
     def ask(
         self,
         text: Readable = "",
@@ -154,7 +159,7 @@ class Session(Unsaved):
         try:
             self.read(text, on_progress)
             prompt = len(self.ids)
-            new = self._generate(options, stops, should_stop, streamer)
+            new = self._answer(options, stops, should_stop, streamer)
         except BaseException:
             if self.fed <= asked_at:
                 del self.ids[asked_at:]
@@ -164,7 +169,7 @@ class Session(Unsaved):
             said[: ended_at(said, stops)], tuple(new), prompt, time.perf_counter() - started
         )
 
-    def _generate(
+    def _answer(
         self,
         options: dict[str, Any],
         stops: tuple[str, ...],
@@ -174,20 +179,14 @@ class Session(Unsaved):
         """Tokens that follow what was read, which then belong to it."""
         if not self.ids:
             raise TextError("the prompt is empty: read a text or ask something first")
-        prompt = self._tensor(self.ids)
         if stops or should_stop:
             ends = Ended(self.tokenizer, stops, should_stop, len(self.ids))
             options["stopping_criteria"] = [*options.get("stopping_criteria", ()), ends]
-        with self._whole_or_nothing():
-            output = self.model.generate(
-                input_ids=prompt,
-                attention_mask=torch.ones_like(prompt),
-                streamer=_AfterPrompt(streamer) if streamer is not None else None,
-                **(options | with_cache(self.model, self.cache)),
-            )
-        new: list[int] = output[0, prompt.shape[1] :].tolist()
-        self.ids += new
-        return new
+        with self.whole_or_nothing():
+            row = Decoding(self, options, streamer)
+            while not row.over:
+                step([row])
+        return row.new
 
     def fork(self) -> Session:
         """A session that goes on by itself from here; what was read is not read again."""
@@ -263,7 +262,7 @@ class Session(Unsaved):
         return held(self.cache)
 
     @contextmanager
-    def _whole_or_nothing(self) -> Iterator[None]:
+    def whole_or_nothing(self) -> Iterator[None]:
         """Of a feed that breaks off, some layers have seen more than others.
 
         So all is let go, and read again from `ids` when the session is used next; unless it broke
@@ -277,7 +276,8 @@ class Session(Unsaved):
                 self.cache = empty_cache(self.model)
             raise
 
-    def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
+    def tensor(self, ids: Sequence[int]) -> torch.Tensor:
+        """Token ids as the model takes them (1, n)."""
         return torch.tensor([ids], device=device_of(self.model))
 
 
@@ -288,22 +288,3 @@ def _check_pair(model: Any, tokenizer: Any) -> None:
             f"a causal language model and its tokenizer are needed, not {type(model).__name__} and "
             f"{type(tokenizer).__name__}: inf_llm.load(config) gives both, in this order"
         )
-
-
-class _AfterPrompt:
-    """Hands a streamer the new tokens without the prompt, which `generate` sends first.
-
-    A prompt may be a million tokens; a streamer with `skip_prompt` would still be given all of it.
-    """
-
-    def __init__(self, streamer: Any) -> None:
-        self._streamer = streamer
-        self._prompt_seen = False
-
-    def put(self, value: torch.Tensor) -> None:
-        if self._prompt_seen:
-            self._streamer.put(value)
-        self._prompt_seen = True
-
-    def end(self) -> None:
-        self._streamer.end()

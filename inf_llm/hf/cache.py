@@ -73,10 +73,12 @@ class MemoryCache(Unsaved, PatchCache):
     Attributes:
         assists: whether its model guesses tokens for another one, which `generate` sets.
         makers: what made its layers: those of the patch that it belongs to.
+        row_lengths: tokens that each row has seen, where they differ.
     """
 
     assists = False
     makers: Makers
+    row_lengths: tuple[int, ...] | None = None
 
     @property
     def memories(self) -> list[MemoryLayer]:

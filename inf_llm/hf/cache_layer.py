@@ -23,7 +23,7 @@ Makers = dict[int, MakeAttention]
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _plainly(method: _Method) -> _Method:
+def plainly(method: _Method) -> _Method:
     """Run a method that changes state with ordinary tensors and no gradients.
 
     Tensors made under `torch.inference_mode` may not be changed outside it.
@@ -80,7 +80,7 @@ class MemoryLayer(Unsaved, PassingLayer):
         self._held_dtype: torch.dtype | None = None
         self.rows = RowGroup(make)
 
-    @_plainly
+    @plainly
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
         """Feed the layer and get its attention output (B, H, L, Dv); see `RowGroup.attend`."""
         self.is_initialized = True
@@ -100,7 +100,7 @@ class MemoryLayer(Unsaved, PassingLayer):
         """The dtype of what is held; None while that is nothing."""
         return self._held_dtype
 
-    @_plainly
+    @plainly
     def restore(self, dtype: torch.dtype | None, rows: State, blocks: BlockReader) -> None:
         """What was saved of a layer becomes the state of this one, which is empty."""
         self._held_dtype, self.is_initialized = dtype, dtype is not None
@@ -136,7 +136,7 @@ class MemoryLayer(Unsaved, PassingLayer):
         """From now on `crop` must be able to go back."""
         self.record_past = True
 
-    @_plainly
+    @plainly
     def crop(self, tokens_to_remove: int) -> None:
         """Forget the newest `-tokens_to_remove` tokens.
 
@@ -150,25 +150,25 @@ class MemoryLayer(Unsaved, PassingLayer):
         else:
             self.rows.crop(-tokens_to_remove)
 
-    @_plainly
+    @plainly
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Rows become the given ones (beam search)."""
         self.rows.select_rows(beam_idx)
 
-    @_plainly
+    @plainly
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep the given rows."""
         if indices.dtype == torch.bool:
             indices = indices.nonzero()[:, 0]
         self.rows.select_rows(indices)
 
-    @_plainly
+    @plainly
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row."""
         rows = torch.arange(self.rows.count).repeat_interleave(repeats)
         self.rows.select_rows(rows)
 
-    @_plainly
+    @plainly
     def fork(self) -> MemoryLayer:
         """A copy that goes on by itself; sealed blocks are shared."""
         twin = bare_copy(self)

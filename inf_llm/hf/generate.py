@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MethodType
 from typing import Any
@@ -48,9 +49,16 @@ class _Around:
 
 def _generate(model: Any, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`generate`, which says where the prompt ends."""
-    token = running.set(replace(running.get(), prompt_end=_prompt_length(args, kwargs)))
-    try:
+    with answering(_prompt_length(args, kwargs)):
         return generate(model, *args, **kwargs)
+
+
+@contextmanager
+def answering(prompt: int | None) -> Iterator[None]:
+    """What is fed within the statement is a prompt of so many tokens, and the answer to it."""
+    token = running.set(replace(running.get(), prompt_end=prompt))
+    try:
+        yield
     finally:
         running.reset(token)
 

@@ -73,14 +73,14 @@ def _enter(
     state.check_rotary()
     kwargs = named_arguments(decoder, args, kwargs)
     _check_outputs(decoder.config, kwargs)
-    cache, memory, seen = take_cache(decoder, kwargs), None, 0
+    cache, memory, seen, lengths = take_cache(decoder, kwargs), None, 0, None
     if cache is not None:
         kwargs[cache_argument(decoder)] = memory = adopt(cache, state.makers)
         memory.alone_from(_first_alone(state, memory, running.get().prompt_end))
-        seen = _seen(memory, _layers(decoder, state))
+        seen, lengths = _seen(memory, _layers(decoder, state)), memory.row_lengths
     ids, embeddings = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
     check_mask(kwargs.get("attention_mask"), embeddings if ids is None else ids, seen)
-    check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen)
+    check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen, lengths)
     begin_feed(state, memory)
     return (), kwargs
 

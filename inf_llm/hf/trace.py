@@ -25,6 +25,7 @@ from torch import Tensor
 from inf_llm.attention.base import LayerAttention, Running, Watcher, running
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.errors import UnsupportedModelError
+from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.patch import patched
 from inf_llm.settings import InfLLMSettings
 
@@ -117,12 +118,16 @@ class trace(Watcher):  # noqa: N801 (used like a function)
     Args:
         model: a model patched with type inf-llm.
         prompts: look at prompts too, not only at generated tokens.
+        session: look only at what feeds this cache, of one row, as the answer to a prompt of so
+            many tokens. Without it, at all that the thread feeds within the statement.
 
     Raises:
         UnsupportedModelError: the model recalls nothing.
     """
 
-    def __init__(self, model: Any, prompts: bool = True) -> None:
+    def __init__(
+        self, model: Any, prompts: bool = True, session: tuple[MemoryCache, int] | None = None
+    ) -> None:
         state = patched(model)
         settings = getattr(state, "settings", None)
         if not isinstance(settings, InfLLMSettings):
@@ -134,6 +139,7 @@ class trace(Watcher):  # noqa: N801 (used like a function)
         self.settings = settings
         self._patch = state
         self._prompts = prompts
+        self._only = session
         self._seen: list[_Seen] = []
         self._layer: int | None = None
         self._rows: Any = None
@@ -160,12 +166,17 @@ class trace(Watcher):  # noqa: N801 (used like a function)
         """See `Watcher`."""
         self._layer = layer if patch is self._patch else None
         self._rows, self._prompt_end = rows, prompt_end
+        if self._only is not None and self._layer is not None:
+            held: list[Any] = self._only[0].layers
+            self._rows, self._prompt_end = held[layer].rows, self._only[1]
 
     def saw(self, attention: LayerAttention, first: int, last: int) -> None:
         """See `Watcher`."""
         if self._layer is None or not isinstance(attention, InfLLMAttention):
             return
         recalled = attention.recalled
+        if attention not in self._rows.members:
+            return
         row = self._rows.row_of(attention)
         token = self._predicted(last + self._rows.padding_of(row))
         if recalled is None or (token is None and not self._prompts):

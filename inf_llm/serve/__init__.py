@@ -6,7 +6,9 @@ errors.py     what can go wrong, in the form OpenAI's clients understand
 params.py     what may be asked: JSON to checked values
 vendors.py    parameters of other servers, and what is made of them
 prompts.py    messages and documents to token ids, and where the document lies in them
-worker.py     the one thread that runs the model, fair to its clients
+worker.py     the one thread that runs the model, in steps
+turns.py      whose step is next
+pace.py       how long a step of reading is
 jobs.py       reading a document, answering a prompt
 documents.py  uploaded texts
 metrics.py    counts, as Prometheus reads them

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,14 +16,18 @@ from inf_llm.conversation import USER
 from inf_llm.errors import ConfigError, reason
 from inf_llm.generation import Session, answer_ends, encode
 from inf_llm.generation.citations import Citation, cite, decoded
+from inf_llm.generation.decoding import Decoding
+from inf_llm.generation.options import answer_options
 from inf_llm.generation.prefix_cache import PrefixCache
-from inf_llm.generation.text import AnswerText
+from inf_llm.generation.text import AnswerText, Ended
+from inf_llm.hf.decoder import device_of
 from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.pace import Pace
 from inf_llm.serve.params import Question, Sampling
 from inf_llm.serve.prompts import Prompt, Prompts, cut
-from inf_llm.serve.worker import Job
+from inf_llm.serve.worker import Job, Steps
 from inf_llm.settings import InfLLMSettings
 
 MOST_PASSAGES = 12
@@ -95,9 +99,12 @@ class Engine:
     prompts: Prompts
     answer_tokens: int = 512
     recalls: bool = field(init=False)
+    pace: Pace = field(init=False)
 
     def __post_init__(self) -> None:
         self.recalls = isinstance(self.config.attention, InfLLMSettings)
+        self.pace = Pace(self.pool.grain, self.config.chunk_size)
+        self._ends = answer_ends(self.model, self.prompts.layout)
 
     def try_out(self) -> str | None:
         """Answer a question with one token, as requests will be.
@@ -113,10 +120,9 @@ class Engine:
             ids = self.prompts.of_chat(({"role": USER, "content": "Hello"},), None).ids
         except ApiError as error:
             ids, refused = encode(self.tokenizer, "Hello"), error.message
-        ends = answer_ends(self.model, self.prompts.layout)
         try:
             session = Session(self.model, self.tokenizer, self.config.chunk_size)
-            session.ask(ids, max_new_tokens=1, eos_token_id=ends)
+            session.ask(ids, max_new_tokens=1, eos_token_id=self._ends)
         except Exception as error:
             raise ConfigError(
                 f"{self.config.model.path}: the model cannot answer "
@@ -124,16 +130,17 @@ class Engine:
             ) from error
         return refused
 
-    def read(self, document: Document, job: Job) -> Document:
+    def read(self, document: Document, job: Job) -> Steps:
         """Read a document, so that questions about it find it in memory."""
         whole = self.prompts.of_document(document)
         prompt = cut(whole, self.config.max_len - 1, self.config.truncation)
-        self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
+        session, _ = yield from self._read(prompt, job)
+        self.pool.release(session)
         document.tokens = len(prompt.ids) - 1
         document.cut = len(whole.ids) - len(prompt.ids)
         return document
 
-    def answer(self, question: Question, document: Document | None, job: Job) -> Answered:
+    def answer(self, question: Question, document: Document | None, job: Job) -> Steps:
         """Answer a prompt, emitting the text as it comes."""
         started = time.perf_counter()
         whole = self.prompts.of_question(question, document)
@@ -143,16 +150,17 @@ class Engine:
         longest = min(wanted, self.config.max_len - len(prompt.ids))
         cut_tokens = len(whole.ids) - len(prompt.ids)
         job.emit(Begun(cut_tokens))
-        session, cached = self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
+        session, cached = yield from self._read(prompt, job)
         text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
-        watch = trace(self.model, prompts=False) if question.recall and self.recalls else None
-        with (
-            torch.random.fork_rng(enabled=sampling.seed is not None),
-            watch or contextlib.nullcontext(),
-        ):
-            ended = self._generate(session, sampling, longest, text, job)
-        job.check()
+        try:
+            row = self._row(session, sampling, longest, text, question.recall and self.recalls)
+            while not row.over:
+                yield from row.catch_up()
+                yield row
+        finally:
+            self.pool.release(session)
         text.end()
+        ended = text.stopped or row.new[-1] in (self._ends or ())
         return Answered(
             text.text,
             "stop" if ended else "length",
@@ -161,8 +169,25 @@ class Engine:
             text.tokens,
             cut_tokens,
             (text.first or time.perf_counter()) - started,
-            None if not question.recall else self._passages(watch, prompt, document),
+            None if not question.recall else self._passages(row.trace, prompt, document),
         )
+
+    def _read(self, prompt: Prompt, job: Job) -> Generator[int, None, tuple[Session, int]]:
+        """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
+        reading, done = self.pool.reading(prompt.ids, prompt.boundaries), None
+        with closing(reading):
+            while True:
+                self.pool.chunk_size = self.pace.tokens
+                started = time.perf_counter()
+                try:
+                    before, done = done, next(reading)
+                except StopIteration as end:
+                    result: tuple[Session, int] = end.value
+                    return result
+                fed = 0 if before is None else done - before
+                self.pace.note(fed, time.perf_counter() - started)
+                job.emit(Reading(done, len(prompt.ids)))
+                yield fed
 
     def _room(self, wanted: int) -> int:
         """Tokens that a prompt may have.
@@ -175,26 +200,22 @@ class Engine:
             return most - 1
         return most - max(1, min(wanted, self.answer_tokens, most // 2))
 
-    def _generate(
-        self, session: Session, sampling: Sampling, longest: int, text: AnswerText, job: Job
-    ) -> bool:
-        """Whether the answer ended before its longest; `text` gets its tokens."""
-        options: dict[str, Any] = {}
+    def _row(
+        self, session: Session, sampling: Sampling, longest: int, text: AnswerText, traced: bool
+    ) -> Decoding:
+        """An answer to what a session has read; `text` gets its tokens."""
+        asked: dict[str, Any] = {"eos_token_id": self._ends}
         if sampling.temperature:
-            options = {"temperature": sampling.temperature, "top_p": sampling.top_p}
-            options["top_k"] = sampling.top_k or 0
+            asked |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
+            asked["top_k"] = sampling.top_k or 0
+        options = answer_options(self.model, self.tokenizer, longest, asked)
+        if sampling.stop:
+            ends = Ended(self.tokenizer, sampling.stop, None, len(session.ids))
+            options["stopping_criteria"] = [ends]
+        generator = None
         if sampling.seed is not None:
-            torch.manual_seed(sampling.seed)
-        ends = answer_ends(self.model, self.prompts.layout)
-        answer = session.ask(
-            max_new_tokens=longest,
-            eos_token_id=ends,
-            stop=sampling.stop,
-            streamer=text,
-            should_stop=job.cancelled.is_set,
-            **options,
-        )
-        return text.stopped or answer.token_ids[-1] in (ends or ())
+            generator = torch.Generator(device_of(self.model)).manual_seed(sampling.seed)
+        return Decoding(session, options, text, generator, traced)
 
     def _passages(
         self, watch: trace | None, prompt: Prompt, document: Document | None
@@ -240,11 +261,3 @@ def _in_document(passage: Citation, prompt: Prompt, document: Document | None) -
         return None
     shift = document.lead - start
     return [passage.start + shift, passage.end + shift]
-
-
-def _watched(job: Job) -> Callable[[int, int], None]:
-    def on_progress(done: int, total: int) -> None:
-        job.check()
-        job.emit(Reading(done, total))
-
-    return on_progress

@@ -25,8 +25,6 @@ from inf_llm.serve.jobs import Engine
 from inf_llm.serve.prompts import Prompts
 from inf_llm.serve.worker import Worker
 
-FEED = 2048
-"""Most tokens fed at a time, so that progress is seen and a cancelled reading ends soon."""
 JOIN_SECONDS = 10.0
 """A cancelled job must have ended by then."""
 
@@ -43,6 +41,8 @@ class ServeOptions:
         model_name: the name clients ask for; None for the end of the model's path.
         answer_tokens: longest answer where a request does not say.
         queue: most requests that may wait.
+        at_once: most requests that take turns; others wait.
+        reading_share: part of the time for reading prompts while answers are given too.
         grace: seconds that running requests have to finish at the end.
     """
 
@@ -54,13 +54,14 @@ class ServeOptions:
     model_name: str | None = None
     answer_tokens: int = 512
     queue: int = 256
+    at_once: int = 64
+    reading_share: float = 0.5
     grace: float = 30.0
 
 
 def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) -> Application:
     """The application, with its worker not started yet."""
-    chunk = min(config.chunk_size, FEED)
-    pool = PrefixCache(model, tokenizer, chunk, budget=options.memory_budget)
+    pool = PrefixCache(model, tokenizer, config.chunk_size, budget=options.memory_budget)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     prompts = Prompts(tokenizer, config.conv_type, vocabulary)
     engine = Engine(model, tokenizer, config, pool, prompts, options.answer_tokens)
@@ -77,7 +78,8 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         4 * options.request_bytes,
         config.conv_type is None and _thinks(tokenizer),
     )
-    return Application(engine, Worker(options.queue, on_failure), limits)
+    worker = Worker(options.queue, on_failure, options.at_once, options.reading_share)
+    return Application(engine, worker, limits)
 
 
 def serve(application: Application, options: ServeOptions, on_ready: Callable[[str], None]) -> bool:

@@ -1,25 +1,27 @@
-"""The one thread that runs the model, and who is next.
+"""The one thread that runs the model, in steps: a chunk of a prompt, or a token of every answer.
 
-Jobs of one client run in the order they came; between clients it is each in turn, so that one who
-asks ten things does not make nine others wait for all ten.
+A job is a generator. It gives a number after each step that it did itself (tokens of a prompt that
+it read), or an answer that waits for its next token: all that wait are fed together.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from inf_llm.errors import InfLLMError, TextError
+from inf_llm.generation.decoding import Decoding, feed_all
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.turns import Turns
 
 _log = logging.getLogger("inf_llm.serve")
 
-
-class Cancelled(Exception):  # noqa: N818 (nothing went wrong)
-    """The client of a job has left."""
+Steps = Generator[int | Decoding, None, Any]
+"""What a job does, step by step; it returns the job's result."""
 
 
 class Job:
@@ -27,49 +29,58 @@ class Job:
 
     Args:
         client: whose it is.
-        work: does it, in the worker's thread; may call `emit` and must call `check` often.
+        work: its steps, which run in the worker's thread; may call `emit`.
         emit: called in the worker's thread with each event: what `work` emits, then either its
             result or an `ApiError`.
     """
 
     def __init__(
-        self, client: str, work: Callable[[Job], Any], emit: Callable[[Any], None]
+        self, client: str, work: Callable[[Job], Steps], emit: Callable[[Any], None]
     ) -> None:
         self.client = client
-        self.work = work
         self.emit = emit
+        self.steps = work(self)
         self.cancelled = threading.Event()
         self.finished = False
+        self.waits_for: Decoding | None = None
+        self.alone = False
+        """Whether its answer is fed without others, for a step with them failed."""
 
     def cancel(self) -> None:
-        """Stop soon; no harm if it has finished."""
+        """End before the next step; no harm if it has finished."""
         self.cancelled.set()
 
-    def check(self) -> None:
-        """Go on only while the client waits.
-
-        Raises:
-            Cancelled: it has left.
-        """
-        if self.cancelled.is_set():
-            raise Cancelled
+    @property
+    def answers(self) -> bool:
+        """Whether its next step is a token; the end of a prompt is more than one."""
+        return self.waits_for is not None and self.waits_for.waiting == 1
 
 
 class Worker:
-    """Runs jobs, one at a time.
+    """Runs jobs, step by step.
 
     Args:
         limit: most jobs that may wait.
-        on_failure: called with what a job failed of, before the next one begins.
+        on_failure: called with what a step failed of, before the next one begins.
+        at_once: most jobs that take turns; others wait for one to finish.
+        reading_share: as for `Turns`.
     """
 
-    def __init__(self, limit: int, on_failure: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        on_failure: Callable[[BaseException], None],
+        at_once: int = 64,
+        reading_share: float = 0.5,
+    ) -> None:
         self._limit = limit
         self._on_failure = on_failure
+        self._at_once = at_once
+        self._turns = Turns(reading_share)
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
+        self._running: list[Job] = []
         self._changed = threading.Condition()
         self._stopping = False
-        self._running: Job | None = None
         self.cancelled = 0
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
@@ -84,14 +95,14 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait."""
+        """Jobs that have not begun."""
         with self._changed:
             return sum(map(len, self._waiting.values()))
 
     @property
     def running(self) -> int:
-        """Jobs that run: 0 or 1."""
-        return int(self._running is not None)
+        """Jobs that take turns."""
+        return len(self._running)
 
     def submit(self, job: Job) -> None:
         """Queue a job.
@@ -114,42 +125,116 @@ class Worker:
         """Cancel everything; whether it ended in time."""
         with self._changed:
             self._stopping = True
-            for jobs in self._waiting.values():
-                for job in jobs:
-                    job.cancel()
-            if self._running is not None:
-                self._running.cancel()
+            for job in (*self._running, *(job for jobs in self._waiting.values() for job in jobs)):
+                job.cancel()
             self._changed.notify()
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def _next(self) -> Job | None:
-        with self._changed:
-            self._running = None
-            while not self._waiting:
-                if self._stopping:
-                    return None
-                self._changed.wait()
-            client, jobs = self._waiting.popitem(last=False)
-            job = self._running = jobs.popleft()
-            if jobs:
-                self._waiting[client] = jobs  # behind all others
-            return job
-
     def _run(self) -> None:
-        while (job := self._next()) is not None:
+        while self._admit():
+            for job in self._running[:]:
+                if job.cancelled.is_set():
+                    self._cancel(job)
+            if self._running:
+                self._take_turn()
+
+    def _admit(self) -> bool:
+        """Let jobs begin that wait, each client's first before another's second.
+
+        Waits until there is something to do; false where nothing will come.
+        """
+        with self._changed:
+            while not self._waiting and not self._running:
+                if self._stopping:
+                    return False
+                self._changed.wait()
+            while self._waiting and len(self._running) < self._at_once:
+                client, jobs = self._waiting.popitem(last=False)
+                self._running.append(jobs.popleft())
+                if jobs:
+                    self._waiting[client] = jobs  # behind all others
+        return True
+
+    def _take_turn(self) -> None:
+        turn = self._turns.next(self._running)
+        started, answer = time.perf_counter(), turn[0].answers
+        tokens = 0
+        if answer:
+            for jobs in _passes(turn):
+                self._answer(jobs)
+        else:
+            tokens = self._read(turn[0])
+        self._turns.spent(turn, answer, tokens, time.perf_counter() - started)
+
+    def _read(self, job: Job) -> int:
+        """A step of a prompt; its tokens."""
+        if job.waits_for is None:
+            return self._go_on(job)
+        tokens = job.waits_for.waiting
+        self._answer([job])
+        return tokens
+
+    def _answer(self, jobs: list[Job]) -> None:
+        """Feed what waits in answers, and let each take its next token."""
+        rows = [job.waits_for for job in jobs if job.waits_for is not None]
+        try:
+            fed = feed_all(rows)
+        except Exception as error:
+            self._feed_failed(jobs, error)
+            return
+        for job, row, logits in zip(jobs, rows, fed, strict=True):
             try:
-                job.check()
-                result = job.work(job)
-            except Cancelled:
-                self.cancelled += 1
-                result = ApiError(503, "the request was cancelled", "cancelled")
-            except Exception as error:  # the server must outlive whatever a request brings
-                self._on_failure(error)
-                result = _as_api_error(error)
-            job.finished = True
-            job.emit(result)
-            del job, result
+                row.choose(logits)
+            except Exception as error:
+                self._go_on(job, error)
+            else:
+                self._go_on(job)
+
+    def _feed_failed(self, jobs: list[Job], error: Exception) -> None:
+        """One answer fails; several go on one by one, after what was let go is read again."""
+        if len(jobs) == 1:
+            self._go_on(jobs[0], error)
+            return
+        self._on_failure(error)
+        for job in jobs:
+            job.alone = True
+            self._go_on(job)
+
+    def _go_on(self, job: Job, error: Exception | None = None) -> int:
+        """Run a job to the end of its next step of its own; the tokens that this read."""
+        try:
+            given = next(job.steps) if error is None else job.steps.throw(error)
+        except StopIteration as end:
+            self._finish(job, end.value)
+        except Exception as failure:  # the server must outlive whatever a request brings
+            self._on_failure(failure)
+            self._finish(job, _as_api_error(failure))
+        else:
+            job.waits_for = given if isinstance(given, Decoding) else None
+            return given if isinstance(given, int) else 0
+        return 0
+
+    def _cancel(self, job: Job) -> None:
+        self.cancelled += 1
+        try:
+            job.steps.close()
+        except Exception as failure:
+            self._on_failure(failure)
+        self._finish(job, ApiError(503, "the request was cancelled", "cancelled"))
+
+    def _finish(self, job: Job, result: Any) -> None:
+        with self._changed:
+            self._running.remove(job)
+        job.waits_for = None
+        job.finished = True
+        job.emit(result)
+
+
+def _passes(answers: list[Job]) -> list[list[Job]]:
+    """Those that are fed in one pass each."""
+    together = [job for job in answers if not job.alone]
+    return [*([together] if together else []), *([job] for job in answers if job.alone)]
 
 
 def _as_api_error(error: Exception) -> ApiError:

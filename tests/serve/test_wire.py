@@ -46,12 +46,13 @@ def test_every_answer_with_text_says_that_it_is_utf_8(near: Local) -> None:
 
 
 def test_no_separator_of_lines_cuts_an_event(near: Local, monkeypatch: Any) -> None:
-    def answer(question: Any, document: Any, job: Any) -> Answered:
+    def answer(question: Any, document: Any, job: Any) -> Any:
         job.emit(Begun(0))
         for letter in SAID:
             job.emit(Delta(letter))
         job.emit(Delta(SAID))
         return Answered(2 * SAID, "stop", 1, 0, 1, 0, 0.0, [{"text": SAID}])
+        yield
 
     monkeypatch.setattr(near.app.engine, "answer", answer)
     events = streamed(near.ask(stream=True))

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from inf_llm.serve import worker as worker_module
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.worker import Job, Worker
+
+
+def _at_once(work: Callable[[], Any]) -> Callable[[Job], Iterator[Any]]:
+    """A job of one step."""
+
+    def steps(job: Job) -> Iterator[Any]:
+        return work()
+        yield
+
+    return steps
 
 
 def test_clients_take_turns() -> None:
     worker, done = Worker(10, lambda error: None), []
     gate = threading.Event()
-    worker.submit(Job("a", lambda job: gate.wait(), lambda result: None))
+    worker.submit(Job("a", _at_once(gate.wait), lambda result: None))
     finished = threading.Event()
     for client, name in [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1"), ("c", "c1")]:
-        worker.submit(Job(client, lambda job, name=name: done.append(name), lambda result: None))
-    worker.submit(Job("c", lambda job: finished.set(), lambda result: None))
+        worker.submit(
+            Job(client, _at_once(lambda name=name: done.append(name)), lambda result: None)
+        )
+    worker.submit(Job("c", _at_once(finished.set), lambda result: None))
     worker.start()
     gate.set()
     assert finished.wait(10)
@@ -31,13 +46,13 @@ def test_a_worker_outlives_its_jobs_and_has_a_limit() -> None:
     failures: list[BaseException] = []
     results: list[Any] = []
     worker = Worker(2, failures.append)
-    gone = Job("a", lambda job: 1, results.append)
+    gone = Job("a", _at_once(lambda: 1), results.append)
     gone.cancel()
     worker.submit(gone)
-    worker.submit(Job("a", lambda job: 1 / 0, results.append))
-    worker.submit(Job("a", lambda job: 2, results.append))
+    worker.submit(Job("a", _at_once(lambda: 1 / 0), results.append))
+    worker.submit(Job("a", _at_once(lambda: 2), results.append))
     with pytest.raises(ApiError, match="waiting already"):
-        worker.submit(Job("b", lambda job: 1, results.append))
+        worker.submit(Job("b", _at_once(lambda: 1), results.append))
     worker.start()
     while worker.waiting or worker.running:
         pass
@@ -45,4 +60,111 @@ def test_a_worker_outlives_its_jobs_and_has_a_limit() -> None:
     assert [getattr(result, "status", result) for result in results] == [503, 500, 2]
     assert isinstance(failures[0], ZeroDivisionError)
     with pytest.raises(ApiError, match="stopping"):
-        worker.submit(Job("b", lambda job: 1, results.append))
+        worker.submit(Job("b", _at_once(lambda: 1), results.append))
+
+
+def _running(*jobs: Job, failures: list[BaseException] | None = None) -> Worker:
+    worker = Worker(10, (failures if failures is not None else []).append)
+    for job in jobs:
+        worker.submit(job)
+    worker.start()
+    return worker
+
+
+def _until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.001)
+
+
+def test_a_cancelled_job_ends_before_its_next_step() -> None:
+    done: list[int] = []
+    closed, going, results = threading.Event(), threading.Event(), list[Any]()
+
+    def book(job: Job) -> Iterator[int]:
+        try:
+            for step in range(10**6):
+                done.append(step)
+                going.wait(0.001)
+                yield 100
+        finally:
+            closed.set()
+
+    job = Job("a", book, results.append)
+    worker = _running(job)
+    _until(lambda: len(done) > 5)
+    job.cancel()
+    at = len(done)
+    assert closed.wait(10)
+    assert len(done) <= at + 1
+    _until(lambda: results)
+    assert results[0].code == "cancelled"
+    assert worker.cancelled == 1
+    assert worker.stop(10)
+
+
+class _Row:
+    """What the worker knows of a `Decoding`."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.waiting, self.taken, self.fails, self.over = 1, 0, fails, False
+
+    def choose(self, logits: Any) -> None:
+        if self.fails:
+            raise ValueError("no")
+        self.taken += 1
+        self.over = self.taken == 5
+
+
+def _answering(row: _Row) -> Callable[[Job], Iterator[Any]]:
+    def steps(job: Job) -> Iterator[Any]:
+        while not row.over:
+            yield row
+        return row.taken
+
+    return steps
+
+
+@pytest.fixture
+def fed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many rows each pass fed; passes of three rows fail."""
+    passes: list[int] = []
+
+    def feed_all(rows: list[Any]) -> list[Any]:
+        passes.append(len(rows))
+        if len(rows) == 3:
+            raise MemoryError
+        return [None] * len(rows)
+
+    monkeypatch.setattr(worker_module, "feed_all", feed_all)
+    monkeypatch.setattr(worker_module, "Decoding", _Row)
+    return passes
+
+
+def test_answers_are_fed_together_and_one_that_fails_fails_alone(fed: list[int]) -> None:
+    results: dict[str, Any] = {}
+    rows = {"a": _Row(), "b": _Row(fails=True)}
+    jobs = [
+        Job(name, _answering(row), lambda result, name=name: results.__setitem__(name, result))
+        for name, row in rows.items()
+    ]
+    worker = _running(*jobs)
+    _until(lambda: len(results) == 2)
+    assert worker.stop(10)
+    assert results["a"] == 5
+    assert results["b"].status == 500
+    assert 2 in fed
+
+
+def test_after_a_pass_that_failed_answers_go_on_one_by_one(fed: list[int]) -> None:
+    results: list[Any] = []
+    failures: list[BaseException] = []
+    jobs = [Job(name, _answering(_Row()), results.append) for name in "abc"]
+    worker = _running(*jobs, failures=failures)
+    _until(lambda: len(results) == 3)
+    assert worker.stop(10)
+    assert results == [5, 5, 5]
+    assert [type(failure) for failure in failures] == [MemoryError]
+    assert fed.count(3) == 1
+    assert set(fed[fed.index(3) + 1 :]) == {1}

@@ -1,0 +1,109 @@
+"""Whose turn it is: one prompt that is read, or all answers.
+
+Between prompts it goes by tokens read so far, of each client and then of each of its prompts, the
+fewest first; who comes counts as one with the fewest. So texts are read evenly however long they
+are, and a short prompt does not wait for a long one. One that was passed over for two rounds goes
+first, so that no stream of short ones holds it up for ever.
+
+Between reading and answering it goes by time, in shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+_Key = TypeVar("_Key")
+
+
+class Task(Protocol):
+    """What is done in steps for a client."""
+
+    client: str
+
+    @property
+    def answers(self) -> bool:
+        """Whether its next step is a token of an answer."""
+
+
+_Task = TypeVar("_Task", bound=Task)
+
+
+@dataclass
+class _Account:
+    """Tokens read for a client or a prompt; `passed` is how often others had a turn since."""
+
+    tokens: int = 0
+    begun: bool = False
+    passed: int = 0
+
+
+@dataclass
+class Turns:
+    """Shares the model's time.
+
+    Args:
+        reading_share: part of the time for prompts while there are answers too, within 0 to 1.
+    """
+
+    reading_share: float
+    _clients: dict[str, _Account] = field(default_factory=dict)
+    _tasks: dict[Task, _Account] = field(default_factory=dict)
+    _clock: dict[bool, float] = field(default_factory=lambda: {False: 0.0, True: 0.0})
+    _going: set[bool] = field(default_factory=set)
+
+    def next(self, tasks: list[_Task]) -> list[_Task]:
+        """Those of some tasks, at least one, whose turn it is: one that reads, or all answers."""
+        self._note_who_is_there(tasks)
+        answers = [task for task in tasks if task.answers]
+        reads = [task for task in tasks if not task.answers]
+        self._note_kinds({kind for kind, some in ((True, answers), (False, reads)) if some})
+        if not reads or (answers and self._clock[True] <= self._clock[False]):
+            return answers
+        return [self._first(reads)]
+
+    def spent(self, turn: Sequence[Task], answers: bool, tokens: int, seconds: float) -> None:
+        """A turn took so many seconds, for answers or to read so many tokens."""
+        share = 1 - self.reading_share if answers else self.reading_share
+        self._clock[answers] += seconds / share
+        if not answers:
+            for account in (self._clients[turn[0].client], self._tasks[turn[0]]):
+                account.tokens += max(1, tokens)
+                account.begun = True
+
+    def _first(self, reads: list[_Task]) -> _Task:
+        accounts = [self._tasks[task] for task in reads]
+        late = max(accounts, key=lambda account: account.passed)
+        if late.passed > 2 * len(reads):
+            chosen = accounts.index(late)
+        else:
+            order = [
+                (self._clients[task.client].tokens, own.tokens, own.begun, at)
+                for at, (task, own) in enumerate(zip(reads, accounts, strict=True))
+            ]
+            chosen = order.index(min(order))
+        for account in accounts:
+            account.passed += 1
+        accounts[chosen].passed = 0
+        return reads[chosen]
+
+    def _note_who_is_there(self, tasks: Sequence[Task]) -> None:
+        known, self._tasks = self._tasks, {}
+        for client in {task.client for task in tasks}:
+            own = [task for task in tasks if task.client == client]
+            self._tasks |= _kept({task: known[task] for task in own if task in known}, own)
+        self._clients = _kept(self._clients, [task.client for task in tasks])
+
+    def _note_kinds(self, there: set[bool]) -> None:
+        """What was not there for a while has no claim to the time that has passed."""
+        for kind in there - self._going:
+            self._clock[kind] = max(self._clock.values())
+        self._going = there
+
+
+def _kept(known: dict[_Key, _Account], keys: list[_Key]) -> dict[_Key, _Account]:
+    """The accounts of these keys; new ones begin with the fewest tokens that another has."""
+    there = {key: known[key] for key in keys if key in known}
+    fewest = min((account.tokens for account in there.values()), default=0)
+    return {key: there[key] if key in there else _Account(fewest) for key in keys}

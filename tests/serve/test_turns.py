@@ -1,0 +1,99 @@
+"""Who is next: even between texts, quick for short ones, and in shares between the two kinds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+
+from inf_llm.serve.turns import Turns
+
+CHUNK = 1000
+
+
+@dataclass(eq=False)
+class Task:
+    client: str
+    left: int = 10**9
+    answers: bool = False
+
+
+def _read(turns: Turns, tasks: list[Task]) -> Task:
+    """One turn among prompts; those that are read to their end leave."""
+    (task,) = turns.next(tasks)
+    fed = min(CHUNK, task.left)
+    task.left -= fed
+    turns.spent([task], False, fed, fed / 10_000)
+    if not task.left:
+        tasks.remove(task)
+    return task
+
+
+def test_texts_are_read_evenly_between_clients_and_then_within_one() -> None:
+    tasks = [Task("a"), Task("b"), Task("b"), Task("b")]
+    turns, had = Turns(0.5), Counter[Task]()
+    for _ in range(600):
+        had[_read(turns, tasks)] += 1
+    assert [round(had[task] / 100, 1) for task in tasks] == [3, 1, 1, 1]
+
+
+def test_each_of_sixteen_has_its_share_when_it_ends() -> None:
+    tasks = [Task(f"client {n}", 20_000 + 2_500 * n) for n in range(16)]
+    work = {task: task.left for task in tasks}
+    turns, total = Turns(0.5), 0
+    while tasks:
+        total += CHUNK
+        task = _read(turns, tasks)
+        if not task.left:
+            assert total <= 1.1 * 16 * work[task]
+
+
+@pytest.mark.parametrize("client", ["the same", "another"])
+def test_a_short_prompt_does_not_wait_for_books(client: str) -> None:
+    tasks = [Task("the same", 10**6) for _ in range(8)]
+    turns = Turns(0.5)
+    for _ in range(50):
+        _read(turns, tasks)
+    short = Task(client, 200)
+    tasks.append(short)
+    assert _read(turns, tasks) is short
+
+
+def test_a_late_book_does_not_hold_up_an_early_one() -> None:
+    early, turns = Task("a"), Turns(0.5)
+    for _ in range(50):
+        _read(turns, [early])
+    late = Task("a")
+    had = Counter(_read(turns, [early, late]) for _ in range(20))
+    assert had[early] == had[late] == 10
+
+
+def test_a_stream_of_short_prompts_does_not_hold_up_a_book() -> None:
+    book, turns, had = Task("a"), Turns(0.5), 0
+    _read(turns, [book])
+    for n in range(100):
+        had += _read(turns, [book, Task(f"client {n}", 200)]) is book
+    assert had >= 10
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_reading_and_answering_share_the_time(share: float) -> None:
+    book, answers = Task("a"), [Task("b", answers=True), Task("c", answers=True)]
+    turns, spent = Turns(share), Counter[bool]()
+    for _ in range(1000):
+        turn = turns.next([book, *answers])
+        assert turn in ([book], answers)
+        seconds = 0.1 if turn == [book] else 0.02
+        spent[turn == [book]] += seconds  # type: ignore[assignment]
+        turns.spent(turn, turn == answers, CHUNK, seconds)
+    assert spent[True] / sum(spent.values()) == pytest.approx(share, abs=0.02)
+
+
+def test_no_claim_to_time_in_which_there_was_nothing_to_do() -> None:
+    book, answer, turns = Task("a"), Task("b", answers=True), Turns(0.5)
+    for _ in range(100):
+        turns.spent(turns.next([book]), False, CHUNK, 0.1)
+    for _ in range(6):
+        turns.spent(turns.next([book, answer]), True, 0, 0.02)
+    assert turns.next([book, answer]) == [book]
