@@ -271,6 +271,20 @@ def _opened(path: Path, manifest: Manifest, model: Any) -> Saved:
     return Saved(cache, None if tokens is None else tokens.clone(), manifest)
 
 
+def saved_tokens(path: Path, manifest: Manifest) -> Tensor:
+    """The token ids (n,) of a saved session, without opening it.
+
+    Raises:
+        SavedMemoryError: it has none, or is damaged.
+    """
+    (state,) = manifest.of_kind("state")
+    with checked(path, [state]):
+        tokens = _mapped(path, state).get(TOKENS)
+    if tokens is None:
+        raise SavedMemoryError(f"{path} holds a cache without its token ids")
+    return tokens
+
+
 def _mapped(path: Path, segment: Segment) -> dict[str, Tensor]:
     return map_segment(path / segment.file, segment.bytes)
 
