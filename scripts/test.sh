@@ -19,7 +19,9 @@ case "${1:-}" in
         ;;
     --real)
         shift
-        timed "tests with real models" python pytest tests/real -m real "$@"
+        # two processes of one thread do more than one process of two
+        OMP_NUM_THREADS=1 timed "tests with real models" \
+            python pytest tests/real -m real --numprocesses 2 "$@"
         ;;
     "")
         timed "lint" python ruff check .

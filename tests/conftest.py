@@ -12,6 +12,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup; program
 torch.set_num_threads(1)  # tensors here are small: more threads only wait for each other
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """Random numbers of a test do not depend on the tests that ran before it."""
+    torch.manual_seed(0)
+
+
 def _devices() -> list[object]:
     cuda = torch.cuda.is_available()
     skip = pytest.mark.skipif(not cuda, reason="no CUDA device here")

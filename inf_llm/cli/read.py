@@ -53,7 +53,7 @@ def read(
     chosen = configuration(config, model, overrides)
     from inf_llm.generation import Session, choose_layout, read_text, start_prompt
     from inf_llm.plan.refuse import require_room
-    from inf_llm.saved.folder import check_folder
+    from inf_llm.saved.folder import check_folder, claimed
 
     held = check_folder(save)
     note: dict[str, Any] = {"config": chosen.to_dict()}
@@ -65,17 +65,15 @@ def read(
     check_length(len(start.ids), chosen.max_len)
     if not force:
         require_room(chosen, len(start.ids), loaded.dtype)
-    chunk = chosen.chunk_size
-    session = Session(loaded, tokenizer, chunk)
-    if held is not None:
-        session = Session.load(save, loaded, tokenizer, chunk)
-        _check_text(save, session.ids, start.ids)
-        say(f"{len(session.ids):,} of {len(start.ids):,} tokens are in {save} already")
-    name = "standard input" if file is None else str(file)
-    note |= {"text": name, "rest": start.rest}
-    with TokenProgress(lambda: memory_line(session.stats())) as progress:
-        _read_and_save(session, start.ids, save, note, progress)
-        say(f"read in {pace(len(start.ids), progress.seconds)}")
+    note |= {"text": "standard input" if file is None else str(file), "rest": start.rest}
+    with claimed(save) as held:
+        session = Session(loaded, tokenizer, chosen.chunk_size)
+        if held is not None:
+            session = Session.load(save, loaded, tokenizer, chosen.chunk_size)
+            _check_text(save, session.ids, start.ids)
+            say(f"{len(session.ids):,} of {len(start.ids):,} tokens are in {save} already")
+        if held is None or len(session.ids) < len(start.ids):
+            _read_and_save(session, start.ids, save, note)
     say(f"{save}: {len(session.ids):,} tokens, {size(_bytes(save))}")
 
 
@@ -95,17 +93,17 @@ def _check_text(folder: Path, held: list[int], wanted: list[int]) -> None:
         )
 
 
-def _read_and_save(
-    session: Session, ids: list[int], folder: Path, note: dict[str, Any], progress: TokenProgress
-) -> None:
+def _read_and_save(session: Session, ids: list[int], folder: Path, note: dict[str, Any]) -> None:
     chunk, saved = session.chunk_size, time.perf_counter()
-    for first in range(len(session.ids), len(ids), chunk):
-        session.read(ids[first : first + chunk])
-        progress(len(session.ids), len(ids))
-        if time.perf_counter() - saved >= SECONDS:
-            session.save(folder, note=note)
-            saved = time.perf_counter()
-    session.save(folder, note=note)
+    with TokenProgress(lambda: memory_line(session.stats())) as progress:
+        for first in range(len(session.ids), len(ids), chunk):
+            session.read(ids[first : first + chunk])
+            progress(len(session.ids), len(ids))
+            if time.perf_counter() - saved >= SECONDS:
+                session.save(folder, note=note)
+                saved = time.perf_counter()
+        session.save(folder, note=note)
+        say(f"read in {pace(len(ids), progress.seconds)}")
 
 
 def _bytes(folder: Path) -> int:

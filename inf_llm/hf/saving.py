@@ -27,6 +27,7 @@ from inf_llm.hf.decoder import decoder_of, device_of, unwrap
 from inf_llm.hf.identity import model_identity
 from inf_llm.hf.patch import new_cache, patched
 from inf_llm.memory.block_files import StoreReader, StoreWriter
+from inf_llm.memory.index_files import absorbed, merged
 from inf_llm.saved.folder import Writer, checked, reading, writing
 from inf_llm.saved.manifest import Manifest, Segment, differences, plain
 from inf_llm.saved.seal import SEAL, broken_seal, seal
@@ -145,8 +146,7 @@ def _write(
         tensors[TOKENS] = extras.tokens
     kept = [] if before is None else [each for each in before.segments if each.kind != "state"]
     if blocks.has_new:
-        pages, index = blocks.segments()
-        kept += [writer.add("blocks", pages), writer.add("index", index())]
+        kept = _with_new(writer, kept, blocks)
     facts = blocks.facts()
     manifest = Manifest(
         id=writer.id,
@@ -168,6 +168,18 @@ def _write(
     blocks.committed()
     cache.saved_as = writer.id, writer.generation
     return manifest
+
+
+def _with_new(writer: Writer, kept: list[Segment], blocks: StoreWriter) -> list[Segment]:
+    """The segments of a folder with those of new blocks; their index takes in smaller ones."""
+    pages, index = blocks.segments()
+    kept = [*kept, writer.add("blocks", pages)]
+    new, files = index(), [each for each in kept if each.kind == "index"]
+    before = [_mapped(writer.path, each) for each in files]
+    count = len(before) - absorbed(before, new)
+    with checked(writer.path, files[count:]):
+        whole = writer.add("index", merged([*before[count:], new]))
+    return [*(each for each in kept if each not in files[count:]), whole]
 
 
 def _rows(cache: Any) -> int:
@@ -257,6 +269,20 @@ def _opened(path: Path, manifest: Manifest, model: Any) -> Saved:
     cache.saved_as = manifest.id, manifest.generation
     tokens = state.get(TOKENS)
     return Saved(cache, None if tokens is None else tokens.clone(), manifest)
+
+
+def saved_tokens(path: Path, manifest: Manifest) -> Tensor:
+    """The token ids (n,) of a saved session, without opening it.
+
+    Raises:
+        SavedMemoryError: it has none, or is damaged.
+    """
+    (state,) = manifest.of_kind("state")
+    with checked(path, [state]):
+        tokens = _mapped(path, state).get(TOKENS)
+    if tokens is None:
+        raise SavedMemoryError(f"{path} holds a cache without its token ids")
+    return tokens
 
 
 def _mapped(path: Path, segment: Segment) -> dict[str, Tensor]:

@@ -43,8 +43,8 @@ class SummedIndex(TorchIndex):
         super().__init__(chunk)
         self._group = group
 
-    def _scores(self, query: Tensor, first: int, last: int, own: Tensor | None) -> Tensor:
-        scores = super()._scores(query, first, last, own).contiguous()
+    def _scores(self, query: Tensor, vectors: Tensor) -> Tensor:
+        scores = super()._scores(query, vectors).contiguous()
         dist.all_reduce(scores, group=self._group)
         return scores
 

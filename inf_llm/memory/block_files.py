@@ -14,12 +14,12 @@ from inf_llm.errors import SavedMemoryError
 from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.codec import PageShape
 from inf_llm.memory.file_numbers import FileNumbers
+from inf_llm.memory.index_files import CHECKS, Index, lengths, of_store
 from inf_llm.memory.mapped import MappedBlocks, checksums
 from inf_llm.saved.segment import Rows
 from inf_llm.state import State
 
 _AT_ONCE = 64 << 20  # bytes of blocks that are copied at once
-_CHECKS = "crc32"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class StoreWriter:
         """Whether there are blocks that are not in files."""
         return bool(self._new)
 
-    def segments(self) -> tuple[dict[str, Rows], Callable[[], dict[str, Rows]]]:
+    def segments(self) -> tuple[dict[str, Rows], Callable[[], Index]]:
         """The new blocks, and once these are written what finds and checks them."""
         checks: dict[str, list[Tensor]] = {}
         blocks = {}
@@ -111,12 +111,12 @@ class StoreWriter:
             pieces = _pieces(store, numbers, checks.setdefault(name, []))
             blocks[name] = Rows(torch.uint8, shape, pieces)
 
-        def index() -> dict[str, Rows]:
-            rows: dict[str, Rows] = {}
+        def index() -> Index:
+            tensors: dict[str, Tensor] = {}
             for store, name, numbers in self._new:
-                found = store.index.dump(numbers) | {_CHECKS: torch.cat(checks[name])}
-                rows |= {f"{name}.{key}": Rows.of(value) for key, value in found.items()}
-            return rows
+                found = store.index.dump(numbers) | {CHECKS: torch.cat(checks[name])}
+                tensors |= {f"{name}.{key}": value for key, value in found.items()}
+            return tensors
 
         return blocks, index
 
@@ -180,7 +180,7 @@ class StoreReader:
         memory: str,
         facts: Mapping[str, Any],
         blocks: Mapping[Path, Mapping[str, Tensor]],
-        index: Sequence[Mapping[str, Tensor]],
+        index: Sequence[Index],
         slots: Mapping[str, State],
         device: torch.device,
     ) -> None:
@@ -215,27 +215,15 @@ class StoreReader:
         for path, rows in files:
             if rows.dtype != torch.uint8 or rows.shape[1:] != (facts.block_bytes,):
                 raise SavedMemoryError(f"{path}: its header is damaged")
-        summaries = self._summaries(name)
-        checks = torch.cat(summaries.pop(_CHECKS))
-        lengths = {sum(len(rows) for _, rows in files), len(checks)}
-        lengths |= {sum(map(len, parts)) for parts in summaries.values()}
-        if lengths != {facts.blocks}:
+        checks, summaries = of_store(self._index, name)
+        found = {sum(len(rows) for _, rows in files), len(checks), *lengths(summaries)}
+        if found != {facts.blocks}:
             raise SavedMemoryError(
-                f"store {name} has {facts.blocks} blocks in the manifest and "
-                f"{sorted(lengths)} in its files: they do not belong together"
+                f"store {name} has {facts.blocks} blocks in the manifest and {sorted(found)} in "
+                "its files: they do not belong together"
             )
         mapped = MappedBlocks(store.codec.planes, facts.heads, files, checks)
         store.load(mapped, summaries, self._slots[name])
         store.file_numbers[self._memory] = FileNumbers(
             name, torch.arange(facts.blocks), facts.blocks
         )
-
-    def _summaries(self, name: str) -> dict[str, list[Tensor]]:
-        """What finds and checks the blocks of a store, over all segments."""
-        parts: dict[str, list[Tensor]] = {}
-        for tensors in self._index:
-            for key, rows in tensors.items():
-                owner, _, what = key.partition(".")
-                if owner == name:
-                    parts.setdefault(what, []).append(rows)
-        return parts

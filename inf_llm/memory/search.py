@@ -68,7 +68,7 @@ class Search(ABC):
         """The best `topk` of each row's blocks; shapes and `table` as for `Index.search`."""
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
-        """What is held of physical blocks (n,), as tensors of n rows.
+        """What is held of physical blocks (n,), as tensors (V, n, ...).
 
         Raises:
             UnsupportedInputError: this search cannot be saved.
@@ -109,7 +109,7 @@ class ProductSearch(Search):
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
         """See `Search.dump`."""
-        return {"vectors": self.index.vectors(blocks).transpose(0, 1)}
+        return {"vectors": self.index.vectors(blocks)}
 
     def restore(self, parts: Mapping[str, Sequence[Tensor]], device: torch.device) -> None:
         """See `Search.restore`."""

@@ -13,52 +13,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from inf_llm.memory.index import Found, ascending, with_room
+from inf_llm.memory.chunks import Chunks
+from inf_llm.memory.index import Found, ascending, joined
 from inf_llm.memory.search import Query, Search
 from inf_llm.memory.selection import Selection
 
 QUERIES = 4
 """Mean queries of an execution block, each of which scores for itself."""
 _LARGEST = 127  # of int8
-_PARTS = "means", "codes", "steps"  # of `_Held`
-
-
-@dataclass(frozen=True)
-class _Held:
-    """Summaries of blocks.
-
-    Attributes:
-        means: of a block's pages (Y, room, D).
-        codes: of the pages (Y, room, P, D) in int8; None where P = 1.
-        steps: what one is worth in the codes of a block (Y, room).
-    """
-
-    means: Tensor
-    codes: Tensor | None = None
-    steps: Tensor | None = None
-
-    @classmethod
-    def of(cls, pages: Tensor) -> _Held:
-        """From pages (Y, n, P, D)."""
-        means = pages.mean(2, dtype=torch.float32).to(pages.dtype)
-        if pages.shape[2] == 1:
-            return cls(means)
-        steps = pages.flatten(2).float().norm(torch.inf, -1).clamp_(min=1e-30) / _LARGEST
-        return cls(means, (pages.float() / steps[..., None, None]).round().to(torch.int8), steps)
-
-    def written(self, at: Tensor, fresh: _Held, needed: int, count: int) -> _Held:
-        """With `fresh` at places (n,) and room for `needed`; the first `count` are kept."""
-
-        def put(name: str) -> Tensor | None:
-            held, values = getattr(self, name), getattr(fresh, name)
-            return None if values is None else _written(held, at, values, needed, count)
-
-        return _Held(*map(put, _PARTS))  # type: ignore[arg-type]
 
 
 class TwoStage(Search):
@@ -72,38 +38,56 @@ class TwoStage(Search):
     def __init__(self, selection: Selection, shortlist: int) -> None:
         super().__init__(selection)
         self.shortlist = shortlist
-        self._held: _Held | None = None  # replaced as a whole: others may be searching
-        self._count = 0
+        self._means = Chunks()  # of a block's pages (Y, n, D)
+        self._codes = Chunks()  # of the pages in int8 (Y, n, P, D); nothing where P = 1
+        self._steps = Chunks()  # what one is worth in the codes of a block (Y, n)
         self._lock = threading.Lock()
 
     def put(self, blocks: Tensor, summaries: Tensor) -> None:
-        """See `Search.put`; the room doubles, so appending is cheap on average."""
-        fresh = _Held.of(summaries.transpose(0, 1))
+        """See `Search.put`."""
+        pages = summaries.transpose(0, 1)  # (Y, n, P, D)
         with self._lock:
-            count = max(self._count, int(blocks.max()) + 1)
-            held = self._held or fresh
-            self._held = held.written(blocks.to(summaries.device), fresh, count, self._count)
-            self._count = count
+            self._means.put(blocks, pages.mean(2, dtype=torch.float32).to(pages.dtype))
+            if pages.shape[2] > 1:
+                codes, steps = _rounded(pages)
+                self._codes.put(blocks, codes)
+                self._steps.put(blocks, steps)
 
     def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Search.search`."""
         # float32: CPUs multiply several rows in half precision many times slower
         q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)
         own = None if table is None else table[:, :total].to(q.device)
-        held = self._held
-        assert held is not None
-        means = held.means[:, : total if own is None else self._count]
+        means = self._means.parts(total if own is None else self._means.count)
         rough = _rough(means, q, own)  # (B, H, Q, N)
         whole = rough.logsumexp(-1, keepdim=True)
         scores = self._added(rough, whole)  # (B, X, N)
-        few = min(total, self.shortlist * topk)
-        if held.codes is None:
+        if not self._codes.count:
             return ascending(*reversed(scores.topk(topk, sorted=False)))
+        few = min(total, self.shortlist * topk)
         listed = scores.topk(few, sorted=False).indices  # (B, X, S)
-        fine = _fine(held, q, listed, own)  # (B, H, Q, S)
+        fine = self._fine(q, listed, own)  # (B, H, Q, S)
         whole = _corrected(whole, _of(rough, listed), fine)
         best = self._added(fine, whole).topk(topk, sorted=False)
         return ascending(listed.gather(2, best.indices), best.values)
+
+    def _fine(self, q: Tensor, listed: Tensor, own: Tensor | None) -> Tensor:
+        """Scores (B, H, Q, S) of the listed blocks (B, X, S) by the best of their pages."""
+        B, H, Q, D = q.shape
+        X, S = listed.shape[1:]
+        Y = self._codes.width
+        units = max(X, Y)  # lists of pages: every chooser's, of every head that it chooses for
+        physical = listed
+        if own is not None:
+            physical = own[:, None].expand(-1, X, -1).gather(2, listed)
+        physical = physical.repeat_interleave(units // X, 1)  # (B, units, S)
+        heads = torch.arange(units, device=q.device) // (units // Y)
+        at = heads[:, None].expand_as(physical).flatten(), physical.flatten()
+        pages = self._codes.rows(*at).float().view(B * units, -1, D).transpose(1, 2)
+        scores = torch.bmm(q.reshape(B * units, H // units * Q, D), pages)
+        best = scores.view(B * units, -1, S, scores.shape[2] // S).amax(-1)
+        steps = self._steps.rows(*at).view(B * units, 1, S)
+        return (best * steps).view(B, H, Q, S)
 
     def _added(self, scores: Tensor, whole: Tensor) -> Tensor:
         """Scores (B, H, Q, N) of heads and queries as those of choosers (B, X, N)."""
@@ -113,56 +97,39 @@ class TwoStage(Search):
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
         """See `Search.dump`."""
-        held = self._held
-        assert held is not None
-        parts = {name: getattr(held, name) for name in _PARTS}
-        at = blocks.to(held.means.device)
-        return {k: v[:, at].transpose(0, 1) for k, v in parts.items() if v is not None}
+        return {name: held.of(blocks) for name, held in self._parts.items() if held.count}
 
     def restore(self, parts: Mapping[str, Sequence[Tensor]], device: torch.device) -> None:
         """See `Search.restore`."""
-        self._held = _Held(**{name: with_room(rows, device)[0] for name, rows in parts.items()})
-        self._count = sum(map(len, parts["means"]))
+        for name, held in self._parts.items():
+            held.restore(parts.get(name, ()), device)
+
+    @property
+    def _parts(self) -> dict[str, Chunks]:
+        return {"means": self._means, "codes": self._codes, "steps": self._steps}
 
     @property
     def nbytes(self) -> int:
-        """See `Search.nbytes`; the room that is not used yet is not counted."""
-        parts = () if self._held is None else (self._held.means, self._held.codes, self._held.steps)
-        return sum(part[:, 0].nbytes * self._count for part in parts if part is not None)
+        """See `Search.nbytes`."""
+        return sum(held.nbytes for held in self._parts.values())
 
 
-def _rough(means: Tensor, q: Tensor, own: Tensor | None) -> Tensor:
-    """Scores (B, H, Q, N) of the rows' blocks by their means (Y, n, D)."""
+def _rounded(pages: Tensor) -> tuple[Tensor, Tensor]:
+    """Pages (Y, n, P, D) in int8, and what one is worth in each block (Y, n)."""
+    steps = pages.flatten(2).float().norm(torch.inf, -1).clamp_(min=1e-30) / _LARGEST
+    return (pages.float() / steps[..., None, None]).round().to(torch.int8), steps
+
+
+def _rough(means: list[Tensor], q: Tensor, own: Tensor | None) -> Tensor:
+    """Scores (B, H, Q, N) of the rows' blocks by their means (Y, n, D), chunk by chunk."""
     B, H, Q, D = q.shape
-    Y = len(means)
+    Y = len(means[0])
     asked = q.reshape(B, Y, H // Y * Q, D).transpose(0, 1).reshape(Y, -1, D)
-    scores = torch.bmm(asked, means.float().transpose(1, 2))
+    scores = joined([torch.bmm(asked, part.float().transpose(1, 2)) for part in means])
     scores = scores.view(Y, B, H // Y, Q, -1).transpose(0, 1).reshape(B, H, Q, -1)
     if own is not None:
         scores = scores.gather(3, own[:, None, None].expand(B, H, Q, -1))
     return scores
-
-
-def _fine(held: _Held, q: Tensor, listed: Tensor, own: Tensor | None) -> Tensor:
-    """Scores (B, H, Q, S) of the listed blocks (B, X, S) by the best of their pages."""
-    assert held.codes is not None
-    assert held.steps is not None
-    B, H, Q, D = q.shape
-    Y, room, P, _ = held.codes.shape
-    X, S = listed.shape[1:]
-    units = max(X, Y)  # lists of pages: every chooser's, of every head that it chooses for
-    physical = listed
-    if own is not None:
-        physical = own[:, None].expand(-1, X, -1).gather(2, listed)
-    physical = physical.repeat_interleave(units // X, 1)
-    heads = torch.arange(units, device=q.device) // (units // Y)
-    at = (physical + heads[:, None] * room).flatten()
-    codes = held.codes.view(Y * room, P * D).index_select(0, at).float()
-    pages = codes.view(B * units, S * P, D).transpose(1, 2)
-    scores = torch.bmm(q.reshape(B * units, H // units * Q, D), pages)
-    best = scores.view(B * units, -1, S, P).amax(-1)
-    steps = held.steps.view(-1).index_select(0, at).view(B * units, 1, S)
-    return (best * steps).view(B, H, Q, S)
 
 
 def _of(scores: Tensor, listed: Tensor) -> Tensor:
@@ -177,17 +144,3 @@ def _corrected(whole: Tensor, rough: Tensor, fine: Tensor) -> Tensor:
     listed = fine.logsumexp(-1, keepdim=True)
     rest = 1 - (rough - whole).exp().sum(-1, keepdim=True)
     return torch.logaddexp(whole + rest.clamp_(min=1e-20).log(), listed)
-
-
-def _written(held: Tensor, at: Tensor, values: Tensor, needed: int, count: int) -> Tensor:
-    """What is held, with values (Y, n, ...) at places (n,) of dimension 1.
-
-    It moves where there is no room for `needed`; of what is held only the first `count` count.
-    """
-    if needed > held.shape[1] or not count:
-        shape = (values.shape[0], max(64, 2 * held.shape[1], needed), *values.shape[2:])
-        fresh = values.new_empty(shape)
-        fresh[:, :count] = held[:, :count]
-        held = fresh
-    held[:, at] = values
-    return held

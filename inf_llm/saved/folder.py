@@ -71,6 +71,22 @@ class Writer:
 
 
 @contextmanager
+def claimed(path: Path) -> Iterator[Manifest | None]:
+    """The folder for one process, which reads a long time before it writes; what the folder holds.
+
+    Raises:
+        SavedMemoryError: another process has it, it holds something else, or cannot be made.
+    """
+    check_folder(path)
+    try:
+        _make_folder(path, 0o700)
+    except OSError as error:
+        raise SavedMemoryError(f"{path} cannot be made ({reason(error)})") from error
+    with _lock(path, _PATIENCE):
+        yield check_folder(path)
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[Writer]:
     """The folder, for one writer; what is not committed is removed at the end.
 
@@ -216,9 +232,9 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def _lock(path: Path, patience: float = 0) -> Iterator[None]:
-    lock = FileLock(path / LOCK, timeout=patience, mode=0o600)
+    lock = FileLock(path / LOCK, mode=0o600, is_singleton=True)  # a thread may take it twice
     try:
-        lock.acquire()
+        lock.acquire(timeout=patience)
     except Timeout:
         raise SavedMemoryError(
             f"{path} is being written by another process: wait for it, or save elsewhere"

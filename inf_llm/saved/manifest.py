@@ -149,14 +149,18 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _segments(rows: Any) -> tuple[Segment, ...]:
-    """The segments of a manifest: one of the state, and pairs of blocks and index, oldest first."""
+    """The segments of a manifest: one of the state, and blocks and index, oldest first.
+
+    The newest index is as new as the newest blocks; it may be that of several of them.
+    """
     found = tuple(Segment(**row) for row in rows)
     of = {
         kind: [each.generation for each in found if each.kind == kind]
         for kind in ("blocks", "index", "state")
     }
-    ascending = all(one < other for one, other in pairwise(of["blocks"]))
-    if len(of["state"]) != 1 or of["blocks"] != of["index"] or not ascending:
+    ascending = all(one < other for kind in of for one, other in pairwise(of[kind]))
+    found_alike = of["blocks"][-1:] == of["index"][-1:] and set(of["index"]) <= set(of["blocks"])
+    if len(of["state"]) != 1 or not ascending or not found_alike:
         raise SettingsError("its segments do not belong together")
     return found
 

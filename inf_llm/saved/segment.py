@@ -95,7 +95,7 @@ def _bytes(tensors: list[tuple[str, Rows]]) -> Iterable[bytes | memoryview]:
             "data_offsets": (begin, end),
         }
     text = json.dumps(head).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % 64)  # the first tensor is aligned
     yield len(text).to_bytes(8, "little")
     yield text
     for _, rows in tensors:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inf_llm.generation import Session
+from inf_llm.saved.folder import claimed
 from inf_llm.saved.manifest import read_manifest
 from tests.checkpoints import SETTINGS
 from tests.cli.conftest import Invoke
@@ -70,6 +72,39 @@ def test_an_interrupted_reading_goes_on(
     assert calls[3] == 256
     fresh = invoke("run", "-c", config, "-f", book, "-p", "Why?", "-n", 8)
     assert invoke("run", "--memory", tmp_path / "m", "-p", "Why?", "-n", 8).stdout == fresh.stdout
+
+
+def test_a_folder_that_another_process_reads_into_is_refused_before_reading(
+    invoke: Invoke, config: Path, book: Path, saved: Path, tmp_path: Path
+) -> None:
+    longer = tmp_path / "longer.txt"
+    longer.write_text(book.read_text() + "And on. " * 50)
+    done = threading.Event()
+    has_it = threading.Event()
+
+    def hold() -> None:
+        with claimed(saved):
+            has_it.set()
+            done.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    has_it.wait(60)
+    refused = invoke("read", "-c", config, "-f", longer, "--save", saved)
+    done.set()
+    other.join()
+    assert refused.exit_code == 2
+    assert "is being written by another process" in refused.stderr
+    assert "read in" not in refused.stderr
+
+
+def test_a_text_that_is_read_already_changes_nothing(
+    invoke: Invoke, config: Path, book: Path, saved: Path
+) -> None:
+    before = read_manifest(saved)
+    done = invoke("read", "-c", config, "-f", book, "--save", saved, "max_len=100000")
+    assert done.exit_code == 0, done.stderr
+    assert read_manifest(saved) == before
 
 
 def test_another_text_is_refused(invoke: Invoke, config: Path, saved: Path, tmp_path: Path) -> None:

@@ -165,6 +165,40 @@ def test_a_loaded_cache_adds_to_its_folder(read: tuple[Any, Any], tmp_path: Path
     assert goes_on(model, cache, load_memory(tmp_path, model))
 
 
+def test_a_cache_saved_often_has_few_files_of_the_index(
+    read: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """By the process that read it, and by those that load it and read on."""
+    model, cache = read
+    for each in range(12):
+        manifest = save_memory(cache, model, tmp_path)
+        assert len(manifest.of_kind("index")) <= 4
+        loaded = load_memory(tmp_path, model)
+        for one in (cache, loaded):
+            feed(model, tokens(40, seed=each), one)
+        if each % 2:
+            cache = loaded
+    assert len(manifest.of_kind("blocks")) == 12
+    assert {file.name for file in tmp_path.glob("index*")} == {
+        each.file for each in manifest.of_kind("index")
+    }
+
+
+def test_a_damaged_index_is_not_taken_in(read: tuple[Any, Any], tmp_path: Path) -> None:
+    """Its damage would have the checksum of the whole."""
+    model, cache = read
+    manifest = save_memory(cache, model, tmp_path)
+    path = tmp_path / manifest.of_kind("index")[0].file
+    good = path.read_bytes()
+    path.write_bytes(good[:-5] + bytes([good[-5] ^ 4]) + good[-4:])
+    feed(model, tokens(400), cache)
+    with pytest.raises(SavedMemoryError, match=r"index-000001.safetensors is damaged"):
+        save_memory(cache, model, tmp_path)
+    path.write_bytes(good)
+    save_memory(cache, model, tmp_path)
+    assert goes_on(model, cache, load_memory(tmp_path, model))
+
+
 def test_forks_of_a_loaded_cache_share_its_blocks(read: tuple[Any, Any], tmp_path: Path) -> None:
     model, cache = read
     save_memory(cache, model, tmp_path)

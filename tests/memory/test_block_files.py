@@ -43,7 +43,7 @@ def written(of: BlockMemory) -> tuple[StoreWriter, Any, Any, Any]:
     slots = writer.slots()
     blocks, index = writer.segments()
     images = {name: torch.cat(list(rows.pieces())) for name, rows in blocks.items()}
-    found = {name: torch.cat(list(rows.pieces())) for name, rows in index().items()}
+    found = dict(index())
     return writer, state, slots, (images, found)
 
 

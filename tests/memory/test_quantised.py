@@ -153,7 +153,7 @@ def per_token(x: Tensor, levels: int) -> Tensor:
     return (x / scale).round() * scale
 
 
-@pytest.mark.parametrize(("name", "levels", "near"), [("int8", 127, 0.05), ("int4", 7, 0.1)])
+@pytest.mark.parametrize(("name", "levels", "near"), [("int8", 127, 0.05), ("int4", 7, 0.12)])
 def test_outlier_channels(name: str, levels: int, near: float) -> None:
     """As in Qwen2.5, and more so: two channels of 64 are 100 times the others and hardly change.
 

@@ -6,7 +6,8 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from inf_llm.saved.folder import (
     Writer,
     check_folder,
     checked,
+    claimed,
     reading,
     remove,
     sweep,
@@ -114,15 +116,21 @@ def test_a_first_save_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
     assert not any((tmp_path / name).exists() for name in LEFT)
 
 
+def elsewhere(work: Callable[[Path], Any], path: Path) -> Any:
+    """What another thread makes of a folder, for which locks are as for another process."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work, path).result()
+
+
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     save(tmp_path)
     with writing(tmp_path) as writer:
         add(writer, "state")
         with pytest.raises(SavedMemoryError, match="is being written by another process"):
-            save(tmp_path)
+            elsewhere(save, tmp_path)
         with pytest.raises(SavedMemoryError, match="is being written by another process"):
-            remove(tmp_path)
-        assert tell(tmp_path) == (1, [1, 1, 1])
+            elsewhere(remove, tmp_path)
+        assert elsewhere(tell, tmp_path) == (1, [1, 1, 1])
         assert (tmp_path / "state-000002.safetensors").exists()  # no reader swept it
 
 
@@ -365,3 +373,15 @@ def test_a_folder_without_permission_is_refused(
     monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(SavedMemoryError, match="may not be written"):
         check_folder(tmp_path / "new")
+
+
+def test_a_folder_that_is_claimed_is_for_one_thread_or_process(tmp_path: Path) -> None:
+    """Which may write to it meanwhile."""
+    with claimed(tmp_path / "m") as held:
+        assert held is None
+        save(tmp_path / "m")
+        with pytest.raises(SavedMemoryError, match="is being written by another process"):
+            elsewhere(save, tmp_path / "m")
+    with claimed(tmp_path / "m") as held:
+        assert held == read_manifest(tmp_path / "m")
+    save(tmp_path / "m")

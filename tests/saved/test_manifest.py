@@ -110,7 +110,8 @@ def test_files_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize(
-    "order", [[], [0, 1], [0, 1, 2, 2], [0, 2], [1, 2], [0, 0, 1, 1, 2], [3, 0, 1, 4, 2]]
+    "order",
+    [[], [0, 1], [0, 1, 2, 2], [0, 2], [1, 2], [0, 0, 1, 1, 2], [3, 0, 1, 4, 2], [0, 3, 1, 2]],
 )
 def test_segments_that_do_not_belong_together_are_refused(tmp_path: Path, order: list[int]) -> None:
     save(tmp_path)
@@ -122,6 +123,15 @@ def test_segments_that_do_not_belong_together_are_refused(tmp_path: Path, order:
     edited(tmp_path, said)
     with pytest.raises(SavedMemoryError, match="do not belong together"):
         read_manifest(tmp_path)
+
+
+def test_an_index_may_be_that_of_several_segments_of_blocks(tmp_path: Path) -> None:
+    save(tmp_path)
+    save(tmp_path)
+    said = json.loads((tmp_path / NAME).read_text())
+    said["segments"] = [each for each in said["segments"] if each["file"][:12] != "index-000001"]
+    edited(tmp_path, said)
+    assert len(read_manifest(tmp_path).of_kind("index")) == 1
 
 
 def test_any_value_may_be_any_other(tmp_path: Path) -> None:

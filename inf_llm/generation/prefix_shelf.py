@@ -1,0 +1,169 @@
+"""Sessions on a disk, found by the tokens they have read.
+
+Under one folder every session has a folder of its own, as `Session.save` writes it. Those of
+another model, or with other settings, are left alone. Those used least recently leave first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+import threading
+from array import array
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inf_llm.errors import SavedMemoryError
+from inf_llm.generation.session import Session
+from inf_llm.hf.identity import model_identity, tokenizer_identity
+from inf_llm.hf.saving import check_identity, saved_tokens
+from inf_llm.saved.folder import remove
+from inf_llm.saved.manifest import NAME, read_manifest
+
+_log = logging.getLogger(__name__)
+_FOLDER = re.compile(r"[0-9]+-[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Shelved:
+    """A session on the disk.
+
+    Attributes:
+        key: the tokens that it has read.
+        folder: where it is.
+        bytes: of its files.
+    """
+
+    key: array[int]
+    folder: Path
+    bytes: int
+
+
+class PrefixShelf:
+    """The sessions under a folder; for any number of threads.
+
+    Args:
+        folder: where; it is made if it is absent.
+        model: the model that reads.
+        tokenizer: the model's.
+        quota: most bytes of all that is kept; None for no limit.
+
+    Raises:
+        SavedMemoryError: the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, model: Any, tokenizer: Any, quota: int | None = None) -> None:
+        self._folder, self._model, self._tokenizer = folder, model, tokenizer
+        self.quota = quota
+        self._lock = threading.Lock()
+        self._held: list[Shelved] = []  # that used least recently first
+        try:
+            folder.mkdir(0o700, parents=True, exist_ok=True)
+            self._find()
+        except OSError as error:
+            raise SavedMemoryError(
+                f"{folder} cannot hold memories ({error.strerror}): give one that may be written"
+            ) from error
+
+    def _find(self) -> None:
+        """What an earlier process left; of a session that was not committed nothing stays."""
+        identity = model_identity(self._model) | tokenizer_identity(self._tokenizer)
+        found = [each for each in self._folder.iterdir() if _FOLDER.fullmatch(each.name)]
+        for folder in sorted(found, key=_last_use):
+            if not (folder / NAME).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            try:
+                manifest = read_manifest(folder)
+                check_identity(folder, manifest, identity)
+                tokens = saved_tokens(folder, manifest)
+            except SavedMemoryError as error:
+                _log.warning("%s is left alone: %s", folder, error)
+                continue
+            self._held.append(Shelved(array("q", tokens.tolist()), folder, manifest.nbytes))
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def bytes(self) -> int:
+        """Of all that is kept."""
+        with self._lock:
+            return sum(each.bytes for each in self._held)
+
+    def best(self, key: array[int]) -> Shelved | None:
+        """The session that has read the longest beginning of a prompt, one token less at most."""
+        with self._lock:
+            fits = [
+                each
+                for each in self._held
+                if len(each.key) < len(key) and key[: len(each.key)] == each.key
+            ]
+        return max(fits, key=lambda each: len(each.key), default=None)
+
+    def load(self, shelved: Shelved, chunk_size: int = 8192) -> Session | None:
+        """The session; None where it is there no more, or damaged: then it is let go."""
+        try:
+            session = Session.load(shelved.folder, self._model, self._tokenizer, chunk_size)
+            os.utime(shelved.folder)
+        except (SavedMemoryError, OSError) as error:
+            _log.warning("a memory is read again: %s", error)
+            self.drop(shelved)
+            return None
+        with self._lock:
+            if shelved in self._held:
+                self._held.remove(shelved)
+                self._held.append(shelved)
+        return session
+
+    def put(self, session: Session) -> bool:
+        """Keep a session that waits for no token to be fed; whether it is on the disk now.
+
+        Other threads may go on from what it shares with others.
+
+        Raises:
+            SavedMemoryError: it cannot be written. What was kept before is as it was.
+        """
+        key = array("q", session.ids)
+        if any(each.key == key for each in self._held):
+            return True
+        if self.quota is not None and _sealed_bytes(session) > self.quota:
+            return False
+        digest = hashlib.sha256(key.tobytes()).hexdigest()[:32]
+        folder = self._folder / f"{len(key)}-{digest}"
+        session.save(folder, overwrite=True)
+        shelved = Shelved(key, folder, read_manifest(folder).nbytes)
+        with self._lock:
+            self._held.append(shelved)
+        self._trim()
+        return shelved in self._held
+
+    def drop(self, shelved: Shelved) -> None:
+        """Let a session go. Processes and sessions that have opened it may go on."""
+        with self._lock:
+            if shelved not in self._held:
+                return
+            self._held.remove(shelved)
+        try:
+            remove(shelved.folder)
+        except (SavedMemoryError, OSError) as error:
+            _log.warning("%s stays on the disk: %s", shelved.folder, error)
+
+    def _trim(self) -> None:
+        while self.quota is not None and self._held and self.bytes > self.quota:
+            large = [each for each in self._held if each.bytes > self.quota]
+            self.drop((large or self._held)[0])
+
+
+def _sealed_bytes(session: Session) -> int:
+    """Bytes of what a session has off the device; its files have more."""
+    held = session.stats()
+    return held.host_bytes + held.disk_bytes
+
+
+def _last_use(folder: Path) -> float:
+    return folder.stat().st_mtime

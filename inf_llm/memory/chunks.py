@@ -1,0 +1,128 @@
+"""What is known of every block, (V, n, ...) for n blocks, in chunks of equal length.
+
+Growth moves one chunk at most, and a chunk may be a piece of a mapped file. Where chunks begin does
+not depend on how the blocks came, so a product over each of them is rounded alike whether blocks
+were sealed here or come from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+LENGTH = 8192
+"""Blocks of a chunk."""
+_FIRST = 64  # blocks that there is room for at first
+
+
+class Chunks:
+    """See the module's text.
+
+    Args:
+        length: blocks of a chunk.
+
+    Attributes:
+        count: blocks that there is something of, counted up to the highest number.
+    """
+
+    def __init__(self, length: int = LENGTH) -> None:
+        self._length = length
+        self._chunks: tuple[Tensor, ...] = ()  # replaced as a whole: others may be reading
+        self.count = 0
+
+    def put(self, numbers: Tensor, values: Tensor) -> None:
+        """Set the values (V, n, ...) of blocks (n,)."""
+        count = max(self.count, int(numbers.max()) + 1)
+        self._make_room(count, values)
+        for chunk, inside, local in self._spread(numbers.to(values.device)):
+            chunk.index_copy_(1, local, values[:, inside])
+        self.count = count
+
+    def _make_room(self, count: int, like: Tensor) -> None:
+        """All chunks but the last are full length; the last one doubles until it is."""
+        for at in range(max(0, len(self._chunks) - 1), -(-count // self._length)):
+            held = self._chunks[at] if at < len(self._chunks) else like[:, :0]
+            room = min(self._length, count - at * self._length)
+            if room > held.shape[1]:
+                room = min(self._length, max(_FIRST, 2 * held.shape[1], room))
+                fresh = like.new_empty(like.shape[0], room, *like.shape[2:])
+                fresh[:, : held.shape[1]] = held
+                self._chunks = (*self._chunks[:at], fresh)
+
+    def parts(self, count: int) -> list[Tensor]:
+        """The values of the first `count` blocks, chunk by chunk, (V, at most a chunk, ...)."""
+        starts = range(0, count, self._length)
+        return [
+            chunk[:, : count - start] for chunk, start in zip(self._chunks, starts, strict=False)
+        ]
+
+    def rows(self, heads: Tensor, numbers: Tensor) -> Tensor:
+        """The values (m, ...) at `heads` (m,) of blocks `numbers` (m,)."""
+        found = None
+        for chunk, inside, local in self._spread(numbers):
+            values = _rows(chunk, heads[inside], local)
+            if len(values) == len(numbers):
+                return values
+            if found is None:
+                found = values.new_empty(len(numbers), *values.shape[1:])
+            found[inside] = values
+        assert found is not None
+        return found
+
+    def of(self, numbers: Tensor) -> Tensor:
+        """The values (V, n, ...) of blocks (n,)."""
+        here = numbers.to(self._chunks[0].device)
+        heads = torch.arange(self.width, device=here.device).repeat_interleave(len(here))
+        return self.rows(heads, here.repeat(self.width)).unflatten(0, (self.width, -1))
+
+    def _spread(self, numbers: Tensor) -> Iterator[tuple[Tensor, Tensor | slice, Tensor]]:
+        """Chunks, which of the numbers (n,) each has, and where it has them."""
+        chunks = self._chunks
+        if len(chunks) == 1:
+            yield chunks[0], slice(None), numbers
+            return
+        owner = numbers // self._length
+        for at in owner.unique().tolist():
+            inside = (owner == at).nonzero()[:, 0]
+            yield chunks[at], inside, numbers[inside] - at * self._length
+
+    def restore(self, parts: Sequence[Tensor], device: torch.device) -> None:
+        """Hold values (V, n, ...) of blocks 0, 1, ..., part after part, where they lie if possible.
+
+        They are not written: a chunk that grows is copied.
+        """
+        self.count = sum(part.shape[1] for part in parts)
+        starts = range(0, self.count, self._length)
+        self._chunks = tuple(_between(parts, at, at + self._length).to(device) for at in starts)
+
+    @property
+    def width(self) -> int:
+        """V; something must be held."""
+        return len(self._chunks[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values; the room that is not used yet is not counted."""
+        return self._chunks[0][:, 0].nbytes * self.count if self._chunks else 0
+
+
+def _rows(chunk: Tensor, heads: Tensor, local: Tensor) -> Tensor:
+    """Values (m, ...) of a chunk (V, n, ...), whose blocks are contiguous, heads apart or not."""
+    one = chunk[0, 0]
+    width = one.numel()
+    apart = chunk.stride(0) // width  # blocks between two heads
+    flat = chunk.as_strided(((len(chunk) - 1) * apart + chunk.shape[1], width), (width, 1))
+    return flat.index_select(0, torch.add(local, heads, alpha=apart)).view(-1, *one.shape)
+
+
+def _between(parts: Sequence[Tensor], first: int, last: int) -> Tensor:
+    """Blocks `first` to `last` - 1, or to the end: a view where one part has them all."""
+    pieces, start = [], 0
+    for part in parts:
+        low, high = max(first - start, 0), min(last - start, part.shape[1])
+        if low < high:
+            pieces.append(part[:, low:high])
+        start += part.shape[1]
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
