@@ -26,6 +26,7 @@ from inf_llm.checks import count
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.generation.footprint import footprint
 from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
+from inf_llm.generation.prefix_shelf import PrefixShelf
 from inf_llm.generation.session import Session
 from inf_llm.saved.folder import remove
 from inf_llm.saved.manifest import NAME
@@ -69,6 +70,7 @@ class PrefixCache:
             quickly.
         points: most memories of the one conversation that is read; what is no beginning of the
             prompt that was read last is let go. None for any number of conversations.
+        shelf: memories on a disk that prompts go on from too.
 
     Attributes:
         chunk_size: tokens of the next feed, in whole execution blocks.
@@ -87,7 +89,9 @@ class PrefixCache:
         *,
         budget: int | None = None,
         points: int | None = None,
+        shelf: PrefixShelf | None = None,
     ) -> None:
+        self._shelf = shelf
         self._points = None if points is None else count("points", points)
         self._model, self._fresh = model, Session(model, tokenizer, chunk_size)
         self.chunk_size = self._fresh.chunk_size
@@ -144,6 +148,7 @@ class PrefixCache:
         """
         key = array("q", ids)
         self._clock += 1
+        self._fetch(key)
         session = self._start(key)
         reused = session.fed
         self._in_use.append(session)
@@ -234,11 +239,44 @@ class PrefixCache:
         ]
         return twin
 
+    def unshelved(self, ids: Tokens, least: int = 1) -> Session | None:
+        """A copy of the memory of a prompt's longest beginning, for the shelf.
+
+        Args:
+            ids: the prompt.
+            least: tokens that it must have more than what the shelf has; else there is none.
+        """
+        key = array("q", ids)
+        found = None if self._shelf is None else self._shelf.best(key)
+        there = 0 if found is None else len(found.key)
+        best = max(self._beginnings(key), key=lambda kept: len(kept.key), default=None)
+        return None if best is None or len(best.key) < there + least else best.session.fork()
+
+    def _fetch(self, key: array[int]) -> None:
+        """Keep what the shelf has of a prompt, where that is more than what is kept."""
+        found = None if self._shelf is None else self._shelf.best(key)
+        if found is None or self._shelf is None:
+            return
+        if len(found.key) >= self._reach(key) + self.grain:
+            session = self._shelf.load(found, self._fresh.chunk_size)
+            if session is not None:
+                self._keep(found.key, session)
+
+    def _reach(self, key: array[int]) -> int:
+        """How many tokens of a prompt are in memory."""
+        if self._cuts:
+            return max((common_length(kept.key, key) for kept in self._kept), default=0)
+        return max((len(kept.key) for kept in self._beginnings(key)), default=0)
+
+    def _beginnings(self, key: array[int]) -> list[_Kept]:
+        """What is kept of a prompt, one token less at most."""
+        return [kept for kept in self._kept if len(kept.key) < len(key) and kept.begins(key)]
+
     def _start(self, key: array[int]) -> Session:
         """A session that has read the longest beginning of a prompt, one token less at most."""
         if self._cuts:
             return self._cut_back(key)
-        fits = [kept for kept in self._kept if len(kept.key) < len(key) and kept.begins(key)]
+        fits = self._beginnings(key)
         if self._points is not None:
             self._kept = fits
         best = max(fits, key=lambda kept: len(kept.key), default=None)

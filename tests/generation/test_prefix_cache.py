@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from inf_llm.errors import SettingsError
 from inf_llm.generation import Session
 from inf_llm.generation.footprint import footprint
 from inf_llm.generation.prefix_cache import PrefixCache
+from inf_llm.generation.prefix_shelf import PrefixShelf
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 TYPES = {
@@ -159,3 +161,37 @@ def test_a_memory_of_every_token_is_cut_back_not_forked() -> None:
     again, cached = pool.read(longer)
     assert (cached, len(pool)) == (len(longer) - 3, 2)
     assert _answer(again) == _fresh(model, longer)
+
+
+@pytest.mark.parametrize("kind", [*TYPES, "origin"])
+def test_another_process_goes_on_from_the_shelf(kind: str, tmp_path: Path) -> None:
+    model = tiny_model()
+    if kind != "origin":
+        settings = TYPES[kind]
+        model = inf_llm.patch(model, type="inf-llm" if kind == "perhead" else kind, **settings)
+    ids = DOCUMENT + _ids(10, 30)
+
+    def cache() -> PrefixCache:
+        shelf = PrefixShelf(tmp_path, model, tiny_tokenizer())
+        return PrefixCache(model, tiny_tokenizer(), 128, shelf=shelf)
+
+    first = cache()
+    first.read(DOCUMENT)
+    beginning = first.unshelved(DOCUMENT)
+    assert beginning is not None
+    PrefixShelf(tmp_path, model, tiny_tokenizer()).put(beginning)
+
+    second = cache()
+    assert second.unshelved(DOCUMENT) is None, "it has read nothing"
+    session, cached = second.read(ids)
+    assert len(DOCUMENT) - first.grain <= cached <= len(DOCUMENT)
+    assert _answer(session) == _fresh(model, ids)
+    assert second.unshelved(ids, 500) is None, "the shelf has most of it"
+    assert second.read(ids + ids)[1] > len(DOCUMENT), "what is kept is longer than what is shelved"
+
+
+def test_without_a_shelf_nothing_is_shelved(model: Any) -> None:
+    pool = _pool(model)
+    pool.read(DOCUMENT)
+    assert pool.unshelved(DOCUMENT[:100]) is None
+    assert pool.unshelved(DOCUMENT) is not None
