@@ -239,18 +239,24 @@ class PrefixCache:
         ]
         return twin
 
-    def unshelved(self, ids: Tokens, least: int = 1) -> Session | None:
+    def unshelved(self, ids: Tokens, least: int | None = None) -> Session | None:
         """A copy of the memory of a prompt's longest beginning, for the shelf.
 
         Args:
             ids: the prompt.
-            least: tokens that it must have more than what the shelf has; else there is none.
+            least: tokens that it must have more than what the shelf has, else there is none; None
+                for any number.
         """
         key = array("q", ids)
-        found = None if self._shelf is None else self._shelf.best(key)
-        there = 0 if found is None else len(found.key)
         best = max(self._beginnings(key), key=lambda kept: len(kept.key), default=None)
-        return None if best is None or len(best.key) < there + least else best.session.fork()
+        if best is None or (least is not None and len(best.key) < self._shelved(key) + least):
+            return None
+        return best.session.fork()
+
+    def _shelved(self, key: array[int]) -> int:
+        """How many tokens of a prompt the shelf has."""
+        found = None if self._shelf is None else self._shelf.best(key)
+        return 0 if found is None else len(found.key)
 
     def _fetch(self, key: array[int]) -> None:
         """Keep what the shelf has of a prompt, where that is more than what is kept."""

@@ -42,6 +42,11 @@ class Shelved:
     folder: Path
     bytes: int
 
+    @property
+    def name(self) -> str:
+        """Of it among those on the shelf."""
+        return self.folder.name
+
 
 class PrefixShelf:
     """The sessions under a folder; for any number of threads.
@@ -120,19 +125,23 @@ class PrefixShelf:
                 self._held.append(shelved)
         return session
 
-    def put(self, session: Session) -> bool:
-        """Keep a session that waits for no token to be fed; whether it is on the disk now.
+    def put(self, session: Session) -> Shelved | None:
+        """Keep a session that waits for no token to be fed.
 
         Other threads may go on from what it shares with others.
+
+        Returns:
+            What is on the disk now; None where that has no room.
 
         Raises:
             SavedMemoryError: it cannot be written. What was kept before is as it was.
         """
         key = array("q", session.ids)
-        if any(each.key == key for each in self._held):
-            return True
+        known = next((each for each in self._held if each.key == key), None)
+        if known is not None:
+            return known
         if self.quota is not None and _sealed_bytes(session) > self.quota:
-            return False
+            return None
         digest = hashlib.sha256(key.tobytes()).hexdigest()[:32]
         folder = self._folder / f"{len(key)}-{digest}"
         session.save(folder, overwrite=True)
@@ -140,7 +149,7 @@ class PrefixShelf:
         with self._lock:
             self._held.append(shelved)
         self._trim()
-        return shelved in self._held
+        return shelved if shelved in self._held else None
 
     def drop(self, shelved: Shelved) -> None:
         """Let a session go. Processes and sessions that have opened it may go on."""
@@ -152,6 +161,14 @@ class PrefixShelf:
             remove(shelved.folder)
         except (SavedMemoryError, OSError) as error:
             _log.warning("%s stays on the disk: %s", shelved.folder, error)
+
+    def forget(self, name: str) -> None:
+        """Let a session go by its name, with all that have read on from it."""
+        first = next((each for each in self._held if each.name == name), None)
+        if first is not None:
+            for each in self._held[:]:
+                if each.key[: len(first.key)] == first.key:
+                    self.drop(each)
 
     def _trim(self) -> None:
         while self.quota is not None and self._held and self.bytes > self.quota:

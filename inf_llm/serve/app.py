@@ -7,14 +7,17 @@ GET  /v1/models[/NAME]        the one model
 POST /v1/chat/completions     OpenAI's, and two parameters more: document, recall
 POST /v1/completions          the same for texts without turns
 POST /v1/documents            upload a text and have it read
-GET, DELETE /v1/documents/ID  what is known of it; forget it
+GET  /v1/documents            all texts
+GET, DELETE /v1/documents/ID  what is known of one; forget it
+POST /v1/documents/ID         read on: another text behind it
+GET  /v1/documents/ID/events  progress of reading
 """
 
 from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,18 +25,18 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from inf_llm.serve import completions
-from inf_llm.serve.documents import Documents, uploaded
+from inf_llm.serve.document_routes import DocumentRoutes
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.guard import Guard
 from inf_llm.serve.jobs import Engine
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.page import page_response
 from inf_llm.serve.params import Question, chat_question, completion_question
-from inf_llm.serve.wire import Json, json_object, refusal
+from inf_llm.serve.wire import Events, Json, json_object, refusal
 from inf_llm.serve.worker import Job, Worker
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -66,7 +69,9 @@ class Application(Starlette):
 
     def __init__(self, engine: Engine, worker: Worker, limits: Limits) -> None:
         self.engine, self.worker, self.limits = engine, worker, limits
-        self.documents = Documents(limits.characters)
+        self.documents = DocumentRoutes(
+            engine, limits.characters, limits.request_bytes, self._exchange
+        )
         self.created = int(time.time())
         self._page = page_response()
         self.metrics = Metrics(
@@ -74,7 +79,7 @@ class Application(Starlette):
                 "memory_bytes": ("Bytes of memories kept.", lambda: engine.pool.bytes),
                 "memories": ("Memories kept between requests.", lambda: len(engine.pool)),
                 "memories_evicted_total": ("Memories let go.", lambda: engine.pool.evicted),
-                "documents": ("Documents held.", lambda: len(self.documents)),
+                "documents": ("Documents held.", lambda: len(self.documents.held)),
                 "jobs_waiting": ("Jobs that wait for the model.", lambda: worker.waiting),
                 "jobs_running": ("Jobs that run.", lambda: worker.running),
                 "cancelled_total": ("Jobs whose client left.", lambda: worker.cancelled),
@@ -90,7 +95,7 @@ class Application(Starlette):
         self.router.redirect_slashes = False
 
     def _routes(self) -> list[Route]:
-        keyed = self._keyed
+        keyed, documents = self._keyed, self.documents
         return [
             Route("/", self._show_page),
             Route("/health", self._health),
@@ -99,8 +104,9 @@ class Application(Starlette):
             Route("/v1/models/{name:path}", keyed(self._model)),
             Route("/v1/chat/completions", keyed(self._chat), methods=["POST"]),
             Route("/v1/completions", keyed(self._complete), methods=["POST"]),
-            Route("/v1/documents", keyed(self._upload), methods=["POST"]),
-            Route("/v1/documents/{id}", keyed(self._document), methods=["GET", "DELETE"]),
+            Route("/v1/documents", keyed(documents.all), methods=["GET", "POST"]),
+            Route("/v1/documents/{id}", keyed(documents.one), methods=["GET", "DELETE", "POST"]),
+            Route("/v1/documents/{id}/events", keyed(documents.events)),
         ]
 
     def _keyed(self, endpoint: Endpoint) -> Endpoint:
@@ -168,47 +174,23 @@ class Application(Starlette):
         question = completion_question(await self._json(request))
         return await self._ask(request, question, completions.TextForm)
 
-    def _exchange(self, request: Request, work: Callable[[Job], Any]) -> completions.Exchange:
-        return completions.Exchange(request, self.worker, self.metrics, work)
+    def _exchange(
+        self, request: Request, work: Callable[[Job], Any], background: bool = False
+    ) -> completions.Exchange:
+        return completions.Exchange(request, self.worker, self.metrics, work, background)
 
     async def _ask(
         self, request: Request, question: Question, form: type[completions.Form]
     ) -> Response:
         self._check_model(question.model)
-        document = self.documents.get(question.document) if question.document else None
-        exchange = self._exchange(request, lambda job: self.engine.answer(question, document, job))
+        sources = self.documents.sources(question.documents)
+        exchange = self._exchange(request, lambda job: self.engine.answer(question, sources, job))
         shape = form(self.limits.model)
         begun = await exchange.next()
         headers = {"x-inf-llm-cut-tokens": str(begun.cut)} if begun.cut else {}
         if question.stream:
             return Events(completions.stream_answer(exchange, shape, question), headers=headers)
         return Json(shape.whole(await exchange.result()), headers=headers)
-
-    async def _upload(self, request: Request) -> Response:
-        document, stream = uploaded(await self._json(request))
-        exchange = self._exchange(request, lambda job: self.engine.read(document, job))
-        if stream:
-            first = await exchange.next()
-            return Events(completions.stream_reading(exchange, first, self.documents.add))
-        self.documents.add(await exchange.result())
-        return Json(document.described(), 201)
-
-    async def _document(self, request: Request) -> Response:
-        name = request.path_params["id"]
-        if request.method == "DELETE":
-            self.documents.remove(name)
-            return Json({"id": name, "object": "document", "deleted": True})
-        return Json(self.documents.get(name).described())
-
-
-class Events(StreamingResponse):
-    """Server-sent events."""
-
-    media_type = "text/event-stream"
-
-    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """See `Response`."""
-        super().init_headers({**(headers or {}), "cache-control": "no-store"})
 
 
 async def _refused(request: Request, error: Exception) -> Response:

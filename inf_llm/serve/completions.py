@@ -11,21 +11,18 @@ from typing import Any
 
 from starlette.requests import Request
 
-from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.jobs import Answered, Begun, Delta, Reading
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.params import Question
-from inf_llm.serve.wire import comment, event
+from inf_llm.serve.wire import DONE, comment, event
 from inf_llm.serve.worker import Job, Worker
-
-DONE = b"data: [DONE]\n\n"
 
 
 class Exchange:
     """A job of the worker, whose events the event loop takes one by one.
 
-    The job is cancelled when the client goes away.
+    The job is cancelled when the client goes away, unless it runs in the background.
     """
 
     def __init__(
@@ -34,6 +31,7 @@ class Exchange:
         worker: Worker,
         metrics: Metrics,
         work: Callable[[Job], Any],
+        background: bool = False,
     ) -> None:
         self._metrics = metrics
         self._started = time.perf_counter()
@@ -46,7 +44,9 @@ class Exchange:
 
         job = Job(request.client.host if request.client else "unknown", work, emit)
         worker.submit(job)
-        self._watch = asyncio.create_task(_cancel_at_end(request, job))
+        self.cancel = job.cancel
+        if not background:
+            self._watch = asyncio.create_task(_cancel_at_end(request, job))
 
     async def next(self) -> Any:
         """The next event.
@@ -177,24 +177,4 @@ async def stream_answer(exchange: Exchange, form: Form, question: Question) -> A
     yield form.chunk([form.part(None, update.reason, False)], **recalled, **empty)
     if question.include_usage:
         yield form.chunk([], usage=usage(update))
-    yield DONE
-
-
-async def stream_reading(
-    exchange: Exchange, first: Any, add: Callable[[Document], None]
-) -> AsyncIterator[bytes]:
-    """The events while a document is read: progress, then the document."""
-    update = first
-    try:
-        while not isinstance(update, Document):
-            if isinstance(update, Reading):
-                yield event(
-                    {"object": "document.progress", "read": update.done, "of": update.total}
-                )
-            update = await exchange.next()
-    except ApiError as error:
-        yield event(error.body())
-        return
-    add(update)
-    yield event(update.described())
     yield DONE

@@ -6,11 +6,13 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Any
 
+from inf_llm.conversation import BETWEEN
 from inf_llm.generation import check_document
-from inf_llm.serve.errors import ApiError
+from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import checked_text, flag
 from inf_llm.serve.vendors import check_names
 
@@ -29,6 +31,8 @@ class Document:
         created: seconds since 1970.
         tokens: how many, once it is read.
         cut: how many more there were, which `truncation` left out.
+        memory: name of its memory on the disk, if it outlives the server.
+        owner: the client that uploaded it.
     """
 
     text: str
@@ -37,6 +41,8 @@ class Document:
     created: int = field(default_factory=lambda: int(time.time()))
     tokens: int = 0
     cut: int = 0
+    memory: str | None = None
+    owner: str = ""
 
     @property
     def core(self) -> str:
@@ -48,17 +54,50 @@ class Document:
         """Characters of white space before the core."""
         return len(self.text) - len(self.text.lstrip())
 
+    def with_more(self, text: str) -> Document:
+        """The same with a text behind it, which is not read yet."""
+        return replace(self, text=self.text.rstrip() + BETWEEN + text.strip(), memory=None)
+
     def described(self) -> dict[str, Any]:
         """The form of the API."""
         return {
             "id": self.id,
             "object": "document",
+            "status": "ready",
             "created": self.created,
             "name": self.name,
             "characters": len(self.text),
             "tokens": self.tokens,
             "cut_tokens": self.cut,
+            "saved": self.memory is not None,
         }
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Documents that a question is about, one after another as its prompt has them."""
+
+    documents: tuple[Document, ...] = ()
+
+    @property
+    def core(self) -> str:
+        """What stands in the prompt."""
+        return BETWEEN.join(document.core for document in self.documents)
+
+    @property
+    def ends(self) -> list[int]:
+        """Where each document ends in the core."""
+        lengths = [len(document.core) + len(BETWEEN) for document in self.documents]
+        return [end - len(BETWEEN) for end in accumulate(lengths)]
+
+    def place(self, start: int, end: int) -> tuple[Document, int, int] | None:
+        """The document that characters of the core are in, and which of its text they are."""
+        for document, last in zip(self.documents, self.ends, strict=True):
+            first = last - len(document.core)
+            if first <= start < end <= last:
+                shift = document.lead - first
+                return document, start + shift, end + shift
+        return None
 
 
 class Documents:
@@ -76,12 +115,23 @@ class Documents:
     def __len__(self) -> int:
         return len(self._held)
 
-    def add(self, document: Document) -> None:
-        """Hold a text."""
+    def __contains__(self, name: str) -> bool:
+        return name in self._held
+
+    def add(self, document: Document) -> list[Document]:
+        """Hold a text, in place of another of its id; those that had to leave for it."""
+        left = []
         with self._lock:
             self._held[document.id] = document
+            self._held.move_to_end(document.id)
             while len(self._held) > 1 and self._too_much():
-                self._held.popitem(last=False)
+                left.append(self._held.popitem(last=False)[1])
+        return left
+
+    def all(self) -> list[Document]:
+        """Every text, the oldest first."""
+        with self._lock:
+            return sorted(self._held.values(), key=lambda document: document.created)
 
     def _too_much(self) -> bool:
         total = sum(len(document.text) for document in self._held.values())
@@ -105,21 +155,50 @@ class Documents:
             self._held.move_to_end(name)
             return self._held[name]
 
-    def remove(self, name: str) -> None:
-        """Forget a text."""
-        self.get(name)
+    def remove(self, name: str) -> Document:
+        """Forget a text, and give it a last time."""
+        document = self.get(name)
         with self._lock:
             self._held.pop(name, None)
+        return document
 
 
-def uploaded(data: dict[str, Any]) -> tuple[Document, bool]:
-    """The body of a request to /v1/documents: the text, and whether to stream progress.
+@dataclass(frozen=True)
+class Upload:
+    """A request to read a text.
+
+    Attributes:
+        text: all of it.
+        name: what the client calls it.
+        stream: whether progress is wanted as the answer.
+        background: whether the client does not wait.
+    """
+
+    text: str
+    name: str
+    stream: bool
+    background: bool
+
+
+def uploaded(data: dict[str, Any]) -> Upload:
+    """The body of a request to /v1/documents, or to append to one.
 
     Raises:
         ApiError: something in it is not accepted.
     """
-    check_names(data, ("text", "name", "stream"))
-    text = checked_text("text", data.get("text"), check_document)
+    check_names(data, ("text", "texts", "name", "stream", "background"))
+    texts = data.get("texts")
+    if texts is None:
+        texts = [data.get("text")]
+    elif data.get("text") is not None or not isinstance(texts, list) or not texts:
+        raise bad_value("texts", "texts must be a list of at least one text, in place of text")
+    checked = [checked_text("text", text, check_document) for text in texts]
     name = data.get("name")
     name = "" if name is None else checked_text("name", name)
-    return Document(text, name[:LONGEST_NAME]), flag(data, "stream")
+    stream, background = flag(data, "stream"), flag(data, "background")
+    if stream and background:
+        raise bad_value("background", "background and stream exclude each other: see /events")
+    whole = BETWEEN.join([checked[0].rstrip(), *(text.strip() for text in checked[1:])])
+    return Upload(
+        checked[0] if len(checked) == 1 else whole, name[:LONGEST_NAME], stream, background
+    )

@@ -22,8 +22,9 @@ from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.generation.text import AnswerText, Ended
 from inf_llm.hf.decoder import device_of
 from inf_llm.hf.trace import spans_of, trace
-from inf_llm.serve.documents import Document
+from inf_llm.serve.documents import Document, Sources
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.library import Library
 from inf_llm.serve.pace import Pace
 from inf_llm.serve.params import Question, Sampling
 from inf_llm.serve.prompts import Prompt, Prompts, cut
@@ -32,6 +33,8 @@ from inf_llm.settings import InfLLMSettings
 
 MOST_PASSAGES = 12
 """Passages listed with an answer."""
+SHELVED_FROM = 2048
+"""Tokens that a conversation has more than what is on the disk, before it goes there too."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,19 @@ class Answered:
     passages: list[dict[str, Any]] | None = None
 
 
+@dataclass(frozen=True)
+class Read:
+    """A document is read.
+
+    Attributes:
+        document: with its counts of tokens.
+        memory: a copy of what has read it, for the disk; None where there is none.
+    """
+
+    document: Document
+    memory: Session | None
+
+
 @dataclass
 class Engine:
     """A model and what is needed to serve it. Its methods are for the worker's thread.
@@ -90,6 +106,7 @@ class Engine:
         pool: memories kept between requests.
         prompts: lays out prompts.
         answer_tokens: longest answer where a request does not say.
+        library: what is kept on a disk, if anything is.
     """
 
     model: Any
@@ -98,6 +115,7 @@ class Engine:
     pool: PrefixCache
     prompts: Prompts
     answer_tokens: int = 512
+    library: Library | None = None
     recalls: bool = field(init=False)
     pace: Pace = field(init=False)
 
@@ -117,7 +135,7 @@ class Engine:
         """
         refused = None
         try:
-            ids = self.prompts.of_chat(({"role": USER, "content": "Hello"},), None).ids
+            ids = self.prompts.of_chat(({"role": USER, "content": "Hello"},), Sources()).ids
         except ApiError as error:
             ids, refused = encode(self.tokenizer, "Hello"), error.message
         try:
@@ -132,18 +150,18 @@ class Engine:
 
     def read(self, document: Document, job: Job) -> Steps:
         """Read a document, so that questions about it find it in memory."""
-        whole = self.prompts.of_document(document)
+        whole = self.prompts.of_sources(Sources((document,)))
         prompt = cut(whole, self.config.max_len - 1, self.config.truncation)
         session, _ = yield from self._read(prompt, job)
         self.pool.release(session)
         document.tokens = len(prompt.ids) - 1
         document.cut = len(whole.ids) - len(prompt.ids)
-        return document
+        return Read(document, self._unshelved(prompt, None))
 
-    def answer(self, question: Question, document: Document | None, job: Job) -> Steps:
+    def answer(self, question: Question, sources: Sources, job: Job) -> Steps:
         """Answer a prompt, emitting the text as it comes."""
         started = time.perf_counter()
-        whole = self.prompts.of_question(question, document)
+        whole = self.prompts.of_question(question, sources)
         sampling = question.sampling
         wanted = sampling.max_tokens or self.answer_tokens
         prompt = cut(whole, self._room(wanted), self.config.truncation)
@@ -160,6 +178,9 @@ class Engine:
         finally:
             self.pool.release(session)
         text.end()
+        memory = self._unshelved(prompt, SHELVED_FROM)
+        if self.library is not None and memory is not None:
+            self.library.keep_memory(memory)
         ended = text.stopped or row.new[-1] in (self._ends or ())
         return Answered(
             text.text,
@@ -169,8 +190,12 @@ class Engine:
             text.tokens,
             cut_tokens,
             (text.first or time.perf_counter()) - started,
-            None if not question.recall else self._passages(row.trace, prompt, document),
+            None if not question.recall else self._passages(row.trace, prompt, sources),
         )
+
+    def _unshelved(self, prompt: Prompt, least: int | None) -> Session | None:
+        """A memory of the prompt, if it has read so many tokens more than any on the disk."""
+        return None if self.library is None else self.pool.unshelved(prompt.ids, least)
 
     def _read(self, prompt: Prompt, job: Job) -> Generator[int, None, tuple[Session, int]]:
         """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
@@ -218,7 +243,7 @@ class Engine:
         return Decoding(session, options, text, generator, traced)
 
     def _passages(
-        self, watch: trace | None, prompt: Prompt, document: Document | None
+        self, watch: trace | None, prompt: Prompt, sources: Sources
     ) -> list[dict[str, Any]]:
         """What was recalled for the answer, the most recalled first."""
         if watch is None:
@@ -238,7 +263,7 @@ class Engine:
                 "recalls": passage.count,
                 "layers": list(passage.layers),
                 "text": text[passage.start : passage.end],
-                "characters": _in_document(passage, prompt, document),
+                **_in_document(passage, prompt, sources),
             }
             for passage in cited[:MOST_PASSAGES]
         ]
@@ -252,12 +277,14 @@ def _tokens(passage: Citation, prompt: Prompt) -> dict[str, int]:
     return {"start": prompt.tokens_before(passage.start), "end": last}
 
 
-def _in_document(passage: Citation, prompt: Prompt, document: Document | None) -> list[int] | None:
-    """Characters of the document that a passage is; None where it is outside."""
-    if prompt.document is None or document is None:
-        return None
-    start, end = prompt.document
-    if not start <= passage.start < passage.end <= end:
-        return None
-    shift = document.lead - start
-    return [passage.start + shift, passage.end + shift]
+def _in_document(passage: Citation, prompt: Prompt, sources: Sources) -> dict[str, Any]:
+    """The document that a passage is in, and which characters of it; None where it is outside."""
+    start = None if prompt.document is None else prompt.document[0]
+    found = None if start is None else sources.place(passage.start - start, passage.end - start)
+    if found is None:
+        return {"document": None, "characters": None}
+    document, first, last = found
+    return {
+        "document": {"id": document.id, "name": document.name},
+        "characters": [first, last],
+    }

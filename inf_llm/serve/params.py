@@ -17,7 +17,7 @@ from inf_llm.serve.vendors import check_names
 
 SHARED = {
     *("model", "max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "stream"),
-    *("stream_options", "document", "recall"),
+    *("stream_options", "document", "documents", "recall"),
 }
 _STREAM_OPTIONS = {"include_usage", "include_obfuscation"}
 ROLES = ("system", "developer", "user", "assistant")
@@ -64,7 +64,7 @@ class Question:
         sampling: how the answer is made.
         stream: piece by piece.
         include_usage: end a stream with the counts.
-        document: id of an uploaded text to answer from.
+        documents: ids of uploaded texts to answer from.
         recall: list the passages that were recalled.
     """
 
@@ -74,7 +74,7 @@ class Question:
     sampling: Sampling
     stream: bool
     include_usage: bool
-    document: str | None
+    documents: tuple[str, ...]
     recall: bool
 
 
@@ -119,9 +119,6 @@ def _question(
     model = data.get("model")
     if not isinstance(model, str) or not model:
         raise bad_value("model", "model is missing: the name of a model, as /v1/models lists it")
-    document = data.get("document")
-    if document is not None and not isinstance(document, str):
-        raise bad_value("document", "document must be the id of an uploaded document")
     return Question(
         model,
         messages,
@@ -129,9 +126,22 @@ def _question(
         _sampling(data),
         flag(data, "stream"),
         _usage_wanted(data.get("stream_options")),
-        document,
+        _documents(data),
         flag(data, "recall"),
     )
+
+
+def _documents(data: dict[str, Any]) -> tuple[str, ...]:
+    one, several = data.get("document"), data.get("documents")
+    if one is not None and not isinstance(one, str):
+        raise bad_value("document", "document must be the id of an uploaded document")
+    several = [] if several is None else several
+    if not isinstance(several, list) or not all(isinstance(name, str) for name in several):
+        raise bad_value("documents", "documents must be a list of ids of uploaded documents")
+    names = [*([] if one is None else [one]), *several]
+    if len(set(names)) < len(names):
+        raise bad_value("documents", "documents must be different ones")
+    return tuple(names)
 
 
 def _usage_wanted(options: Any) -> bool:

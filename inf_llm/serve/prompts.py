@@ -11,7 +11,7 @@ from inf_llm.conversation import BETWEEN
 from inf_llm.errors import TextError
 from inf_llm.generation import choose_layout, encode, fit
 from inf_llm.generation.tokens import known_ids
-from inf_llm.serve.documents import Document
+from inf_llm.serve.documents import Sources
 from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import Message, Question
 
@@ -29,7 +29,7 @@ class Prompt:
         offsets: characters [start, end) of each token in `text`; None where the tokenizer gives
             none, or the prompt was cut.
         text: what was encoded.
-        document: characters [start, end) of the document in `text`, or None.
+        document: characters [start, end) of the documents in `text`, or None.
     """
 
     ids: list[int]
@@ -67,7 +67,7 @@ class Prompts:
         self.layout = choose_layout(tokenizer, conv_type)
         self._vocabulary = vocabulary
 
-    def of_question(self, question: Question, document: Document | None) -> Prompt:
+    def of_question(self, question: Question, sources: Sources) -> Prompt:
         """The prompt of a request.
 
         Raises:
@@ -79,37 +79,35 @@ class Prompts:
             except TextError as error:
                 raise bad_value("prompt", str(error)) from None
         if question.messages:
-            return self.of_chat(question.messages, document)
-        text = question.prompt if document is None else document.core + BETWEEN + question.prompt
-        return self._encoded(text, True, document, [])
+            return self.of_chat(question.messages, sources)
+        text = _with_sources(sources, question.prompt)
+        return self._encoded(text, True, sources, [])
 
-    def of_document(self, document: Document) -> Prompt:
-        """What all prompts about a document begin with, up to its last whole token."""
-        whole = self.of_chat(({"role": "user", "content": "?"},), document)
+    def of_sources(self, sources: Sources) -> Prompt:
+        """What all prompts about documents begin with, up to their last whole token."""
+        whole = self.of_chat(({"role": "user", "content": "?"},), sources)
         if whole.offsets is None or whole.document is None:
             return whole
         kept = whole.tokens_before(whole.document[1])
         # one token more, for a memory keeps one less than it is given
         return Prompt(whole.ids[: kept + 1], [kept], whole.offsets, whole.text, whole.document)
 
-    def of_chat(self, messages: Sequence[Message], document: Document | None) -> Prompt:
+    def of_chat(self, messages: Sequence[Message], sources: Sources) -> Prompt:
         """The prompt of a conversation, which ends where the answer begins."""
         messages = [dict(message) for message in messages]
-        if document is not None:
+        if sources.documents:
             first = next((m for m in messages if m["role"] == "user"), None)
             if first is None:
                 raise bad_value("messages", "a question about a document needs a user's message")
-            first["content"] = document.core + BETWEEN + first["content"]
+            first["content"] = _with_sources(sources, first["content"])
         long = [m["content"] for m in messages if len(m["content"]) >= LONG_MESSAGE]
         try:
             text = self.layout.prompt(messages)
         except TextError as error:
             raise bad_value("messages", str(error)) from None
-        return self._encoded(text, self.layout.adds_special, document, long)
+        return self._encoded(text, self.layout.adds_special, sources, long)
 
-    def _encoded(
-        self, text: str, special: bool, document: Document | None, long: list[str]
-    ) -> Prompt:
+    def _encoded(self, text: str, special: bool, sources: Sources, long: list[str]) -> Prompt:
         if not getattr(self._tokenizer, "is_fast", False):
             return Prompt(encode(self._tokenizer, text, special), text=text)
         encoded = self._tokenizer(
@@ -120,9 +118,9 @@ class Prompts:
             return_offsets_mapping=True,
         )
         prompt = Prompt(list(encoded["input_ids"]), [], list(encoded["offset_mapping"]), text)
-        if document is not None and (start := text.find(document.core)) >= 0:
-            prompt.document = start, start + len(document.core)
-            prompt.boundaries.append(prompt.tokens_before(prompt.document[1]))
+        if sources.documents and (start := text.find(sources.core)) >= 0:
+            prompt.document = start, start + len(sources.core)
+            prompt.boundaries += [prompt.tokens_before(start + end) for end in sources.ends]
         at = 0
         for content in long:
             found = text.find(content.strip(), at)
@@ -130,6 +128,10 @@ class Prompts:
                 at = found + len(content.strip())
                 prompt.boundaries.append(prompt.tokens_before(at))
         return prompt
+
+
+def _with_sources(sources: Sources, text: str) -> str:
+    return sources.core + BETWEEN + text if sources.documents else text
 
 
 def cut(prompt: Prompt, room: int, truncation: str | None) -> Prompt:

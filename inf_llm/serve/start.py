@@ -12,7 +12,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import uvicorn
@@ -22,6 +22,7 @@ from inf_llm.errors import ConfigError
 from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.serve.app import Application, Limits
 from inf_llm.serve.jobs import Engine
+from inf_llm.serve.library import Library
 from inf_llm.serve.prompts import Prompts
 from inf_llm.serve.worker import Worker
 
@@ -44,6 +45,8 @@ class ServeOptions:
         at_once: most requests that take turns; others wait.
         reading_share: part of the time for reading prompts while answers are given too.
         grace: seconds that running requests have to finish at the end.
+        memory_dir: folder for what outlives the server; None for nothing.
+        disk_quota: most bytes of memories there; None for no limit.
     """
 
     host: str = "127.0.0.1"
@@ -57,14 +60,21 @@ class ServeOptions:
     at_once: int = 64
     reading_share: float = 0.5
     grace: float = 30.0
+    memory_dir: Path | None = None
+    disk_quota: int | None = None
 
 
 def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) -> Application:
     """The application, with its worker not started yet."""
-    pool = PrefixCache(model, tokenizer, config.chunk_size, budget=options.memory_budget)
+    library, shelf = None, None
+    if options.memory_dir is not None:
+        library = Library(options.memory_dir, model, tokenizer, options.disk_quota)
+        shelf = library.shelf
+    budget = options.memory_budget
+    pool = PrefixCache(model, tokenizer, config.chunk_size, budget=budget, shelf=shelf)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     prompts = Prompts(tokenizer, config.conv_type, vocabulary)
-    engine = Engine(model, tokenizer, config, pool, prompts, options.answer_tokens)
+    engine = Engine(model, tokenizer, config, pool, prompts, options.answer_tokens, library)
 
     def on_failure(error: BaseException) -> None:
         if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
@@ -99,7 +109,10 @@ def serve(application: Application, options: ServeOptions, on_ready: Callable[[s
         signal.signal(number, lambda *_: None)
     application.worker.start()
     server.run([server.listening])
-    return application.worker.stop(JOIN_SECONDS) and server.started
+    ended = application.worker.stop(JOIN_SECONDS)
+    if application.engine.library is not None:
+        application.engine.library.close()
+    return ended and server.started
 
 
 class WebServer(uvicorn.Server):

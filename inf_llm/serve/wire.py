@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 
 from inf_llm.serve.errors import ApiError
 
@@ -28,6 +29,16 @@ class Json(JSONResponse):
         return json_line(content)
 
 
+class Events(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """See `Response`."""
+        super().init_headers({**(headers or {}), "cache-control": "no-store"})
+
+
 def refusal(error: ApiError) -> Json:
     """An error as a whole answer."""
     return Json(error.body(), error.status, error.headers)
@@ -36,6 +47,10 @@ def refusal(error: ApiError) -> Json:
 def event(value: Any) -> bytes:
     """A value as one server-sent event."""
     return b"data: " + json_line(value) + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+"""The last event of a stream."""
 
 
 def comment(text: str) -> bytes:

@@ -187,6 +187,7 @@ def test_another_process_goes_on_from_the_shelf(kind: str, tmp_path: Path) -> No
     assert len(DOCUMENT) - first.grain <= cached <= len(DOCUMENT)
     assert _answer(session) == _fresh(model, ids)
     assert second.unshelved(ids, 500) is None, "the shelf has most of it"
+    assert second.unshelved(ids, 1) is not None
     assert second.read(ids + ids)[1] > len(DOCUMENT), "what is kept is longer than what is shelved"
 
 

@@ -29,19 +29,26 @@ class Local:
 
     def request(self, method: str, path: str, **more: Any) -> httpx.Response:
         async def go() -> httpx.Response:
-            transport = httpx.ASGITransport(self.app, raise_app_exceptions=True)
-            base = "http://127.0.0.1"
-            async with httpx.AsyncClient(transport=transport, base_url=base) as client:
+            async with self.client() as client:
                 return await client.request(method, path, **more)
 
         return asyncio.run(go())
+
+    def client(self) -> httpx.AsyncClient:
+        """A client, for requests that belong to one event loop."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=True)
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60)
 
     def post(self, path: str, body: Any) -> httpx.Response:
         return self.request("POST", path, json=body)
 
     def ask(self, text: str = "hello", **more: Any) -> httpx.Response:
+        return self.post(CHAT, self.question(text, **more))
+
+    def question(self, text: str, **more: Any) -> dict[str, Any]:
+        """The body of a request to `CHAT`."""
         messages = [{"role": "user", "content": text}]
-        return self.post(CHAT, {"model": self.model, "messages": messages} | more)
+        return {"model": self.model, "messages": messages} | more
 
 
 def streamed(reply: httpx.Response) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from inf_llm.config import load_config
 from inf_llm.errors import ConfigError
 from inf_llm.generation import choose_layout, read_text
 from inf_llm.hf.load import load
-from inf_llm.serve.documents import Document, uploaded
+from inf_llm.serve.documents import Document, Sources, uploaded
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.prompts import Prompts
 from inf_llm.serve.start import ServeOptions, build
@@ -70,12 +70,12 @@ def test_no_text_is_no_document(text: Any) -> None:
 )
 def test_messages_that_are_not_taken(template: str, says: str) -> None:
     with pytest.raises(ApiError, match=f"the tokenizer's template {says}") as caught:
-        prompts(template).of_chat(HELLO, None)
+        prompts(template).of_chat(HELLO, Sources())
     assert (caught.value.status, caught.value.param) == (400, "messages")
 
 
 def test_a_document_has_its_place_in_a_template_of_parts() -> None:
-    found = prompts(PARTS).of_chat(HELLO, Document("A long story.\n", "x"))
+    found = prompts(PARTS).of_chat(HELLO, Sources((Document("A long story.\n", "x"),)))
     assert found.document is not None
     assert found.text[slice(*found.document)] == "A long story."
     assert found.text == "[user]A long story.\n\nHello[assistant]"
@@ -87,7 +87,7 @@ def test_the_layout_is_that_of_every_door(template: Any, conv_type: str | None) 
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template
     wanted = choose_layout(tokenizer, conv_type).prompt(HELLO)
-    assert prompts(template, conv_type).of_chat(HELLO, None).text == wanted
+    assert prompts(template, conv_type).of_chat(HELLO, Sources()).text == wanted
 
 
 def test_that_chats_will_be_refused_is_said_at_the_start(

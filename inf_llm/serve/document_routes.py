@@ -1,0 +1,134 @@
+"""The routes of documents: upload, read on, list, look, watch, forget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from inf_llm.serve.completions import Exchange
+from inf_llm.serve.documents import Document, Documents, Sources, Upload, uploaded
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.jobs import Engine, Read
+from inf_llm.serve.uploads import Reader
+from inf_llm.serve.wire import DONE, Events, Json, event, json_object
+
+Exchanges = Callable[..., Exchange]
+"""Makes an exchange of a request, a job's work, and whether that goes on without the client."""
+
+
+class DocumentRoutes:
+    """See the module's text.
+
+    Args:
+        engine: reads.
+        characters: most characters of texts that are held.
+        request_bytes: largest body.
+        exchange: see `Exchanges`.
+    """
+
+    def __init__(
+        self, engine: Engine, characters: int, request_bytes: int, exchange: Exchanges
+    ) -> None:
+        self._engine = engine
+        self._request_bytes = request_bytes
+        self._exchange = exchange
+        self._readers: dict[str, Reader] = {}
+        self.held = Documents(characters)
+        for document in engine.library.documents() if engine.library else ():
+            self.held.add(document)
+
+    def sources(self, names: Sequence[str]) -> Sources:
+        """The documents of a question.
+
+        Raises:
+            ApiError: there is none of a name, or it is being read.
+        """
+        for name in names:
+            self._check_not_read(name)
+        return Sources(tuple(map(self.held.get, names)))
+
+    def _check_not_read(self, name: str) -> None:
+        if name in self._readers:
+            raise ApiError(
+                409,
+                f"the document {name!r} is being read: GET /v1/documents/{name}/events tells when "
+                "it can be asked about",
+                "document_not_ready",
+                "document",
+                {"Retry-After": "1"},
+            )
+
+    async def all(self, request: Request) -> Response:
+        """GET lists the client's texts, POST reads a new one."""
+        if request.method == "GET":
+            return self._list(client_of(request))
+        wanted = uploaded(await json_object(request, self._request_bytes))
+        document = Document(wanted.text, wanted.name, owner=client_of(request))
+        return await self._read(request, document, wanted)
+
+    def _list(self, owner: str) -> Response:
+        reading = [reader for reader in self._readers.values() if reader.document.owner == owner]
+        names = {reader.document.id for reader in reading}
+        ready = [each for each in self.held.all() if each.owner == owner and each.id not in names]
+        found = [each.described() for each in ready] + [each.described() for each in reading]
+        return Json({"object": "list", "data": found})
+
+    async def one(self, request: Request) -> Response:
+        """GET tells what is known of a text, DELETE forgets it, POST puts another behind it."""
+        name = request.path_params["id"]
+        if request.method == "DELETE":
+            return await self._remove(name)
+        if request.method == "POST":
+            wanted = uploaded(await json_object(request, self._request_bytes))
+            self._check_not_read(name)
+            longer = self.held.get(name).with_more(wanted.text)
+            return await self._read(request, longer, wanted)
+        found = self._readers.get(name) or self.held.get(name)
+        return Json(found.described())
+
+    async def events(self, request: Request) -> Response:
+        """Progress of reading, until the document is there."""
+        name = request.path_params["id"]
+        reader = self._readers.get(name)
+        if reader is None:
+            document = self.held.get(name)
+            return Events(iter([event(document.described()), DONE]))
+        return Events(reader.events())
+
+    async def _read(self, request: Request, document: Document, wanted: Upload) -> Response:
+        exchange = self._exchange(
+            request, lambda job: self._engine.read(document, job), wanted.background
+        )
+        reader = self._readers[document.id] = Reader(document, exchange, self._commit)
+        reader.when_done(lambda: self._readers.pop(document.id, None))
+        if wanted.background:
+            return Json(reader.described(), 202)
+        if wanted.stream:
+            return Events(reader.events())
+        return Json((await reader.done()).described(), 201)
+
+    async def _commit(self, read: Read) -> Document:
+        document, library = read.document, self._engine.library
+        if library is not None and read.memory is not None:
+            await library.keep(document, read.memory)
+        for left in self.held.add(document):
+            if library is not None:
+                await library.remove(left)
+        return document
+
+    async def _remove(self, name: str) -> Response:
+        reader = self._readers.get(name)
+        if reader is not None:
+            reader.cancel()
+        if reader is None or name in self.held:
+            document = self.held.remove(name)
+            if self._engine.library is not None:
+                await self._engine.library.remove(document)
+        return Json({"id": name, "object": "document", "deleted": True})
+
+
+def client_of(request: Request) -> str:
+    """Who asks, as far as it is known."""
+    return request.client.host if request.client else "unknown"

@@ -1,0 +1,84 @@
+"""Texts that are being read: each by one job, with any number of clients that watch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from inf_llm.serve.completions import Exchange
+from inf_llm.serve.documents import Document
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.jobs import Read, Reading
+from inf_llm.serve.wire import DONE, event
+
+Commit = Callable[[Read], Awaitable[Document]]
+
+
+class Reader:
+    """One text on its way to a document.
+
+    Args:
+        document: of which at least the id and the text are known.
+        exchange: with the job that reads it.
+        commit: makes it a document that can be asked about.
+    """
+
+    def __init__(self, document: Document, exchange: Exchange, commit: Commit) -> None:
+        self.document = document
+        self._exchange = exchange
+        self._commit = commit
+        self._now = Reading(0, 0)
+        self._changed = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> Document:
+        try:
+            while not isinstance(update := await self._exchange.next(), Read):
+                if isinstance(update, Reading):
+                    self._now = update
+                    self._tell()
+            return await self._commit(update)
+        finally:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def when_done(self, then: Callable[[], object]) -> None:
+        """Call a function at the end, whatever that is."""
+        self._task.add_done_callback(lambda _: then())
+
+    async def done(self) -> Document:
+        """The document, once it is read.
+
+        Raises:
+            ApiError: it could not be.
+        """
+        return await asyncio.shield(self._task)
+
+    def cancel(self) -> None:
+        """Stop reading."""
+        self._exchange.cancel()
+
+    def described(self) -> dict[str, Any]:
+        """The form of the API, while it is read."""
+        return self.document.described() | {"status": "reading", **self._progress()}
+
+    def _progress(self) -> dict[str, int]:
+        return {"read": self._now.done, "of": self._now.total}
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Progress from now on, then the document or the error."""
+        while not self._task.done():
+            changed = self._changed
+            if self._now.total:
+                yield event({"object": "document.progress", **self._progress()})
+            await changed.wait()
+            await asyncio.sleep(0)  # at the end the task is done a moment later
+        try:
+            yield event((await self.done()).described())
+            yield DONE
+        except ApiError as error:
+            yield event(error.body())

@@ -1,0 +1,148 @@
+"""Texts as handles: several at once, read on, listed, watched, forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from inf_llm.serve.worker import Job
+from tests.serve.inprocess import CHAT, Local, local, streamed
+
+DOCUMENTS = "/v1/documents"
+ONE = "The cat is called Tom and lives in a red house. " * 9
+TWO = "The dog is called Rex and lives in a blue boat. " * 9
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Local]:
+    with local() as started:
+        yield started
+
+
+def upload(server: Local, text: str = ONE, **more: Any) -> dict[str, Any]:
+    reply = server.post(DOCUMENTS, {"text": text, **more})
+    assert reply.status_code == 201, reply.text
+    return dict(reply.json())
+
+
+def cached(reply: Any) -> int:
+    return int(reply.json()["usage"]["prompt_tokens_details"]["cached_tokens"])
+
+
+def test_several_documents_in_one_question(server: Local) -> None:
+    """Each passage says which it is from, and where; the first one is not read again."""
+    one, two = upload(server, "\n " + ONE, name="cats"), upload(server, TWO, name="dogs")
+    asked = {"documents": [one["id"], two["id"]], "recall": True, "max_tokens": 4}
+    reply = server.ask("Who is it?", **asked)
+    assert cached(reply) > one["tokens"] - 64
+    texts = {one["id"]: "\n " + ONE, two["id"]: TWO}
+    found = [each for each in reply.json()["recalled"] if each["document"]]
+    assert {each["document"]["name"] for each in found} == {"cats", "dogs"}
+    for each in found:
+        start, end = each["characters"]
+        assert texts[each["document"]["id"]][start:end] in each["text"]
+
+
+@pytest.mark.parametrize("documents", ["doc", [1], ["doc-x", "doc-x"], {}])
+def test_documents_that_are_no_list_of_ids(server: Local, documents: Any) -> None:
+    reply = server.ask("Who?", documents=documents)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, "documents")
+
+
+def test_texts_of_one_document(server: Local) -> None:
+    reply = server.post(DOCUMENTS, {"texts": [ONE, TWO], "name": "both"})
+    both = reply.json()
+    assert both["characters"] == len(ONE.rstrip()) + 2 + len(TWO.strip())
+    for wrong in ([], "text", [ONE, 3]):
+        assert server.post(DOCUMENTS, {"texts": wrong}).status_code == 400
+    assert server.post(DOCUMENTS, {"texts": [ONE], "text": ONE}).status_code == 400
+
+
+def test_reading_on_reads_only_what_is_new(server: Local) -> None:
+    document = upload(server, ONE)
+    before = server.ask("Who is it?", document=document["id"], max_tokens=4)
+    longer = server.post(f"{DOCUMENTS}/{document['id']}", {"text": TWO}).json()
+    assert longer["id"] == document["id"]
+    assert longer["tokens"] > 1.9 * document["tokens"]
+    after = server.ask("Who is it?", document=document["id"], max_tokens=4)
+    assert cached(after) > longer["tokens"] - 64
+    assert before.json()["usage"]["prompt_tokens"] < after.json()["usage"]["prompt_tokens"]
+    whole = server.post(DOCUMENTS, {"texts": [ONE, TWO]}).json()
+    same = server.ask("Who is it?", document=whole["id"], max_tokens=4)
+    assert same.json()["choices"] == after.json()["choices"]
+
+
+def test_the_list_has_the_texts_of_the_client(server: Local) -> None:
+    document = upload(server, name="mine")
+    listed = server.request("GET", DOCUMENTS).json()
+    assert listed["object"] == "list"
+    assert document in listed["data"]
+    server.app.documents.held.get(document["id"]).owner = "another client"
+    assert document not in server.request("GET", DOCUMENTS).json()["data"]
+    assert server.request("GET", f"{DOCUMENTS}/{document['id']}").status_code == 200
+
+
+def held_up(server: Local) -> threading.Event:
+    """The model's thread does nothing until this is set."""
+    gate = threading.Event()
+
+    def wait(job: Job) -> Iterator[Any]:
+        gate.wait(60)
+        return
+        yield
+
+    server.app.worker.submit(Job("another", wait, lambda result: None))
+    return gate
+
+
+def test_a_text_in_the_background() -> None:
+    """It cannot be asked about before it is read; its events tell when that is."""
+
+    async def go(server: Local) -> None:
+        async with server.client() as client:
+            gate = held_up(server)
+            reply = await client.post(DOCUMENTS, json={"text": ONE, "background": True})
+            document = reply.json()
+            assert (reply.status_code, document["status"]) == (202, "reading")
+            path = f"{DOCUMENTS}/{document['id']}"
+            assert (await client.get(path)).json()["status"] == "reading"
+            listed = (await client.get(DOCUMENTS)).json()["data"]
+            assert [each["id"] for each in listed] == [document["id"]]
+            early = await client.post(CHAT, json=server.question("Who?", document=document["id"]))
+            assert (early.status_code, early.json()["error"]["code"]) == (409, "document_not_ready")
+            assert early.headers["retry-after"] == "1"
+            assert (await client.post(path, json={"text": TWO})).status_code == 409
+            events = asyncio.create_task(client.get(f"{path}/events"))
+            await asyncio.sleep(0)
+            gate.set()
+            told = streamed(await events)
+            assert {each["object"] for each in told[:-1]} <= {"document.progress"}
+            assert told[-1] == (await client.get(path)).json()
+            assert told[-1]["status"] == "ready"
+            assert streamed(await client.get(f"{path}/events")) == told[-1:]
+            late = await client.post(CHAT, json=server.question("Who?", document=document["id"]))
+            assert late.status_code == 200
+
+    with local() as server:
+        asyncio.run(go(server))
+
+
+def test_a_text_that_is_deleted_while_it_is_read() -> None:
+    async def go(server: Local) -> None:
+        async with server.client() as client:
+            gate = held_up(server)
+            body = {"text": ONE, "background": True}
+            path = f"{DOCUMENTS}/{(await client.post(DOCUMENTS, json=body)).json()['id']}"
+            events = asyncio.create_task(client.get(f"{path}/events"))
+            await asyncio.sleep(0.01)
+            assert (await client.delete(path)).json()["deleted"] is True
+            gate.set()
+            assert "the request was cancelled" in (await events).text
+            assert (await client.get(path)).status_code == 404
+
+    with local() as server:
+        asyncio.run(go(server))
