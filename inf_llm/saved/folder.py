@@ -20,9 +20,10 @@ from filelock import FileLock, Timeout
 
 from inf_llm.atomic import sync_folder
 from inf_llm.errors import SavedMemoryError, reason
+from inf_llm.saved.digest import digesting
 from inf_llm.saved.manifest import NAME, SEGMENT_NAME, Manifest, Segment, read_manifest
 from inf_llm.saved.seal import broken_seal
-from inf_llm.saved.segment import Rows, file_digest, map_segment, write_segment
+from inf_llm.saved.segment import Rows, map_segment, write_segment
 
 LOCK = "lock"
 _OURS = re.compile(rf"{SEGMENT_NAME.pattern}(\.part)?|\.{re.escape(NAME)}\.[0-9]+")
@@ -199,11 +200,9 @@ def verify(path: Path) -> list[str]:
     """
 
     def read(manifest: Manifest) -> list[str]:
-        damages = [
-            _damage(path, each)
-            for each in manifest.segments
-            if file_digest(path / each.file) != each.sha256
-        ]
+        with ThreadPoolExecutor() as threads:
+            digests = [(each, digesting(path / each.file, threads)) for each in manifest.segments]
+            damages = [_damage(path, each) for each, digest in digests if digest() != each.sha256]
         (state,) = manifest.of_kind("state")
         if not any(state.file in damage for damage in damages):
             tensors = map_segment(path / state.file, state.bytes)
@@ -270,12 +269,12 @@ def checked(path: Path, segments: Iterable[Segment]) -> Iterator[None]:
         SavedMemoryError: one differs, whatever else went wrong because of that.
     """
     with ThreadPoolExecutor() as threads:
-        digests = [(each, threads.submit(file_digest, path / each.file)) for each in segments]
+        digests = [(each, digesting(path / each.file, threads)) for each in segments]
         try:
             yield
         finally:
             for each, digest in digests:
-                if digest.result() != each.sha256:
+                if digest() != each.sha256:
                     raise SavedMemoryError(_damage(path, each))
 
 

@@ -29,7 +29,7 @@ class Segment:
     Attributes:
         file: its name.
         bytes: its length.
-        sha256: of its bytes.
+        sha256: the digest of its bytes; see `digest`.
     """
 
     file: str

@@ -6,7 +6,6 @@ tensors one after another. Wide elements come first, so that every tensor is ali
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.errors import SavedMemoryError, UnsupportedInputError
+from inf_llm.saved.digest import Digest
 
 _CODES = {
     torch.float64: "F64",
@@ -65,14 +65,14 @@ def write_segment(path: Path, tensors: Mapping[str, Rows]) -> tuple[int, str]:
     """Write a new file, readable by its owner only, and wait until it is on the disk.
 
     Returns:
-        Its bytes, and their SHA-256.
+        Its bytes, and their digest.
 
     Raises:
         OSError: it cannot be written.
         UnsupportedInputError: a tensor has a dtype that safetensors has no name for.
     """
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
-    digest, written = hashlib.sha256(), 0
+    digest, written = Digest(), 0
     with open(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         for piece in _bytes(ordered):
             file.write(piece)
@@ -144,12 +144,3 @@ def _placed(data: Tensor, row: Any) -> Tensor:
     if not 0 <= begin <= end <= len(data) or end - begin != math.prod(shape) * dtype.itemsize:
         raise ValueError(row)
     return data[begin:end].view(dtype).view(shape)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
