@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
@@ -57,6 +58,21 @@ def serve(
             help="Part of the time for reading texts while questions are being answered.",
         ),
     ] = 0.5,
+    memory_dir: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            "--memory-dir",
+            help="Folder where documents and long conversations outlive the server, as private "
+            "as they are.",
+        ),
+    ] = None,
+    disk_quota: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--disk-quota",
+            help="Most that memories take in --memory-dir: 50GiB. Default: no limit.",
+        ),
+    ] = None,
     grace: Annotated[
         float,
         typer.Option(
@@ -74,6 +90,9 @@ def serve(
     chosen = configuration(config, model, overrides)
     budget = parse_bytes("--memory-budget", memory_budget)
     largest = parse_bytes("--max-request-bytes", max_request_bytes)
+    quota = None if disk_quota is None else parse_bytes("--disk-quota", disk_quota)
+    if quota is not None and memory_dir is None:
+        raise ConfigError("--disk-quota is for --memory-dir: give a folder, or leave it out")
     if api_key is not None and not api_key.strip():
         raise ConfigError("--api-key is empty: give a key, or leave it out")
     from inf_llm.serve import require_extra
@@ -93,6 +112,8 @@ def serve(
         max_queue,
         reading_share=reading_share,
         grace=grace,
+        memory_dir=memory_dir,
+        disk_quota=quota,
     )
     loaded, tokenizer = load_aloud(chosen, force)
     application = build(loaded, tokenizer, chosen, options)

@@ -80,6 +80,7 @@ class Application(Starlette):
                 "memories": ("Memories kept between requests.", lambda: len(engine.pool)),
                 "memories_evicted_total": ("Memories let go.", lambda: engine.pool.evicted),
                 "documents": ("Documents held.", lambda: len(self.documents.held)),
+                "saved_bytes": ("Bytes of memories on the disk.", lambda: _saved_bytes(engine)),
                 "jobs_waiting": ("Jobs that wait for the model.", lambda: worker.waiting),
                 "jobs_running": ("Jobs that run.", lambda: worker.running),
                 "cancelled_total": ("Jobs whose client left.", lambda: worker.cancelled),
@@ -191,6 +192,10 @@ class Application(Starlette):
         if question.stream:
             return Events(completions.stream_answer(exchange, shape, question), headers=headers)
         return Json(shape.whole(await exchange.result()), headers=headers)
+
+
+def _saved_bytes(engine: Engine) -> int:
+    return 0 if engine.library is None else engine.library.shelf.bytes
 
 
 async def _refused(request: Request, error: Exception) -> Response:

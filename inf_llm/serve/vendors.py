@@ -57,7 +57,7 @@ _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
     ((False,), "continue_final_message"),
     ((True,), "skip_special_tokens add_generation_prompt"),
     # tools, texts, adapters, and tokens that are wanted or not
-    (([],), "tools functions tool_ids tool_servers plugins documents files images context models"),
+    (([],), "tools functions tool_ids tool_servers plugins files images context models"),
     (([],), "transforms lora logits_processors bad_words bad_words_ids allowed_token_ids"),
     (([],), "banned_tokens banned_strings stop_token_ids stop_regex"),
     (("none", "auto"), "tool_choice function_call"),

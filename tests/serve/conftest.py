@@ -21,6 +21,7 @@ pytest.importorskip("starlette", reason="needs the extra 'serve'")
 pytest.importorskip("prometheus_client", reason="needs the extra 'serve'")
 pytest.importorskip("openai", reason="needs the official client, of the extra 'dev'")
 
+import httpx
 import openai
 import pytest
 
@@ -40,6 +41,10 @@ class Server:
 
     def client(self, key: str = "any", **more: Any) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.address}/v1", api_key=key, max_retries=0, **more)
+
+    def http(self) -> httpx.Client:
+        """A client of routes that are not OpenAI's."""
+        return httpx.Client(base_url=self.address, timeout=60)
 
 
 @dataclass

@@ -27,7 +27,7 @@ def test_an_unexpected_error(server: Local, monkeypatch: Any) -> None:
     def fail(*_: Any) -> None:
         raise ZeroDivisionError("a secret")
 
-    monkeypatch.setattr(server.app.documents, "get", fail)
+    monkeypatch.setattr(server.app.documents.held, "get", fail)
     before = counted(server, "requests_total", route="/v1/documents/{id}", status="500")
     reply = server.request("GET", "/v1/documents/x")
     assert reply.status_code == 500

@@ -1,0 +1,88 @@
+"""A text that is read, and those who watch."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from inf_llm.serve.documents import Document
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.jobs import Read, Reading
+from inf_llm.serve.uploads import Reader
+
+
+class Exchange:
+    """Gives what a test puts."""
+
+    def __init__(self) -> None:
+        self.updates: asyncio.Queue[Any] = asyncio.Queue()
+        self.cancelled = False
+
+    async def next(self) -> Any:
+        update = await self.updates.get()
+        if isinstance(update, ApiError):
+            raise update
+        return update
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+async def commit(read: Read) -> Document:
+    read.document.tokens = 7
+    return read.document
+
+
+def watched(*updates: Any) -> tuple[list[str], list[str]]:
+    """What two clients see, the second from the second update on."""
+
+    async def go() -> tuple[list[str], list[str]]:
+        exchange = Exchange()
+        reader = Reader(Document("text", "name"), exchange, commit)  # type: ignore[arg-type]
+
+        async def watch() -> list[str]:
+            return [each.decode() async for each in reader.events()]
+
+        watches = []
+        for update in updates:
+            if len(watches) < 2:
+                watches.append(asyncio.create_task(watch()))
+            await asyncio.sleep(0.01)
+            exchange.updates.put_nowait(update)
+        await asyncio.sleep(0.01)
+        return tuple(await asyncio.gather(*watches))  # type: ignore[return-value]
+
+    return asyncio.run(go())
+
+
+def test_all_see_progress_and_the_end() -> None:
+    document = Document("text", "name", "doc-1")
+    first, second = watched(Reading(1, 9), Reading(5, 9), Read(document, None))
+    assert ['"read": 1' in first[0], '"read": 5' in first[1]] == [True, True]
+    assert ['"read": 1' in second[0], '"read": 5' in second[1]] == [True, True]
+    for told in (first, second):
+        assert '"tokens": 7' in told[-2]
+        assert told[-1] == "data: [DONE]\n\n"
+
+
+def test_all_see_the_error() -> None:
+    for told in watched(Reading(1, 9), ApiError(503, "out of memory")):
+        assert "out of memory" in told[-1]
+
+
+def test_who_waits_for_the_end_gets_it() -> None:
+    async def go() -> None:
+        exchange, ended = Exchange(), []
+        reader = Reader(Document("text", "name"), exchange, commit)  # type: ignore[arg-type]
+        reader.when_done(lambda: ended.append(True))
+        assert reader.described()["status"] == "reading"
+        reader.cancel()
+        assert exchange.cancelled
+        exchange.updates.put_nowait(ApiError(503, "the request was cancelled"))
+        with pytest.raises(ApiError, match="cancelled"):
+            await reader.done()
+        assert ended == [True]
+
+    asyncio.run(go())
