@@ -48,6 +48,9 @@ def serve(
     max_queue: Annotated[
         int, typer.Option("--max-queue", min=1, help="Most requests that wait.")
     ] = 256,
+    max_active: Annotated[
+        int, typer.Option("--max-active", min=1, help="Most requests that take turns.")
+    ] = 64,
     reading_share: Annotated[
         float,
         typer.Option(
@@ -91,8 +94,9 @@ def serve(
         model_name,
         max_new_tokens,
         max_queue,
-        reading_share=reading_share,
-        grace=grace,
+        max_active,
+        reading_share,
+        grace,
     )
     loaded, tokenizer = load_aloud(chosen, force)
     application = build(loaded, tokenizer, chosen, options)
