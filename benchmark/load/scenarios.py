@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -155,7 +155,7 @@ async def mixed(load: Load) -> Figures:
     }
 
 
-SCENARIOS: dict[str, Callable[[Load], Awaitable[Figures]]] = {
+SCENARIOS: dict[str, Callable[[Load], Coroutine[Any, Any, Figures]]] = {
     "book": book,
     "readers": readers,
     "decoders": decoders,

@@ -7,20 +7,7 @@ from typing import Any
 
 from inf_llm.demo.trial import haystack_text
 
-_TOPICS = [
-    "rivers",
-    "kings",
-    "bread",
-    "glass",
-    "winter",
-    "trains",
-    "bees",
-    "salt",
-    "music",
-    "maps",
-    "storms",
-    "paper",
-]
+_TOPICS = ("rivers", "kings", "bread", "glass", "winter", "trains", "bees", "salt", "music")
 
 
 class Texts:

@@ -11,11 +11,14 @@ less than what a page's mean hides of its keys.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from inf_llm.memory.index import Found, ascending, with_room
@@ -87,23 +90,62 @@ class TwoStage(Search):
 
     def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Search.search`."""
+        return self._best([self], query, topk, [total], [table])
+
+    @classmethod
+    def search_each(
+        cls,
+        searches: Sequence[Search],
+        query: Query,
+        topk: int,
+        totals: Sequence[int],
+        tables: Sequence[Tensor | None],
+    ) -> list[Found]:
+        """See `Search.search_each`; those that list as many blocks are computed together."""
+        found: dict[int, Found] = {}
+        many = [search.shortlist * topk for search in searches if isinstance(search, TwoStage)]
+        lists = [min(pair) for pair in zip(totals, many, strict=True)]
+        for few in dict.fromkeys(lists):
+            at = [row for row, length in enumerate(lists) if length == few]
+            some: list[Any] = [searches[row] for row in at]
+            rows = Query(query.vectors[at], query.scale)
+            own = [totals[row] for row in at], [tables[row] for row in at]
+            blocks, scores = some[0]._best(some, rows, topk, *own)
+            found |= zip(at, zip(blocks.split(1), scores.split(1), strict=True), strict=True)
+        return [found[row] for row in range(len(searches))]
+
+    def _best(
+        self,
+        searches: Sequence[TwoStage],
+        query: Query,
+        topk: int,
+        totals: Sequence[int],
+        tables: Sequence[Tensor | None],
+    ) -> Found:
+        """The best blocks of each search's rows, as many rows of the query for each in turn."""
         # float32: CPUs multiply several rows in half precision many times slower
         q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)
-        own = None if table is None else table[:, :total].to(q.device)
-        held = self._held
-        assert held is not None
-        means = held.means[:, : total if own is None else self._count]
-        rough = _rough(means, q, own)  # (B, H, Q, N)
+        each = zip(searches, q.split(len(q) // len(searches)), totals, tables, strict=True)
+        rows = [search._rows(*own) for search, *own in each]
+        rough = _side_by_side([each.rough() for each in rows])  # (B, H, Q, N)
         whole = rough.logsumexp(-1, keepdim=True)
-        scores = self._added(rough, whole)  # (B, X, N)
-        few = min(total, self.shortlist * topk)
-        if held.codes is None:
+        scores = _within(self._added(rough, whole), totals)  # (B, X, N)
+        few = min(*totals, self.shortlist * topk)
+        if rows[0].held.codes is None:
             return ascending(*reversed(scores.topk(topk, sorted=False)))
         listed = scores.topk(few, sorted=False).indices  # (B, X, S)
-        fine = _fine(held, q, listed, own)  # (B, H, Q, S)
+        pages = [
+            each.pages(own)
+            for each, own in zip(rows, listed.split(len(q) // len(rows)), strict=True)
+        ]
+        fine = _fine(q, *(_joined(part) for part in zip(*pages, strict=True)))  # (B, H, Q, S)
         whole = _corrected(whole, _of(rough, listed), fine)
         best = self._added(fine, whole).topk(topk, sorted=False)
         return ascending(listed.gather(2, best.indices), best.values)
+
+    def _rows(self, q: Tensor, total: int, table: Tensor | None) -> _Rows:
+        assert self._held is not None
+        return _Rows(self._held, q, total, table, self._count)
 
     def _added(self, scores: Tensor, whole: Tensor) -> Tensor:
         """Scores (B, H, Q, N) of heads and queries as those of choosers (B, X, N)."""
@@ -131,38 +173,90 @@ class TwoStage(Search):
         return sum(part[:, 0].nbytes * self._count for part in parts if part is not None)
 
 
-def _rough(means: Tensor, q: Tensor, own: Tensor | None) -> Tensor:
-    """Scores (B, H, Q, N) of the rows' blocks by their means (Y, n, D)."""
-    B, H, Q, D = q.shape
-    Y = len(means)
-    asked = q.reshape(B, Y, H // Y * Q, D).transpose(0, 1).reshape(Y, -1, D)
-    scores = torch.bmm(asked, means.float().transpose(1, 2))
-    scores = scores.view(Y, B, H // Y, Q, -1).transpose(0, 1).reshape(B, H, Q, -1)
-    if own is not None:
-        scores = scores.gather(3, own[:, None, None].expand(B, H, Q, -1))
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of a query, and where they search.
+
+    Attributes:
+        held: summaries of all blocks there.
+        q: the queries (B, H, Q, D) in float32.
+        total: blocks of every row, N.
+        table: physical number of each (B, N), or None; see `Index.search`.
+        count: blocks that there are.
+    """
+
+    held: _Held
+    q: Tensor
+    total: int
+    table: Tensor | None
+    count: int
+
+    @property
+    def own(self) -> Tensor | None:
+        """The table (B, N) on the device."""
+        return None if self.table is None else self.table[:, : self.total].to(self.q.device)
+
+    def rough(self) -> Tensor:
+        """Scores (B, H, Q, N) of the rows' blocks by their means."""
+        own = self.own
+        means = self.held.means[:, : self.total if own is None else self.count]
+        B, H, Q, D = self.q.shape
+        Y = len(means)
+        asked = self.q.reshape(B, Y, H // Y * Q, D).transpose(0, 1).reshape(Y, -1, D)
+        scores = torch.bmm(asked, means.float().transpose(1, 2))
+        scores = scores.view(Y, B, H // Y, Q, -1).transpose(0, 1).reshape(B, H, Q, -1)
+        if own is not None:
+            scores = scores.gather(3, own[:, None, None].expand(B, H, Q, -1))
+        return scores
+
+    def pages(self, listed: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes (B, U, S * P, D) of the listed blocks (B, X, S), and their steps (B, U, S).
+
+        U lists of pages: every chooser's, of every head that it chooses for.
+        """
+        codes, steps = self.held.codes, self.held.steps
+        assert codes is not None
+        assert steps is not None
+        own = self.own
+        Y, room, P, D = codes.shape
+        B, X, S = listed.shape
+        U = max(X, Y)
+        physical = listed
+        if own is not None:
+            physical = own[:, None].expand(-1, X, -1).gather(2, listed)
+        physical = physical.repeat_interleave(U // X, 1)
+        heads = torch.arange(U, device=listed.device) // (U // Y)
+        at = (physical + heads[:, None] * room).flatten()
+        some = codes.view(Y * room, P * D).index_select(0, at)
+        return some.view(B, U, S * P, D), steps.view(-1).index_select(0, at).view(B, U, S)
+
+
+def _within(scores: Tensor, totals: Sequence[int]) -> Tensor:
+    """Scores (B, X, N) with -inf for what a row does not have: rows of each total in turn."""
+    for rows, total in zip(scores.split(len(scores) // len(totals)), totals, strict=True):
+        if total < scores.shape[2]:
+            rows[:, :, total:] = -math.inf
     return scores
 
 
-def _fine(held: _Held, q: Tensor, listed: Tensor, own: Tensor | None) -> Tensor:
-    """Scores (B, H, Q, S) of the listed blocks (B, X, S) by the best of their pages."""
-    assert held.codes is not None
-    assert held.steps is not None
+def _fine(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
+    """Scores (B, H, Q, S) of listed blocks by the best of their pages; see `_Rows.pages`."""
     B, H, Q, D = q.shape
-    Y, room, P, _ = held.codes.shape
-    X, S = listed.shape[1:]
-    units = max(X, Y)  # lists of pages: every chooser's, of every head that it chooses for
-    physical = listed
-    if own is not None:
-        physical = own[:, None].expand(-1, X, -1).gather(2, listed)
-    physical = physical.repeat_interleave(units // X, 1)
-    heads = torch.arange(units, device=q.device) // (units // Y)
-    at = (physical + heads[:, None] * room).flatten()
-    codes = held.codes.view(Y * room, P * D).index_select(0, at).float()
-    pages = codes.view(B * units, S * P, D).transpose(1, 2)
-    scores = torch.bmm(q.reshape(B * units, H // units * Q, D), pages)
-    best = scores.view(B * units, -1, S, P).amax(-1)
-    steps = held.steps.view(-1).index_select(0, at).view(B * units, 1, S)
-    return (best * steps).view(B, H, Q, S)
+    U, S = steps.shape[1:]
+    pages = codes.float().flatten(0, 1).transpose(1, 2)
+    scores = torch.bmm(q.reshape(B * U, H // U * Q, D), pages)
+    best = scores.view(B * U, H // U * Q, S, -1).amax(-1)
+    return (best * steps.view(B * U, 1, S)).view(B, H, Q, S)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
+
+
+def _side_by_side(scores: Sequence[Tensor]) -> Tensor:
+    """Scores (b, H, Q, n) of several as those of (B, H, Q, N), with -inf where one has fewer."""
+    most = max(some.shape[3] for some in scores)
+    return _joined([F.pad(some, (0, most - some.shape[3]), value=-math.inf) for some in scores])
 
 
 def _of(scores: Tensor, listed: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 Between prompts it goes by tokens read so far, of each client and then of each of its prompts, the
 fewest first. What is new counts as one with the fewest, and `AHEAD` fewer. So texts are read evenly
-however long they are, and a short prompt does not wait for a long one. One that was passed over for two rounds goes
-first, so that no stream of short ones holds it up for ever.
+however long they are, and a short prompt does not wait for a long one. One that was passed over for
+two rounds goes first, so that no stream of short ones holds it up for ever.
 
 Between reading and answering it goes by time, in shares.
 """
