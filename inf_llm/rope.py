@@ -19,6 +19,7 @@ Table = tuple[Tensor, Tensor]
 
 _TABLES_KEPT = 8
 _Asked = tuple[int, int, float, torch.dtype, torch.device]  # the arguments of `Rope.table`
+_AskedRows = tuple[tuple[int, ...], torch.dtype, torch.device]
 
 
 def exact_device(device: torch.device) -> torch.device:
@@ -46,6 +47,7 @@ class Rope:
     interleaved: bool = False
     rounds: bool = False
     _latest: dict[_Asked, Table] = field(default_factory=dict, init=False, repr=False)
+    _latest_rows: dict[_AskedRows, Table] = field(default_factory=dict, init=False, repr=False)
     _placed: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -113,6 +115,20 @@ class Rope:
     def rotate(self, x: Tensor, first: int) -> Tensor:
         """`x` (..., L, D) with its L tokens standing at `first`, `first + 1`, ..."""
         return self._stand(x, first, x.shape[-2])
+
+    def rotate_rows(self, x: Tensor, positions: tuple[int, ...]) -> Tensor:
+        """Rows `x` (n, H, 1, D) of one token each, each at a position of its own.
+
+        The latest table is kept: the layers of a model ask for the same one in turn.
+        """
+        if not self.pairs:
+            return x
+        key = positions, self._format(x), x.device
+        if key not in self._latest_rows:
+            at = torch.tensor(positions, dtype=torch.float64, device=exact_device(x.device))
+            self._latest_rows.clear()
+            self._latest_rows[key] = self._compute(at[:, None, None], 1.0, *key[1:])
+        return self._turn(x, self._latest_rows[key])
 
     def rotate_at(self, x: Tensor, positions: Tensor) -> Tensor:
         """`x` (..., L, D) with every token at a position of its own.

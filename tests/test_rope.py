@@ -83,6 +83,17 @@ def test_positions_in_a_row_are_a_range(rope: Rope, rounds: bool) -> None:
 
 
 @every_layout
+@pytest.mark.parametrize("rounds", [False, True], ids=["exact", "rounded"])
+def test_rows_stand_at_positions_of_their_own(rope: Rope, rounds: bool) -> None:
+    rope = dataclasses.replace(rope, rounds=rounds)
+    for positions in ((5, 100_000, 0), (6, 100_001, 1), (6, 100_001, 1)):
+        for dtype in (torch.float32, torch.bfloat16):
+            x = torch.randn(3, 2, 1, 16).to(dtype)
+            each = [rope.rotate(row, at) for row, at in zip(x.split(1), positions, strict=True)]
+            assert torch.equal(rope.rotate_rows(x, positions), torch.cat(each))
+
+
+@every_layout
 def test_to_one_position(rope: Rope) -> None:
     x = torch.randn(2, 3, 4, 16)
     got = rope.rotate_to(x, 77)

@@ -112,15 +112,18 @@ class LayerAttention(Stateful, ABC):
             (B, H, L, Dv).
         """
         outputs = []
-        watchers = running.get().watchers
         for first, last in self._execution_blocks(q.shape[2]):
             self._note_state()
             part = slice(first, last)
             outputs.append(self._execute(q[:, :, part], k[:, :, part], v[:, :, part], rule))
-            for watcher in watchers:
-                watcher.saw(self, self.seen, self.seen + last - first)
-            self.seen += last - first
+            self._seen_more(last - first)
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
+
+    def _seen_more(self, count: int) -> None:
+        """An execution block is computed."""
+        for watcher in running.get().watchers:
+            watcher.saw(self, self.seen, self.seen + count)
+        self.seen += count
 
     @classmethod
     def attend_each(

@@ -8,15 +8,16 @@ received, and let the memory seal what has left the window.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.attention.positions import Far, FarPositions, Native
-from inf_llm.kernels import Band, Source, attend_jointly
+from inf_llm.kernels import Band, Source, attend_jointly, attend_rows
 from inf_llm.memory.block_memory import BlockMemory, Recalled
 from inf_llm.memory.search import Query
 from inf_llm.memory.stats import MemoryStats
@@ -71,6 +72,44 @@ class InfLLMAttention(LayerAttention):
         self.memory.settle()
         return o
 
+    @classmethod
+    def attend_each(
+        cls, members: Sequence[LayerAttention], q: Tensor, k: Tensor, v: Tensor, rule: Rule
+    ) -> Tensor:
+        """See `LayerAttention.attend_each`: the steps of `_execute`, for all rows what can be."""
+        each = cast(Sequence[InfLLMAttention], members)
+        first, heads = each[0], q.shape[1]
+        positions = tuple(member.seen for member in each)
+        near = first.rope.rotate_rows(torch.cat((q, k), 1), positions)
+        far_q = first.far_positions.search_query(q)
+        near_q, near_k = near[:, :heads].split(1), near[:, heads:].split(1)
+        for member, *new in zip(each, k.split(1), v.split(1), near_k, strict=True):
+            member.memory.append(new[0], new[1], heads, near_k=new[2])
+        cls._recall_each(each, Query(far_q, rule.scoring.scale))
+        rows = zip(each, q.split(1), near_q, far_q.split(1), strict=True)
+        sources = [member._single(*own) for member, *own in rows]
+        o, masses = attend_rows(sources, rule.scoring, rule.learned_sink)
+        for member, own_masses in zip(each, masses, strict=True):
+            member._observe(own_masses)
+            member.memory.settle()
+            member._seen_more(1)
+        return o
+
+    @classmethod
+    def _recall_each(cls, members: Sequence[InfLLMAttention], query: Query) -> None:
+        """The blocks for one token of every row, those of an earlier step where they are shared."""
+        asking = [at for at, member in enumerate(members) if not member._shares_choice()]
+        if asking:
+            rows = Query(query.vectors[asking], query.scale)
+            found = BlockMemory.recall_each([members[at].memory for at in asking], rows)
+            for at, recalled in zip(asking, found, strict=True):
+                members[at].recalled = recalled
+
+    def _single(self, q: Tensor, near_q: Tensor, far_q: Tensor) -> list[Source]:
+        """What one token attends to."""
+        far = self.far_positions.sources(q, far_q, self._far(self.seen))
+        return [self._window(near_q), *far]
+
     def _is_dense(self, queries: int) -> bool:
         """Whether an execution block that comes next reads all that is kept."""
         return 1 < queries <= self.settings.dense_tokens - self.seen
@@ -85,11 +124,16 @@ class InfLLMAttention(LayerAttention):
 
     def _recall(self, query: Query) -> Recalled | None:
         """The blocks for this execution block; in decoding, maybe those of an earlier step."""
-        decoding = query.vectors.shape[2] == 1
-        self._steps = self._steps + 1 if decoding else -1
-        if decoding and self.recalled is not None and self._steps % self.settings.reselect_every:
+        if query.vectors.shape[2] > 1:
+            self._steps = -1
+        elif self._shares_choice():
             return self.recalled
         return self.memory.recall(query)
+
+    def _shares_choice(self) -> bool:
+        """Count a decode step; whether it takes the blocks of an earlier one."""
+        self._steps += 1
+        return self.recalled is not None and self._steps % self.settings.reselect_every > 0
 
     def _in_window(self, queries: int) -> tuple[int, Band | None]:
         """How many of the newest tokens some query has in its window, and the rule among them."""

@@ -49,6 +49,9 @@ def serve(
     max_queue: Annotated[
         int, typer.Option("--max-queue", min=1, help="Most requests that wait.")
     ] = 256,
+    max_active: Annotated[
+        int, typer.Option("--max-active", min=1, help="Most requests that take turns.")
+    ] = 64,
     reading_share: Annotated[
         float,
         typer.Option(
@@ -110,10 +113,11 @@ def serve(
         model_name,
         max_new_tokens,
         max_queue,
-        reading_share=reading_share,
-        grace=grace,
-        memory_dir=memory_dir,
-        disk_quota=quota,
+        max_active,
+        reading_share,
+        grace,
+        memory_dir,
+        quota,
     )
     loaded, tokenizer = load_aloud(chosen, force)
     application = build(loaded, tokenizer, chosen, options)

@@ -127,6 +127,7 @@ class PrefixCache:
         """
         steps = self.reading(ids, boundaries)
         with closing(steps):
+            next(steps)  # nothing is fed yet
             while True:
                 try:
                     done = next(steps)

@@ -32,6 +32,7 @@ __all__ = [
     "Source",
     "attend",
     "attend_jointly",
+    "attend_rows",
     "merge",
     "received",
     "with_learned_sink",
@@ -169,6 +170,42 @@ def attend_jointly(
     if learned_sink is not None:
         o, lse = with_learned_sink(o, lse, learned_sink)
     return o, [each and received(each[0].q, each[1], lse, scoring, each[0].band) for each in taken]
+
+
+def attend_rows(
+    rows: Sequence[Sequence[Source]], scoring: Scoring, learned_sink: Tensor | None = None
+) -> tuple[Tensor, list[list[Tensor | None]]]:
+    """As `attend_jointly` for each of n rows, with one query each and keys of its own.
+
+    Args:
+        rows: of each row its sources (1, ...); rows may have other numbers of them, and of keys.
+        scoring: as for `attend`.
+        learned_sink: as for `attend_jointly`.
+
+    Returns:
+        Output (n, H, 1, Dv), and of each row the masses that `attend_jointly` gives.
+    """
+    parts = [_parts_of(sources, scoring) for sources in rows]
+    nothing = torch.zeros_like(parts[0][0][0]), torch.full_like(parts[0][0][1], -torch.inf)
+    columns = itertools.zip_longest(*parts, fillvalue=nothing)
+    together = [tuple(map(torch.cat, zip(*column, strict=True))) for column in columns]
+    o, lse = merge(together)  # type: ignore[arg-type]
+    if learned_sink is not None:
+        o, lse = with_learned_sink(o, lse, learned_sink)
+    each = zip(rows, lse.split(1), strict=True)
+    return o, [[_mass_of(source, own, scoring) for source in sources] for sources, own in each]
+
+
+def _parts_of(sources: Sequence[Source], scoring: Scoring) -> list[tuple[Tensor, Tensor]]:
+    """Attention of one query to each piece by itself: to join them would copy all keys."""
+    return [attend(source.q, k, v, scoring) for source in sources for k, v in source.pieces]
+
+
+def _mass_of(source: Source, lse: Tensor, scoring: Scoring) -> Tensor | None:
+    if not source.watched:
+        return None
+    masses = [received(source.q, k, lse, scoring) for k, _ in source.pieces]
+    return masses[0] if len(masses) == 1 else torch.cat(masses, 2)
 
 
 def with_learned_sink(o: Tensor, lse: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:

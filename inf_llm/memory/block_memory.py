@@ -8,7 +8,7 @@ many of the newest tokens must stay and how much mass each received.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -138,15 +138,41 @@ class BlockMemory(Stateful):
         if self._store is None or not self.blocks:
             return None
         topk = min(self.settings.topk, self.blocks)
-        table = self._table.physical
         if topk == self.blocks:
-            choosers = self._store.selection.choosers
-            every = torch.arange(topk, device=query.vectors.device)
-            blocks = every.expand(query.vectors.shape[0], choosers, topk)
-            scores = None
-        else:
-            blocks, scores = self._store.search(query, topk, self.blocks, table)
-        return self._fetch(blocks, scores)
+            return self._every(query)
+        found = self._store.search(query, topk, self.blocks, self._table.physical)
+        return self._fetch(*found)
+
+    @staticmethod
+    def recall_each(memories: Sequence[BlockMemory], query: Query) -> list[Recalled | None]:
+        """What `recall` gives of n memories of one layer, for a row each of a query (n, H, Q, D).
+
+        Where blocks have to be found, it is done for all rows at once.
+        """
+        rows = [Query(row, query.scale) for row in query.vectors.split(1)]
+        topk = memories[0].settings.topk
+        search = [at for at, memory in enumerate(memories) if memory.blocks > topk]
+        recalled = {
+            at: memory.recall(rows[at])
+            for at, memory in enumerate(memories)
+            if memory.blocks <= topk
+        }
+        if search:
+            asked = Query(query.vectors[search], query.scale)
+            some = [memories[at] for at in search]
+            stores = [memory._store for memory in some if memory._store is not None]
+            totals, tables = [memory.blocks for memory in some], [memory.table for memory in some]
+            found = stores[0].search_each(stores, asked, topk, totals, tables)
+            for at, memory, own in zip(search, some, found, strict=True):
+                recalled[at] = memory._fetch(*own)
+        return [recalled[at] for at in range(len(memories))]
+
+    def _every(self, query: Query) -> Recalled:
+        """All blocks, unscored."""
+        assert self._store is not None
+        choosers = self._store.selection.choosers
+        every = torch.arange(self.blocks, device=query.vectors.device)
+        return self._fetch(every.expand(query.vectors.shape[0], choosers, self.blocks), None)
 
     def _physical(self, blocks: Tensor) -> Tensor:
         """The physical numbers of blocks (B, X, k) of the rows."""

@@ -144,6 +144,18 @@ class BlockStore(Unsaved):
         """Numbers and scores (B, X, topk) of the blocks that match best; see `Search.search`."""
         return self.index.search(query, topk, total, table)
 
+    @staticmethod
+    def search_each(
+        stores: Sequence[BlockStore],
+        query: Query,
+        topk: int,
+        totals: Sequence[int],
+        tables: Sequence[Tensor | None],
+    ) -> list[Found]:
+        """See `Search.search_each`; one store for each row."""
+        indexes = [store.index for store in stores]
+        return type(indexes[0]).search_each(indexes, query, topk, totals, tables)
+
     def fetch(self, blocks: Tensor) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
         """Set physical blocks (B, X, k) on their way to the computing device.
 

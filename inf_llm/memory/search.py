@@ -67,6 +67,20 @@ class Search(ABC):
     def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
         """The best `topk` of each row's blocks; shapes and `table` as for `Index.search`."""
 
+    @classmethod
+    def search_each(
+        cls,
+        searches: Sequence[Search],
+        query: Query,
+        topk: int,
+        totals: Sequence[int],
+        tables: Sequence[Tensor | None],
+    ) -> list[Found]:
+        """As `search` of n searches of this class, each for one row of the query (n, H, Q, D)."""
+        rows = (Query(row, query.scale) for row in query.vectors.split(1))
+        each = zip(searches, rows, totals, tables, strict=True)
+        return [search.search(row, topk, total, table) for search, row, total, table in each]
+
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
         """What is held of physical blocks (n,), as tensors (V, n, ...).
 

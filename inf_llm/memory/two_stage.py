@@ -11,20 +11,22 @@ less than what a page's mean hides of its keys.
 
 from __future__ import annotations
 
-import threading
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from inf_llm.memory.chunks import Chunks
-from inf_llm.memory.index import Found, ascending, joined
+from inf_llm.memory.index import Found, ascending
+from inf_llm.memory.page_summaries import PageSummaries
 from inf_llm.memory.search import Query, Search
 from inf_llm.memory.selection import Selection
 
 QUERIES = 4
 """Mean queries of an execution block, each of which scores for itself."""
-_LARGEST = 127  # of int8
 
 
 class TwoStage(Search):
@@ -38,56 +40,66 @@ class TwoStage(Search):
     def __init__(self, selection: Selection, shortlist: int) -> None:
         super().__init__(selection)
         self.shortlist = shortlist
-        self._means = Chunks()  # of a block's pages (Y, n, D)
-        self._codes = Chunks()  # of the pages in int8 (Y, n, P, D); nothing where P = 1
-        self._steps = Chunks()  # what one is worth in the codes of a block (Y, n)
-        self._lock = threading.Lock()
+        self.held = PageSummaries()
 
     def put(self, blocks: Tensor, summaries: Tensor) -> None:
         """See `Search.put`."""
-        pages = summaries.transpose(0, 1)  # (Y, n, P, D)
-        with self._lock:
-            self._means.put(blocks, pages.mean(2, dtype=torch.float32).to(pages.dtype))
-            if pages.shape[2] > 1:
-                codes, steps = _rounded(pages)
-                self._codes.put(blocks, codes)
-                self._steps.put(blocks, steps)
+        self.held.put(blocks, summaries.transpose(0, 1))
 
     def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Search.search`."""
+        return self._best([self], query, topk, [total], [table])
+
+    @classmethod
+    def search_each(
+        cls,
+        searches: Sequence[Search],
+        query: Query,
+        topk: int,
+        totals: Sequence[int],
+        tables: Sequence[Tensor | None],
+    ) -> list[Found]:
+        """See `Search.search_each`; those that list as many blocks are computed together."""
+        found: dict[int, Found] = {}
+        many = [search.shortlist * topk for search in searches if isinstance(search, TwoStage)]
+        lists = [min(pair) for pair in zip(totals, many, strict=True)]
+        for few in dict.fromkeys(lists):
+            at = [row for row, length in enumerate(lists) if length == few]
+            some: list[Any] = [searches[row] for row in at]
+            rows = Query(query.vectors[at], query.scale)
+            own = [totals[row] for row in at], [tables[row] for row in at]
+            blocks, scores = some[0]._best(some, rows, topk, *own)
+            found |= zip(at, zip(blocks.split(1), scores.split(1), strict=True), strict=True)
+        return [found[row] for row in range(len(searches))]
+
+    def _best(
+        self,
+        searches: Sequence[TwoStage],
+        query: Query,
+        topk: int,
+        totals: Sequence[int],
+        tables: Sequence[Tensor | None],
+    ) -> Found:
+        """The best blocks of each search's rows, as many rows of the query for each in turn."""
         # float32: CPUs multiply several rows in half precision many times slower
         q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)
-        own = None if table is None else table[:, :total].to(q.device)
-        means = self._means.parts(total if own is None else self._means.count)
-        rough = _rough(means, q, own)  # (B, H, Q, N)
+        each = zip(searches, q.split(len(q) // len(searches)), totals, tables, strict=True)
+        rows = [_Rows(search.held, *own) for search, *own in each]
+        rough = _side_by_side([each.rough() for each in rows])  # (B, H, Q, N)
         whole = rough.logsumexp(-1, keepdim=True)
-        scores = self._added(rough, whole)  # (B, X, N)
-        if not self._codes.count:
+        scores = _within(self._added(rough, whole), totals)  # (B, X, N)
+        few = min(*totals, self.shortlist * topk)
+        if not self.held.has_pages:
             return ascending(*reversed(scores.topk(topk, sorted=False)))
-        few = min(total, self.shortlist * topk)
         listed = scores.topk(few, sorted=False).indices  # (B, X, S)
-        fine = self._fine(q, listed, own)  # (B, H, Q, S)
+        pages = [
+            each.pages(own)
+            for each, own in zip(rows, listed.split(len(q) // len(rows)), strict=True)
+        ]
+        fine = _fine(q, *(_joined(part) for part in zip(*pages, strict=True)))  # (B, H, Q, S)
         whole = _corrected(whole, _of(rough, listed), fine)
         best = self._added(fine, whole).topk(topk, sorted=False)
         return ascending(listed.gather(2, best.indices), best.values)
-
-    def _fine(self, q: Tensor, listed: Tensor, own: Tensor | None) -> Tensor:
-        """Scores (B, H, Q, S) of the listed blocks (B, X, S) by the best of their pages."""
-        B, H, Q, D = q.shape
-        X, S = listed.shape[1:]
-        Y = self._codes.width
-        units = max(X, Y)  # lists of pages: every chooser's, of every head that it chooses for
-        physical = listed
-        if own is not None:
-            physical = own[:, None].expand(-1, X, -1).gather(2, listed)
-        physical = physical.repeat_interleave(units // X, 1)  # (B, units, S)
-        heads = torch.arange(units, device=q.device) // (units // Y)
-        at = heads[:, None].expand_as(physical).flatten(), physical.flatten()
-        pages = self._codes.rows(*at).float().view(B * units, -1, D).transpose(1, 2)
-        scores = torch.bmm(q.reshape(B * units, H // units * Q, D), pages)
-        best = scores.view(B * units, -1, S, scores.shape[2] // S).amax(-1)
-        steps = self._steps.rows(*at).view(B * units, 1, S)
-        return (best * steps).view(B, H, Q, S)
 
     def _added(self, scores: Tensor, whole: Tensor) -> Tensor:
         """Scores (B, H, Q, N) of heads and queries as those of choosers (B, X, N)."""
@@ -97,39 +109,73 @@ class TwoStage(Search):
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
         """See `Search.dump`."""
-        return {name: held.of(blocks) for name, held in self._parts.items() if held.count}
+        return self.held.of(blocks)
 
     def restore(self, parts: Mapping[str, Sequence[Tensor]], device: torch.device) -> None:
         """See `Search.restore`."""
-        for name, held in self._parts.items():
-            held.restore(parts.get(name, ()), device)
-
-    @property
-    def _parts(self) -> dict[str, Chunks]:
-        return {"means": self._means, "codes": self._codes, "steps": self._steps}
+        self.held.restore(parts, device)
 
     @property
     def nbytes(self) -> int:
         """See `Search.nbytes`."""
-        return sum(held.nbytes for held in self._parts.values())
+        return self.held.nbytes
 
 
-def _rounded(pages: Tensor) -> tuple[Tensor, Tensor]:
-    """Pages (Y, n, P, D) in int8, and what one is worth in each block (Y, n)."""
-    steps = pages.flatten(2).float().norm(torch.inf, -1).clamp_(min=1e-30) / _LARGEST
-    return (pages.float() / steps[..., None, None]).round().to(torch.int8), steps
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows of a query, and where they search.
+
+    Attributes:
+        held: summaries of all blocks there.
+        q: the queries (B, H, Q, D) in float32.
+        total: blocks of every row, N.
+        table: physical number of each (B, N), or None; see `Index.search`.
+    """
+
+    held: PageSummaries
+    q: Tensor
+    total: int
+    table: Tensor | None
+
+    @property
+    def _own(self) -> Tensor | None:
+        return None if self.table is None else self.table[:, : self.total].to(self.q.device)
+
+    def rough(self) -> Tensor:
+        """Scores (B, H, Q, N) by the means."""
+        return self.held.rough(self.q, self.total, self._own)
+
+    def pages(self, listed: Tensor) -> tuple[Tensor, Tensor]:
+        """See `PageSummaries.pages`."""
+        return self.held.pages(listed, self._own)
 
 
-def _rough(means: list[Tensor], q: Tensor, own: Tensor | None) -> Tensor:
-    """Scores (B, H, Q, N) of the rows' blocks by their means (Y, n, D), chunk by chunk."""
-    B, H, Q, D = q.shape
-    Y = len(means[0])
-    asked = q.reshape(B, Y, H // Y * Q, D).transpose(0, 1).reshape(Y, -1, D)
-    scores = joined([torch.bmm(asked, part.float().transpose(1, 2)) for part in means])
-    scores = scores.view(Y, B, H // Y, Q, -1).transpose(0, 1).reshape(B, H, Q, -1)
-    if own is not None:
-        scores = scores.gather(3, own[:, None, None].expand(B, H, Q, -1))
+def _within(scores: Tensor, totals: Sequence[int]) -> Tensor:
+    """Scores (B, X, N) with -inf for what a row does not have: rows of each total in turn."""
+    for rows, total in zip(scores.split(len(scores) // len(totals)), totals, strict=True):
+        if total < scores.shape[2]:
+            rows[:, :, total:] = -math.inf
     return scores
+
+
+def _fine(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
+    """Scores (B, H, Q, S) of blocks by the best of their pages; see `PageSummaries.pages`."""
+    B, H, Q, D = q.shape
+    U, S = steps.shape[1:]
+    pages = codes.float().flatten(0, 1).transpose(1, 2)
+    scores = torch.bmm(q.reshape(B * U, H // U * Q, D), pages)
+    best = scores.view(B * U, H // U * Q, S, -1).amax(-1)
+    return (best * steps.view(B * U, 1, S)).view(B, H, Q, S)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
+
+
+def _side_by_side(scores: Sequence[Tensor]) -> Tensor:
+    """Scores (b, H, Q, n) of several as those of (B, H, Q, N), with -inf where one has fewer."""
+    most = max(some.shape[3] for some in scores)
+    return _joined([F.pad(some, (0, most - some.shape[3]), value=-math.inf) for some in scores])
 
 
 def _of(scores: Tensor, listed: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Whose turn it is: one prompt that is read, or all answers.
 
 Between prompts it goes by tokens read so far, of each client and then of each of its prompts, the
-fewest first; who comes counts as one with the fewest. So texts are read evenly however long they
-are, and a short prompt does not wait for a long one. One that was passed over for two rounds goes
-first, so that no stream of short ones holds it up for ever.
+fewest first. What is new counts as one with the fewest, and `AHEAD` fewer. So texts are read evenly
+however long they are, and a short prompt does not wait for a long one. One that was passed over for
+two rounds goes first, so that no stream of short ones holds it up for ever.
 
 Between reading and answering it goes by time, in shares.
 """
@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
+
+AHEAD = 1024
+"""Tokens that a new prompt may read before others have their turn: a short one, all of it."""
 
 _Key = TypeVar("_Key")
 
@@ -103,7 +106,7 @@ class Turns:
 
 
 def _kept(known: dict[_Key, _Account], keys: list[_Key]) -> dict[_Key, _Account]:
-    """The accounts of these keys; new ones begin with the fewest tokens that another has."""
+    """The accounts of these keys; for new ones see the module's text."""
     there = {key: known[key] for key in keys if key in known}
     fewest = min((account.tokens for account in there.values()), default=0)
-    return {key: there[key] if key in there else _Account(fewest) for key in keys}
+    return {key: there[key] if key in there else _Account(fewest - AHEAD) for key in keys}

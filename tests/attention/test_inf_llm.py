@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inf_llm import kernels
+from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.tiers import PinnedTier
+from inf_llm.rope import Rope
+from inf_llm.settings import make_settings
 from inf_llm.testing import replay
 from tests.attention.draws import examples, memory_settings, traffic_settings
 from tests.extras import changes
@@ -27,6 +30,7 @@ from tests.layers import (
     tokens_of,
 )
 
+PAGES = {key: value for key, value in MEMORY.items() if key != "repr_topk"} | {"block_size": 8}
 CLOSE: dict[str, Any] = {"atol": 2e-6, "rtol": 2e-6}
 
 
@@ -270,3 +274,32 @@ def test_reselect_every_shares_one_choice_between_decode_steps():
     assert third == [third[step - step % 3] for step in range(20)]
     assert third[0] == each[0]
     assert len({str(step) for step in each}) > len({str(step) for step in third})
+
+
+@examples(40)
+@given(st.data())
+@torch.no_grad()
+def test_rows_with_memories_of_their_own_are_as_alone(data: st.DataObject) -> None:
+    """Decode steps of several memories at once: outputs, what is recalled, and what is counted."""
+    settings = data.draw(memory_settings().map(lambda drawn: MEMORY | drawn) | st.just(PAGES))
+    lengths = data.draw(st.lists(st.integers(1, 150), min_size=2, max_size=4))
+    seed = data.draw(st.integers(0, 99))
+    members = []
+    for row, length in enumerate(lengths):
+        made = make_settings("inf-llm", **settings)
+        members.append(InfLLMAttention(Rope.from_base(16, 10000.0), made))  # type: ignore[arg-type]
+        feed(members[-1], random_qkv(length, seed=seed + row))
+    alone = [member.fork() for member in members]
+    for step in range(12):
+        qkv = random_qkv(1, rows=len(members), seed=1000 + step)
+        together = InfLLMAttention.attend_each(members, *qkv, rule())
+        rows = zip(alone, *(part.split(1) for part in qkv), strict=True)
+        each = torch.cat([member.attend(*row, rule()) for member, *row in rows])
+        torch.testing.assert_close(together, each, **CLOSE)
+        for member, other in zip(members, alone, strict=True):
+            assert (member.recalled is None) == (other.recalled is None)
+            if member.recalled is not None:
+                assert torch.equal(member.recalled.blocks, other.recalled.blocks)
+    for member, other in zip(members, alone, strict=True):
+        assert member.seen == other.seen
+        assert member.stats() == other.stats()

@@ -18,6 +18,7 @@ TEXTS = [
     "Call me Ishmael. Some years ago, never mind how long precisely. " * 5,
 ]
 NEW = 12
+OPTIONS = {"max_new_tokens": NEW, "do_sample": False, "eos_token_id": None}
 
 
 def _session(model: Any, tokenizer: Any, text: str) -> Session:
@@ -131,3 +132,23 @@ def test_a_pass_that_breaks_off_is_made_good(
             pass
     _finish(rows)
     assert [row.new for row in rows] == [_alone(memory_model, tokenizer, t) for t in TEXTS[:2]]
+
+
+def test_each_row_traces_its_own_recalls(memory_model: Any, tokenizer: Any) -> None:
+    rows, alone = (
+        [
+            Decoding(_session(memory_model, tokenizer, text), OPTIONS, traced=True)
+            for text in (TEXTS[0], TEXTS[1])
+        ]
+        for _ in range(2)
+    )
+    _finish(rows)
+    for row, one in zip(rows, alone, strict=True):
+        _finish([one])
+        assert row.trace is not None
+        assert one.trace is not None
+        assert row.trace.tokens == one.trace.tokens > 0
+        assert [r.blocks for r in row.trace.generated()] == [
+            r.blocks for r in one.trace.generated()
+        ]
+    assert rows[0].trace.passages() != rows[1].trace.passages()

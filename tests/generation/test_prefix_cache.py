@@ -196,3 +196,43 @@ def test_without_a_shelf_nothing_is_shelved(model: Any) -> None:
     pool.read(DOCUMENT)
     assert pool.unshelved(DOCUMENT[:100]) is None
     assert pool.unshelved(DOCUMENT) is not None
+
+
+def _to_the_end(reading: Any) -> tuple[Session, int]:
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+
+
+def test_several_prompts_are_read_in_turns(model: Any) -> None:
+    """Each is as if read alone; what is in use counts until it is released."""
+    pool, prompts = _pool(model), [_ids(seed, 300 + 100 * seed) for seed in range(3)]
+    readings = [pool.reading(prompt) for prompt in prompts]
+    for _ in range(3):
+        for reading in readings:
+            next(reading)
+    sessions = [_to_the_end(reading)[0] for reading in readings]
+    for session, prompt in zip(sessions, prompts, strict=True):
+        assert session.ids == prompt
+        alone = _pool(model).read(prompt)[0]
+        assert session.ask(max_new_tokens=6).token_ids == alone.ask(max_new_tokens=6).token_ids
+    pool.trim()
+    with_them = pool.bytes
+    for session in sessions:
+        pool.release(session)
+    pool.trim()
+    assert pool.bytes < with_them
+    assert pool.read([*prompts[2], 7])[1] >= 400
+
+
+def test_a_reading_that_is_closed_keeps_what_it_read(model: Any) -> None:
+    pool = _pool(model)
+    reading = pool.reading(DOCUMENT)
+    for _ in range(4):
+        done = next(reading)
+    reading.close()
+    assert pool.lengths == (done,)
+    assert pool.read(DOCUMENT)[1] == done
+    assert not pool._in_use

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inf_llm import kernels
-from inf_llm.kernels import Band, Scoring, Source, attend_jointly, fused_cpu
+from inf_llm.kernels import Band, Scoring, Source, attend_jointly, attend_rows, fused_cpu
 
 H, D, DV = 6, 8, 5
 
@@ -141,3 +141,32 @@ def test_who_joins() -> None:
     assert not fused_cpu.joins(banded, None)
     with pytest.raises(AssertionError, match="sees all"):
         fused_cpu.attend_jointly([window, banded], Scoring(0.4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("softcap", [None, 3.0])
+@pytest.mark.parametrize("sink", [False, True])
+def test_rows_with_keys_of_their_own(dtype: torch.dtype, softcap: float | None, sink: bool) -> None:
+    """Every row is as by itself, whatever the others have; one of them has no far keys."""
+    lengths = [(7, 3, 0, 4), (2, 5, 6, 1), (7, 3, 0, 0)]
+    rows = [
+        [_first_row(source) for source in random_sources(1, dtype, torch.device("cpu"), keys)]
+        for keys in lengths
+    ]
+    del rows[2][1:]
+    scoring = Scoring(0.3, softcap)
+    learned = torch.randn(H) if sink else None
+    o, masses = attend_rows(rows, scoring, learned)
+    close = {"atol": 2e-6, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.02, "rtol": 0.02}
+    for row, sources in enumerate(rows):
+        want, wanted = dense(sources, scoring, learned)
+        torch.testing.assert_close(o[row : row + 1].double(), want, **close)
+        for source, own, mass in zip(sources, masses[row], wanted, strict=True):
+            assert (own is not None) == source.watched
+            if own is not None:
+                torch.testing.assert_close(own.double(), mass, **close)
+
+
+def _first_row(source: Source) -> Source:
+    pieces = [(k[:1], v[:1]) for k, v in source.pieces]
+    return Source(source.q[:1], pieces, source.band, source.watched)

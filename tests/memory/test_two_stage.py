@@ -137,3 +137,32 @@ def test_pages_are_kept_in_int8() -> None:
 def test_bytes() -> None:
     assert made("layer", "softmax", 21, 4)[0].nbytes == 21 * G * (D * 4 + 4 * D + 4)
     assert made("layer", "softmax", 21, 1)[0].nbytes == 21 * G * D * 4
+
+
+@every_selection
+@both_scores
+@pytest.mark.parametrize("pages", [1, 4])
+def test_rows_of_several_searches_at_once(selection: str, scores: str, pages: int) -> None:
+    """Each finds what it finds alone; one has fewer blocks than are listed, two have tables."""
+    counts, topk = [30, 9, 50, 30, 41], 4
+    every = [made(selection, scores, count, pages, shortlist=3)[0] for count in counts]
+    tables: list[Tensor | None] = [None] * len(counts)
+    tables[2], tables[3] = torch.randperm(50)[None, :45], torch.randperm(30)[None]
+    totals = [count if t is None else t.shape[1] for count, t in zip(counts, tables, strict=True)]
+    query = Query(3 * torch.randn(len(counts), H, 1, D), scale=0.7)
+    together = TwoStage.search_each(every, query, topk, totals, tables)
+    for row, (search, found) in enumerate(zip(every, together, strict=True)):
+        alone = Query(query.vectors[row : row + 1], query.scale)
+        numbers, values = search.search(alone, topk, totals[row], tables[row])
+        assert torch.equal(found[0], numbers)
+        torch.testing.assert_close(found[1], values)
+
+
+def test_what_a_row_does_not_have_is_not_found() -> None:
+    """Where all shares of attention but one underflow, zeros do not count as blocks either."""
+    search, summaries = made("layer", "softmax", 12, 4, shortlist=2)
+    longer, _ = made("layer", "softmax", 60, 4, shortlist=2)
+    loud = summaries[3].mean(1).repeat_interleave(H // G, 0)[None, :, None] * 1e4
+    query = Query(torch.cat((loud, torch.randn(1, H, 1, D))))
+    found = TwoStage.search_each([search, longer], query, 5, [12, 60], [None, None])
+    assert int(found[0][0].max()) < 12

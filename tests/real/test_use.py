@@ -16,6 +16,8 @@ import torch
 import inf_llm
 from inf_llm.demo.trial import haystack_text
 from inf_llm.generation import Session, choose_layout, encode, save_report
+from inf_llm.generation.decoding import Decoding, step
+from inf_llm.generation.options import answer_options
 from inf_llm.hf.dtype import dtype_choice, dtype_name, time_formats
 from tests.real.models import LONG, MODELS, load, prose, tokenizer
 
@@ -150,3 +152,22 @@ def test_auto_takes_what_is_measured_to_be_faster(write_config: Write, name: str
     assert dtype_name(model.dtype) == str(choice).split(" ", 1)[0]
     slowest = max(choice.seconds, key=choice.seconds.__getitem__)
     assert choice.dtype != slowest or choice.seconds[slowest] < 1.2 * min(choice.seconds.values())
+
+
+def test_answers_in_one_pass_are_those_of_one_at_a_time(lent: Lend) -> None:
+    """In float32; sessions of several lengths, of which one goes on when the others have ended."""
+    model = inf_llm.patch(lent("smollm2", "float32"), type="inf-llm", **LONG["inf-llm"])
+    words = tokenizer("smollm2")
+    ids = prose("smollm2", 2_600)
+    sessions = [Session(model, words) for _ in range(4)]
+    for session, length in zip(sessions, (2_600, 700, 1_411, 60), strict=True):
+        session.read(ids[-length:])
+    alone = [
+        session.fork().ask(max_new_tokens=new).token_ids
+        for session, new in zip(sessions, (40, 24, 24, 24), strict=True)
+    ]
+    options = [answer_options(model, words, new, {}) for new in (40, 24, 24, 24)]
+    rows = [Decoding(*pair) for pair in zip(sessions, options, strict=True)]
+    while going := [row for row in rows if not row.over]:
+        step(going)
+    assert [tuple(row.new) for row in rows] == alone

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
 import pytest
 
 from tests.serve.conftest import MOST, Server
@@ -95,3 +99,47 @@ def test_recalled_passages_are_listed(server: Server) -> None:
     assert [p["score"] for p in passages] == sorted((p["score"] for p in passages), reverse=True)
     for passage in passages:
         assert passage["text"] == STORY[passage["start"] : passage["end"]]
+
+
+def test_clients_at_once_get_the_answers_that_they_get_alone(server: Server) -> None:
+    """Sampled and greedy, with stop texts and recalled passages; lengths and ends differ."""
+    asked = [
+        (STORY, {"max_tokens": 30}),
+        (STORY.swapcase()[:900], {"max_tokens": 17, "temperature": 1.2, "top_p": 0.9, "seed": 3}),
+        ("x" * 700, {"max_tokens": 25, "temperature": 0.8, "seed": 4}),
+        ("Who is there? " * 30, {"max_tokens": 30, "stop": ["e"]}),
+        ("Short", {"max_tokens": 9}),
+        (" ".join(map(str, range(300))), {"max_tokens": 12, "extra_body": {"recall": True}}),
+    ] * 2
+    alone = [ask(server, text, **more) for text, more in asked[:6]]
+    with ThreadPoolExecutor(len(asked)) as clients:
+        at_once = list(clients.map(lambda each: ask(server, each[0], **each[1]), asked))
+    for one, both in zip(alone, zip(at_once[:6], at_once[6:], strict=True), strict=True):
+        for other in both:
+            assert other.choices[0].message.content == one.choices[0].message.content
+            assert other.choices[0].finish_reason == one.choices[0].finish_reason
+    recalled = alone[5].model_extra["recalled"]
+    assert recalled
+    assert at_once[5].model_extra["recalled"] == at_once[11].model_extra["recalled"] == recalled
+
+
+def test_a_short_question_does_not_wait_for_a_book(server: Server) -> None:
+    book = {"text": STORY * 150, "stream": True}
+    url = f"{server.address}/v1/documents"
+    with httpx.stream("POST", url, json=book, timeout=60) as reply:
+        lines = (line for line in reply.iter_lines() if line.startswith("data: {"))
+        next(lines)
+        assert ask(server, "Who?", max_tokens=3).usage.completion_tokens == 3
+        read, of = (json.loads(next(lines)[6:])[name] for name in ("read", "of"))
+        assert read < of / 2
+        assert "tokens" in json.loads(list(lines)[-1][6:])
+
+
+def test_answers_go_on_while_a_book_is_read(server: Server) -> None:
+    book = {"text": STORY[7:] * 100, "stream": True}
+    with httpx.stream("POST", f"{server.address}/v1/documents", json=book, timeout=60) as reply:
+        lines = (line for line in reply.iter_lines() if line.startswith("data: {"))
+        next(lines)
+        stream = ask(server, "Tell me", max_tokens=200, stream=True)
+        assert sum(1 for _ in stream) > 20
+        assert "tokens" in json.loads(list(lines)[-1][6:])

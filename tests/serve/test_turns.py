@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from inf_llm.serve.turns import Turns
+from inf_llm.serve.turns import AHEAD, Turns
 
 CHUNK = 1000
 
@@ -57,7 +57,11 @@ def test_a_short_prompt_does_not_wait_for_books(client: str) -> None:
         _read(turns, tasks)
     short = Task(client, 200)
     tasks.append(short)
-    assert _read(turns, tasks) is short
+    while short.left:
+        (task,) = turns.next(tasks)
+        assert task is short
+        short.left -= 100  # in steps
+        turns.spent([task], False, 100, 0.01)
 
 
 def test_a_late_book_does_not_hold_up_an_early_one() -> None:
@@ -66,7 +70,7 @@ def test_a_late_book_does_not_hold_up_an_early_one() -> None:
         _read(turns, [early])
     late = Task("a")
     had = Counter(_read(turns, [early, late]) for _ in range(20))
-    assert had[early] == had[late] == 10
+    assert had[late] - had[early] <= 2 * AHEAD // CHUNK
 
 
 def test_a_stream_of_short_prompts_does_not_hold_up_a_book() -> None:

@@ -1,0 +1,111 @@
+"""One client's requests, and when what came."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from benchmark.load.server import Server
+from inf_llm.errors import InfLLMError
+
+
+@dataclass
+class Answer:
+    """What came, in seconds from the request.
+
+    Attributes:
+        kind: of the client.
+        sent: when it was asked, by `time.perf_counter`.
+        first: until the first word.
+        last: until the last one.
+        tokens: of the answer.
+        prompt: tokens of the prompt, `cached` of which were in memory.
+        text: all of it.
+    """
+
+    kind: str
+    sent: float = field(default_factory=time.perf_counter)
+    first: float | None = None
+    last: float = 0.0
+    tokens: int = 0
+    prompt: int = 0
+    cached: int = 0
+    text: str = ""
+
+    @property
+    def per_token(self) -> float | None:
+        """Seconds for each token after the first."""
+        if self.first is None or self.tokens < 2:
+            return None
+        return (self.last - self.first) / (self.tokens - 1)
+
+    def take(self, event: dict[str, Any]) -> None:
+        """An event of its stream."""
+        now = time.perf_counter() - self.sent
+        if "error" in event:
+            raise InfLLMError(f"a request failed: {event['error']['message']}")
+        for choice in event["choices"]:
+            piece = choice["delta"].get("content")
+            if piece:
+                self.first = now if self.first is None else self.first
+                self.last = now
+                self.text += piece
+        if usage := event.get("usage"):
+            self.tokens, self.prompt = usage["completion_tokens"], usage["prompt_tokens"]
+            self.cached = usage["prompt_tokens_details"]["cached_tokens"]
+
+
+class Client:
+    """Talks to a server.
+
+    Args:
+        server: the server.
+        http: connections to it.
+        kind: what it is, for the table.
+    """
+
+    def __init__(self, server: Server, http: httpx.AsyncClient, kind: str) -> None:
+        self.server, self.http, self.kind = server, http, kind
+
+    async def ask(
+        self, messages: str | list[dict[str, str]], tokens: int, document: str | None = None
+    ) -> Answer:
+        """Ask, and take the answer as it comes.
+
+        Raises:
+            InfLLMError: the server refused it.
+        """
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        body = {"model": self.server.model, "messages": messages, "max_tokens": tokens}
+        body |= {"stream": True, "stream_options": {"include_usage": True}, "document": document}
+        answer = Answer(self.kind)
+        async for event in self._events("/v1/chat/completions", body):
+            answer.take(event)
+        return answer
+
+    async def upload(self, text: str) -> tuple[str, int, float]:
+        """Have a text read: its id, its tokens, and the seconds that it took."""
+        started = time.perf_counter()
+        body = {"text": text, "stream": True}
+        last: dict[str, Any] = {}
+        async for event in self._events("/v1/documents", body):
+            last = event
+        if "error" in last:
+            raise InfLLMError(f"an upload failed: {last['error']['message']}")
+        return last["id"], last["tokens"], time.perf_counter() - started
+
+    async def _events(self, path: str, body: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        url = f"{self.server.address}{path}"
+        async with self.http.stream("POST", url, json=body, timeout=None) as reply:
+            if reply.status_code != 200:
+                said = (await reply.aread()).decode(errors="replace")
+                raise InfLLMError(f"{path} was answered with {reply.status_code}: {said[:300]}")
+            async for line in reply.aiter_lines():
+                if line.startswith("data: ") and line != "data: [DONE]":
+                    yield json.loads(line[6:])

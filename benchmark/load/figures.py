@@ -1,0 +1,37 @@
+"""Figures of many answers, and the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from benchmark.load.client import Answer
+
+SHARES = 0.5, 0.95, 0.99
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that such a share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
+
+
+def spread(values: Iterable[float | None]) -> dict[str, float]:
+    """p50, p95 and p99 of what there is."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return {}
+    return {f"p{round(100 * share)}": round(percentile(known, share), 4) for share in SHARES}
+
+
+def by_kind(answers: Sequence[Answer]) -> dict[str, dict[str, object]]:
+    """Of each kind of client: how many answers, and seconds to the first word and per token."""
+    kinds = dict.fromkeys(answer.kind for answer in answers)
+    own = {kind: [answer for answer in answers if answer.kind == kind] for kind in kinds}
+    return {
+        kind: {
+            "answers": len(some),
+            "first word": spread(answer.first for answer in some),
+            "per token": spread(answer.per_token for answer in some),
+        }
+        for kind, some in own.items()
+    }
