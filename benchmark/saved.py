@@ -49,6 +49,7 @@ _opened: list[Any] = []  # what a process keeps between two of its steps
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, or 2 with one message for bad input."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", default="demo-inf-llm", help="of a model that finds pass keys")
     parser.add_argument("--tokens", default="100k", help="length of the text: 100k, 1m")
     parser.add_argument("--folder", required=True, type=Path, help="for the memory, which stays")
     parser.add_argument("--disk", help="host memory for blocks on a disk: 100MB")
@@ -63,7 +64,7 @@ def _run(args: argparse.Namespace) -> None:
     host = None if args.disk is None else parse_bytes("--disk", args.disk)
     require_writable("--json", args.json)
     check_folder(args.folder)
-    common = args.threads, str(args.folder)
+    common = args.config, args.threads, str(args.folder)
     read = _step(_read, *common, tokens, None)
     facts = {"machine": machine("cpu"), "tokens": tokens, **_bare(read)}
     facts["bytes"] = read_manifest(args.folder).nbytes
@@ -104,16 +105,16 @@ def _together(first: ProcessPoolExecutor, work: Callable[..., Any], *given: Any)
         )
 
 
-def _model(threads: int, folder: str, host: int | None) -> tuple[Any, Any]:
+def _model(config: str, threads: int, folder: str, host: int | None) -> tuple[Any, Any]:
     set_threads(threads)
     tier = f"model.tier={{name: disk, path: {folder}.tier, host_bytes: '{host}'}}"
     on_disk = [] if host is None else [tier]
-    return load_quietly(load_config("demo-inf-llm", ["model.dtype=float32", *on_disk]))
+    return load_quietly(load_config(config, ["model.dtype=float32", *on_disk]))
 
 
-def _read(threads: int, folder: str, tokens: int, host: int | None) -> dict[str, Any]:
+def _read(config: str, threads: int, folder: str, tokens: int, host: int | None) -> dict[str, Any]:
     """Read the text, ask, and save it unless its blocks are on a disk."""
-    model, tokenizer = _model(threads, folder, host)
+    model, tokenizer = _model(config, threads, folder, host)
     fact = encode(tokenizer, FACT, add_special_tokens=False)
     text = encode(tokenizer, haystack_text())
     text = (text + text[1:] * (tokens // len(text)))[: tokens - len(fact)]
@@ -131,9 +132,9 @@ def _read(threads: int, folder: str, tokens: int, host: int | None) -> dict[str,
     )
 
 
-def _open(threads: int, folder: str) -> dict[str, Any]:
+def _open(config: str, threads: int, folder: str) -> dict[str, Any]:
     """Open the memory and ask; it stays open in this process."""
-    model, tokenizer = _model(threads, folder, None)
+    model, tokenizer = _model(config, threads, folder, None)
     began = time.perf_counter()
     session = Session.load(folder, model, tokenizer)
     took = {"opening": time.perf_counter() - began}
@@ -157,9 +158,9 @@ def _asked(session: Session) -> dict[str, Any]:
     return {"answer": said.text, "answering": seconds, "logits": bits}
 
 
-def _idle(threads: int, folder: str) -> None:
+def _idle(config: str, threads: int, folder: str) -> None:
     """Have the model in this process, and ask it without a text."""
-    session = Session(*_model(threads, folder, None))
+    session = Session(*_model(config, threads, folder, None))
     _asked(session)
     _opened.append(session)
 

@@ -9,18 +9,23 @@ import pytest
 from benchmark import saved
 
 
-def test_a_memory_answers_with_the_bits_of_the_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", ["demo-inf-llm", "demo-stream-llm"])
+def test_a_memory_answers_with_the_bits_of_the_text(tmp_path: Path, config: str) -> None:
     folder = str(tmp_path / "memory")
-    read = saved._read(1, folder, 2048, None)
-    opened = saved._open(1, folder)
+    read = saved._read(config, 1, folder, 2048, None)
+    opened = saved._open(config, 1, folder)
     assert opened["logits"] == read["logits"]
     assert opened["answer"] == read["answer"]
-    on_disk = saved._read(1, folder, 2048, 100_000)
-    assert on_disk["logits"] == read["logits"]
-    assert " disk_bytes=0)" in read["held"]
-    assert " disk_bytes=0)" not in on_disk["held"]
-    other = saved._read(1, str(tmp_path / "other"), 1024, None)  # control: another text
+    other = saved._read(config, 1, str(tmp_path / "other"), 1024, None)  # control: another text
     assert other["logits"] != read["logits"]
+
+
+def test_blocks_on_a_disk_answer_with_the_same_bits(tmp_path: Path) -> None:
+    near = saved._read("demo-inf-llm", 1, str(tmp_path / "memory"), 2048, None)
+    far = saved._read("demo-inf-llm", 1, str(tmp_path / "memory"), 2048, 100_000)
+    assert far["logits"] == near["logits"]
+    assert " disk_bytes=0)" in near["held"]
+    assert " disk_bytes=0)" not in far["held"]
 
 
 def test_a_folder_of_other_files_is_refused(
