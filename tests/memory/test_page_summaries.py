@@ -59,7 +59,9 @@ def test_what_was_given_is_restored() -> None:
     first, blocks = held(torch.randn(Y, N, P, D)), torch.arange(N)
     parts = first.of(blocks)
     second = PageSummaries()
-    second.restore({name: [part[:, :4], part[:, 4:]] for name, part in parts.items()}, blocks.device)
+    second.restore(
+        {name: [part[:, :4], part[:, 4:]] for name, part in parts.items()}, blocks.device
+    )
     for name, part in second.of(blocks).items():
         assert torch.equal(part, parts[name])
     assert second.nbytes == first.nbytes == Y * N * (D * 4 + P * D + 4)
