@@ -99,7 +99,9 @@ def _together(first: ProcessPoolExecutor, work: Callable[..., Any], *given: Any)
     """Proportional set sizes of a process and of another one that has done some work, in sum."""
     with _process() as second:
         second.submit(work, *given).result()
-        return sum(each.submit(process_memory.proportional).result() or 0 for each in (first, second))
+        return sum(
+            each.submit(process_memory.proportional).result() or 0 for each in (first, second)
+        )
 
 
 def _model(threads: int, folder: str, host: int | None) -> tuple[Any, Any]:
