@@ -115,7 +115,7 @@ class Decoding:
         That is nothing, but after a feed that broke off.
         """
         steps = self.session.reading()
-        while True:
+        while self.waiting > 1:
             with answering(self.prompt):
                 fed = next(steps, None)
             if fed is None:

@@ -5,7 +5,9 @@ fewest first. What is new counts as one with the fewest, and `AHEAD` fewer. So t
 however long they are, and a short prompt does not wait for a long one. One that was passed over for
 two rounds goes first, so that no stream of short ones holds it up for ever.
 
-Between reading and answering it goes by time, in shares.
+Between reading and answering it goes by time, in shares. What is new may overdraw the share of
+reading, so that its first word does not wait for answers; longer texts then wait for it to be made
+up.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from typing import Protocol, TypeVar
 
 AHEAD = 1024
 """Tokens that a new prompt may read before others have their turn: a short one, all of it."""
+
+OVERDRAFT = 2.0
+"""Seconds, of time divided by its share, that reading may be ahead of answering for new prompts."""
 
 _Key = TypeVar("_Key")
 
@@ -35,11 +40,23 @@ _Task = TypeVar("_Task", bound=Task)
 
 @dataclass
 class _Account:
-    """Tokens read for a client or a prompt; `passed` is how often others had a turn since."""
+    """Tokens read for a client or a prompt.
+
+    Attributes:
+        tokens: so many; it began with `AHEAD` fewer than `fewest`, which another one had then.
+        begun: whether it has had a turn.
+        passed: how often others had a turn since.
+    """
 
     tokens: int = 0
+    fewest: int = 0
     begun: bool = False
     passed: int = 0
+
+    @property
+    def new(self) -> bool:
+        """Whether it has not read more than others were ahead of it."""
+        return self.tokens < self.fewest
 
 
 @dataclass
@@ -62,9 +79,10 @@ class Turns:
         answers = [task for task in tasks if task.answers]
         reads = [task for task in tasks if not task.answers]
         self._note_kinds({kind for kind, some in ((True, answers), (False, reads)) if some})
-        if not reads or (answers and self._clock[True] <= self._clock[False]):
-            return answers
-        return [self._first(reads)]
+        ahead = self._clock[False] - self._clock[True]
+        if answers and ahead >= 0:
+            reads = [task for task in reads if self._tasks[task].new and ahead < OVERDRAFT]
+        return [self._first(reads)] if reads else answers
 
     def spent(self, turn: Sequence[Task], answers: bool, tokens: int, seconds: float) -> None:
         """A turn took so many seconds, for answers or to read so many tokens."""
@@ -109,4 +127,4 @@ def _kept(known: dict[_Key, _Account], keys: list[_Key]) -> dict[_Key, _Account]
     """The accounts of these keys; for new ones see the module's text."""
     there = {key: known[key] for key in keys if key in known}
     fewest = min((account.tokens for account in there.values()), default=0)
-    return {key: there[key] if key in there else _Account(fewest - AHEAD) for key in keys}
+    return {key: there[key] if key in there else _Account(fewest - AHEAD, fewest) for key in keys}

@@ -11,6 +11,7 @@ import torch
 import inf_llm
 from inf_llm.errors import SettingsError
 from inf_llm.generation import Session
+from inf_llm.generation.decoding import Decoding, step
 from inf_llm.generation.footprint import footprint
 from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.generation.prefix_shelf import PrefixShelf
@@ -236,3 +237,22 @@ def test_a_reading_that_is_closed_keeps_what_it_read(model: Any) -> None:
     assert pool.lengths == (done,)
     assert pool.read(DOCUMENT)[1] == done
     assert not pool._in_use
+
+
+def test_a_session_that_answers_is_not_cut_by_another_prompt() -> None:
+    """Where one session is kept for a whole text, a prompt that begins alike takes a copy."""
+    model = tiny_model()
+    pool = _pool(model)
+    session, _ = _to_the_end(pool.reading(DOCUMENT))
+    row = Decoding(session, {"max_new_tokens": 6, "do_sample": False, "eos_token_id": None})
+    for _ in range(3):
+        step([row])
+    other, cached = pool.read([*DOCUMENT[:800], 7, 8, 9])
+    assert cached == 800
+    assert other is not session
+    while not row.over:
+        step([row])
+    pool.release(session)
+    assert tuple(row.new) == _fresh(model, DOCUMENT)
+    assert _answer(other) == _fresh(model, [*DOCUMENT[:800], 7, 8, 9])
+    assert pool.read([*DOCUMENT, 4])[0] is session  # the control: now it may be taken

@@ -101,3 +101,20 @@ def test_no_claim_to_time_in_which_there_was_nothing_to_do() -> None:
     for _ in range(6):
         turns.spent(turns.next([book, answer]), True, 0, 0.02)
     assert turns.next([book, answer]) == [book]
+
+
+def test_a_new_prompt_does_not_wait_for_answers_but_a_stream_of_them_does() -> None:
+    book, answer, turns = Task("a"), Task("b", answers=True), Turns(0.5)
+    for _ in range(100):
+        turn = turns.next([book, answer])
+        turns.spent(turn, turn == [answer], CHUNK, 0.1)
+    while (turn := turns.next([book, answer])) != [answer]:
+        turns.spent(turn, False, CHUNK, 0.1)
+    new = Task("c")
+    assert turns.next([book, answer, new]) == [new]
+    had = 0
+    for n in range(200):
+        turn = turns.next([book, answer, Task(f"client {n}")])
+        had += turn == [answer]
+        turns.spent(turn, turn == [answer], 100, 0.1)
+    assert 80 < had < 120
