@@ -31,7 +31,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("inf_llm.state",),
     ("inf_llm.config", "inf_llm.needles"),
     ("inf_llm.config_file", "inf_llm.conversation", "inf_llm.settings"),
-    ("inf_llm.published", "inf_llm.options", "inf_llm.base_settings"),
+    ("inf_llm.published", "inf_llm.options", "inf_llm.base_settings", "inf_llm.formats"),
     ("inf_llm.checks", "inf_llm.choice", "inf_llm.variants", "inf_llm.truncation"),
     ("inf_llm.processor", "inf_llm.untried", "inf_llm.unsaved"),
     ("inf_llm.registry", "inf_llm.units", "inf_llm.optional", "inf_llm.user_cache"),
@@ -149,8 +149,14 @@ def test_no_import_circles() -> None:
         graph = {module: imports for module, imports in graph.items() if module not in leaves}
 
 
-MIRRORED = ("serve", "hf", "memory", "attention", "saved")
-ELSEWHERE = {"inf_llm.memory.load_code": "the Triton code of load: tests/memory/test_load.py"}
+MIRRORED = ("serve", "hf", "memory", "attention", "saved", "formats")
+ELSEWHERE = {
+    "inf_llm.memory.load_code": "the Triton code of load: tests/memory/test_load.py",
+    "inf_llm.formats.archive": "tests/formats/test_epub.py, test_docx.py",
+    "inf_llm.formats.blocks": "what HTML is made of: tests/formats/test_page.py",
+    "inf_llm.formats.magic": "tests/generation/test_documents.py",
+    "inf_llm.formats.worker": "the process of bounded: tests/formats/test_bounded.py",
+}
 """Modules whose test is not called after them, and where it is."""
 
 

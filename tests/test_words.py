@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = [f"inf_llm/{room}" for room in ("serve", "hf", "generation", "chat", "cli", "demo")]
+ROOMS = [
+    f"inf_llm/{room}" for room in ("serve", "hf", "generation", "chat", "cli", "demo", "formats")
+]
 ROOMS += [
     f"inf_llm/{room}" for room in ("memory", "attention", "kernels", "fidelity", "saved", "plan")
 ]

@@ -73,10 +73,10 @@ def chat(
     chosen = configuration(config, model, overrides)
     from inf_llm.chat.session import ChatSession
     from inf_llm.cli.styles import StyleChoice, choose_style
-    from inf_llm.cli.terminal import Terminal, file_text
+    from inf_llm.cli.terminal import Terminal, file_document
 
     for path in read or []:
-        file_text(str(path))  # seen now, before the model is loaded
+        file_document(str(path))  # seen now, before the model is loaded
     terminal_style = choose_style(StyleChoice(style, multiline, mouse), say)
     loaded, tokenizer = load_aloud(chosen, force)
     session = ChatSession(

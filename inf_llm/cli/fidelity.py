@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from rich.console import Console
 
+from inf_llm.cli.documents import open_document
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration
 from inf_llm.cli.output import require_output
@@ -123,9 +124,7 @@ def _prose(file: Path | None) -> str:
         from inf_llm.demo import haystack_text
 
         return haystack_text()
-    from inf_llm.generation import read_text
-
-    return read_text(file)
+    return open_document(file).text
 
 
 def _run(plan: Any, first: RunConfig, readers: Sequence[Reader], prose: str, asked: Any) -> Run:

@@ -18,7 +18,8 @@ from inf_llm.units import pace
 
 if TYPE_CHECKING:
     from inf_llm.config import RunConfig
-    from inf_llm.generation import Answer, Layout, PromptStart, Session
+    from inf_llm.formats import DocumentText
+    from inf_llm.generation import Answer, Landmarks, Layout, PromptStart, Session
 
 
 @dataclass
@@ -30,12 +31,14 @@ class OpenText:
         start: the beginning of every prompt.
         layout: of the prompts.
         config: of the run.
+        landmarks: of the documents that it has read.
     """
 
     session: Session
     start: PromptStart
     layout: Layout
     config: RunConfig
+    landmarks: tuple[Landmarks, ...]
 
     @property
     def digest(self) -> str:
@@ -120,26 +123,32 @@ def for_memory(chosen: RunConfig, folder: Path, manifest: Manifest) -> RunConfig
     return replace(chosen, model=replace(chosen.model, dtype=dtype))
 
 
-def open_text(chosen: RunConfig, memory: Path | None, text: str, force: bool) -> OpenText:
-    """Read a text, or open a memory, or open one and read on.
+def open_text(
+    chosen: RunConfig, memory: Path | None, document: DocumentText, force: bool
+) -> OpenText:
+    """Read a document, or open a memory, or open one and read on.
 
     Raises:
         SavedMemoryError: the memory is damaged, or belongs to another model.
         TextError: the text does not suit the layout, or is longer than max_len.
         RoomError: the model or the text does not fit, and `force` is not set.
     """
-    from inf_llm.generation import PromptStart, Session, choose_layout, start_prompt
+    from inf_llm.generation import Landmarks, PromptStart, Session, choose_layout, start_prompt
     from inf_llm.plan.refuse import require_room
 
     loaded, tokenizer = load_aloud(chosen, force)
     layout = choose_layout(tokenizer, chosen.conv_type)
     session, start = Session(loaded, tokenizer, chosen.chunk_size), None
+    landmarks: tuple[Landmarks, ...] = ()
     if memory is not None:
         session = Session.load(memory, loaded, tokenizer, chosen.chunk_size)
-        start = PromptStart(list(session.ids), str(read_manifest(memory).note.get("rest", "")))
+        note = read_manifest(memory).note
+        start = PromptStart(list(session.ids), str(note.get("rest", "")))
+        landmarks = Landmarks.noted(note.get("landmarks", []))
         say(f"{memory}: {len(session.ids):,} tokens")
-    if text or start is None:
-        start = start_prompt(tokenizer, layout, text, start)
+    if document.text or start is None:
+        start = start_prompt(tokenizer, layout, document.text, start)
+        landmarks = (*landmarks, Landmarks.of(document))
         check_length(len(start.ids), chosen.max_len)
         new = len(start.ids) - len(session.ids)
         if not force:
@@ -147,4 +156,4 @@ def open_text(chosen: RunConfig, memory: Path | None, text: str, force: bool) ->
         with TokenProgress(lambda: memory_line(session.stats())) as progress:
             session.read(start.ids[len(session.ids) :], progress)
             say(f"read {new:,} tokens in {pace(new, progress.seconds)}")
-    return OpenText(session, start, layout, chosen)
+    return OpenText(session, start, layout, chosen, landmarks)

@@ -30,7 +30,7 @@ Model = Annotated[
 ]
 File = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--file", "-f", help="Text to read. '-' or nothing: standard input."),
+    typer.Option("--file", "-f", help="Text or document to read. '-' or nothing: standard input."),
 ]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from inf_llm.cli.documents import open_document
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.options import (
     Config,
@@ -50,10 +51,10 @@ def ppl(
     """
     require_output()
     chosen = configuration(config, model, overrides)
-    from inf_llm.generation import encode, measure_perplexity, read_text
+    from inf_llm.generation import encode, measure_perplexity
     from inf_llm.plan.refuse import require_room
 
-    text = read_text(file)
+    text = open_document(file).text
     loaded, tokenizer = load_aloud(chosen, force)
     ids = encode(tokenizer, text)[:max_tokens]
     if not force:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inf_llm.cli.documents import open_document
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.open_text import check_length, for_memory
 from inf_llm.cli.options import (
@@ -51,7 +52,7 @@ def read(
     private as the text.
     """
     chosen = configuration(config, model, overrides)
-    from inf_llm.generation import Session, choose_layout, read_text, start_prompt
+    from inf_llm.generation import Landmarks, Session, choose_layout, start_prompt
     from inf_llm.plan.refuse import require_room
     from inf_llm.saved.folder import check_folder, claimed
 
@@ -59,13 +60,14 @@ def read(
     note: dict[str, Any] = {"config": chosen.to_dict()}
     if held is not None:
         chosen = for_memory(chosen, save, held)
-    text = read_text(file)
+    document = open_document(file)
     loaded, tokenizer = load_aloud(chosen, force)
-    start = start_prompt(tokenizer, choose_layout(tokenizer, chosen.conv_type), text)
+    start = start_prompt(tokenizer, choose_layout(tokenizer, chosen.conv_type), document.text)
     check_length(len(start.ids), chosen.max_len)
     if not force:
         require_room(chosen, len(start.ids), loaded.dtype)
-    note |= {"text": "standard input" if file is None else str(file), "rest": start.rest}
+    name = "standard input" if file is None else str(file)
+    note |= {"text": name, "rest": start.rest, "landmarks": [Landmarks.of(document).note()]}
     with claimed(save) as held:
         session = Session(loaded, tokenizer, chosen.chunk_size)
         if held is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -10,6 +11,7 @@ import typer
 
 from inf_llm.checks import check_question
 from inf_llm.cli.answers import answer_all, default_answers
+from inf_llm.cli.documents import open_document, open_piped
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.open_text import OpenText, memory_configuration, open_text
 from inf_llm.cli.options import (
@@ -31,7 +33,8 @@ from inf_llm.units import pace, size
 
 if TYPE_CHECKING:
     from inf_llm.config import RunConfig
-    from inf_llm.generation import Answer, Layout, Session
+    from inf_llm.formats import DocumentText
+    from inf_llm.generation import Answer, Landmarks, Layout, Session
     from inf_llm.hf.trace import trace as Tracing
 
 
@@ -85,20 +88,25 @@ def run(
     else:
         _refuse_beside_questions(prompt, trace)
     chosen = _configuration(memory, config, model, overrides)
-    from inf_llm.generation import piped_text, read_text
+    from inf_llm.formats import DocumentText
     from inf_llm.generation.questions import read_questions
 
     listed = None if questions is None else read_questions(questions)
-    text = read_text(file) if file is not None else "" if memory is not None else piped_text()
-    if memory is None and not (text or prompt):
+    if file is not None:
+        document = open_document(file)
+    else:
+        document = open_piped() if memory is None else DocumentText("")
+    if memory is None and not (document.text or prompt):
         raise TextError("nothing to read and nothing to ask about: give --file, or a --prompt")
     if listed is not None and questions is not None:
-        opened = open_text(chosen, memory, text, force)
+        opened = open_text(chosen, memory, document, force)
         answer_all(opened, listed, answers or default_answers(questions), max_new_tokens)
     elif memory is not None:
-        _answer_from(open_text(chosen, memory, text, force), prompt or "", max_new_tokens, trace)
+        _answer_from(
+            open_text(chosen, memory, document, force), prompt or "", max_new_tokens, trace
+        )
     else:
-        _read_and_answer(chosen, text, prompt or "", max_new_tokens, trace, force)
+        _read_and_answer(chosen, document, prompt or "", max_new_tokens, trace, force)
 
 
 def _checked(prompt: str | None, answers: Path | None) -> str:
@@ -143,12 +151,13 @@ def _answer_from(opened: OpenText, prompt: str, max_new_tokens: int, trace: Path
     said = len(answer.token_ids)
     say(f"answered {said} in {pace(said, answer.seconds)}; memory {memory_line(session.stats())}")
     if watch is not None and trace is not None:
-        _report(watch, session, tokens, trace, f"{opened.config.model.path}: {prompt}")
+        title = f"{opened.config.model.path}: {prompt}"
+        _report(watch, session, tokens, trace, title, opened.landmarks)
 
 
 def _read_and_answer(
     chosen: RunConfig,
-    text: str,
+    document: DocumentText,
     prompt: str,
     max_new_tokens: int,
     trace: Path | None,
@@ -157,13 +166,13 @@ def _read_and_answer(
     """Read a text with its question, as one prompt, and answer on standard output."""
     from transformers import TextStreamer
 
-    from inf_llm.generation import Session, answer_ends, choose_layout
+    from inf_llm.generation import Landmarks, Session, answer_ends, choose_layout
     from inf_llm.hf.trace import trace as tracing
     from inf_llm.plan.refuse import require_room
 
     loaded, tokenizer = load_aloud(chosen, force)
     layout = choose_layout(tokenizer, chosen.conv_type)
-    message = BETWEEN.join(part for part in (text, prompt) if part)
+    message = BETWEEN.join(part for part in (document.text, prompt) if part)
     ids = _prompt_ids(tokenizer, layout, message, chosen, max_new_tokens)
     if not force:
         require_room(chosen, len(ids) + max_new_tokens, loaded.dtype)
@@ -180,7 +189,8 @@ def _read_and_answer(
         )
     say(_summary(session, answer, len(ids), reading))
     if watch is not None and trace is not None:
-        _report(watch, session, len(ids), trace, f"{chosen.model.path}: {prompt}")
+        title = f"{chosen.model.path}: {prompt}"
+        _report(watch, session, len(ids), trace, title, [Landmarks.of(document)])
 
 
 def _prompt_ids(
@@ -196,11 +206,24 @@ def _prompt_ids(
     return kept
 
 
-def _report(watch: Tracing, session: Session, prompt_tokens: int, path: Path, title: str) -> None:
+def _report(
+    watch: Tracing,
+    session: Session,
+    prompt_tokens: int,
+    path: Path,
+    title: str,
+    landmarks: Sequence[Landmarks],
+) -> None:
     from inf_llm.generation import save_report
 
     save_report(
-        watch, session.ids, session.tokenizer, path, prompt_tokens=prompt_tokens, title=title[:300]
+        watch,
+        session.ids,
+        session.tokenizer,
+        path,
+        prompt_tokens=prompt_tokens,
+        title=title[:300],
+        landmarks=landmarks,
     )
     say(f"what was recalled for each word: {path}")
 

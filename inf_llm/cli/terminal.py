@@ -17,7 +17,8 @@ from inf_llm.cli.progress import TokenProgress
 from inf_llm.cli.styles import Style
 from inf_llm.cli.task import Task
 from inf_llm.errors import InfLLMError, TextError, reason
-from inf_llm.generation import read_text
+from inf_llm.formats import DocumentText
+from inf_llm.generation import read_document
 from inf_llm.registry import nearest
 from inf_llm.units import pace, size
 
@@ -140,14 +141,15 @@ class Terminal:
         """`!!read FILE`: add a whole file to the conversation."""
         if not words:
             raise TextError("say which file: !!read FILE")
-        path, text = file_text(words)
+        path, document = file_document(words)
+        text, origin = document.text, document.origin and f"{document.origin}, "
         print(f"reading {path.name}...", flush=True)
         started = time.perf_counter()
         with Task(lambda task: self.chat.add_document(text, path.name, task.check)) as task:
             self._reading(iter(task), 0)
         reuse, seconds = task.result, time.perf_counter() - started
         print(
-            f"read {path.name}: {len(text):,} characters, {reuse.fed:,} tokens in "
+            f"read {path.name}: {origin}{len(text):,} characters, {reuse.fed:,} tokens in "
             f"{pace(reuse.fed, seconds)}. Ask about it."
         )
         if self.debug:
@@ -215,16 +217,17 @@ class Terminal:
             print(command.described())
 
 
-def file_text(name: str) -> tuple[Path, str]:
+def file_document(name: str) -> tuple[Path, DocumentText]:
     """A file, and the text in it.
 
     Raises:
-        TextError: there is no such file, or it holds no text.
+        TextError: there is no such file, or no text can be read from it.
+        MissingExtraError: the package that reads files of its kind is not installed.
     """
     path = Path(name).expanduser()
     if name == "-" or (path.exists() and not path.is_file()):
         raise TextError(f"{path}: is not a file")
-    return path, read_text(path)
+    return path, read_document(path)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,13 @@
 """Reading and answering: feed a prompt in chunks, keep the session, measure perplexity."""
 
-from inf_llm.generation.documents import check_document, piped_text, read_text
+from inf_llm.generation.documents import (
+    check_document,
+    document_of,
+    piped_document,
+    read_document,
+    read_text,
+)
+from inf_llm.generation.landmarks import Landmarks
 from inf_llm.generation.layout import Layout, answer_ends, choose_layout
 from inf_llm.generation.perplexity import Bucket, Perplexity, measure_perplexity
 from inf_llm.generation.prompt_start import PromptStart, finish_prompt, start_prompt
@@ -12,6 +19,7 @@ from inf_llm.truncation import fit
 __all__ = [
     "Answer",
     "Bucket",
+    "Landmarks",
     "Layout",
     "Perplexity",
     "PromptStart",
@@ -19,11 +27,13 @@ __all__ = [
     "answer_ends",
     "check_document",
     "choose_layout",
+    "document_of",
     "encode",
     "finish_prompt",
     "fit",
     "measure_perplexity",
-    "piped_text",
+    "piped_document",
+    "read_document",
     "read_text",
     "save_report",
     "start_prompt",

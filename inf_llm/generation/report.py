@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from inf_llm.errors import TextError
+from inf_llm.formats import label_of
 from inf_llm.generation.citations import Citation, cite, decoded
+from inf_llm.generation.landmarks import Landmarks
 from inf_llm.hf.trace import spans_of, trace
 
 TEMPLATE = Path(__file__).parent.parent / "assets" / "recall.html"
@@ -28,6 +30,7 @@ def save_report(
     prompt_tokens: int,
     title: str = "",
     row: int = 0,
+    landmarks: Sequence[Landmarks] = (),
 ) -> None:
     """Write what was recalled for each generated token of a row.
 
@@ -39,13 +42,15 @@ def save_report(
         prompt_tokens: how many of the ids are the prompt.
         title: says what was run.
         row: of the batch.
+        landmarks: of the documents in the prompt, so that passages name their page or heading.
 
     Raises:
         TextError: the file cannot be written.
     """
     page = TEMPLATE.read_text(encoding="utf-8")
     before, after = page.split("/*DATA*/null")
-    html = before + _escaped(report_data(seen, ids, tokenizer, prompt_tokens, title, row)) + after
+    data = report_data(seen, ids, tokenizer, prompt_tokens, title, row, landmarks)
+    html = before + _escaped(data) + after
     try:
         Path(path).write_text(html, encoding="utf-8", errors="replace")
     except OSError as error:
@@ -53,12 +58,19 @@ def save_report(
 
 
 def report_data(
-    seen: trace, ids: Sequence[int], tokenizer: Any, prompt_tokens: int, title: str, row: int
+    seen: trace,
+    ids: Sequence[int],
+    tokenizer: Any,
+    prompt_tokens: int,
+    title: str,
+    row: int,
+    landmarks: Sequence[Landmarks] = (),
 ) -> dict[str, Any]:
     """The numbers and texts of a report, as its script reads them."""
     recalls = seen.generated(row)
     asked = 0, prompt_tokens
     text, places = decoded(tokenizer, ids, [asked, *spans_of(recalls).values()])
+    named = sorted(place for each in landmarks for place in each.within(text))
     steps = [
         [recall.token, recall.layer, recall.blocks, [round(100 * w) for w in recall.weights]]
         for recall in recalls
@@ -77,6 +89,7 @@ def report_data(
                 "blocks": cited.blocks,
                 "start": cited.first,
                 "end": cited.last,
+                "place": label_of(named, cited.start, cited.end),
                 "texts": _texts(cited, text) if rank < MOST_TEXTS else None,
             }
             for rank, cited in enumerate(cite(recalls, text, places, places[asked]))

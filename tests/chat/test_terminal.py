@@ -16,6 +16,7 @@ import pytest
 from inf_llm.chat.session import ChatSession
 from inf_llm.cli.terminal import COMMANDS, Terminal
 from tests.chat.pseudo import Screen
+from tests.documents import pdf, with_documents
 
 BOOK = "The quick brown fox jumps over the lazy dog. " * 60
 END = " __END_OF_A_MESSAGE_47582648__\n"
@@ -77,6 +78,15 @@ def test_questions_and_commands(run: Run) -> None:
     assert re.search(r"recalls +\d+ hits, \d+ misses: \d+% of recalls were at hand", out)
     assert out.endswith("exit...\n")
     assert "error" not in err
+
+
+@with_documents
+def test_a_document_is_read_and_what_it_was_is_said(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "book.pdf").write_bytes(pdf(["first page", "", "third page"]))
+    chat, out, err = run("!!read book.pdf", "!!read scan.pdf", "Who?")
+    assert chat.turns[0].documents[0].text == "first page\n\nthird page"
+    assert "read book.pdf: a PDF of 3 pages, 1 of them without text, 22 characters, " in out
+    assert err.count("error: scan.pdf: ") == 1
 
 
 def test_remove_reset_help(run: Run) -> None:

@@ -121,7 +121,7 @@ def test_a_text_to_read_is_seen_before_the_model_is_loaded(
     [
         (("-p", "caf\udce9?", "-f", "BOOK"), "--prompt is not text in UTF-8 (character 3 "),
         (("-p", ""), "nothing to read and nothing to ask"),
-        (("-p", "Why?", "-f", "PDF"), "is a PDF document, not text"),
+        (("-p", "Why?", "-f", "PDF"), "a.pdf: is cut off or damaged"),
         (
             ("-p", "Why?", "--trace", "/nowhere/a.html"),
             "--trace /nowhere/a.html: cannot be written",

@@ -1,0 +1,61 @@
+"""Documents read by a process of their own, which a broken or hostile file may bring down alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from inf_llm.errors import TextError
+from inf_llm.formats.magic import Kind
+from inf_llm.formats.places import DocumentText, Place
+from inf_llm.optional import need
+from inf_llm.units import size
+
+SECONDS = 120.0
+"""Longest that a document is read."""
+MEMORY = 2 << 30
+"""Most bytes that are used for it, beside its own."""
+
+_PACKAGES = {"pdf": ("pypdfium2", "a PDF document"), "docx": ("mammoth", "a Word document")}
+_CODE = "import sys; sys.path[:] = {}; from inf_llm.formats.worker import main; main({!r}, {})"
+
+
+def extracted(kind: Kind, data: bytes, name: str) -> DocumentText:
+    """The text of a document.
+
+    Args:
+        kind: what it is.
+        data: its bytes.
+        name: what a message calls it.
+
+    Raises:
+        TextError: it is encrypted, damaged, too large, or has no text.
+        MissingExtraError: the package that reads it is not installed.
+    """
+    if kind in _PACKAGES:
+        package, what = _PACKAGES[kind]
+        need(package, f"{name}: {what}", "documents")
+    code = _CODE.format(sys.path, kind, MEMORY)
+    command = [sys.executable, "-I", "-c", code]
+    try:
+        run = subprocess.run(
+            command, input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise TextError(
+            f"{name}: takes longer than {SECONDS:g} s to read: make a text of it first"
+        ) from None
+    if run.returncode:
+        raise TextError(
+            f"{name}: is damaged, or takes more than {size(MEMORY)} of memory to read: the process "
+            f"that read it ended with code {run.returncode}"
+        )
+    return _document(json.loads(run.stdout), name)
+
+
+def _document(said: dict[str, object], name: str) -> DocumentText:
+    if "error" in said:
+        raise TextError(f"{name}: {said['error']}")
+    places = tuple(Place(**place) for place in said["places"])  # type: ignore[attr-defined]
+    return DocumentText(str(said["text"]), places, str(said["origin"]))

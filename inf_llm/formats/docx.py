@@ -1,0 +1,38 @@
+"""Word documents (DOCX)."""
+
+from __future__ import annotations
+
+import io
+
+from inf_llm.errors import TextError
+from inf_llm.formats.archive import Archive
+from inf_llm.formats.blocks import Blocks
+from inf_llm.formats.page import Page
+from inf_llm.formats.places import DocumentText
+from inf_llm.optional import need
+
+_STYLES = "p[style-name='Title'] => h1:fresh"
+
+
+def read_docx(data: bytes) -> DocumentText:
+    """The text of a document with its footnotes, and its headings.
+
+    Raises:
+        TextError: it is damaged, encrypted or too large.
+        MissingExtraError: the package that reads it is not installed.
+    """
+    archive = Archive(data)
+    if "[Content_Types].xml" not in archive.names:
+        raise TextError("is a ZIP archive, not text: unpack it first")
+    archive.check_size(name for name in archive.names if name.endswith((".xml", ".rels")))
+    mammoth = need("mammoth", "a Word document", "documents")
+    no_images = mammoth.images.img_element(lambda image: {})
+    page = mammoth.convert_to_html(
+        io.BytesIO(data),
+        style_map=_STYLES,
+        convert_image=no_images,
+        include_embedded_style_map=False,
+    )
+    blocks = Blocks()
+    Page(blocks).read(page.value)
+    return blocks.document("a Word document")
