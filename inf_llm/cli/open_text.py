@@ -132,7 +132,7 @@ def open_text(chosen: RunConfig, memory: Path | None, text: str, force: bool) ->
     from inf_llm.plan.refuse import require_room
 
     loaded, tokenizer = load_aloud(chosen, force)
-    layout = choose_layout(tokenizer, chosen.conv_type)
+    layout = choose_layout(tokenizer, chosen.conv_type, chosen.control_tokens)
     session, start = Session(loaded, tokenizer, chosen.chunk_size), None
     if memory is not None:
         session = Session.load(memory, loaded, tokenizer, chosen.chunk_size)

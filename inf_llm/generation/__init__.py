@@ -1,5 +1,6 @@
 """Reading and answering: feed a prompt in chunks, keep the session, measure perplexity."""
 
+from inf_llm.generation.control import as_text
 from inf_llm.generation.documents import check_document, piped_text, read_text
 from inf_llm.generation.layout import Layout, answer_ends, choose_layout
 from inf_llm.generation.perplexity import Bucket, Perplexity, measure_perplexity
@@ -17,6 +18,7 @@ __all__ = [
     "PromptStart",
     "Session",
     "answer_ends",
+    "as_text",
     "check_document",
     "choose_layout",
     "encode",

@@ -9,8 +9,9 @@ from typing import Any
 
 from inf_llm.conversation import BETWEEN
 from inf_llm.errors import TextError
-from inf_llm.generation import choose_layout, encode, fit
-from inf_llm.generation.tokens import known_ids
+from inf_llm.generation import choose_layout, fit
+from inf_llm.generation.control import control_tokens
+from inf_llm.generation.tokens import encode_with_places, known_ids
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import Message, Question
@@ -55,16 +56,22 @@ class Prompts:
 
     Args:
         tokenizer: the model's.
-        conv_type: as in the configuration.
+        conv_type, control_tokens: as in the configuration.
         vocabulary: number of token ids that the model knows.
 
     Raises:
         SettingsError: see `choose_layout`.
     """
 
-    def __init__(self, tokenizer: Any, conv_type: str | None, vocabulary: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        conv_type: str | None,
+        vocabulary: int,
+        control_tokens: bool = False,
+    ) -> None:
         self._tokenizer = tokenizer
-        self.layout = choose_layout(tokenizer, conv_type)
+        self.layout = choose_layout(tokenizer, conv_type, control_tokens)
         self._vocabulary = vocabulary
 
     def of_question(self, question: Question, document: Document | None) -> Prompt:
@@ -81,7 +88,7 @@ class Prompts:
         if question.messages:
             return self.of_chat(question.messages, document)
         text = question.prompt if document is None else document.core + BETWEEN + question.prompt
-        return self._encoded(text, True, document, [])
+        return self._encoded(self.layout.hide(text), True, document, [])
 
     def of_document(self, document: Document) -> Prompt:
         """What all prompts about a document begin with, up to its last whole token."""
@@ -110,16 +117,11 @@ class Prompts:
     def _encoded(
         self, text: str, special: bool, document: Document | None, long: list[str]
     ) -> Prompt:
-        if not getattr(self._tokenizer, "is_fast", False):
-            return Prompt(encode(self._tokenizer, text, special), text=text)
-        encoded = self._tokenizer(
-            text,
-            add_special_tokens=special,
-            truncation=False,
-            verbose=False,
-            return_offsets_mapping=True,
-        )
-        prompt = Prompt(list(encoded["input_ids"]), [], list(encoded["offset_mapping"]), text)
+        ids, places = encode_with_places(self._tokenizer, text, special)
+        text = control_tokens(self._tokenizer).shown(text)
+        prompt = Prompt(ids, [], places, text)
+        if places is None:
+            return prompt
         if document is not None and (start := text.find(document.core)) >= 0:
             prompt.document = start, start + len(document.core)
             prompt.boundaries.append(prompt.tokens_before(prompt.document[1]))

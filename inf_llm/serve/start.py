@@ -62,7 +62,7 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
     chunk = min(config.chunk_size, FEED)
     pool = PrefixCache(model, tokenizer, chunk, budget=options.memory_budget)
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    prompts = Prompts(tokenizer, config.conv_type, vocabulary)
+    prompts = Prompts(tokenizer, config.conv_type, vocabulary, config.control_tokens)
     engine = Engine(model, tokenizer, config, pool, prompts, options.answer_tokens)
 
     def on_failure(error: BaseException) -> None:
