@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,8 @@ class PrefixCache:
             quickly.
         points: most memories of the one conversation that is read; what is no beginning of the
             prompt that was read last is let go. None for any number of conversations.
+        needs: the bytes of a memory that has read so many tokens, so that there is room for a text
+            before it is read; None where that is not known: then it is made afterwards.
 
     Attributes:
         bytes: on host and device of all that is kept and in use; what is shared counts once.
@@ -83,13 +85,14 @@ class PrefixCache:
         *,
         budget: int | None = None,
         points: int | None = None,
+        needs: Callable[[int], int] | None = None,
     ) -> None:
         self._points = None if points is None else count("points", points)
         self._model, self._fresh = model, Session(model, tokenizer, chunk_size)
         self._cuts = self._fresh.can_cut
         self._block = execution_block(model)
         self.grain = self._block if self._block > 1 else PLAIN_GRAIN
-        self.budget = budget
+        self.budget, self._needs = budget, needs
         self.bytes = self.evicted = self._clock = 0
         self._kept: list[_Kept] = []
 
@@ -122,8 +125,10 @@ class PrefixCache:
         reused = session.fed
         try:
             for mark in self._marks(key, reused, boundaries):
+                self.trim(session, growth=self._growth(session.fed, len(ids)))
                 session.read(ids[len(session.ids) : mark + 1], progress)
                 self._keep(key[:mark], session)
+            self.trim(session, growth=self._growth(session.fed, len(ids)))
             session.read(ids[len(session.ids) :], progress)
         finally:
             self._keep(key[: session.fed], session)
@@ -137,13 +142,18 @@ class PrefixCache:
             self._keep(array("q", session.ids[: session.fed]), session)
         self.trim()
 
-    def trim(self, *busy: Session) -> None:
-        """Let memories go until the rest is few enough and, with sessions in use, small enough."""
+    def trim(self, *busy: Session, growth: int = 0) -> None:
+        """Let memories go until the rest is few enough and, with sessions in use, small enough.
+
+        Args:
+            busy: sessions in use.
+            growth: bytes that these will take besides.
+        """
         while True:
             sessions = {id(s): s for s in (*(kept.session for kept in self._kept), *busy)}
             self.bytes = footprint(sessions.values())
             many = self._points is not None and len(self._kept) > self._points
-            large = self.budget is not None and self.bytes > self.budget
+            large = self.budget is not None and self.bytes + growth > self.budget
             if not self._kept or not (many or large):
                 return
             candidates = self._kept[:-1] if many else self._kept  # of a few, the newest stays
@@ -242,6 +252,10 @@ class PrefixCache:
                 return
             del session.ids[len(key) :]
         self._kept.append(_Kept(key, session, self._clock))
+
+    def _growth(self, done: int, total: int) -> int:
+        """Bytes that a session still takes which has read `done` of its tokens."""
+        return 0 if self._needs is None else max(0, self._needs(total) - self._needs(done))
 
     def _worth(self, kept: _Kept) -> tuple[int, int]:
         """When it was used, and how many tokens would be read again without it."""

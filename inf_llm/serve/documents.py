@@ -29,6 +29,8 @@ class Document:
         created: seconds since 1970.
         tokens: how many, once it is read.
         cut: how many more there were, which `truncation` left out.
+        bytes: of the memory that it takes; None where that is not known.
+        kept: whether that was kept when it was read.
     """
 
     text: str
@@ -37,6 +39,8 @@ class Document:
     created: int = field(default_factory=lambda: int(time.time()))
     tokens: int = 0
     cut: int = 0
+    bytes: int | None = None
+    kept: bool = False
 
     @property
     def core(self) -> str:
@@ -58,6 +62,8 @@ class Document:
             "characters": len(self.text),
             "tokens": self.tokens,
             "cut_tokens": self.cut,
+            "bytes": self.bytes,
+            "kept": self.kept,
         }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,8 +22,9 @@ from inf_llm.generation.text import AnswerText
 from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.intake import Ready
 from inf_llm.serve.params import Question, Sampling
-from inf_llm.serve.prompts import Prompt, Prompts, cut
+from inf_llm.serve.prompts import Prompt, Prompts
 from inf_llm.serve.worker import Job
 from inf_llm.settings import InfLLMSettings
 
@@ -36,13 +38,6 @@ class Reading:
 
     done: int
     total: int
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A prompt is laid out; `cut` of its tokens were left out, as the configuration allows."""
-
-    cut: int
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,8 @@ class Answered:
 
 @dataclass
 class Engine:
-    """A model and what is needed to serve it. Its methods are for the worker's thread.
+    """A model and what is needed to serve it. Its methods are for the worker's thread; prompts
+    come from `intake`.
 
     Attributes:
         model: patched or not.
@@ -85,7 +81,6 @@ class Engine:
         config: of the run.
         pool: memories kept between requests.
         prompts: lays out prompts.
-        answer_tokens: longest answer where a request does not say.
     """
 
     model: Any
@@ -93,7 +88,6 @@ class Engine:
     config: RunConfig
     pool: PrefixCache
     prompts: Prompts
-    answer_tokens: int = 512
     recalls: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +106,7 @@ class Engine:
         try:
             ids = self.prompts.of_chat(({"role": USER, "content": "Hello"},), None).ids
         except ApiError as error:
-            ids, refused = encode(self.tokenizer, "Hello"), error.message
+            ids, refused = array("i", encode(self.tokenizer, "Hello")), error.message
         ends = answer_ends(self.model, self.prompts.layout)
         try:
             session = Session(self.model, self.tokenizer, self.config.chunk_size)
@@ -124,25 +118,27 @@ class Engine:
             ) from error
         return refused
 
-    def read(self, document: Document, job: Job) -> Document:
+    def read(self, document: Document, ready: Ready, job: Job) -> Document:
         """Read a document, so that questions about it find it in memory."""
-        whole = self.prompts.of_document(document)
-        prompt = cut(whole, self.config.max_len - 1, self.config.truncation)
-        self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
-        document.tokens = len(prompt.ids) - 1
-        document.cut = len(whole.ids) - len(prompt.ids)
+        session, _ = self.pool.read(ready.prompt.ids, ready.prompt.boundaries, _watched(job))
+        self.pool.trim()
+        document.kept = session.fed in self.pool.lengths
         return document
 
-    def answer(self, question: Question, document: Document | None, job: Job) -> Answered:
+    def answer(
+        self, question: Question, document: Document | None, ready: Ready, job: Job
+    ) -> Answered:
         """Answer a prompt, emitting the text as it comes."""
+        try:
+            return self._answer(question, document, ready, job)
+        finally:
+            self.pool.trim()
+
+    def _answer(
+        self, question: Question, document: Document | None, ready: Ready, job: Job
+    ) -> Answered:
         started = time.perf_counter()
-        whole = self.prompts.of_question(question, document)
-        sampling = question.sampling
-        wanted = sampling.max_tokens or self.answer_tokens
-        prompt = cut(whole, self._room(wanted), self.config.truncation)
-        longest = min(wanted, self.config.max_len - len(prompt.ids))
-        cut_tokens = len(whole.ids) - len(prompt.ids)
-        job.emit(Begun(cut_tokens))
+        sampling, prompt = question.sampling, ready.prompt
         session, cached = self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
         text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
         watch = trace(self.model, prompts=False) if question.recall and self.recalls else None
@@ -150,7 +146,7 @@ class Engine:
             torch.random.fork_rng(enabled=sampling.seed is not None),
             watch or contextlib.nullcontext(),
         ):
-            ended = self._generate(session, sampling, longest, text, job)
+            ended = self._generate(session, sampling, ready.longest, text, job)
         job.check()
         text.end()
         return Answered(
@@ -159,21 +155,10 @@ class Engine:
             len(prompt.ids),
             cached,
             text.tokens,
-            cut_tokens,
+            ready.cut,
             (text.first or time.perf_counter()) - started,
             None if not question.recall else self._passages(watch, prompt, document),
         )
-
-    def _room(self, wanted: int) -> int:
-        """Tokens that a prompt may have.
-
-        A prompt that may not be cut leaves the answer what is left, one token at least. One that
-        is cut leaves it as many as are wanted, within `answer_tokens` and half of `max_len`.
-        """
-        most = self.config.max_len
-        if self.config.truncation is None:
-            return most - 1
-        return most - max(1, min(wanted, self.answer_tokens, most // 2))
 
     def _generate(
         self, session: Session, sampling: Sampling, longest: int, text: AnswerText, job: Job
@@ -205,7 +190,7 @@ class Engine:
         recalls = watch.generated()
         spans = spans_of(recalls).values()
         if prompt.offsets is None:
-            text, places = decoded(self.tokenizer, prompt.ids, spans)
+            text, places = decoded(self.tokenizer, prompt.ids.tolist(), spans)
         else:
             text, found = prompt.text, {span: prompt.place(*span) for span in spans}
             places = {span: place for span, place in found.items() if place is not None}

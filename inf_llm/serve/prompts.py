@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from inf_llm.conversation import BETWEEN
 from inf_llm.errors import TextError
-from inf_llm.generation import choose_layout, fit
+from inf_llm.generation import choose_layout
 from inf_llm.generation.control import control_tokens
 from inf_llm.generation.tokens import encode_with_places, known_ids
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import Message, Question
+from inf_llm.truncation import kept
 
 LONG_MESSAGE = 2000
 """Characters from which on a message is a place where other prompts may part from this one."""
+
+
+class Places(Sequence[tuple[int, int]]):
+    """Characters [start, end) of each token, in 8 bytes: prompts wait in a queue."""
+
+    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
+        self._ends = array("i", (end for span in spans for end in span))
+
+    def __len__(self) -> int:
+        return len(self._ends) // 2
+
+    def __getitem__(self, token: Any) -> Any:
+        if not 0 <= token < len(self):
+            raise IndexError(token)
+        return self._ends[2 * token], self._ends[2 * token + 1]
 
 
 @dataclass
@@ -33,9 +50,9 @@ class Prompt:
         document: characters [start, end) of the document in `text`, or None.
     """
 
-    ids: list[int]
+    ids: array[int]
     boundaries: list[int] = field(default_factory=list)
-    offsets: list[tuple[int, int]] | None = None
+    offsets: Places | None = None
     text: str = ""
     document: tuple[int, int] | None = None
 
@@ -82,7 +99,7 @@ class Prompts:
         """
         if isinstance(question.prompt, tuple):
             try:
-                return Prompt(known_ids(question.prompt, self._vocabulary))
+                return Prompt(array("i", known_ids(question.prompt, self._vocabulary)))
             except TextError as error:
                 raise bad_value("prompt", str(error)) from None
         if question.messages:
@@ -95,9 +112,9 @@ class Prompts:
         whole = self.of_chat(({"role": "user", "content": "?"},), document)
         if whole.offsets is None or whole.document is None:
             return whole
-        kept = whole.tokens_before(whole.document[1])
+        end = whole.tokens_before(whole.document[1])
         # one token more, for a memory keeps one less than it is given
-        return Prompt(whole.ids[: kept + 1], [kept], whole.offsets, whole.text, whole.document)
+        return Prompt(whole.ids[: end + 1], [end], whole.offsets, whole.text, whole.document)
 
     def of_chat(self, messages: Sequence[Message], document: Document | None) -> Prompt:
         """The prompt of a conversation, which ends where the answer begins."""
@@ -119,9 +136,10 @@ class Prompts:
     ) -> Prompt:
         ids, places = encode_with_places(self._tokenizer, text, special)
         text = control_tokens(self._tokenizer).shown(text)
-        prompt = Prompt(ids, [], places, text)
+        prompt = Prompt(array("i", ids), text=text)
         if places is None:
             return prompt
+        prompt.offsets = Places(places)
         if document is not None and (start := text.find(document.core)) >= 0:
             prompt.document = start, start + len(document.core)
             prompt.boundaries.append(prompt.tokens_before(prompt.document[1]))
@@ -143,5 +161,6 @@ def cut(prompt: Prompt, room: int, truncation: str | None) -> Prompt:
     """
     if not prompt.ids:
         raise ApiError(400, "the prompt is empty", "invalid_value")
-    ids = fit(prompt.ids, room, truncation)
-    return prompt if len(ids) == len(prompt.ids) else Prompt(ids)
+    ids = prompt.ids
+    head, tail = kept(len(ids), room, truncation)
+    return prompt if head == len(ids) else Prompt(ids[:head] + ids[len(ids) - tail :])
