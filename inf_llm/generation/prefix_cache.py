@@ -135,6 +135,11 @@ class PrefixCache:
             self.trim(session)
         return session, reused
 
+    def kept_of(self, ids: Tokens) -> int:
+        """Tokens of the longest beginning of a prompt that is in memory."""
+        key = array("q", ids)
+        return max((len(kept.key) for kept in self._kept if kept.begins(key)), default=0)
+
     def keep(self, session: Session) -> None:
         """Keep a session that `read` gave with its answer, where that is as good as read."""
         if self._cuts or self._block == 1:

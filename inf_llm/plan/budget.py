@@ -15,6 +15,7 @@ from inf_llm.hf.decoder import device_of
 from inf_llm.hf.dtype import dtype_name
 from inf_llm.hf.outline import Outline, layer_shapes
 from inf_llm.plan.bytes import make_plan
+from inf_llm.settings import WindowSettings
 from inf_llm.units import MOST_TOKENS
 
 
@@ -33,10 +34,13 @@ class TextBytes:
     apart: bool
 
     def of(self, tokens: int) -> int:
-        """Bytes on host and device of a memory that has read so many tokens, what is on a disk left
-        out."""
+        """Bytes on host and device of a memory that has read so many tokens, and of one fork.
+
+        A fork has a window of its own. What is on a disk is left out.
+        """
         plan = make_plan(self.shapes, self.config, tokens, self.apart)
-        return plan.host + plan.device
+        forked = isinstance(self.config.attention, WindowSettings)
+        return plan.host + plan.device + (plan.held.window + plan.ids if forked else 0)
 
     def longest(self, budget: int) -> int:
         """The most tokens that take no more than a budget."""

@@ -30,7 +30,7 @@ class Document:
         tokens: how many, once it is read.
         cut: how many more there were, which `truncation` left out.
         bytes: of the memory that it takes; None where that is not known.
-        kept: whether that was kept when it was read.
+        kept_tokens: how many were kept in memory when it was read.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Document:
     tokens: int = 0
     cut: int = 0
     bytes: int | None = None
-    kept: bool = False
+    kept_tokens: int = 0
 
     @property
     def core(self) -> str:
@@ -63,7 +63,8 @@ class Document:
             "tokens": self.tokens,
             "cut_tokens": self.cut,
             "bytes": self.bytes,
-            "kept": self.kept,
+            "kept": bool(self.kept_tokens),
+            "kept_tokens": self.kept_tokens,
         }
 
 

@@ -25,6 +25,7 @@ from inf_llm.serve.errors import ApiError
 from inf_llm.serve.intake import Ready
 from inf_llm.serve.params import Question, Sampling
 from inf_llm.serve.prompts import Prompt, Prompts
+from inf_llm.serve.sparing import Returning
 from inf_llm.serve.worker import Job
 from inf_llm.settings import InfLLMSettings
 
@@ -89,6 +90,7 @@ class Engine:
     pool: PrefixCache
     prompts: Prompts
     recalls: bool = field(init=False)
+    _return_memory: Returning = field(default_factory=Returning, init=False)
 
     def __post_init__(self) -> None:
         self.recalls = isinstance(self.config.attention, InfLLMSettings)
@@ -120,9 +122,9 @@ class Engine:
 
     def read(self, document: Document, ready: Ready, job: Job) -> Document:
         """Read a document, so that questions about it find it in memory."""
-        session, _ = self.pool.read(ready.prompt.ids, ready.prompt.boundaries, _watched(job))
+        self.pool.read(ready.prompt.ids, ready.prompt.boundaries, self._watched(job))
         self.pool.trim()
-        document.kept = session.fed in self.pool.lengths
+        document.kept_tokens = self.pool.kept_of(ready.prompt.ids)
         return document
 
     def answer(
@@ -139,7 +141,7 @@ class Engine:
     ) -> Answered:
         started = time.perf_counter()
         sampling, prompt = question.sampling, ready.prompt
-        session, cached = self.pool.read(prompt.ids, prompt.boundaries, _watched(job))
+        session, cached = self.pool.read(prompt.ids, prompt.boundaries, self._watched(job))
         text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
         watch = trace(self.model, prompts=False) if question.recall and self.recalls else None
         with (
@@ -159,6 +161,14 @@ class Engine:
             (text.first or time.perf_counter()) - started,
             None if not question.recall else self._passages(watch, prompt, document),
         )
+
+    def _watched(self, job: Job) -> Callable[[int, int], None]:
+        def on_progress(done: int, total: int) -> None:
+            job.check()
+            job.emit(Reading(done, total))
+            self._return_memory()
+
+        return on_progress
 
     def _generate(
         self, session: Session, sampling: Sampling, longest: int, text: AnswerText, job: Job
@@ -225,11 +235,3 @@ def _in_document(passage: Citation, prompt: Prompt, document: Document | None) -
         return None
     shift = document.lead - start
     return [passage.start + shift, passage.end + shift]
-
-
-def _watched(job: Job) -> Callable[[int, int], None]:
-    def on_progress(done: int, total: int) -> None:
-        job.check()
-        job.emit(Reading(done, total))
-
-    return on_progress

@@ -10,6 +10,7 @@ import time
 
 LINES, SECONDS = 20, 10.0
 """Most messages of a logger in so many seconds; a traceback counts as one."""
+RETURN_SECONDS = 1.0
 LOGGERS = ("asyncio", "inf_llm.serve", "uvicorn.error")
 PRIMITIVES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128"
 """Compiled operations that oneDNN keeps, and their number. There is one for every length of a text,
@@ -45,6 +46,21 @@ def spare_logs() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(each, Sparing) for each in logger.filters):
             logger.addFilter(Sparing())
+
+
+class Returning:
+    """Gives memory that is free between tensors in use back to the system, now and then."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        """To be called often."""
+        now = time.monotonic()
+        if now >= self._next:
+            with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+                ctypes.CDLL(None).malloc_trim(0)
+            self._next = time.monotonic() + RETURN_SECONDS
 
 
 def spare_memory() -> None:
