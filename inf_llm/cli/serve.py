@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Annotated, Optional
 
@@ -113,20 +114,21 @@ def serve(
         max_connections,
         None if allowed is None else trusted_proxies("--forwarded-allow-ips", allowed),
     )
-    listening = listen(host, port)  # before a model is loaded for nothing
     spare_memory()
-    loaded, tokenizer = load_aloud(chosen, force)
-    application = build(loaded, tokenizer, chosen, options)
-    refused = application.engine.try_out()
-    if refused is not None:
-        say(f"chats will be refused: {refused}")
+    listening = listen(host, port)  # before a model is loaded for nothing
+    with contextlib.closing(listening.socket):
+        loaded, tokenizer = load_aloud(chosen, force)
+        application = build(loaded, tokenizer, chosen, options)
+        refused = application.engine.try_out()
+        if refused is not None:
+            say(f"chats will be refused: {refused}")
 
-    def on_ready(address: str) -> None:
-        say(f"serving {application.limits.model} at {address}, texts kept in {size(budget)}")
-        if not application.limits.local and api_key is None:
-            say("other computers can reach this address, and no --api-key protects it")
+        def on_ready(address: str) -> None:
+            say(f"serving {application.limits.model} at {address}, texts kept in {size(budget)}")
+            if not application.limits.local and api_key is None:
+                say("other computers can reach this address, and no --api-key protects it")
 
-    in_time = serve_until_stopped(application, options, on_ready, listening)
+        in_time = serve_until_stopped(application, options, on_ready, listening)
     say("stopped" if in_time else "stopped before everything had ended")
     if not in_time:
         raise typer.Exit(UNEXPECTED)
