@@ -71,10 +71,13 @@ def load_tokenizer(config: RunConfig) -> Any:
 
 
 def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:
-    """A message in its conversation's layout, and whether special tokens are still to be added."""
+    """A message in its conversation's layout, and whether special tokens are still to be added.
+
+    Control tokens in it count as such, as in the published evaluations.
+    """
     from inf_llm.generation import choose_layout
 
-    layout = choose_layout(tokenizer, conv_type)
+    layout = choose_layout(tokenizer, conv_type, control_tokens=True)
     return layout.prompt([{"role": USER, "content": text}]), layout.adds_special
 
 

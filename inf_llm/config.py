@@ -94,6 +94,8 @@ class RunConfig:
             and its end, "middle" keeps its first and its last half.
         chunk_size: tokens of a prompt fed at a time.
         conv_type: how a message is laid out; None is the tokenizer's own template.
+        control_tokens: whether texts and messages may have control tokens, as "<|im_end|>" may be
+            one; else they are ordinary text.
         source: the file that this was read from.
         left_out: keys of the file that an override of model.type made meaningless.
     """
@@ -104,6 +106,7 @@ class RunConfig:
     truncation: str | None = None
     chunk_size: int = 8192
     conv_type: str | None = None
+    control_tokens: bool = False
     source: str | None = field(default=None, compare=False)
     left_out: tuple[str, ...] = field(default=(), compare=False)
 
@@ -130,7 +133,7 @@ class RunConfig:
         return {"model": model | to_plain(self.attention), **own}
 
 
-_TOP_KEYS = ("max_len", "truncation", "chunk_size", "conv_type")
+_TOP_KEYS = ("max_len", "truncation", "chunk_size", "conv_type", "control_tokens")
 _MODEL_KEYS = ("type", *field_types(ModelConfig))
 _T = TypeVar("_T")
 

@@ -57,6 +57,8 @@ class ChatSession(Unsaved):
         max_len: longest prompt with its answer, in tokens; None for no limit.
         truncation: what a longer prompt loses; see `inf_llm.generation.fit`.
         points: most states kept to go back to; each takes a window on the device.
+        control_tokens: whether documents and questions may have control tokens, as "<|im_end|>"
+            may be one; else they are ordinary text.
 
     Raises:
         SettingsError: there is no such `conv_type`, or a number is out of range.
@@ -73,9 +75,10 @@ class ChatSession(Unsaved):
         max_len: int | None = None,
         truncation: str | None = None,
         points: int = 4,
+        control_tokens: bool = False,
     ) -> None:
         self._memory = ReadingMemory(model, tokenizer, chunk_size, points)
-        self.layout: Layout = choose_layout(tokenizer, conv_type)
+        self.layout: Layout = choose_layout(tokenizer, conv_type, control_tokens)
         self._model, self._tokenizer = model, tokenizer
         check_truncation(truncation)
         self._max_len = None if max_len is None else count("max_len", max_len, 2)

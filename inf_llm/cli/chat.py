@@ -86,6 +86,7 @@ def chat(
         chosen.chunk_size,
         max_len=chosen.max_len,
         truncation=chosen.truncation,
+        control_tokens=chosen.control_tokens,
     )
     sampling: dict[str, Any] = {"max_new_tokens": max_new_tokens, "temperature": temperature}
     if repetition_penalty != 1:

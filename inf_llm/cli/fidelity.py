@@ -136,7 +136,7 @@ def _run(plan: Any, first: RunConfig, readers: Sequence[Reader], prose: str, ask
 
     say(f"loading {first.model.path}")
     model, tokenizer = load_bare(first)
-    layout = choose_layout(tokenizer, first.conv_type)
+    layout = choose_layout(tokenizer, first.conv_type, first.control_tokens)
     source = Source(haystack_of(prose), plan.questions, asked)
     run = Run(plan, model, tokenizer, layout, readers, source, first.chunk_size)
     if not run.full:

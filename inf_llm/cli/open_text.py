@@ -137,7 +137,7 @@ def open_text(
     from inf_llm.plan.refuse import require_room
 
     loaded, tokenizer = load_aloud(chosen, force)
-    layout = choose_layout(tokenizer, chosen.conv_type)
+    layout = choose_layout(tokenizer, chosen.conv_type, chosen.control_tokens)
     session, start = Session(loaded, tokenizer, chosen.chunk_size), None
     landmarks: tuple[Landmarks, ...] = ()
     if memory is not None:

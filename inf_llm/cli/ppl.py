@@ -51,12 +51,13 @@ def ppl(
     """
     require_output()
     chosen = configuration(config, model, overrides)
-    from inf_llm.generation import encode, measure_perplexity
+    from inf_llm.generation import as_text, encode, measure_perplexity
     from inf_llm.plan.refuse import require_room
 
     text = open_document(file).text
     loaded, tokenizer = load_aloud(chosen, force)
-    ids = encode(tokenizer, text)[:max_tokens]
+    said = text if chosen.control_tokens else as_text(tokenizer, text)
+    ids = encode(tokenizer, said)[:max_tokens]
     if not force:
         require_room(chosen, len(ids), loaded.dtype)
     with TokenProgress(lambda: "") as progress:

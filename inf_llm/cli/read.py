@@ -62,7 +62,8 @@ def read(
         chosen = for_memory(chosen, save, held)
     document = open_document(file)
     loaded, tokenizer = load_aloud(chosen, force)
-    start = start_prompt(tokenizer, choose_layout(tokenizer, chosen.conv_type), document.text)
+    layout = choose_layout(tokenizer, chosen.conv_type, chosen.control_tokens)
+    start = start_prompt(tokenizer, layout, document.text)
     check_length(len(start.ids), chosen.max_len)
     if not force:
         require_room(chosen, len(start.ids), loaded.dtype)

@@ -171,7 +171,7 @@ def _read_and_answer(
     from inf_llm.plan.refuse import require_room
 
     loaded, tokenizer = load_aloud(chosen, force)
-    layout = choose_layout(tokenizer, chosen.conv_type)
+    layout = choose_layout(tokenizer, chosen.conv_type, chosen.control_tokens)
     message = BETWEEN.join(part for part in (document.text, prompt) if part)
     ids = _prompt_ids(tokenizer, layout, message, chosen, max_new_tokens)
     if not force:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -11,6 +13,8 @@ from inf_llm.cli.failures import UNEXPECTED, reported, say
 from inf_llm.cli.options import Config, Debug, Force, Model, Overrides, configuration, load_aloud
 from inf_llm.errors import ConfigError
 from inf_llm.units import parse_bytes, size
+
+KEY = "INF_LLM_API_KEY"
 
 
 @reported
@@ -24,12 +28,14 @@ def serve(
     memory_budget: Annotated[
         str,
         typer.Option(
-            "--memory-budget", help="Memory for texts kept between requests: 8GiB, 500MB."
+            "--memory-budget",
+            help="Memory for texts, kept between requests and read: 8GiB, 500MB.  [default: 8GiB, "
+            "or half of the machine's]",
         ),
-    ] = "8GiB",
+    ] = "",
     api_key: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--api-key", envvar="INF_LLM_API_KEY", help="Key that clients must send."),
+        typer.Option("--api-key", envvar=KEY, help="Key that clients must send."),
     ] = None,
     max_request_bytes: Annotated[
         str, typer.Option("--max-request-bytes", help="Largest request body: 16MiB.")
@@ -76,6 +82,25 @@ def serve(
             help="Most that memories take in --memory-dir: 50GiB. Default: no limit.",
         ),
     ] = None,
+    max_queue_per_client: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            "--max-queue-per-client",
+            min=1,
+            help="Most requests of one client that wait or are being answered. Default: half of "
+            "--max-queue.",
+        ),
+    ] = None,
+    max_connections: Annotated[
+        int, typer.Option("--max-connections", min=1, help="Most connections at once.")
+    ] = 512,
+    forwarded_allow_ips: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--forwarded-allow-ips",
+            help="Proxies whose X-Forwarded-For says who the client is: 127.0.0.1, 10.0.0.0/8, *.",
+        ),
+    ] = None,
     grace: Annotated[
         float,
         typer.Option(
@@ -91,19 +116,21 @@ def serve(
     Texts that were read stay in memory, so a further question costs only its own tokens.
     """
     chosen = configuration(config, model, overrides)
-    budget = parse_bytes("--memory-budget", memory_budget)
+    budget = _budget(memory_budget, force)
     largest = parse_bytes("--max-request-bytes", max_request_bytes)
     quota = None if disk_quota is None else parse_bytes("--disk-quota", disk_quota)
     if quota is not None and memory_dir is None:
         raise ConfigError("--disk-quota is for --memory-dir: give a folder, or leave it out")
-    if api_key is not None and not api_key.strip():
-        raise ConfigError("--api-key is empty: give a key, or leave it out")
+    api_key = _key(api_key)
     from inf_llm.serve import require_extra
 
     require_extra()
+    from inf_llm.serve.sparing import spare_memory
     from inf_llm.serve.start import ServeOptions, build
     from inf_llm.serve.start import serve as serve_until_stopped
+    from inf_llm.serve.web import listen, trusted_proxies
 
+    allowed = forwarded_allow_ips
     options = ServeOptions(
         host,
         port,
@@ -118,19 +145,51 @@ def serve(
         grace,
         memory_dir,
         quota,
+        max_queue_per_client,
+        max_connections,
+        None if allowed is None else trusted_proxies("--forwarded-allow-ips", allowed),
     )
-    loaded, tokenizer = load_aloud(chosen, force)
-    application = build(loaded, tokenizer, chosen, options)
-    refused = application.engine.try_out()
-    if refused is not None:
-        say(f"chats will be refused: {refused}")
+    spare_memory()
+    listening = listen(host, port)  # before a model is loaded for nothing
+    with contextlib.closing(listening.socket):
+        loaded, tokenizer = load_aloud(chosen, force)
+        application = build(loaded, tokenizer, chosen, options)
+        refused = application.engine.try_out()
+        if refused is not None:
+            say(f"chats will be refused: {refused}")
 
-    def on_ready(address: str) -> None:
-        say(f"serving {application.limits.model} at {address}, texts kept in {size(budget)}")
-        if not application.limits.local and api_key is None:
-            say("other computers can reach this address, and no --api-key protects it")
+        def on_ready(address: str) -> None:
+            say(f"serving {application.limits.model} at {address}, texts kept in {size(budget)}")
+            if not application.limits.local and api_key is None:
+                say("other computers can reach this address, and no --api-key protects it")
 
-    in_time = serve_until_stopped(application, options, on_ready)
+        in_time = serve_until_stopped(application, options, on_ready, listening)
     say("stopped" if in_time else "stopped before everything had ended")
     if not in_time:
         raise typer.Exit(UNEXPECTED)
+
+
+def _key(given: str | None) -> str | None:
+    """The key that clients must show.
+
+    An empty variable may be a secret that was not found: typer takes it for none at all.
+    """
+    key = os.environ.get(KEY) if given is None else given
+    if key is not None and not key.strip():
+        raise ConfigError(f"--api-key ({KEY}) is empty: give a key, or leave it out")
+    return key
+
+
+def _budget(text: str, force: bool) -> int:
+    """The memory budget in bytes."""
+    from inf_llm.plan.free import machine_bytes
+
+    most = machine_bytes()
+    if not text:
+        return 8 << 30 if most is None else min(8 << 30, most // 2)
+    budget = parse_bytes("--memory-budget", text)
+    if most is not None and budget > most and not force:
+        raise ConfigError(
+            f"--memory-budget is {size(budget)}, but this machine has {size(most)}: give less"
+        )
+    return budget

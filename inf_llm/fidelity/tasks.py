@@ -139,7 +139,7 @@ class Workshop:
         return Draft(sample.context, (ask,), plain=True)
 
     def _layout(self, draft: Draft) -> Layout:
-        return PlainLayout() if draft.plain else self.layout
+        return PlainLayout(self.layout.hide) if draft.plain else self.layout
 
     def _split(self, draft: Draft) -> tuple[str, str]:
         """The prompt before the question and behind it."""
@@ -164,12 +164,13 @@ class Workshop:
         return Context(task, number, tuple(ids[:end]), tuple(questions), prose)
 
     def _question(self, draft: Draft, ask: Ask, before: str, after: str, end: int) -> Question:
+        hide = self.layout.hide
         if draft.plain:
-            tail = ask.question
+            tail = hide(ask.question)
         else:
-            tail = f"{BETWEEN}{ask.question}{after or chr(10)}{ask.lead}"
+            tail = f"{BETWEEN}{hide(ask.question)}{after or chr(10)}{ask.lead}"
         own = encode(self.tokenizer, tail, add_special_tokens=False)
-        both = encode(self.tokenizer, f"{tail} {ask.answer}", add_special_tokens=False)
+        both = encode(self.tokenizer, f"{tail} {hide(ask.answer)}", add_special_tokens=False)
         same = common_length(own, both)
         span = self._span(draft, before, ask.needle)
         depth = None if span is None else round(span[0] / end, 4)
@@ -177,7 +178,7 @@ class Workshop:
 
     def _span(self, draft: Draft, before: str, needle: str) -> tuple[int, int] | None:
         """Where a text is among the tokens of the prompt; a token more where it begins inside."""
-        start = before.find(needle)
+        start = before.find(self.layout.hide(needle))
         if start < 0:
             return None
         special = self._layout(draft).adds_special

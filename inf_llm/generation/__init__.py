@@ -1,5 +1,6 @@
 """Reading and answering: feed a prompt in chunks, keep the session, measure perplexity."""
 
+from inf_llm.generation.control import as_text
 from inf_llm.generation.documents import (
     check_document,
     document_of,
@@ -25,6 +26,7 @@ __all__ = [
     "PromptStart",
     "Session",
     "answer_ends",
+    "as_text",
     "check_document",
     "choose_layout",
     "document_of",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from inf_llm.checks import require_type
 from inf_llm.conversation import ASSISTANT, BETWEEN, CONV_TYPES, PLAIN, TEMPLATES, USER
 from inf_llm.errors import SettingsError, TextError, reason
+from inf_llm.generation.control import as_text
 from inf_llm.generation.tokens import vocabulary
 from inf_llm.registry import accepted
 
 Message = dict[str, str]
+Hide = Callable[[str], str]
+"""What a content becomes before it is laid out: `as_text` of a tokenizer, or itself by `str`."""
 
 _MARK = "An example of what is said."
 _SHOWN = 40
@@ -22,6 +25,9 @@ _SHOWN = 40
 
 class Layout(ABC):
     """A way to lay out a conversation.
+
+    Args:
+        hide: keeps control tokens of contents out of the prompt.
 
     Attributes:
         name: for a person.
@@ -37,18 +43,23 @@ class Layout(ABC):
     stops: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
 
+    def __init__(self, hide: Hide = str) -> None:
+        self.hide = hide
+
     def prompt(self, messages: Sequence[Message]) -> str:
-        """The prompt that ends where the answer to the last message begins.
+        """The prompt that ends where the answer to the last message begins, for `encode`.
 
         Raises:
             TextError: the template does not take these messages, or leaves one of them out.
         """
-        text = self._laid_out(messages)
+        hidden = [{**message, "content": self.hide(message["content"])} for message in messages]
+        text = self._laid_out(hidden)
         kept = self._turns_kept([message["role"] for message in messages])
-        for message, is_kept in zip(messages, kept, strict=True):
-            said = message["content"].strip()
+        for message, given, is_kept in zip(messages, hidden, kept, strict=True):
             # earlier answers may be shortened: templates of thinking models drop the thoughts
-            if not is_kept or (message["role"] != ASSISTANT and said not in text):
+            lost = message["role"] != ASSISTANT and given["content"].strip() not in text
+            if lost or not is_kept:
+                said = message["content"].strip()
                 shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
                 raise TextError(
                     f"{self.name} leaves out what the {message['role']} says ({shown!r}): choose "
@@ -92,9 +103,11 @@ class TemplateLayout(Layout):
         tokenizer: renders it.
         template: the template.
         name: for a person.
+        hide: see `Layout`.
     """
 
-    def __init__(self, tokenizer: Any, template: str, name: str) -> None:
+    def __init__(self, tokenizer: Any, template: str, name: str, hide: Hide = str) -> None:
+        super().__init__(hide)
         self.name = name
         self._tokenizer, self._template = tokenizer, template
 
@@ -153,11 +166,13 @@ class FastChatLayout(Layout):
 
     Args:
         name: as FastChat has it.
+        hide: see `Layout`.
     """
 
     adds_special = True
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, hide: Hide = str) -> None:
+        super().__init__(hide)
         from fastchat.conversation import get_conv_template
 
         self.name = f"FastChat's template {name!r}"
@@ -176,25 +191,31 @@ class FastChatLayout(Layout):
         return str(conversation.get_prompt())
 
 
-def choose_layout(tokenizer: Any, conv_type: str | None = None) -> Layout:
+def choose_layout(
+    tokenizer: Any, conv_type: str | None = None, control_tokens: bool = False
+) -> Layout:
     """The layout of a name; without one the tokenizer's own, or plain text where it has none.
 
     Args:
         tokenizer: the model's.
         conv_type: one of `CONV_TYPES`, or a name of FastChat's.
+        control_tokens: whether contents may have control tokens, as "<|im_end|>" may be one; else
+            they are ordinary text.
 
     Raises:
         SettingsError: there is no template of this name, or the tokenizer has several and none of
             them is the default.
     """
     require_type("conv_type", conv_type, str, optional=True)
+    hide: Hide = str if control_tokens else partial(as_text, tokenizer)
     if conv_type is None:
         own = own_template(tokenizer)
-        return TemplateLayout(tokenizer, own, "the tokenizer's template") if own else PlainLayout()
-    if conv_type == PLAIN:
-        return PlainLayout()
+        if own:
+            return TemplateLayout(tokenizer, own, "the tokenizer's template", hide)
+    if conv_type in (None, PLAIN):
+        return PlainLayout(hide)
     if conv_type in TEMPLATES:
-        return TemplateLayout(tokenizer, TEMPLATES[conv_type], f"template {conv_type!r}")
+        return TemplateLayout(tokenizer, TEMPLATES[conv_type], f"template {conv_type!r}", hide)
     try:
         from fastchat.conversation import conv_templates
     except ImportError:
@@ -206,7 +227,7 @@ def choose_layout(tokenizer: Any, conv_type: str | None = None) -> Layout:
     if conv_type not in conv_templates:
         known = accepted(conv_type, (*CONV_TYPES, *conv_templates))
         raise SettingsError(f"conversation template {conv_type!r} is not known; {known}")
-    return FastChatLayout(conv_type)
+    return FastChatLayout(conv_type, hide)
 
 
 def own_template(tokenizer: Any) -> str | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,6 +71,8 @@ class PrefixCache:
         points: most memories of the one conversation that is read; what is no beginning of the
             prompt that was read last is let go. None for any number of conversations.
         shelf: memories on a disk that prompts go on from too.
+        needs: the bytes of a memory that has read so many tokens, so that there is room for a text
+            before it is read; None where that is not known: then it is made afterwards.
 
     Attributes:
         chunk_size: tokens of the next feed, in whole execution blocks.
@@ -90,6 +92,7 @@ class PrefixCache:
         budget: int | None = None,
         points: int | None = None,
         shelf: PrefixShelf | None = None,
+        needs: Callable[[int], int] | None = None,
     ) -> None:
         self._shelf = shelf
         self._points = None if points is None else count("points", points)
@@ -98,10 +101,10 @@ class PrefixCache:
         self._cuts = self._fresh.can_cut
         self._block = execution_block(model)
         self.grain = self._block if self._block > 1 else PLAIN_GRAIN
-        self.budget = budget
+        self.budget, self._needs = budget, needs
         self.bytes = self.evicted = self._clock = 0
         self._kept: list[_Kept] = []
-        self._in_use: list[Session] = []
+        self._in_use: dict[Session, int] = {}  # and how many tokens they will have read
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -150,9 +153,12 @@ class PrefixCache:
         key = array("q", ids)
         self._clock += 1
         self._fetch(key)
+        for kept in self._beginnings(key):
+            kept.used = self._clock
         session = self._start(key)
         reused = session.fed
-        self._in_use.append(session)
+        self._in_use[session] = len(ids)
+        self.trim()
         try:
             yield reused
             for mark in self._marks(key, reused, boundaries):
@@ -160,8 +166,10 @@ class PrefixCache:
                 self._keep(key[:mark], session)
             yield from self._feeds(session, ids[len(session.ids) :])
         except BaseException:
-            self._in_use.remove(session)
+            del self._in_use[session]
             raise
+        else:
+            self._in_use[session] = 0  # it will not read more
         finally:
             self._keep(key[: session.fed], session)
             self.trim()
@@ -175,7 +183,24 @@ class PrefixCache:
 
     def release(self, session: Session) -> None:
         """A session that `reading` gave is not used any more."""
-        self._in_use.remove(session)
+        del self._in_use[session]
+        self.trim()
+
+    def has_room(self, ids: Tokens) -> bool:
+        """Whether a prompt can be read beside those in use; one alone always is."""
+        if self._needs is None or self.budget is None or not self._in_use:
+            return True
+        coming = self._growth(self._reach(array("q", ids)), len(ids))
+        return footprint(self._in_use) + self._coming() + coming <= self.budget
+
+    def _coming(self) -> int:
+        """Bytes that sessions in use will take until their prompts are read."""
+        return sum(self._growth(each.fed, total) for each, total in self._in_use.items() if total)
+
+    def kept_of(self, ids: Tokens) -> int:
+        """Tokens of the longest beginning of a prompt that is in memory."""
+        key = array("q", ids)
+        return max((len(kept.key) for kept in self._kept if kept.begins(key)), default=0)
 
     def keep(self, session: Session) -> None:
         """Keep a session that `read` gave with its answer, where that is as good as read."""
@@ -185,13 +210,16 @@ class PrefixCache:
         self.trim()
 
     def trim(self) -> None:
-        """Let memories go until the rest is few enough and, with sessions in use, small enough."""
+        """Let memories go until the rest is few enough and, with sessions in use, small enough.
+
+        Those in use count as what they will take once their prompts are read.
+        """
         while True:
             kept = (kept.session for kept in self._kept)
             sessions = {id(session): session for session in (*kept, *self._in_use)}
             self.bytes = footprint(sessions.values())
             many = self._points is not None and len(self._kept) > self._points
-            large = self.budget is not None and self.bytes > self.budget
+            large = self.budget is not None and self.bytes + self._coming() > self.budget
             if not self._kept or not (many or large):
                 return
             candidates = self._kept[:-1] if many else self._kept  # of a few, the newest stays
@@ -233,7 +261,7 @@ class PrefixCache:
     def fork(self) -> Self:
         """One that goes on by itself; what is kept is shared."""
         twin = copy.copy(self)
-        twin._in_use = []
+        twin._in_use = {}
         twin._kept = [
             replace(kept, session=kept.session.fork() if self._cuts else kept.session)
             for kept in self._kept
@@ -298,7 +326,7 @@ class PrefixCache:
             session = self._fresh.fork()
         else:
             taken = alone or (len(best.key) - shared) * LOSS <= shared
-            taken = taken and not any(best.session is session for session in self._in_use)
+            taken = taken and best.session not in self._in_use
             session = best.session if taken else best.session.fork()
             self._kept = [kept for kept in self._kept if not (taken and kept is best)]
             session.cut(min(shared, len(key) - 1, session.fed))
@@ -331,6 +359,10 @@ class PrefixCache:
                 return
             del session.ids[len(key) :]
         self._kept.append(_Kept(key, session, self._clock))
+
+    def _growth(self, done: int, total: int) -> int:
+        """Bytes that a session still takes which has read `done` of its tokens."""
+        return 0 if self._needs is None else max(0, self._needs(total) - self._needs(done))
 
     def _worth(self, kept: _Kept) -> tuple[int, int]:
         """When it was used, and how many tokens would be read again without it."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inf_llm.conversation import BETWEEN, USER
+from inf_llm.generation.control import control_tokens
 from inf_llm.generation.layout import Layout
 from inf_llm.generation.tokens import encode
 from inf_llm.truncation import common_length
@@ -100,7 +101,7 @@ def _encode_after(tokenizer: Any, before: Sequence[int], text: str) -> list[int]
         return []
     for count in _CONTEXTS:
         context = list(before[-count:])
-        said = tokenizer.decode(context, clean_up_tokenization_spaces=False)
+        said = control_tokens(tokenizer).decoded(context)
         ids = encode(tokenizer, said + text, add_special_tokens=False)
         if ids[: len(context)] == context:
             return ids[len(context) :]

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicLayer
 
-from inf_llm.checks import count, require_callable
+from inf_llm.checks import count, require_callable, require_type
 from inf_llm.errors import CropError, SavedMemoryError, TextError, UnsupportedInputError
 from inf_llm.generation.decoding import Decoding, step
 from inf_llm.generation.options import answer_options, stop_texts
@@ -70,14 +70,25 @@ class Session(Unsaved):
         tokenizer: the model's.
         chunk_size: tokens fed at a time, rounded down to whole execution blocks; the attribute has
             what came of it.
+        control_tokens: whether a text may have control tokens, as "</s>" may be one, so that a
+            rendered template can be read; else they are ordinary text.
 
     Raises:
         UnsupportedInputError: these are not a model and its tokenizer.
         SettingsError: `chunk_size` is no count.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, chunk_size: int = 8192) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        chunk_size: int = 8192,
+        *,
+        control_tokens: bool = False,
+    ) -> None:
         _check_pair(model, tokenizer)
+        require_type("control_tokens", control_tokens, bool)
+        self._control_tokens = control_tokens
         self.model = model
         self.tokenizer = tokenizer
         self.ids: list[int] = []
@@ -113,7 +124,9 @@ class Session(Unsaved):
         Returns:
             After each feed the tokens in the memory.
         """
-        self.ids += token_ids(self.tokenizer, text, vocabulary(self.model), first=not self.ids)
+        self.ids += token_ids(
+            self.tokenizer, text, vocabulary(self.model), not self.ids, self._control_tokens
+        )
         end = whole_blocks(self.model, len(self.ids))
         while self.fed < end:
             part = self.ids[self.fed : min(end, self.fed + self.chunk_size)]

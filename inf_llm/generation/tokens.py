@@ -7,6 +7,7 @@ from typing import Any
 
 from inf_llm.checks import check_text
 from inf_llm.errors import TextError
+from inf_llm.generation.control import Span, as_text, encoded
 
 Readable = str | Iterable[int] | Mapping[str, Any]
 """A text; ids as a list, a tensor or an array (n,) or (1, n); what a tokenizer returned for one."""
@@ -20,19 +21,45 @@ def vocabulary(model: Any) -> int:
 
 
 def encode(tokenizer: Any, text: str, add_special_tokens: bool = True) -> list[int]:
-    """Token ids of a text of any length.
+    """Token ids of a text of any length; contents that are hidden in it have no control tokens.
 
     Raises:
         TextError: it is no text; see `check_text`.
     """
     check_text("the text", text)
-    encoded = tokenizer(
-        text, add_special_tokens=add_special_tokens, truncation=False, verbose=False
+    hidden = encoded(tokenizer, text, add_special_tokens)
+    if hidden is not None:
+        return hidden[0]
+    return list(_encoding(tokenizer, text, add_special_tokens)["input_ids"])
+
+
+def encode_with_places(
+    tokenizer: Any, text: str, add_special_tokens: bool
+) -> tuple[list[int], list[Span] | None]:
+    """The same, and the characters [start, end) of each token where the tokenizer knows them."""
+    hidden = encoded(tokenizer, text, add_special_tokens)
+    if hidden is not None:
+        return hidden
+    if not getattr(tokenizer, "is_fast", False):
+        return encode(tokenizer, text, add_special_tokens), None
+    found = _encoding(tokenizer, text, add_special_tokens, return_offsets_mapping=True)
+    return list(found["input_ids"]), list(found["offset_mapping"])
+
+
+def _encoding(tokenizer: Any, text: str, special: bool, **more: bool) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = tokenizer(
+        text, add_special_tokens=special, truncation=False, verbose=False, **more
     )
-    return list(encoded["input_ids"])
+    return found
 
 
-def token_ids(tokenizer: Any, given: Readable, known: int, first: bool = True) -> list[int]:
+def token_ids(
+    tokenizer: Any,
+    given: Readable,
+    known: int,
+    first: bool = True,
+    control_tokens: bool = False,
+) -> list[int]:
     """The token ids of what was given to be read.
 
     Args:
@@ -40,13 +67,15 @@ def token_ids(tokenizer: Any, given: Readable, known: int, first: bool = True) -
         given: a text or its ids; see `Readable`.
         known: ids from 0 to `known` - 1 exist.
         first: whether a text is the first of its prompt, so that special tokens belong before it.
+        control_tokens: whether a text may have control tokens.
 
     Raises:
         TextError: it is neither, or it has ids that the model does not know.
     """
     if not isinstance(given, str):
         return known_ids(given, known)
-    ids = encode(tokenizer, given, add_special_tokens=first) if given else []
+    text = given if control_tokens else as_text(tokenizer, given)
+    ids = encode(tokenizer, text, add_special_tokens=first) if text else []
     if ids and max(ids) >= known:
         raise TextError(
             f"the tokenizer gives token id {max(ids)}, but this model knows ids from 0 to "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import torch
@@ -27,14 +28,27 @@ def device_free() -> int | None:
 
 def _group_free(groups: Path, own: Path) -> int | None:
     """What the tightest control group around this process leaves (cgroup v2)."""
+    found = map(_left, _around(groups, own))
+    return min((size for size in found if size is not None), default=None)
+
+
+def _group_limits(groups: Path, own: Path) -> list[int]:
+    """The limits of the control groups around this process."""
+    texts = []
+    for group in _around(groups, own):
+        with contextlib.suppress(OSError):  # none is set, or this system has none
+            texts.append((group / "memory.max").read_text().strip())
+    return [int(text) for text in texts if text.isdecimal()]
+
+
+def _around(groups: Path, own: Path) -> list[Path]:
+    """The folders of the control groups that this process is in."""
     try:
         named = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
     except (OSError, StopIteration):
-        return None
+        return []
     folder = groups / named.strip("/")
-    around = [folder, *folder.parents]
-    found = [_left(each) for each in around if each == groups or groups in each.parents]
-    return min((size for size in found if size is not None), default=None)
+    return [each for each in (folder, *folder.parents) if each == groups or groups in each.parents]
 
 
 def _left(group: Path) -> int | None:
@@ -47,3 +61,14 @@ def _left(group: Path) -> int | None:
     except (OSError, ValueError):  # none is set, or this system has none
         return None
     return max(0, limit - used + kept.get("inactive_file", 0) + kept.get("active_file", 0))
+
+
+def machine_bytes() -> int | None:
+    """Bytes of host and device that a program here could ever take; None: not known."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    host = [int(psutil.virtual_memory().total), *_group_limits(_GROUPS, _OWN)]
+    device = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else 0
+    return min(host) + int(device)

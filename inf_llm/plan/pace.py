@@ -72,7 +72,7 @@ class Pace:
 def key_of(model: Outline, config: RunConfig) -> str:
     """What a pace belongs to: the weights' files, the configuration, and what computes."""
     said = config.to_dict()
-    said.pop("max_len"), said.pop("truncation"), said.pop("conv_type")
+    said.pop("max_len"), said.pop("truncation"), said.pop("conv_type"), said.pop("control_tokens")
     facts = [model.files or config.model.path, said, machine()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

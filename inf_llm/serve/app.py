@@ -29,9 +29,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from inf_llm.serve import completions
+from inf_llm.serve.admission import Admission, entered
 from inf_llm.serve.document_routes import DocumentRoutes
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.guard import Guard
+from inf_llm.serve.intake import Intake
 from inf_llm.serve.jobs import Engine
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.page import page_response
@@ -40,6 +42,8 @@ from inf_llm.serve.wire import Events, Json, json_object, refusal
 from inf_llm.serve.worker import Job, Worker
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+BODIES = 4
+"""Bodies of the largest size that all requests together may have."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Limits:
         local: whether only this computer can reach it; then names of other hosts are refused,
             under which a page in a browser could have come.
         characters: most characters of documents that are held.
+        share: most requests of one client that wait or are being answered.
         thinks: whether the chat template has a switch for reasoning, which requests cannot set.
     """
 
@@ -61,22 +66,36 @@ class Limits:
     request_bytes: int = 16 << 20
     local: bool = True
     characters: int = 64 << 20
+    share: int = 64
     thinks: bool = False
 
 
 class Application(Starlette):
-    """The server's answers. `engine` runs in the worker's thread only."""
+    """The server's answers. `engine` runs in the worker's thread only.
 
-    def __init__(self, engine: Engine, worker: Worker, limits: Limits) -> None:
-        self.engine, self.worker, self.limits = engine, worker, limits
+    Args:
+        engine: the model.
+        intake: lays out prompts.
+        worker: runs what the engine does.
+        limits: what clients may do.
+    """
+
+    def __init__(self, engine: Engine, intake: Intake, worker: Worker, limits: Limits) -> None:
+        self.engine, self.intake, self.worker, self.limits = engine, intake, worker, limits
+        self.admission = Admission(limits.share, BODIES * limits.request_bytes)
         self.documents = DocumentRoutes(
-            engine, limits.characters, limits.request_bytes, self._exchange
+            engine, intake, self.admission, limits.characters, limits.request_bytes, self._exchange
         )
         self.created = int(time.time())
         self._page = page_response()
         self.metrics = Metrics(
             {
-                "memory_bytes": ("Bytes of memories kept.", lambda: engine.pool.bytes),
+                "memory_bytes": ("Bytes of memories kept and in use.", lambda: engine.pool.bytes),
+                "memory_budget_bytes": (
+                    "Bytes that these may take.",
+                    lambda: engine.pool.budget or 0,
+                ),
+                "body_bytes": ("Bytes of bodies held.", lambda: self.admission.bytes),
                 "memories": ("Memories kept between requests.", lambda: len(engine.pool)),
                 "memories_evicted_total": ("Memories let go.", lambda: engine.pool.evicted),
                 "documents": ("Documents held.", lambda: len(self.documents.held)),
@@ -90,7 +109,15 @@ class Application(Starlette):
         paths = {route.endpoint: route.path for route in routes}
         super().__init__(
             routes=routes,
-            middleware=[Middleware(Guard, local=limits.local, metrics=self.metrics, paths=paths)],
+            middleware=[
+                Middleware(
+                    Guard,
+                    local=limits.local,
+                    metrics=self.metrics,
+                    paths=paths,
+                    admission=self.admission,
+                )
+            ],
             exception_handlers={ApiError: _refused, HTTPException: _not_here},
         )
         self.router.redirect_slashes = False
@@ -176,19 +203,22 @@ class Application(Starlette):
         return await self._ask(request, question, completions.TextForm)
 
     def _exchange(
-        self, request: Request, work: Callable[[Job], Any], background: bool = False
+        self, request: Request, client: str, work: Callable[[Job], Any], background: bool = False
     ) -> completions.Exchange:
-        return completions.Exchange(request, self.worker, self.metrics, work, background)
+        return completions.Exchange(request, client, self.worker, self.metrics, work, background)
 
     async def _ask(
         self, request: Request, question: Question, form: type[completions.Form]
     ) -> Response:
         self._check_model(question.model)
         sources = self.documents.sources(question.documents)
-        exchange = self._exchange(request, lambda job: self.engine.answer(question, sources, job))
+        client = entered(request)
+        ready = await self.intake.question(question, sources)
+        exchange = self._exchange(
+            request, client, lambda job: self.engine.answer(question, sources, ready, job)
+        )
         shape = form(self.limits.model)
-        begun = await exchange.next()
-        headers = {"x-inf-llm-cut-tokens": str(begun.cut)} if begun.cut else {}
+        headers = {"x-inf-llm-cut-tokens": str(ready.cut)} if ready.cut else {}
         if question.stream:
             return Events(completions.stream_answer(exchange, shape, question), headers=headers)
         return Json(shape.whole(await exchange.result()), headers=headers)

@@ -12,22 +12,37 @@ from typing import Any
 from starlette.requests import Request
 
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.jobs import Answered, Begun, Delta, Reading
+from inf_llm.serve.jobs import Answered, Delta, Reading
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.params import Question
 from inf_llm.serve.wire import DONE, comment, event
 from inf_llm.serve.worker import Job, Worker
+
+PULSE_SECONDS = 5.0
+"""A stream in which nothing else is said has a comment so often."""
 
 
 class Exchange:
     """A job of the worker, whose events the event loop takes one by one.
 
     The job is cancelled when the client goes away, unless it runs in the background.
+
+    Args:
+        request: of the client.
+        client: what it is called, in the queue.
+        worker: runs the job.
+        metrics: counts what comes of it.
+        work: the job's.
+        background: whether the job goes on without the client.
+
+    Raises:
+        ApiError: the job is not taken.
     """
 
     def __init__(
         self,
         request: Request,
+        client: str,
         worker: Worker,
         metrics: Metrics,
         work: Callable[[Job], Any],
@@ -42,7 +57,7 @@ class Exchange:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._events.put_nowait, happened)
 
-        job = Job(request.client.host if request.client else "unknown", work, emit)
+        job = Job(client, work, emit)
         worker.submit(job)
         self.cancel = job.cancel
         if not background:
@@ -63,9 +78,16 @@ class Exchange:
 
     async def result(self) -> Any:
         """What the job comes to."""
-        while isinstance(result := await self.next(), Begun | Reading | Delta):
+        while isinstance(result := await self.next(), Reading | Delta):
             pass
         return result
+
+    async def next_or_silence(self) -> Any:
+        """The next event; None where there is none in `PULSE_SECONDS`."""
+        try:
+            return await asyncio.wait_for(self.next(), PULSE_SECONDS)
+        except asyncio.TimeoutError:
+            return None
 
     def _count(self, answer: Answered) -> None:
         self._metrics.prompt_tokens.inc(answer.prompt_tokens)
@@ -163,13 +185,16 @@ def usage(answer: Answered) -> dict[str, Any]:
 async def stream_answer(exchange: Exchange, form: Form, question: Question) -> AsyncIterator[bytes]:
     """The events of a streamed answer; progress before it begins is in comments."""
     empty = {"usage": None} if question.include_usage else {}
+    yield comment("accepted")
     yield form.chunk([form.part("", None, True)], **empty)
     try:
-        while not isinstance(update := await exchange.next(), Answered):
+        while not isinstance(update := await exchange.next_or_silence(), Answered):
             if isinstance(update, Delta):
                 yield form.chunk([form.part(update.text, None, False)], **empty)
             elif isinstance(update, Reading):
                 yield comment(f"reading {update.done} {update.total}")
+            else:
+                yield comment("waiting")
     except ApiError as error:
         yield event(error.body())
         return

@@ -7,15 +7,18 @@ from collections.abc import Callable, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
+from inf_llm.serve.admission import Admission, claim_of, client_of, entered
 from inf_llm.serve.completions import Exchange
 from inf_llm.serve.documents import Document, Documents, Sources, Upload, uploaded
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.intake import Intake
 from inf_llm.serve.jobs import Engine, Read
 from inf_llm.serve.uploads import Reader
 from inf_llm.serve.wire import DONE, Events, Json, event, json_object
 
 Exchanges = Callable[..., Exchange]
-"""Makes an exchange of a request, a job's work, and whether that goes on without the client."""
+"""Makes an exchange of a request, its client's name, a job's work, and whether that goes on without
+the client."""
 
 
 class DocumentRoutes:
@@ -23,15 +26,23 @@ class DocumentRoutes:
 
     Args:
         engine: reads.
+        intake: lays texts out.
+        admission: counts what clients take.
         characters: most characters of texts that are held.
         request_bytes: largest body.
         exchange: see `Exchanges`.
     """
 
     def __init__(
-        self, engine: Engine, characters: int, request_bytes: int, exchange: Exchanges
+        self,
+        engine: Engine,
+        intake: Intake,
+        admission: Admission,
+        characters: int,
+        request_bytes: int,
+        exchange: Exchanges,
     ) -> None:
-        self._engine = engine
+        self._engine, self._intake, self._admission = engine, intake, admission
         self._request_bytes = request_bytes
         self._exchange = exchange
         self._readers: dict[str, Reader] = {}
@@ -98,12 +109,20 @@ class DocumentRoutes:
         return Events(reader.events())
 
     async def _read(self, request: Request, document: Document, wanted: Upload) -> Response:
+        client = entered(request)
+        ready = await self._intake.document(document)
+        self._check_not_read(document.id)  # another may have begun meanwhile
         exchange = self._exchange(
-            request, lambda job: self._engine.read(document, job), wanted.background
+            request,
+            client,
+            lambda job: self._engine.read(document, ready, job),
+            wanted.background,
         )
         reader = self._readers[document.id] = Reader(document, exchange, self._commit)
         reader.when_done(lambda: self._readers.pop(document.id, None))
         if wanted.background:
+            claim_of(request.scope).stay()
+            reader.when_done(lambda: self._admission.leave(client))
             return Json(reader.described(), 202)
         if wanted.stream:
             return Events(reader.events())
@@ -127,8 +146,3 @@ class DocumentRoutes:
             if self._engine.library is not None:
                 await self._engine.library.remove(document)
         return Json({"id": name, "object": "document", "deleted": True})
-
-
-def client_of(request: Request) -> str:
-    """Who asks, as far as it is known."""
-    return request.client.host if request.client else "unknown"

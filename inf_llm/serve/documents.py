@@ -31,6 +31,8 @@ class Document:
         created: seconds since 1970.
         tokens: how many, once it is read.
         cut: how many more there were, which `truncation` left out.
+        bytes: of the memory that it takes; None where that is not known.
+        kept_tokens: how many were kept in memory when it was read.
         memory: name of its memory on the disk, if it outlives the server.
         owner: the client that uploaded it.
     """
@@ -41,6 +43,8 @@ class Document:
     created: int = field(default_factory=lambda: int(time.time()))
     tokens: int = 0
     cut: int = 0
+    bytes: int | None = None
+    kept_tokens: int = 0
     memory: str | None = None
     owner: str = ""
 
@@ -69,6 +73,9 @@ class Document:
             "characters": len(self.text),
             "tokens": self.tokens,
             "cut_tokens": self.cut,
+            "bytes": self.bytes,
+            "kept": bool(self.kept_tokens),
+            "kept_tokens": self.kept_tokens,
             "saved": self.memory is not None,
         }
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+RETRY_SECONDS = {429: 5, 503: 10}
+"""By status, when a client may try again; said in the header Retry-After."""
+
 
 class ApiError(Exception):
     """An error for the client.
@@ -15,6 +18,7 @@ class ApiError(Exception):
         code: a word for programs.
         param: the parameter it is about.
         headers: of the HTTP response.
+        about: figures for programs, beside the message.
     """
 
     def __init__(
@@ -24,13 +28,17 @@ class ApiError(Exception):
         code: str | None = None,
         param: str | None = None,
         headers: Mapping[str, str] | None = None,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
         self.param = param
-        self.headers = headers
+        self.about = about or {}
+        self.headers = dict(headers or {})
+        if status in RETRY_SECONDS:
+            self.headers["Retry-After"] = str(RETRY_SECONDS[status])
 
     def body(self) -> dict[str, Any]:
         """What is sent."""
@@ -40,6 +48,7 @@ class ApiError(Exception):
                 "type": _TYPES.get(self.status, "invalid_request_error"),
                 "param": self.param,
                 "code": self.code,
+                **self.about,
             }
         }
 
@@ -51,6 +60,11 @@ _TYPES = {
     500: "server_error",
     503: "server_error",
 }
+
+
+def busy(status: int, what: str) -> ApiError:
+    """There is too much to do, for one client (429) or for all (503)."""
+    return ApiError(status, f"{what}: try again in {RETRY_SECONDS[status]} s", "busy")
 
 
 def bad_value(param: str, message: str) -> ApiError:

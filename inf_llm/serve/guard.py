@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from inf_llm.serve.admission import Admission
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.wire import refusal
@@ -27,12 +28,19 @@ class Guard:
         local: refuse names of other hosts, under which a page in a browser could have come.
         metrics: counts the answers.
         paths: the path of each endpoint, for the metrics.
+        admission: counts what requests take.
     """
 
     def __init__(
-        self, app: ASGIApp, local: bool, metrics: Metrics, paths: Mapping[Any, str]
+        self,
+        app: ASGIApp,
+        local: bool,
+        metrics: Metrics,
+        paths: Mapping[Any, str],
+        admission: Admission,
     ) -> None:
         self._app, self._local, self._metrics, self._paths = app, local, metrics, paths
+        self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's entry; see its specification."""
@@ -52,7 +60,8 @@ class Guard:
 
         app = self._app if self._welcome(scope) else refusal(_wrong_host(scope))
         try:
-            await app(scope, receive, counted)
+            with self._admission.claim(scope):
+                await app(scope, receive, counted)
         except ClientDisconnect:
             pass
         except Exception:

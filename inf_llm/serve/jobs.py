@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from array import array
 from bisect import bisect_left
 from collections.abc import Generator
 from contextlib import closing
@@ -24,10 +25,12 @@ from inf_llm.hf.decoder import device_of
 from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Document, Sources
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.intake import Ready
 from inf_llm.serve.library import Library
 from inf_llm.serve.pace import Pace
 from inf_llm.serve.params import Question, Sampling
-from inf_llm.serve.prompts import Prompt, Prompts, cut
+from inf_llm.serve.prompts import Prompt, Prompts
+from inf_llm.serve.sparing import Returning
 from inf_llm.serve.worker import Job, Steps
 from inf_llm.settings import InfLLMSettings
 
@@ -43,13 +46,6 @@ class Reading:
 
     done: int
     total: int
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A prompt is laid out; `cut` of its tokens were left out, as the configuration allows."""
-
-    cut: int
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,8 @@ class Read:
 
 @dataclass
 class Engine:
-    """A model and what is needed to serve it. Its methods are for the worker's thread.
+    """A model and what is needed to serve it. Its methods are for the worker's thread; prompts
+    come from `intake`.
 
     Attributes:
         model: patched or not.
@@ -105,7 +102,6 @@ class Engine:
         config: of the run.
         pool: memories kept between requests.
         prompts: lays out prompts.
-        answer_tokens: longest answer where a request does not say.
         library: what is kept on a disk, if anything is.
     """
 
@@ -114,10 +110,10 @@ class Engine:
     config: RunConfig
     pool: PrefixCache
     prompts: Prompts
-    answer_tokens: int = 512
     library: Library | None = None
     recalls: bool = field(init=False)
     pace: Pace = field(init=False)
+    _return_memory: Returning = field(default_factory=Returning, init=False)
 
     def __post_init__(self) -> None:
         self.recalls = isinstance(self.config.attention, InfLLMSettings)
@@ -137,7 +133,7 @@ class Engine:
         try:
             ids = self.prompts.of_chat(({"role": USER, "content": "Hello"},), Sources()).ids
         except ApiError as error:
-            ids, refused = encode(self.tokenizer, "Hello"), error.message
+            ids, refused = array("i", encode(self.tokenizer, "Hello")), error.message
         try:
             session = Session(self.model, self.tokenizer, self.config.chunk_size)
             session.ask(ids, max_new_tokens=1, eos_token_id=self._ends)
@@ -148,39 +144,30 @@ class Engine:
             ) from error
         return refused
 
-    def read(self, document: Document, job: Job) -> Steps:
+    def read(self, document: Document, ready: Ready, job: Job) -> Steps:
         """Read a document, so that questions about it find it in memory."""
-        whole = self.prompts.of_sources(Sources((document,)))
-        prompt = cut(whole, self.config.max_len - 1, self.config.truncation)
-        session, _ = yield from self._read(prompt, job)
+        ids = ready.prompt.ids
+        session, _ = yield from self._read(ready.prompt, job)
         self.pool.release(session)
-        document.tokens = len(prompt.ids) - 1
-        document.cut = len(whole.ids) - len(prompt.ids)
-        return Read(document, self._unshelved(prompt, None))
+        document.kept_tokens = self.pool.kept_of(ids)
+        return Read(document, None if self.library is None else self.pool.unshelved(ids))
 
-    def answer(self, question: Question, sources: Sources, job: Job) -> Steps:
+    def answer(self, question: Question, sources: Sources, ready: Ready, job: Job) -> Steps:
         """Answer a prompt, emitting the text as it comes."""
         started = time.perf_counter()
-        whole = self.prompts.of_question(question, sources)
-        sampling = question.sampling
-        wanted = sampling.max_tokens or self.answer_tokens
-        prompt = cut(whole, self._room(wanted), self.config.truncation)
-        longest = min(wanted, self.config.max_len - len(prompt.ids))
-        cut_tokens = len(whole.ids) - len(prompt.ids)
-        job.emit(Begun(cut_tokens))
+        sampling, prompt = question.sampling, ready.prompt
         session, cached = yield from self._read(prompt, job)
         text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
+        traced = question.recall and self.recalls
         try:
-            row = self._row(session, sampling, longest, text, question.recall and self.recalls)
+            row = self._row(session, sampling, ready.longest, text, traced)
             while not row.over:
                 yield from row.catch_up()
                 yield row
         finally:
             self.pool.release(session)
         text.end()
-        memory = self._unshelved(prompt, SHELVED_FROM)
-        if self.library is not None and memory is not None:
-            self.library.keep_memory(memory)
+        self._shelve(prompt)
         ended = text.stopped or row.new[-1] in (self._ends or ())
         return Answered(
             text.text,
@@ -188,17 +175,22 @@ class Engine:
             len(prompt.ids),
             cached,
             text.tokens,
-            cut_tokens,
+            ready.cut,
             (text.first or time.perf_counter()) - started,
             None if not question.recall else self._passages(row.trace, prompt, sources),
         )
 
-    def _unshelved(self, prompt: Prompt, least: int | None) -> Session | None:
-        """A memory of the prompt, if it has read so many tokens more than any on the disk."""
-        return None if self.library is None else self.pool.unshelved(prompt.ids, least)
+    def _shelve(self, prompt: Prompt) -> None:
+        """Keep what has read a conversation on the disk, if that has much less of it."""
+        if self.library is not None:
+            memory = self.pool.unshelved(prompt.ids, SHELVED_FROM)
+            if memory is not None:
+                self.library.keep_memory(memory)
 
     def _read(self, prompt: Prompt, job: Job) -> Generator[int, None, tuple[Session, int]]:
         """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
+        while not self.pool.has_room(prompt.ids):
+            yield 0  # others that are in use will leave
         reading, done = self.pool.reading(prompt.ids, prompt.boundaries), None
         with closing(reading):
             while True:
@@ -212,18 +204,8 @@ class Engine:
                 fed = 0 if before is None else done - before
                 self.pace.note(fed, time.perf_counter() - started)
                 job.emit(Reading(done, len(prompt.ids)))
+                self._return_memory()
                 yield fed
-
-    def _room(self, wanted: int) -> int:
-        """Tokens that a prompt may have.
-
-        A prompt that may not be cut leaves the answer what is left, one token at least. One that
-        is cut leaves it as many as are wanted, within `answer_tokens` and half of `max_len`.
-        """
-        most = self.config.max_len
-        if self.config.truncation is None:
-            return most - 1
-        return most - max(1, min(wanted, self.answer_tokens, most // 2))
 
     def _row(
         self, session: Session, sampling: Sampling, longest: int, text: AnswerText, traced: bool
@@ -251,7 +233,7 @@ class Engine:
         recalls = watch.generated()
         spans = spans_of(recalls).values()
         if prompt.offsets is None:
-            text, places = decoded(self.tokenizer, prompt.ids, spans)
+            text, places = decoded(self.tokenizer, prompt.ids.tolist(), spans)
         else:
             text, found = prompt.text, {span: prompt.place(*span) for span in spans}
             places = {span: place for span, place in found.items() if place is not None}

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from inf_llm.conversation import BETWEEN
 from inf_llm.errors import TextError
-from inf_llm.generation import choose_layout, encode, fit
-from inf_llm.generation.tokens import known_ids
+from inf_llm.generation import choose_layout
+from inf_llm.generation.control import control_tokens
+from inf_llm.generation.tokens import encode_with_places, known_ids
 from inf_llm.serve.documents import Sources
 from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import Message, Question
+from inf_llm.truncation import kept
 
 LONG_MESSAGE = 2000
 """Characters from which on a message is a place where other prompts may part from this one."""
+
+
+class Places(Sequence[tuple[int, int]]):
+    """Characters [start, end) of each token, in 8 bytes: prompts wait in a queue."""
+
+    def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
+        self._ends = array("i", (end for span in spans for end in span))
+
+    def __len__(self) -> int:
+        return len(self._ends) // 2
+
+    def __getitem__(self, token: Any) -> Any:
+        if not 0 <= token < len(self):
+            raise IndexError(token)
+        return self._ends[2 * token], self._ends[2 * token + 1]
 
 
 @dataclass
@@ -32,9 +50,9 @@ class Prompt:
         document: characters [start, end) of the documents in `text`, or None.
     """
 
-    ids: list[int]
+    ids: array[int]
     boundaries: list[int] = field(default_factory=list)
-    offsets: list[tuple[int, int]] | None = None
+    offsets: Places | None = None
     text: str = ""
     document: tuple[int, int] | None = None
 
@@ -55,16 +73,22 @@ class Prompts:
 
     Args:
         tokenizer: the model's.
-        conv_type: as in the configuration.
+        conv_type, control_tokens: as in the configuration.
         vocabulary: number of token ids that the model knows.
 
     Raises:
         SettingsError: see `choose_layout`.
     """
 
-    def __init__(self, tokenizer: Any, conv_type: str | None, vocabulary: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        conv_type: str | None,
+        vocabulary: int,
+        control_tokens: bool = False,
+    ) -> None:
         self._tokenizer = tokenizer
-        self.layout = choose_layout(tokenizer, conv_type)
+        self.layout = choose_layout(tokenizer, conv_type, control_tokens)
         self._vocabulary = vocabulary
 
     def of_question(self, question: Question, sources: Sources) -> Prompt:
@@ -75,22 +99,22 @@ class Prompts:
         """
         if isinstance(question.prompt, tuple):
             try:
-                return Prompt(known_ids(question.prompt, self._vocabulary))
+                return Prompt(array("i", known_ids(question.prompt, self._vocabulary)))
             except TextError as error:
                 raise bad_value("prompt", str(error)) from None
         if question.messages:
             return self.of_chat(question.messages, sources)
         text = _with_sources(sources, question.prompt)
-        return self._encoded(text, True, sources, [])
+        return self._encoded(self.layout.hide(text), True, sources, [])
 
     def of_sources(self, sources: Sources) -> Prompt:
         """What all prompts about documents begin with, up to their last whole token."""
         whole = self.of_chat(({"role": "user", "content": "?"},), sources)
         if whole.offsets is None or whole.document is None:
             return whole
-        kept = whole.tokens_before(whole.document[1])
+        end = whole.tokens_before(whole.document[1])
         # one token more, for a memory keeps one less than it is given
-        return Prompt(whole.ids[: kept + 1], [kept], whole.offsets, whole.text, whole.document)
+        return Prompt(whole.ids[: end + 1], [end], whole.offsets, whole.text, whole.document)
 
     def of_chat(self, messages: Sequence[Message], sources: Sources) -> Prompt:
         """The prompt of a conversation, which ends where the answer begins."""
@@ -108,16 +132,12 @@ class Prompts:
         return self._encoded(text, self.layout.adds_special, sources, long)
 
     def _encoded(self, text: str, special: bool, sources: Sources, long: list[str]) -> Prompt:
-        if not getattr(self._tokenizer, "is_fast", False):
-            return Prompt(encode(self._tokenizer, text, special), text=text)
-        encoded = self._tokenizer(
-            text,
-            add_special_tokens=special,
-            truncation=False,
-            verbose=False,
-            return_offsets_mapping=True,
-        )
-        prompt = Prompt(list(encoded["input_ids"]), [], list(encoded["offset_mapping"]), text)
+        ids, places = encode_with_places(self._tokenizer, text, special)
+        text = control_tokens(self._tokenizer).shown(text)
+        prompt = Prompt(array("i", ids), text=text)
+        if places is None:
+            return prompt
+        prompt.offsets = Places(places)
         if sources.documents and (start := text.find(sources.core)) >= 0:
             prompt.document = start, start + len(sources.core)
             prompt.boundaries += [prompt.tokens_before(start + end) for end in sources.ends]
@@ -143,5 +163,6 @@ def cut(prompt: Prompt, room: int, truncation: str | None) -> Prompt:
     """
     if not prompt.ids:
         raise ApiError(400, "the prompt is empty", "invalid_value")
-    ids = fit(prompt.ids, room, truncation)
-    return prompt if len(ids) == len(prompt.ids) else Prompt(ids)
+    ids = prompt.ids
+    head, tail = kept(len(ids), room, truncation)
+    return prompt if head == len(ids) else Prompt(ids[:head] + ids[len(ids) - tail :])

@@ -1,33 +1,28 @@
-"""The process: load, listen, and end well.
-
-On SIGTERM or Ctrl-C no new connection is taken; what runs may finish for a while, then it is
-cancelled. A second Ctrl-C does not wait.
-"""
+"""The process: build the application, serve it, and end well."""
 
 from __future__ import annotations
 
-import ipaddress
-import logging
-import signal
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-import uvicorn
-
 from inf_llm.config import RunConfig
-from inf_llm.errors import ConfigError
 from inf_llm.generation.prefix_cache import PrefixCache
+from inf_llm.plan.budget import text_bytes
 from inf_llm.serve.app import Application, Limits
+from inf_llm.serve.intake import Budget, Intake
 from inf_llm.serve.jobs import Engine
 from inf_llm.serve.library import Library
 from inf_llm.serve.prompts import Prompts
+from inf_llm.serve.sparing import spare_logs
+from inf_llm.serve.web import Listening, WebServer, is_local, listen, most_connections
 from inf_llm.serve.worker import Worker
 
 JOIN_SECONDS = 10.0
 """A cancelled job must have ended by then."""
+LEAST_GRAINS = 4
+"""Places where memories are kept, for which the budget must have room."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class ServeOptions:
 
     Attributes:
         host, port: where to listen; port 0 takes a free one.
-        memory_budget: bytes of memories kept between requests.
+        memory_budget: bytes of memories kept between requests and in use.
         api_key: what clients must show, or None.
         request_bytes: largest body of a request.
         model_name: the name clients ask for; None for the end of the model's path.
@@ -47,6 +42,10 @@ class ServeOptions:
         grace: seconds that running requests have to finish at the end.
         memory_dir: folder for what outlives the server; None for nothing.
         disk_quota: most bytes of memories there; None for no limit.
+        client_queue: most requests of one client that wait or are being answered; None for half of
+            `queue`.
+        connections: most at once.
+        proxies: addresses whose X-Forwarded-For says who the client is.
     """
 
     host: str = "127.0.0.1"
@@ -62,19 +61,34 @@ class ServeOptions:
     grace: float = 30.0
     memory_dir: Path | None = None
     disk_quota: int | None = None
+    client_queue: int | None = None
+    connections: int = 512
+    proxies: list[str] | None = None
 
 
 def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) -> Application:
-    """The application, with its worker not started yet."""
-    library, shelf = None, None
+    """The application, with its worker not started yet.
+
+    Raises:
+        ConfigError: the budget has no room for a text.
+        SavedMemoryError: the folder for what outlives the server cannot be used.
+    """
+    library = None
     if options.memory_dir is not None:
         library = Library(options.memory_dir, model, tokenizer, options.disk_quota)
-        shelf = library.shelf
-    budget = options.memory_budget
-    pool = PrefixCache(model, tokenizer, config.chunk_size, budget=budget, shelf=shelf)
+    needs = text_bytes(model, config)
+    pool = PrefixCache(
+        model,
+        tokenizer,
+        config.chunk_size,
+        budget=options.memory_budget,
+        needs=None if needs is None else needs.of,
+        shelf=None if library is None else library.shelf,
+    )
+    budget = Budget.of(options.memory_budget, needs, LEAST_GRAINS * pool.grain)
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    prompts = Prompts(tokenizer, config.conv_type, vocabulary)
-    engine = Engine(model, tokenizer, config, pool, prompts, options.answer_tokens, library)
+    prompts = Prompts(tokenizer, config.conv_type, vocabulary, config.control_tokens)
+    engine = Engine(model, tokenizer, config, pool, prompts, library)
 
     def on_failure(error: BaseException) -> None:
         if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
@@ -84,90 +98,54 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         options.model_name or PurePath(config.model.path).name or config.model.path,
         options.api_key,
         options.request_bytes,
-        _is_local(options.host),
+        is_local(options.host),
         4 * options.request_bytes,
+        options.client_queue or max(1, options.queue // 2),
         config.conv_type is None and _thinks(tokenizer),
     )
+    intake = Intake(prompts, config, budget, options.answer_tokens)
     worker = Worker(options.queue, on_failure, options.at_once, options.reading_share)
-    return Application(engine, worker, limits)
+    return Application(engine, intake, worker, limits)
 
 
-def serve(application: Application, options: ServeOptions, on_ready: Callable[[str], None]) -> bool:
+def serve(
+    application: Application,
+    options: ServeOptions,
+    on_ready: Callable[[str], None],
+    listening: Listening | None = None,
+) -> bool:
     """Serve until a signal comes.
 
     Args:
         application: from `build`.
         options: how to serve.
         on_ready: called with the address once it can be reached.
+        listening: where, if that is taken already.
 
     Returns:
         Whether all ended in time.
+
+    Raises:
+        ConfigError: too few files may be opened.
     """
-    logging.getLogger("inf_llm.serve").setLevel(logging.WARNING)
-    server = WebServer(application, options, on_ready)
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it is done
-        signal.signal(number, lambda *_: None)
+    spare_logs()
+    server = WebServer(
+        application,
+        listening or listen(options.host, options.port),
+        on_ready,
+        options.grace,
+        most_connections(options.connections),
+        options.proxies,
+    )
     application.worker.start()
-    server.run([server.listening])
+    server.run()
     ended = application.worker.stop(JOIN_SECONDS)
     if application.engine.library is not None:
         application.engine.library.close()
     return ended and server.started
 
 
-class WebServer(uvicorn.Server):
-    """Listens from the beginning, and says when it can be reached. Arguments as of `serve`."""
-
-    def __init__(
-        self, application: Application, options: ServeOptions, on_ready: Callable[[str], None]
-    ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application,
-                lifespan="off",
-                ws="none",
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=max(1, round(options.grace)),
-            )
-        )
-        self.listening, self._address = _listening(options)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: Any = None) -> None:
-        """See `uvicorn.Server`."""
-        await super().startup(sockets)
-        if self.started:
-            self._on_ready(self._address)
-
-
-def _listening(options: ServeOptions) -> tuple[socket.socket, str]:
-    """A socket, and the address that reaches it."""
-    try:
-        found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
-        family, address = found[0][0], found[0][4]
-        listening = socket.create_server(address[:2], family=family, backlog=512)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {options.host}, port {options.port}: {error.strerror or error}; "
-            "choose others with --host and --port"
-        ) from None
-    host, port = listening.getsockname()[:2]
-    return listening, f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def _thinks(tokenizer: Any) -> bool:
     """Whether the chat template has a switch for reasoning."""
     template = str(getattr(tokenizer, "chat_template", None))
     return "thinking" in template or "reasoning_effort" in template
-
-
-def _is_local(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

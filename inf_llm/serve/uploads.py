@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from inf_llm.serve.completions import Exchange
+from inf_llm.serve.completions import PULSE_SECONDS, Exchange
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.jobs import Read, Reading
-from inf_llm.serve.wire import DONE, event
+from inf_llm.serve.wire import DONE, comment, event
 
 Commit = Callable[[Read], Awaitable[Document]]
 
@@ -71,11 +71,15 @@ class Reader:
 
     async def events(self) -> AsyncIterator[bytes]:
         """Progress from now on, then the document or the error."""
+        yield comment("accepted")
         while not self._task.done():
             changed = self._changed
             if self._now.total:
                 yield event({"object": "document.progress", **self._progress()})
-            await changed.wait()
+            try:
+                await asyncio.wait_for(changed.wait(), PULSE_SECONDS)
+            except asyncio.TimeoutError:
+                yield comment("waiting")
             await asyncio.sleep(0)  # at the end the task is done a moment later
         try:
             yield event((await self.done()).described())

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 
+from inf_llm.serve.admission import claim_of
 from inf_llm.serve.errors import ApiError
 
 DRAINED = 8
@@ -93,10 +94,11 @@ async def json_object(request: Request, limit: int) -> dict[str, Any]:
 
 async def _body(request: Request, limit: int) -> bytes:
     """All of a body, of which never more than `limit` bytes are held, and one piece."""
-    held, size = bytearray(), 0
+    held, size, claim = bytearray(), 0, claim_of(request.scope)
     async for piece in request.stream():
         size += len(piece)
         if size <= limit:
+            claim.take(len(piece))
             held += piece
         elif size > limit * DRAINED:
             break

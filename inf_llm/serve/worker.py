@@ -15,7 +15,7 @@ from typing import Any
 
 from inf_llm.errors import InfLLMError, TextError
 from inf_llm.generation.decoding import Decoding, feed_all
-from inf_llm.serve.errors import ApiError
+from inf_llm.serve.errors import ApiError, busy
 from inf_llm.serve.turns import Turns
 
 _log = logging.getLogger("inf_llm.serve")
@@ -115,9 +115,7 @@ class Worker:
                 raise ApiError(503, "the server is stopping", "stopping")
             waiting = [job for jobs in self._waiting.values() for job in jobs]
             if sum(not job.cancelled.is_set() for job in waiting) >= self._limit:
-                raise ApiError(
-                    429, f"{self._limit} requests are waiting already: try again later", "busy"
-                )
+                raise busy(429, f"{self._limit} requests are waiting already")
             self._waiting.setdefault(job.client, deque()).append(job)
             self._changed.notify()
 

@@ -20,7 +20,8 @@ import inf_llm
 from inf_llm.cli import app
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.serve.params import ROLES, SHARED
-from inf_llm.serve.start import ServeOptions, WebServer, build
+from inf_llm.serve.start import ServeOptions, build
+from inf_llm.serve.web import WebServer, listen
 from tests.docs.pages import ROOT, blocks
 
 FILE = ROOT / "docs" / "serve.md"
@@ -32,12 +33,12 @@ CODE = {block.name: block.code for block in blocks(FILE) if block.name}
 def server() -> Iterator[Any]:
     """The embedded model on a free port; the application and its address."""
     config = load_config(SHIPPED_CONFIGS / "demo-inf-llm.yaml")
-    options = ServeOptions(port=0, grace=1)
-    application = build(*inf_llm.load(config), config, options)
+    application = build(*inf_llm.load(config), config, ServeOptions())
     addresses: list[str] = []
     ready = threading.Event()
-    web = WebServer(application, options, lambda to: (addresses.append(to), ready.set()))
-    thread = threading.Thread(target=web.run, args=([web.listening],))
+    where = listen("127.0.0.1", 0)
+    web = WebServer(application, where, lambda to: (addresses.append(to), ready.set()), grace=1)
+    thread = threading.Thread(target=web.run)
     application.worker.start()
     thread.start()
     assert ready.wait(60)

@@ -25,7 +25,7 @@ import httpx
 import openai
 import pytest
 
-from inf_llm.serve.start import ServeOptions, WebServer
+from inf_llm.serve.web import WebServer, listen
 from tests.serve.inprocess import Local, local
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
@@ -58,17 +58,24 @@ class ServerProcess(Server):
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
+    def open_files(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     def stop(self, with_signal: int = signal.SIGTERM, seconds: float = 60) -> int:
         if self.process.poll() is None:
             self.process.send_signal(with_signal)
         return self.process.wait(seconds)
 
 
-def start(config: Path | str, *options: str) -> ServerProcess:
-    """Start a server on a free port, and wait until it says where it is."""
+def start(config: Path | str, *options: str, files: int | None = None) -> ServerProcess:
+    """Start a server on a free port, and wait until it says where it is.
+
+    `files` is how many it may open.
+    """
+    limit = [] if files is None else ["bash", "-c", f'ulimit -n {files}; exec "$@"', "bash"]
     command = [sys.executable, "-c", "from inf_llm.cli import main; main()", "serve"]
     process = subprocess.Popen(
-        [*command, "--config", str(config), "--port", "0", *options],
+        [*limit, *command, "--config", str(config), "--port", "0", *options],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -103,11 +110,10 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server on a socket of its own, in a thread of this process."""
-    options = {"port": 0, "answer_tokens": 16, "request_bytes": 3_000_000, "grace": 1}
-    with local(**options) as running:
+    with local(answer_tokens=16, request_bytes=3_000_000) as running:
         addresses: queue.Queue[str] = queue.Queue()
-        web = WebServer(running.app, ServeOptions(**options), addresses.put)
-        thread = threading.Thread(target=web.run, args=([web.listening],))
+        web = WebServer(running.app, listen("127.0.0.1", 0), addresses.put, grace=1)
+        thread = threading.Thread(target=web.run)
         thread.start()
         yield Server(addresses.get(timeout=READY_SECONDS), running.model)
         web.should_exit = True
@@ -119,8 +125,10 @@ def started(tiny_config: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Start servers that end with the test."""
     all_started: list[ServerProcess] = []
 
-    def begin(*options: str, config: Path | str = tiny_config) -> ServerProcess:
-        all_started.append(start(config, *options))
+    def begin(
+        *options: str, config: Path | str = tiny_config, files: int | None = None
+    ) -> ServerProcess:
+        all_started.append(start(config, *options, files=files))
         return all_started[-1]
 
     yield begin

@@ -113,7 +113,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_answer(server: Local, stream:
     body = {"model": server.model, "messages": messages, "max_tokens": 10**6, "stream": stream}
     started = time.monotonic()
     Client(json.dumps(body).encode(), leaves=True).post(server)
-    while server.app.worker.running:
+    while server.app.worker.running or server.app.worker.waiting:
         assert time.monotonic() < started + 30
         time.sleep(0.01)
     assert counted(server, "cancelled_total") == before + 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +103,63 @@ def _soak(server: ServerProcess, requests: int) -> None:
 
 def test_a_short_day(started: Start) -> None:
     _soak(started("--memory-budget", str(BUDGET)), 60)
+
+
+CONSTANT = 100_000_000
+"""Bytes that a process takes beside the model and the budget, while it reads and answers."""
+
+
+class Peak:
+    """The most memory of a process while it lasts."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self._server, self._over = server, threading.Event()
+        self.bytes = 0
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.01):
+            self.bytes = max(self.bytes, self._server.resident_bytes())
+
+    def __enter__(self) -> Peak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def _uploaded(server: ServerProcess, text: str) -> httpx.Response:
+    return httpx.post(f"{server.address}/v1/documents", json={"text": text}, timeout=100)
+
+
+def test_texts_do_not_take_more_than_the_budget(started: Start) -> None:
+    """One that is larger, twenty that are together, and one that just fits; all are answered as
+    by a server with all the memory there is."""
+    bounded, free = started("--memory-budget", str(BUDGET)), started()
+    texts = [f"{number}. " + STORY for number in range(20)]
+    ask(bounded, "Hello")
+    before = bounded.resident_bytes()
+    with Peak(bounded) as peak:
+        error = _uploaded(bounded, STORY * 10).json()["error"]
+        assert error["bytes"] > BUDGET == error["memory_budget"]
+        longest = int(re.search(r"at most ([\d,]+) tokens", error["message"])[1].replace(",", ""))
+        asked = []
+        for text in [*texts, (STORY * 10)[: longest - 200]]:
+            documents = [_uploaded(server, text).json() for server in (bounded, free)]
+            assert documents[0]["kept"]
+            asked.append([document["id"] for document in documents])
+            assert metric(bounded, "memory_bytes") <= BUDGET
+        assert metric(free, "memory_bytes") > 2 * BUDGET
+        for ids in [asked[-1], *asked[::7]]:
+            one, other = (
+                ask(server, "What?", max_tokens=4, extra_body={"document": name})
+                for server, name in zip((bounded, free), ids, strict=True)
+            )
+            assert one.choices[0].message.content == other.choices[0].message.content
+    assert metric(bounded, "memories_evicted_total") > 0
+    assert peak.bytes < before + BUDGET + CONSTANT
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from inf_llm.serve.jobs import Answered, Begun, Delta
+from inf_llm.serve.jobs import Answered, Delta
 from tests.serve.conftest import Server
 from tests.serve.inprocess import CHAT, Local, local, streamed
 from tests.serve.talk import ask
@@ -46,8 +46,7 @@ def test_every_answer_with_text_says_that_it_is_utf_8(near: Local) -> None:
 
 
 def test_no_separator_of_lines_cuts_an_event(near: Local, monkeypatch: Any) -> None:
-    def answer(question: Any, document: Any, job: Any) -> Any:
-        job.emit(Begun(0))
+    def answer(question: Any, sources: Any, ready: Any, job: Any) -> Any:
         for letter in SAID:
             job.emit(Delta(letter))
         job.emit(Delta(SAID))

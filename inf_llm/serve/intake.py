@@ -1,0 +1,178 @@
+"""Prompts, laid out before they wait for the model: what cannot be answered is refused at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from inf_llm.checks import LARGEST
+from inf_llm.config import RunConfig
+from inf_llm.errors import ConfigError, TextError
+from inf_llm.plan.budget import TextBytes
+from inf_llm.serve.documents import Document, Sources
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.params import Question
+from inf_llm.serve.prompts import Prompt, Prompts, cut
+from inf_llm.units import size
+
+LONG = 100_000
+"""Characters from which on a text is laid out in a lane of its own, so that others do not wait."""
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A prompt that can be read.
+
+    Attributes:
+        prompt: the prompt, cut where that is allowed.
+        cut: tokens that were left out.
+        longest: most tokens of the answer.
+        bytes: of the memory that it needs; None where that is not known.
+    """
+
+    prompt: Prompt
+    cut: int
+    longest: int
+    bytes: int | None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The memory that texts may take.
+
+    Attributes:
+        bytes: of it.
+        needs: what a text takes; None where that is not known.
+        tokens: of the longest text that fits.
+    """
+
+    bytes: int
+    needs: TextBytes | None
+    tokens: int = LARGEST
+
+    @classmethod
+    def of(cls, count: int, needs: TextBytes | None, least: int) -> Budget:
+        """A budget in bytes that is worth having.
+
+        Args:
+            count: of it.
+            needs: what a text takes.
+            least: tokens for which there must be room.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if needs is None:
+            return cls(count, None)
+        if needs.of(least) > count:
+            raise ConfigError(
+                f"--memory-budget is {size(count)}, but {least:,} tokens take "
+                f"{size(needs.of(least))} in this model: give that and more for each text"
+            )
+        return cls(count, needs, min(needs.longest(count), LARGEST))
+
+    def check(self, tokens: int) -> None:
+        """See that a text can be read and answered.
+
+        Raises:
+            ApiError: it cannot, with the bytes that it needs and those there are.
+        """
+        if tokens < self.tokens or self.needs is None:
+            return
+        needed = self.needs.of(tokens + 1)
+        raise ApiError(
+            413,
+            f"the text has {tokens:,} tokens and would take {size(needed)} of memory, but "
+            f"--memory-budget is {size(self.bytes)}: raise it, or give at most {self.tokens - 1:,} "
+            "tokens",
+            "memory_budget_exceeded",
+            about={"kept": False, "bytes": needed, "memory_budget": self.bytes},
+        )
+
+
+class Intake:
+    """Lays out prompts, in threads of its own.
+
+    Args:
+        prompts: how.
+        config: of the run.
+        budget: that prompts must fit.
+        answer_tokens: longest answer where a request does not say.
+    """
+
+    def __init__(
+        self, prompts: Prompts, config: RunConfig, budget: Budget, answer_tokens: int
+    ) -> None:
+        self._prompts, self._config, self._budget = prompts, config, budget
+        self._answer_tokens = answer_tokens
+        self._lanes = [ThreadPoolExecutor(1, f"layout-{name}") for name in ("short", "long")]
+
+    async def question(self, question: Question, sources: Sources) -> Ready:
+        """The prompt of a request for an answer.
+
+        Raises:
+            ApiError: it cannot be answered.
+        """
+        said = [*(m["content"] for m in question.messages), question.prompt]
+        length = sum(map(len, said)) + sum(len(each.text) for each in sources.documents)
+        return await self._run(length, lambda: self._of_question(question, sources))
+
+    async def document(self, document: Document) -> Ready:
+        """What all prompts about a document begin with; its counts are set.
+
+        Raises:
+            ApiError: it cannot be read.
+        """
+        return await self._run(len(document.text), lambda: self._of_document(document))
+
+    async def _run(self, length: int, work: Callable[[], _T]) -> _T:
+        lane = self._lanes[length >= LONG]
+        try:
+            return await asyncio.get_running_loop().run_in_executor(lane, work)
+        except TextError as error:
+            raise ApiError(400, str(error), "context_length_exceeded") from None
+
+    def _of_question(self, question: Question, sources: Sources) -> Ready:
+        wanted = question.sampling.max_tokens or self._answer_tokens
+        whole = self._prompts.of_question(question, sources)
+        prompt = self._cut(whole, self._room(wanted))
+        left = self._most - len(prompt.ids)
+        return self._ready(whole, prompt, min(wanted, left))
+
+    def _of_document(self, document: Document) -> Ready:
+        whole = self._prompts.of_sources(Sources((document,)))
+        prompt = self._cut(whole, self._most - 1)
+        document.tokens = len(prompt.ids) - 1
+        document.cut = len(whole.ids) - len(prompt.ids)
+        ready = self._ready(whole, prompt, 1)
+        document.bytes = ready.bytes
+        return ready
+
+    @property
+    def _most(self) -> int:
+        """Tokens of a prompt with its answer."""
+        return min(self._config.max_len, self._budget.tokens)
+
+    def _cut(self, whole: Prompt, room: int) -> Prompt:
+        if self._config.truncation is None and len(whole.ids) < self._config.max_len:
+            self._budget.check(len(whole.ids))
+        return cut(whole, room, self._config.truncation)
+
+    def _room(self, wanted: int) -> int:
+        """Tokens that a prompt may have.
+
+        A prompt that may not be cut leaves the answer what is left, one token at least. One that
+        is cut leaves it as many as are wanted, within `answer_tokens` and half of what there is.
+        """
+        if self._config.truncation is None:
+            return self._config.max_len - 1
+        return self._most - max(1, min(wanted, self._answer_tokens, self._most // 2))
+
+    def _ready(self, whole: Prompt, prompt: Prompt, longest: int) -> Ready:
+        needs = self._budget.needs
+        needed = None if needs is None else needs.of(len(prompt.ids) + 1)
+        return Ready(prompt, len(whole.ids) - len(prompt.ids), longest, needed)

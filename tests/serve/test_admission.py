@@ -1,0 +1,81 @@
+"""What requests take is counted, bounded, and given back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from inf_llm.serve.admission import Admission, claim_of
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.worker import Job
+from tests.serve.inprocess import CHAT, Local, local
+from tests.serve.talk import until
+
+LIMIT = 10_000
+
+
+@pytest.fixture
+def server() -> Iterator[Local]:
+    with local(request_bytes=LIMIT, answer_tokens=2, queue=6) as running:
+        yield running
+
+
+def test_bodies_together_are_bounded() -> None:
+    admission, one, other = Admission(1, 100), dict[str, Any](), dict[str, Any]()
+    with admission.claim(one):
+        claim_of(one).take(90)
+        with pytest.raises(ApiError) as caught, admission.claim(other):
+            claim_of(other).take(11)
+        assert caught.value.status == 503
+        assert caught.value.headers["Retry-After"]
+        assert admission.bytes == 90
+    assert admission.bytes == 0
+
+
+def test_each_client_has_its_share() -> None:
+    admission, scopes = Admission(1, 100), [dict[str, Any]() for _ in range(3)]
+    with admission.claim(scopes[0]), admission.claim(scopes[1]), admission.claim(scopes[2]):
+        claim_of(scopes[0]).enter("a")
+        with pytest.raises(ApiError, match="1 requests of this client are waiting") as caught:
+            claim_of(scopes[1]).enter("a")
+        assert caught.value.status == 429
+        claim_of(scopes[2]).enter("b")
+    assert not admission.asking
+    with admission.claim(scopes[1]):
+        claim_of(scopes[1]).enter("a")
+
+
+def test_one_client_does_not_fill_the_queue(server: Local) -> None:
+    gate = threading.Event()
+    server.app.worker.submit(Job("z", lambda job: gate.wait(30), lambda result: None))
+    with ThreadPoolExecutor(5) as pool:
+        asked = [pool.submit(server.ask, f"Hi {n}") for n in range(5)]
+        until(lambda: sum(one.done() for one in asked) == 2)
+        until(lambda: server.app.worker.waiting == 3)  # half of the queue
+        gate.set()
+        replies = [one.result() for one in asked]
+    assert sorted(reply.status_code for reply in replies) == [200, 200, 200, 429, 429]
+    busy = next(reply for reply in replies if reply.status_code == 429)
+    assert int(busy.headers["retry-after"]) > 0
+    assert busy.json()["error"]["code"] == "busy"
+    assert not server.app.admission.asking
+
+
+def test_all_is_given_back(server: Local) -> None:
+    for reply in (
+        server.ask(),
+        server.ask(stream=True),
+        server.ask("x" * 2 * LIMIT),
+        server.post(CHAT, {}),
+        server.post("/v1/documents", {"text": "A text."}),
+    ):
+        assert isinstance(reply, httpx.Response)
+        assert server.app.admission.bytes == 0
+        assert not server.app.admission.asking
+    assert json.loads(server.ask().text)["choices"]

@@ -1,0 +1,143 @@
+"""What cannot be answered is refused before it waits: by its layout, its length, and its bytes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from inf_llm.errors import ConfigError
+from inf_llm.serve import completions, intake
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.intake import Budget
+from inf_llm.serve.worker import Job
+from tests.serve.inprocess import Local, local
+
+BUDGET = 3_000_000
+
+
+class Line:
+    """100 bytes a token."""
+
+    def of(self, tokens: int) -> int:
+        return 100 * tokens
+
+    def longest(self, budget: int) -> int:
+        return budget // 100
+
+
+@pytest.fixture
+def small() -> Iterator[Local]:
+    with local(memory_budget=BUDGET, answer_tokens=4) as running:
+        yield running
+
+
+@pytest.fixture
+def busy(small: Local) -> Iterator[Local]:
+    """A server whose model is at work until the test ends."""
+    gate = threading.Event()
+    small.app.worker.submit(Job("z", lambda job: gate.wait(30), lambda result: None))
+    yield small
+    gate.set()
+
+
+def test_a_budget_has_both_figures() -> None:
+    budget = Budget.of(1000, Line(), 5)  # type: ignore[arg-type]
+    budget.check(9)  # and one of the answer
+    with pytest.raises(ApiError, match=r"10 tokens.* 1\.1 KB .*is 1\.0 KB: .*at most 9") as caught:
+        budget.check(10)
+    error = caught.value.body()["error"]
+    assert caught.value.status == 413
+    assert (error["kept"], error["bytes"], error["memory_budget"]) == (False, 1100, 1000)
+    with pytest.raises(ConfigError, match=r"is 1\.0 KB, but 11 tokens take 1\.1 KB"):
+        Budget.of(1000, Line(), 11)  # type: ignore[arg-type]
+
+
+def test_where_nothing_is_known_nothing_is_refused() -> None:
+    Budget.of(1, None, 10**6).check(10**9)
+
+
+def test_what_is_wrong_does_not_wait(busy: Local) -> None:
+    busy.app.engine.tokenizer.chat_template = None
+    long = "x" * 100_000
+    for reply, status in (
+        (busy.post("/v1/completions", {"model": busy.model, "prompt": [10**6]}), 400),
+        (busy.post("/v1/documents", {"text": long}), 413),
+        (busy.ask(long), 413),
+        (busy.ask(long, stream=True), 413),
+    ):
+        assert reply.status_code == status
+        assert reply.headers["content-type"].startswith("application/json")
+    assert busy.app.worker.waiting == 0
+
+
+def test_a_refused_text_leaves_what_others_have(small: Local) -> None:
+    said = "A story. " * 60
+    first = small.ask(said).json()["choices"]
+    held = small.app.engine.pool.bytes
+    reply = small.post("/v1/documents", {"text": "y" * 100_000})
+    assert reply.json()["error"]["code"] == "memory_budget_exceeded"
+    assert reply.json()["error"]["bytes"] > BUDGET
+    assert small.app.engine.pool.bytes == held
+    again = small.ask(said).json()
+    assert again["choices"] == first
+    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] > 400
+
+
+def test_a_document_is_told_what_it_takes(small: Local) -> None:
+    reply = small.post("/v1/documents", {"text": "A story. " * 60})
+    found = reply.json()
+    assert reply.status_code == 201
+    assert found["kept"] is True
+    assert found["bytes"] <= BUDGET
+    assert found["bytes"] >= small.app.engine.pool.bytes // 2
+
+
+def test_a_cut_prompt_fits_the_budget() -> None:
+    with local(2**31 - 1, "middle", memory_budget=BUDGET, answer_tokens=4) as server:
+        usage = server.ask("x" * 100_000).json()["usage"]
+        assert usage["prompt_tokens_details"]["cut_tokens"] > 0
+        assert server.app.intake._budget.needs.of(usage["total_tokens"]) <= BUDGET
+
+
+def test_an_answer_ends_where_the_budget_does(small: Local) -> None:
+    budget = small.app.intake._budget
+    text = "x" * (budget.tokens - 3)
+    body = small.ask(text, max_tokens=1000).json()
+    assert body["usage"]["completion_tokens"] == 3
+    assert body["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_long_text_has_a_lane_of_its_own(small: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "LONG", 100)
+    gate, laid_out = threading.Event(), small.app.intake._prompts.of_question
+
+    def slow(question: Any, document: Any) -> Any:
+        if len(question.messages[0]["content"]) >= 100:
+            gate.wait(20)
+        return laid_out(question, document)
+
+    monkeypatch.setattr(small.app.intake._prompts, "of_question", slow)
+    waiting = threading.Thread(target=small.ask, args=("x" * 100,))
+    waiting.start()
+    started = time.monotonic()
+    assert small.ask("short").status_code == 200
+    assert time.monotonic() - started < 15
+    gate.set()
+    waiting.join()
+
+
+def test_a_stream_that_waits_says_so(small: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completions, "PULSE_SECONDS", 0.1)
+    small.app.worker.submit(Job("z", lambda job: time.sleep(0.5), lambda result: None))
+    for reply in (
+        small.ask(stream=True),
+        small.post("/v1/documents", {"text": "A text.", "stream": True}),
+    ):
+        assert reply.text.startswith(": accepted\n\n")
+        assert reply.text.endswith("data: [DONE]\n\n")
+        small.app.worker.submit(Job("z", lambda job: time.sleep(0.5), lambda result: None))
+    assert small.ask(stream=True).text.count(": waiting\n\n") >= 2
