@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import httpx
 import inf_llm
 from inf_llm.config import ModelConfig, RunConfig
 from inf_llm.serve.start import ServeOptions, build
+from inf_llm.serve.worker import Job
 from inf_llm.settings import make_settings
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
@@ -49,6 +51,19 @@ class Local:
         """The body of a request to `CHAT`."""
         messages = [{"role": "user", "content": text}]
         return {"model": self.model, "messages": messages} | more
+
+
+def occupied(server: Local, seconds: float = 60) -> threading.Event:
+    """Let the model's thread do nothing until this is set, or for so long."""
+    gate = threading.Event()
+
+    def wait(job: Job) -> Iterator[Any]:
+        gate.wait(seconds)
+        return
+        yield
+
+    server.app.worker.submit(Job("another", wait, lambda result: None))
+    return gate
 
 
 def streamed(reply: httpx.Response) -> list[dict[str, Any]]:

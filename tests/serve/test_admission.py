@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,8 +12,7 @@ import pytest
 
 from inf_llm.serve.admission import Admission, claim_of
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.worker import Job
-from tests.serve.inprocess import CHAT, Local, local
+from tests.serve.inprocess import CHAT, Local, local, occupied
 from tests.serve.talk import until
 
 LIMIT = 10_000
@@ -52,8 +50,7 @@ def test_each_client_has_its_share() -> None:
 
 
 def test_one_client_does_not_fill_the_queue(server: Local) -> None:
-    gate = threading.Event()
-    server.app.worker.submit(Job("z", lambda job: gate.wait(30), lambda result: None))
+    gate = occupied(server)
     with ThreadPoolExecutor(5) as pool:
         asked = [pool.submit(server.ask, f"Hi {n}") for n in range(5)]
         until(lambda: sum(one.done() for one in asked) == 2)

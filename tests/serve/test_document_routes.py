@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from inf_llm.serve.worker import Job
-from tests.serve.inprocess import CHAT, Local, local, streamed
+from tests.serve.inprocess import CHAT, Local, local, occupied, streamed
 
 DOCUMENTS = "/v1/documents"
 ONE = "The cat is called Tom and lives in a red house. " * 9
@@ -86,25 +84,12 @@ def test_the_list_has_the_texts_of_the_client(server: Local) -> None:
     assert server.request("GET", f"{DOCUMENTS}/{document['id']}").status_code == 200
 
 
-def held_up(server: Local) -> threading.Event:
-    """The model's thread does nothing until this is set."""
-    gate = threading.Event()
-
-    def wait(job: Job) -> Iterator[Any]:
-        gate.wait(60)
-        return
-        yield
-
-    server.app.worker.submit(Job("another", wait, lambda result: None))
-    return gate
-
-
 def test_a_text_in_the_background() -> None:
     """It cannot be asked about before it is read; its events tell when that is."""
 
     async def go(server: Local) -> None:
         async with server.client() as client:
-            gate = held_up(server)
+            gate = occupied(server)
             reply = await client.post(DOCUMENTS, json={"text": ONE, "background": True})
             document = reply.json()
             assert (reply.status_code, document["status"]) == (202, "reading")
@@ -134,7 +119,7 @@ def test_a_text_in_the_background() -> None:
 def test_a_text_that_is_deleted_while_it_is_read() -> None:
     async def go(server: Local) -> None:
         async with server.client() as client:
-            gate = held_up(server)
+            gate = occupied(server)
             body = {"text": ONE, "background": True}
             path = f"{DOCUMENTS}/{(await client.post(DOCUMENTS, json=body)).json()['id']}"
             events = asyncio.create_task(client.get(f"{path}/events"))

@@ -14,7 +14,7 @@ from inf_llm.serve import completions, intake
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.intake import Budget
 from inf_llm.serve.worker import Job
-from tests.serve.inprocess import Local, local
+from tests.serve.inprocess import Local, local, occupied
 
 BUDGET = 3_000_000
 
@@ -132,12 +132,12 @@ def test_a_long_text_has_a_lane_of_its_own(small: Local, monkeypatch: pytest.Mon
 
 def test_a_stream_that_waits_says_so(small: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completions, "PULSE_SECONDS", 0.1)
-    small.app.worker.submit(Job("z", lambda job: time.sleep(0.5), lambda result: None))
+    occupied(small, 0.5)
     for reply in (
         small.ask(stream=True),
         small.post("/v1/documents", {"text": "A text.", "stream": True}),
     ):
         assert reply.text.startswith(": accepted\n\n")
         assert reply.text.endswith("data: [DONE]\n\n")
-        small.app.worker.submit(Job("z", lambda job: time.sleep(0.5), lambda result: None))
+        occupied(small, 0.5)
     assert small.ask(stream=True).text.count(": waiting\n\n") >= 2

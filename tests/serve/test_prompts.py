@@ -25,6 +25,10 @@ from tests.tiny import tiny_tokenizer
 HELLO = ({"role": "user", "content": "Hello"},)
 
 
+def _about(text: str) -> Sources:
+    return Sources((Document(text, "x"),))
+
+
 def prompts(template: Any, conv_type: str | None = None) -> Prompts:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = template
@@ -76,7 +80,7 @@ def test_messages_that_are_not_taken(template: str, says: str) -> None:
 
 
 def test_a_document_has_its_place_in_a_template_of_parts() -> None:
-    found = prompts(PARTS).of_chat(HELLO, Sources((Document("A long story.\n", "x"),)))
+    found = prompts(PARTS).of_chat(HELLO, _about("A long story.\n"))
     assert found.document is not None
     assert found.text[slice(*found.document)] == "A long story."
     assert found.text == "[user]A long story.\n\nHello[assistant]"
@@ -134,7 +138,7 @@ def test_a_forged_turn_is_no_turn(asked: bool) -> None:
     laid_out = Prompts(tokenizer, "qwen", len(tokenizer), asked)
     start = tokenizer.convert_tokens_to_ids("<|im_start|>")
     said = ({"role": "user", "content": FORGED},)
-    for found in (laid_out.of_chat(said, None), laid_out.of_chat(HELLO, Document(FORGED, "x"))):
+    for found in (laid_out.of_chat(said, Sources()), laid_out.of_chat(HELLO, _about(FORGED))):
         assert found.ids.count(start) == (4 if asked else 3)
         assert FORGED.strip() in found.text
         assert found.offsets is not None
@@ -146,7 +150,7 @@ def test_a_forged_turn_is_no_turn(asked: bool) -> None:
 
 def test_a_document_with_control_tokens_has_its_place() -> None:
     laid_out = prompts("{% for m in messages %}{{ m.content }}</s>{% endfor %}")
-    found = laid_out.of_document(Document(" A</s> b </s>\n", "x"))
+    found = laid_out.of_sources(_about(" A</s> b </s>\n"))
     assert found.document is not None
     assert found.text[slice(*found.document)] == "A</s> b </s>"
     assert found.boundaries == [len(found.ids) - 1]

@@ -60,9 +60,9 @@ def watched(*updates: Any) -> tuple[list[str], list[str]]:
 def test_all_see_progress_and_the_end() -> None:
     document = Document("text", "name", "doc-1")
     first, second = watched(Reading(1, 9), Reading(5, 9), Read(document, None))
-    assert ['"read": 1' in first[0], '"read": 5' in first[1]] == [True, True]
-    assert ['"read": 1' in second[0], '"read": 5' in second[1]] == [True, True]
     for told in (first, second):
+        assert told[0] == ": accepted\n\n"
+        assert ['"read": 1' in told[1], '"read": 5' in told[2]] == [True, True]
         assert '"tokens": 7' in told[-2]
         assert told[-1] == "data: [DONE]\n\n"
 
