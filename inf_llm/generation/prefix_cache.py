@@ -16,7 +16,7 @@ import copy
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from typing_extensions import Self
 
 from inf_llm.checks import count
 from inf_llm.errors import UnsupportedInputError
-from inf_llm.generation.footprint import footprint
+from inf_llm.generation.kept import Kept, beginnings, least
 from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
 from inf_llm.generation.prefix_shelf import PrefixShelf
+from inf_llm.generation.room import Room
 from inf_llm.generation.session import Session
 from inf_llm.saved.folder import remove
 from inf_llm.saved.manifest import NAME
@@ -44,18 +45,6 @@ PLAIN_GRAIN = 256
 Tokens = Sequence[int]
 Reading = Generator[int, None, tuple[Session, int]]
 """A prompt that is read in steps; see `PrefixCache.reading`."""
-
-
-@dataclass
-class _Kept:
-    """A session, the tokens that it has read, and the number of the last read that used it."""
-
-    key: array[int]
-    session: Session
-    used: int
-
-    def begins(self, key: array[int]) -> bool:
-        return key[: len(self.key)] == self.key
 
 
 class PrefixCache:
@@ -76,7 +65,6 @@ class PrefixCache:
 
     Attributes:
         chunk_size: tokens of the next feed, in whole execution blocks.
-        bytes: on host and device of all that is kept and in use; what is shared counts once.
         evicted: how many were let go.
 
     Raises:
@@ -101,13 +89,26 @@ class PrefixCache:
         self._cuts = self._fresh.can_cut
         self._block = execution_block(model)
         self.grain = self._block if self._block > 1 else PLAIN_GRAIN
-        self.budget, self._needs = budget, needs
-        self.bytes = self.evicted = self._clock = 0
-        self._kept: list[_Kept] = []
-        self._in_use: dict[Session, int] = {}  # and how many tokens they will have read
+        self._room = Room(budget, needs)
+        self.evicted = self._clock = 0
+        self._kept: list[Kept] = []
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @property
+    def bytes(self) -> int:
+        """On host and device of all that is kept and in use; what is shared counts once."""
+        return self._room.bytes
+
+    @property
+    def budget(self) -> int | None:
+        """Bytes that these may take together."""
+        return self._room.budget
+
+    @budget.setter
+    def budget(self, count: int | None) -> None:
+        self._room.budget = count
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -153,11 +154,11 @@ class PrefixCache:
         key = array("q", ids)
         self._clock += 1
         self._fetch(key)
-        for kept in self._beginnings(key):
+        for kept in beginnings(self._kept, key):
             kept.used = self._clock
         session = self._start(key)
         reused = session.fed
-        self._in_use[session] = len(ids)
+        self._room.enter(session, len(ids))
         self.trim()
         try:
             yield reused
@@ -166,10 +167,8 @@ class PrefixCache:
                 self._keep(key[:mark], session)
             yield from self._feeds(session, ids[len(session.ids) :])
         except BaseException:
-            del self._in_use[session]
+            self._room.leave(session)
             raise
-        else:
-            self._in_use[session] = 0  # it will not read more
         finally:
             self._keep(key[: session.fed], session)
             self.trim()
@@ -183,19 +182,12 @@ class PrefixCache:
 
     def release(self, session: Session) -> None:
         """A session that `reading` gave is not used any more."""
-        del self._in_use[session]
+        self._room.leave(session)
         self.trim()
 
     def has_room(self, ids: Tokens) -> bool:
-        """Whether a prompt can be read beside those in use; one alone always is."""
-        if self._needs is None or self.budget is None or not self._in_use:
-            return True
-        coming = self._growth(self._reach(array("q", ids)), len(ids))
-        return footprint(self._in_use) + self._coming() + coming <= self.budget
-
-    def _coming(self) -> int:
-        """Bytes that sessions in use will take until their prompts are read."""
-        return sum(self._growth(each.fed, total) for each, total in self._in_use.items() if total)
+        """Whether a prompt can be read beside those in use; one alone always can."""
+        return self._room.has_place(self._reach(array("q", ids)), len(ids))
 
     def kept_of(self, ids: Tokens) -> int:
         """Tokens of the longest beginning of a prompt that is in memory."""
@@ -215,15 +207,12 @@ class PrefixCache:
         Those in use count as what they will take once their prompts are read.
         """
         while True:
-            kept = (kept.session for kept in self._kept)
-            sessions = {id(session): session for session in (*kept, *self._in_use)}
-            self.bytes = footprint(sessions.values())
+            large = not self._room.fits(kept.session for kept in self._kept)
             many = self._points is not None and len(self._kept) > self._points
-            large = self.budget is not None and self.bytes + self._coming() > self.budget
             if not self._kept or not (many or large):
                 return
             candidates = self._kept[:-1] if many else self._kept  # of a few, the newest stays
-            self._kept.remove(min(candidates, key=self._worth))
+            self._kept.remove(least(candidates, self._kept))
             self.evicted += 1
 
     def save(self, folder: Path) -> int:
@@ -256,12 +245,13 @@ class PrefixCache:
 
     def clear(self) -> None:
         """Let all go."""
-        self._kept, self.bytes = [], 0
+        self._kept = []
+        self.trim()
 
     def fork(self) -> Self:
         """One that goes on by itself; what is kept is shared."""
         twin = copy.copy(self)
-        twin._in_use = {}
+        twin._room = self._room.fork()
         twin._kept = [
             replace(kept, session=kept.session.fork() if self._cuts else kept.session)
             for kept in self._kept
@@ -277,7 +267,7 @@ class PrefixCache:
                 for any number.
         """
         key = array("q", ids)
-        best = max(self._beginnings(key), key=lambda kept: len(kept.key), default=None)
+        best = max(beginnings(self._kept, key), key=lambda kept: len(kept.key), default=None)
         if best is None or (least is not None and len(best.key) < self._shelved(key) + least):
             return None
         return best.session.fork()
@@ -301,17 +291,13 @@ class PrefixCache:
         """How many tokens of a prompt are in memory."""
         if self._cuts:
             return max((common_length(kept.key, key) for kept in self._kept), default=0)
-        return max((len(kept.key) for kept in self._beginnings(key)), default=0)
-
-    def _beginnings(self, key: array[int]) -> list[_Kept]:
-        """What is kept of a prompt, one token less at most."""
-        return [kept for kept in self._kept if len(kept.key) < len(key) and kept.begins(key)]
+        return max((len(kept.key) for kept in beginnings(self._kept, key)), default=0)
 
     def _start(self, key: array[int]) -> Session:
         """A session that has read the longest beginning of a prompt, one token less at most."""
         if self._cuts:
             return self._cut_back(key)
-        fits = self._beginnings(key)
+        fits = beginnings(self._kept, key)
         if self._points is not None:
             self._kept = fits
         best = max(fits, key=lambda kept: len(kept.key), default=None)
@@ -326,7 +312,7 @@ class PrefixCache:
             session = self._fresh.fork()
         else:
             taken = alone or (len(best.key) - shared) * LOSS <= shared
-            taken = taken and best.session not in self._in_use
+            taken = taken and best.session not in self._room
             session = best.session if taken else best.session.fork()
             self._kept = [kept for kept in self._kept if not (taken and kept is best)]
             session.cut(min(shared, len(key) - 1, session.fed))
@@ -358,13 +344,4 @@ class PrefixCache:
             except UnsupportedInputError:  # a model with layers whose state cannot be copied
                 return
             del session.ids[len(key) :]
-        self._kept.append(_Kept(key, session, self._clock))
-
-    def _growth(self, done: int, total: int) -> int:
-        """Bytes that a session still takes which has read `done` of its tokens."""
-        return 0 if self._needs is None else max(0, self._needs(total) - self._needs(done))
-
-    def _worth(self, kept: _Kept) -> tuple[int, int]:
-        """When it was used, and how many tokens would be read again without it."""
-        before = (o for o in self._kept if len(o.key) < len(kept.key) and o.begins(kept.key))
-        return kept.used, len(kept.key) - max((len(other.key) for other in before), default=0)
+        self._kept.append(Kept(key, session, self._clock))

@@ -1,0 +1,64 @@
+"""Memory that sessions take: those kept, and those in use, which still grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from inf_llm.generation.footprint import footprint
+from inf_llm.generation.session import Session
+
+
+class Room:
+    """What there is room for.
+
+    Args:
+        budget: bytes that all sessions may take together; None for no limit.
+        needs: the bytes of a memory that has read so many tokens; None where that is not known.
+
+    Attributes:
+        bytes: that all took when `fits` was asked last; what is shared counts once.
+    """
+
+    def __init__(self, budget: int | None, needs: Callable[[int], int] | None) -> None:
+        self.budget = budget
+        self.bytes = 0
+        self._needs = needs
+        self._in_use: dict[Session, int] = {}  # and how many tokens they will have read
+
+    def enter(self, session: Session, tokens: int) -> None:
+        """A session is in use, and will have read so many tokens."""
+        self._in_use[session] = tokens
+
+    def leave(self, session: Session) -> None:
+        """A session is not used any more."""
+        del self._in_use[session]
+
+    def __contains__(self, session: Session) -> bool:
+        return session in self._in_use
+
+    def fork(self) -> Room:
+        """The same with no session in use."""
+        twin = Room(self.budget, self._needs)
+        twin.bytes = self.bytes
+        return twin
+
+    def fits(self, kept: Iterable[Session]) -> bool:
+        """Whether there is room for sessions, and those in use with all that they will take."""
+        sessions = {id(session): session for session in (*kept, *self._in_use)}
+        self.bytes = footprint(sessions.values())
+        return self.budget is None or self.bytes + self._coming() <= self.budget
+
+    def has_place(self, done: int, total: int) -> bool:
+        """Whether a prompt of `total` tokens, of which `done` are in memory, can be read beside
+        those in use. One alone always can.
+        """
+        if self._needs is None or self.budget is None or not self._in_use:
+            return True
+        coming = self._coming() + self._growth(done, total)
+        return footprint(self._in_use) + coming <= self.budget
+
+    def _coming(self) -> int:
+        return sum(self._growth(session.fed, total) for session, total in self._in_use.items())
+
+    def _growth(self, done: int, total: int) -> int:
+        return 0 if self._needs is None else max(0, self._needs(total) - self._needs(done))
