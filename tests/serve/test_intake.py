@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 
 from inf_llm.errors import ConfigError
+from inf_llm.generation.prefix_cache import PrefixCache
+from inf_llm.generation.room import Room
 from inf_llm.serve import completions, intake
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.intake import Budget
-from inf_llm.serve.worker import Job
 from tests.serve.inprocess import Local, local, occupied
 
 BUDGET = 3_000_000
@@ -38,8 +40,7 @@ def small() -> Iterator[Local]:
 @pytest.fixture
 def busy(small: Local) -> Iterator[Local]:
     """A server whose model is at work until the test ends."""
-    gate = threading.Event()
-    small.app.worker.submit(Job("z", lambda job: gate.wait(30), lambda result: None))
+    gate = occupied(small)
     yield small
     gate.set()
 
@@ -141,3 +142,35 @@ def test_a_stream_that_waits_says_so(small: Local, monkeypatch: pytest.MonkeyPat
         assert reply.text.endswith("data: [DONE]\n\n")
         occupied(small, 0.5)
     assert small.ask(stream=True).text.count(": waiting\n\n") >= 2
+
+
+def test_texts_that_fit_one_by_one_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they would take more than the budget, and do while nothing holds one up."""
+
+    def most(waits: bool) -> float:
+        taken = [0.0]
+        fits = Room.fits
+
+        def noted(room: Room, kept: Any) -> bool:
+            found = fits(room, kept)
+            taken[0] = max(taken[0], room.bytes / (room.budget or 1))
+            return found
+
+        async def both(server: Local) -> list[int]:
+            async with server.client() as client:
+                bodies = [{"text": letter * 1900} for letter in "xy"]
+                sent = (client.post("/v1/documents", json=body) for body in bodies)
+                return [reply.status_code for reply in await asyncio.gather(*sent)]
+
+        with local() as large:
+            document = large.post("/v1/documents", {"text": "x" * 1900}).json()
+        budget = document["bytes"] * 3 // 2
+        with monkeypatch.context() as patch, local(memory_budget=budget) as small:
+            patch.setattr(Room, "fits", noted)
+            if not waits:
+                patch.setattr(PrefixCache, "has_room", lambda self, ids: True)
+            assert asyncio.run(both(small)) == [201, 201]
+        return taken[0]
+
+    assert most(waits=True) <= 1
+    assert most(waits=False) > 1

@@ -168,3 +168,43 @@ def test_after_a_pass_that_failed_answers_go_on_one_by_one(fed: list[int]) -> No
     assert [type(failure) for failure in failures] == [MemoryError]
     assert fed.count(3) == 1
     assert set(fed[fed.index(3) + 1 :]) == {1}
+
+
+def test_a_job_that_is_held_up_does_nothing_until_another_has_finished() -> None:
+    worker, told = Worker(10, lambda error: None), []
+    free = threading.Event()
+
+    def held_up(job: Job) -> Iterator[Any]:
+        while not free.is_set():
+            told.append("looked")
+            yield None
+        told.append("went on")
+
+    def reads(job: Job) -> Iterator[Any]:
+        for _ in range(50):
+            yield 100
+        free.set()
+        told.append("read")
+
+    finished = threading.Event()
+    worker.submit(Job("a", held_up, lambda result: finished.set()))
+    worker.submit(Job("b", reads, lambda result: None))
+    worker.start()
+    assert finished.wait(10)
+    assert worker.stop(10)
+    assert told == ["looked", "read", "went on"]
+
+
+def test_jobs_that_are_all_held_up_go_on_looking() -> None:
+    worker, finished = Worker(10, lambda error: None), threading.Event()
+    looks = [0]
+
+    def held_up(job: Job) -> Iterator[Any]:
+        while looks[0] < 5:
+            looks[0] += 1
+            yield None
+
+    worker.submit(Job("a", held_up, lambda result: finished.set()))
+    worker.start()
+    assert finished.wait(10)
+    assert worker.stop(10)
