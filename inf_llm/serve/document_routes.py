@@ -140,7 +140,7 @@ class DocumentRoutes:
     async def _remove(self, name: str) -> Response:
         reader = self._readers.get(name)
         if reader is not None:
-            reader.cancel()
+            await reader.stop()
         if reader is None or name in self.held:
             document = self.held.remove(name)
             if self._engine.library is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.jobs import Read, Reading
 from inf_llm.serve.wire import DONE, comment, event
+
+_log = logging.getLogger("inf_llm.serve")
 
 Commit = Callable[[Read], Awaitable[Document]]
 
@@ -30,7 +33,9 @@ class Reader:
         self._commit = commit
         self._now = Reading(0, 0)
         self._changed = asyncio.Event()
+        self._stopped = self._committing = False
         self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(_heed)
 
     async def _run(self) -> Document:
         try:
@@ -38,6 +43,9 @@ class Reader:
                 if isinstance(update, Reading):
                     self._now = update
                     self._tell()
+            if self._stopped:  # between the last step and this
+                raise ApiError(503, "the request was cancelled", "cancelled")
+            self._committing = True
             return await self._commit(update)
         finally:
             self._tell()
@@ -58,9 +66,12 @@ class Reader:
         """
         return await asyncio.shield(self._task)
 
-    def cancel(self) -> None:
-        """Stop reading."""
+    async def stop(self) -> None:
+        """Stop reading. What is read already and on its way to a document is one at the end."""
+        self._stopped = True
         self._exchange.cancel()
+        if self._committing:
+            await asyncio.wait([self._task])
 
     def described(self) -> dict[str, Any]:
         """The form of the API, while it is read."""
@@ -86,3 +97,10 @@ class Reader:
             yield DONE
         except ApiError as error:
             yield event(error.body())
+
+
+def _heed(task: asyncio.Task[Document]) -> None:
+    """Take the failure of a text that no client waits for; asyncio would log a traceback."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, ApiError):
+        _log.error("an upload failed", exc_info=error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -78,7 +79,7 @@ def test_who_waits_for_the_end_gets_it() -> None:
         reader = Reader(Document("text", "name"), exchange, commit)  # type: ignore[arg-type]
         reader.when_done(lambda: ended.append(True))
         assert reader.described()["status"] == "reading"
-        reader.cancel()
+        await reader.stop()
         assert exchange.cancelled
         exchange.updates.put_nowait(ApiError(503, "the request was cancelled"))
         with pytest.raises(ApiError, match="cancelled"):
@@ -86,3 +87,59 @@ def test_who_waits_for_the_end_gets_it() -> None:
         assert ended == [True]
 
     asyncio.run(go())
+
+
+def test_what_was_read_before_it_was_stopped_is_no_document() -> None:
+    committed: list[Read] = []
+
+    async def note(read: Read) -> Document:
+        committed.append(read)
+        return read.document
+
+    async def go() -> None:
+        exchange = Exchange()
+        reader = Reader(Document("text", "name"), exchange, note)  # type: ignore[arg-type]
+        exchange.updates.put_nowait(Read(reader.document, None))
+        await reader.stop()
+        with pytest.raises(ApiError, match="cancelled"):
+            await reader.done()
+
+    asyncio.run(go())
+    assert not committed
+
+
+def test_what_is_on_its_way_is_one_when_stopping_ends() -> None:
+    committed: list[Read] = []
+
+    async def slow(read: Read) -> Document:
+        await asyncio.sleep(0.05)
+        committed.append(read)
+        return read.document
+
+    async def go() -> None:
+        exchange = Exchange()
+        reader = Reader(Document("text", "name"), exchange, slow)  # type: ignore[arg-type]
+        exchange.updates.put_nowait(Read(reader.document, None))
+        await asyncio.sleep(0.01)
+        await reader.stop()
+        assert committed
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("error", [ApiError(503, "cancelled"), ZeroDivisionError("a fault")])
+def test_a_failure_that_no_client_waits_for(error: Exception, caplog: Any) -> None:
+    async def go() -> None:
+        exchange = Exchange()
+        Reader(Document("text", "name"), exchange, commit)  # type: ignore[arg-type]
+
+        async def fail() -> None:
+            raise error
+
+        exchange.next = fail  # type: ignore[method-assign]
+        await asyncio.sleep(0.01)
+
+    asyncio.run(go())
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+    assert ("a fault" in caplog.text) == isinstance(error, ZeroDivisionError)
