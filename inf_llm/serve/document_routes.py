@@ -76,8 +76,9 @@ class DocumentRoutes:
         if request.method == "GET":
             return self._list(client_of(request))
         wanted = uploaded(await json_object(request, self._request_bytes))
-        document = Document(wanted.text, wanted.name, owner=client_of(request))
-        return await self._read(request, document, wanted)
+        client = entered(request)
+        document = Document.of(await self._intake.content(wanted), wanted.name, client)
+        return await self._read(request, client, document, wanted)
 
     def _list(self, owner: str) -> Response:
         reading = [reader for reader in self._readers.values() if reader.document.owner == owner]
@@ -94,8 +95,9 @@ class DocumentRoutes:
         if request.method == "POST":
             wanted = uploaded(await json_object(request, self._request_bytes))
             self._check_not_read(name)
-            longer = self.held.get(name).with_more(wanted.text)
-            return await self._read(request, longer, wanted)
+            client = entered(request)
+            content = await self._intake.content(wanted)
+            return await self._read(request, client, self.held.get(name).with_more(content), wanted)
         found = self._readers.get(name) or self.held.get(name)
         return Json(found.described())
 
@@ -108,8 +110,9 @@ class DocumentRoutes:
             return Events(iter([event(document.described()), DONE]))
         return Events(reader.events())
 
-    async def _read(self, request: Request, document: Document, wanted: Upload) -> Response:
-        client = entered(request)
+    async def _read(
+        self, request: Request, client: str, document: Document, wanted: Upload
+    ) -> Response:
         ready = await self._intake.document(document)
         self._check_not_read(document.id)  # another may have begun meanwhile
         exchange = self._exchange(

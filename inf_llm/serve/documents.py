@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
 from inf_llm.conversation import BETWEEN
+from inf_llm.formats import DocumentText, Place, label_of
 from inf_llm.generation import check_document
 from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import checked_text, flag
@@ -35,6 +38,8 @@ class Document:
         kept_tokens: how many were kept in memory when it was read.
         memory: name of its memory on the disk, if it outlives the server.
         owner: the client that uploaded it.
+        origin: what the text was made of, as "a PDF of 36 pages"; empty for a text.
+        places: first and last character, and the name, of its pages or of what has a heading.
     """
 
     text: str
@@ -47,6 +52,14 @@ class Document:
     kept_tokens: int = 0
     memory: str | None = None
     owner: str = ""
+    origin: str = ""
+    places: list[tuple[int, int, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, content: DocumentText, name: str, owner: str) -> Document:
+        """A document with the text of a file."""
+        origin, places = content.origin, _plain(content.places, 0)
+        return cls(content.text, name, owner=owner, origin=origin, places=places)
 
     @property
     def core(self) -> str:
@@ -58,9 +71,16 @@ class Document:
         """Characters of white space before the core."""
         return len(self.text) - len(self.text.lstrip())
 
-    def with_more(self, text: str) -> Document:
+    def with_more(self, content: DocumentText) -> Document:
         """The same with a text behind it, which is not read yet."""
-        return replace(self, text=self.text.rstrip() + BETWEEN + text.strip(), memory=None)
+        before = self.text.rstrip() + BETWEEN
+        lead = len(content.text) - len(content.text.lstrip())
+        places = self.places + _plain(content.places, len(before) - lead)
+        return replace(self, text=before + content.text.strip(), places=places, memory=None)
+
+    def label(self, start: int, end: int) -> str:
+        """The page or heading of characters [start, end); empty where it has none."""
+        return label_of([Place(*place) for place in self.places], start, end)
 
     def described(self) -> dict[str, Any]:
         """The form of the API."""
@@ -70,6 +90,7 @@ class Document:
             "status": "ready",
             "created": self.created,
             "name": self.name,
+            "origin": self.origin,
             "characters": len(self.text),
             "tokens": self.tokens,
             "cut_tokens": self.cut,
@@ -78,6 +99,10 @@ class Document:
             "kept_tokens": self.kept_tokens,
             "saved": self.memory is not None,
         }
+
+
+def _plain(places: Sequence[Place], shift: int) -> list[tuple[int, int, str]]:
+    return [(place.start + shift, place.end + shift, place.label) for place in places]
 
 
 @dataclass(frozen=True)
@@ -175,13 +200,13 @@ class Upload:
     """A request to read a text.
 
     Attributes:
-        text: all of it.
+        content: the text, or the bytes of a file.
         name: what the client calls it.
         stream: whether progress is wanted as the answer.
         background: whether the client does not wait.
     """
 
-    text: str
+    content: str | bytes
     name: str
     stream: bool
     background: bool
@@ -193,19 +218,31 @@ def uploaded(data: dict[str, Any]) -> Upload:
     Raises:
         ApiError: something in it is not accepted.
     """
-    check_names(data, ("text", "texts", "name", "stream", "background"))
-    texts = data.get("texts")
-    if texts is None:
-        texts = [data.get("text")]
-    elif data.get("text") is not None or not isinstance(texts, list) or not texts:
-        raise bad_value("texts", "texts must be a list of at least one text, in place of text")
-    checked = [checked_text("text", text, check_document) for text in texts]
+    check_names(data, ("text", "texts", "file", "name", "stream", "background"))
     name = data.get("name")
     name = "" if name is None else checked_text("name", name)
     stream, background = flag(data, "stream"), flag(data, "background")
     if stream and background:
         raise bad_value("background", "background and stream exclude each other: see /events")
-    whole = BETWEEN.join([checked[0].rstrip(), *(text.strip() for text in checked[1:])])
-    return Upload(
-        checked[0] if len(checked) == 1 else whole, name[:LONGEST_NAME], stream, background
-    )
+    given = [key for key in ("text", "texts", "file") if data.get(key) is not None]
+    if len(given) > 1:
+        raise bad_value(given[1], f"{given[0]} and {given[1]} exclude each other")
+    content = _file(data["file"]) if given == ["file"] else _joined(data)
+    return Upload(content, name[:LONGEST_NAME], stream, background)
+
+
+def _file(value: Any) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        raise bad_value("file", "file must be the bytes of a file in base64") from None
+
+
+def _joined(data: dict[str, Any]) -> str:
+    texts = data.get("texts")
+    if texts is None:
+        return checked_text("text", data.get("text"), check_document)
+    if not isinstance(texts, list) or not texts:
+        raise bad_value("texts", "texts must be a list of at least one text")
+    first, *others = (checked_text("texts", text, check_document) for text in texts)
+    return BETWEEN.join([first.rstrip(), *(text.strip() for text in others)]) if others else first

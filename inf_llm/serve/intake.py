@@ -10,10 +10,12 @@ from typing import TypeVar
 
 from inf_llm.checks import LARGEST
 from inf_llm.config import RunConfig
-from inf_llm.errors import ConfigError, TextError
+from inf_llm.errors import ConfigError, MissingExtraError, TextError
+from inf_llm.formats import DocumentText
+from inf_llm.generation import document_of
 from inf_llm.plan.budget import TextBytes
-from inf_llm.serve.documents import Document, Sources
-from inf_llm.serve.errors import ApiError
+from inf_llm.serve.documents import Document, Sources, Upload
+from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import Question
 from inf_llm.serve.prompts import Prompt, Prompts, cut
 from inf_llm.units import size
@@ -110,6 +112,7 @@ class Intake:
         self._prompts, self._config, self._budget = prompts, config, budget
         self._answer_tokens = answer_tokens
         self._lanes = [ThreadPoolExecutor(1, f"layout-{name}") for name in ("short", "long")]
+        self._files = ThreadPoolExecutor(1, "files")
 
     async def question(self, question: Question, sources: Sources) -> Ready:
         """The prompt of a request for an answer.
@@ -128,6 +131,21 @@ class Intake:
             ApiError: it cannot be read.
         """
         return await self._run(len(document.text), lambda: self._of_document(document))
+
+    async def content(self, upload: Upload) -> DocumentText:
+        """The text of an upload, and its places where it is a file.
+
+        Raises:
+            ApiError: there is no text in the file, or what reads its kind is not installed.
+        """
+        content = upload.content
+        if isinstance(content, str):
+            return DocumentText(content)
+        name, loop = upload.name or "file", asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._files, document_of, content, name)
+        except (TextError, MissingExtraError) as error:
+            raise bad_value("file", str(error)) from None
 
     async def _run(self, length: int, work: Callable[[], _T]) -> _T:
         lane = self._lanes[length >= LONG]

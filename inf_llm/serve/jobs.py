@@ -260,13 +260,14 @@ def _tokens(passage: Citation, prompt: Prompt) -> dict[str, int]:
 
 
 def _in_document(passage: Citation, prompt: Prompt, sources: Sources) -> dict[str, Any]:
-    """The document that a passage is in, and which characters of it; None where it is outside."""
+    """The document that a passage is in, its characters there and their page; None outside."""
     start = None if prompt.document is None else prompt.document[0]
     found = None if start is None else sources.place(passage.start - start, passage.end - start)
     if found is None:
-        return {"document": None, "characters": None}
+        return {"document": None, "characters": None, "label": None}
     document, first, last = found
     return {
         "document": {"id": document.id, "name": document.name},
         "characters": [first, last],
+        "label": document.label(first, last) or None,
     }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.documents import epub
 from tests.serve.inprocess import CHAT, Local, local, occupied, streamed
 
 DOCUMENTS = "/v1/documents"
@@ -131,3 +133,41 @@ def test_a_text_that_is_deleted_while_it_is_read() -> None:
 
     with local() as server:
         asyncio.run(go(server))
+
+
+def uploaded_file(server: Local, data: bytes, name: str = "book", **more: Any) -> Any:
+    return server.post(DOCUMENTS, {"file": base64.b64encode(data).decode(), "name": name, **more})
+
+
+def test_a_file_is_read_and_cited_by_its_headings(server: Local) -> None:
+    """After an appended file and in a second chapter too."""
+    document = uploaded_file(server, epub([("Cats", ONE), ("Dogs", TWO)])).json()
+    assert "EPUB" in document["origin"]
+    path = f"{DOCUMENTS}/{document['id']}"
+    data = base64.b64encode(epub([("Birds", "The bird is green. " * 30)])).decode()
+    assert server.post(path, {"file": data}).status_code == 201
+    asked = {"document": document["id"], "recall": True, "max_tokens": 4}
+    recalled = server.ask("Who is it?", **asked).json()["recalled"]
+    text = server.app.documents.held.get(document["id"]).text
+    words = {"Cats": "Tom", "Dogs": "Rex", "Birds": "bird"}
+    seen = {each["label"] for each in recalled if each["label"] in words}
+    assert len(seen) > 1
+    for label in seen:
+        places = [p for p in server.app.documents.held.get(document["id"]).places if p[2] == label]
+        assert all(words[label] in text[start:end] for start, end, _ in places)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"file": "no base64!"}, "base64"),
+        ({"file": 3}, "base64"),
+        ({"file": base64.b64encode(b"GIF89a" + bytes(99)).decode()}, "a GIF image"),
+        ({"file": "YQ==", "text": "a"}, "exclude each other"),
+        ({"file": base64.b64encode(b"  ").decode()}, "is empty"),
+    ],
+)
+def test_a_file_that_cannot_be_read(server: Local, body: dict[str, Any], says: str) -> None:
+    reply = server.post(DOCUMENTS, body)
+    assert reply.status_code == 400
+    assert says in reply.json()["error"]["message"]

@@ -58,7 +58,12 @@ def test_reading_a_document_reports_progress(server: Server) -> None:
 def test_documents_follow_the_same_rule() -> None:
     body = {"text": "t", "name": None, "stream": None, "user": "me", "whatever": None}
     upload = uploaded(body)
-    assert (upload.text, upload.name, upload.stream, upload.background) == ("t", "", False, False)
+    assert (upload.content, upload.name, upload.stream, upload.background) == (
+        "t",
+        "",
+        False,
+        False,
+    )
     with pytest.raises(ApiError, match=r"'nmae' is not a parameter.*'name'"):
         uploaded({"text": "t", "nmae": "x"})
 
