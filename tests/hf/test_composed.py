@@ -38,6 +38,10 @@ def test_each_row_is_as_alone(name: str) -> None:
     model = inf_llm.patch(build(WORKING[name]), **MEMORY)
     caches = [_read(model, length, seed) for seed, length in enumerate(LENGTHS)]
     alone = [cache.fork() for cache in caches]
+    states = [vars(layer).get("conv_states", {}) for layer in caches[0].layers]
+    if not all(isinstance(state, dict) for state in states):
+        assert not compose(caches), "this release of transformers keeps states in another form"
+        return
     assert compose(caches)
     tokens = [5, 6, 7, 8]
     for _ in range(20):
