@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from transformers import AutoModelForCausalLM
 
 import inf_llm
@@ -103,6 +105,8 @@ def _offloaded(how: str, folder: Path) -> Any:
 
 @pytest.mark.parametrize("how", ["disk", "cpu", "device_map, embeddings", "device_map, all"])
 def test_a_model_whose_first_weights_are_offloaded(how: str, tmp_path: Path) -> None:
+    if how.endswith("all") and Version(transformers.__version__) < Version("5.20"):
+        pytest.skip("the model as one module is loaded for a call of it only, not of its decoder")
     model, wanted, text = _offloaded(how, tmp_path), tiny_patched(), "a text of some words. " * 6
     assert next(model.parameters()).device.type == "meta"
     inf_llm.patch(model, type="inf-llm", **LONG)

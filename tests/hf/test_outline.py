@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from packaging.version import Version
 
 from inf_llm.config import ModelConfig, RunConfig
 from inf_llm.errors import UnsupportedModelError
@@ -22,6 +23,8 @@ from tests.hf.zoo import BASE, WORKING
 
 UNKNOWN = ("llama-dynamic", "jetmoe")
 """They look into their tensors on the way, which the meta device does not have."""
+OLDER = ("gemma3n", "phi3-longrope", "nemotron", "granitemoe", "granitemoeshared")
+"""They did so too in the first releases of transformers that are supported."""
 
 
 def on_meta(name: str) -> Any:
@@ -38,6 +41,8 @@ def config_for(path: Path | str, dtype: str = "auto") -> RunConfig:
 def test_every_family_is_outlined(name: str) -> None:
     if not exists(WORKING[name]):
         pytest.skip("this transformers does not have it")
+    if name in OLDER and Version(transformers.__version__) < Version("5.20"):
+        pytest.skip("it looks into its tensors in this transformers")
     shapes = layer_shapes(on_meta(name))
     assert shapes
     assert all(shape.heads % shape.groups == 0 for shape in shapes)
