@@ -142,7 +142,16 @@ class DocumentRoutes:
         if reader is not None:
             await reader.stop()
         if reader is None or name in self.held:
-            document = self.held.remove(name)
-            if self._engine.library is not None:
-                await self._engine.library.remove(document)
+            await self._forget(self.held.remove(name))
         return Json({"id": name, "object": "document", "deleted": True})
+
+    async def _forget(self, document: Document) -> None:
+        library = self._engine.library
+        if library is not None and not await library.remove(document):
+            self.held.add(document)
+            raise ApiError(
+                500,
+                f"the document {document.id!r} cannot be removed from the disk: the server's log "
+                "says why; try again",
+                "not_removed",
+            )

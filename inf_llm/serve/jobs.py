@@ -167,7 +167,7 @@ class Engine:
         finally:
             self.pool.release(session)
         text.end()
-        self._shelve(prompt)
+        self._shelve(prompt, sources)
         ended = text.stopped or row.new[-1] in (self._ends or ())
         return Answered(
             text.text,
@@ -180,12 +180,12 @@ class Engine:
             None if not question.recall else self._passages(row.trace, prompt, sources),
         )
 
-    def _shelve(self, prompt: Prompt) -> None:
+    def _shelve(self, prompt: Prompt, sources: Sources) -> None:
         """Keep what has read a conversation on the disk, if that has much less of it."""
         if self.library is not None:
             memory = self.pool.unshelved(prompt.ids, SHELVED_FROM)
             if memory is not None:
-                self.library.keep_memory(memory)
+                self.library.keep_memory(memory, sources.documents)
 
     def _read(self, prompt: Prompt, job: Job) -> Generator[int, None, tuple[Session, int]]:
         """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
