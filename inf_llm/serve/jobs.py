@@ -187,10 +187,10 @@ class Engine:
             if memory is not None:
                 self.library.keep_memory(memory, sources.documents)
 
-    def _read(self, prompt: Prompt, job: Job) -> Generator[int, None, tuple[Session, int]]:
+    def _read(self, prompt: Prompt, job: Job) -> Generator[int | None, None, tuple[Session, int]]:
         """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
         while not self.pool.has_room(prompt.ids):
-            yield 0  # others that are in use will leave
+            yield None  # others that are in use will leave
         reading, done = self.pool.reading(prompt.ids, prompt.boundaries), None
         with closing(reading):
             while True:

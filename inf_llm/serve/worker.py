@@ -1,7 +1,8 @@
 """The one thread that runs the model, in steps: a chunk of a prompt, or a token of every answer.
 
 A job is a generator. It gives a number after each step that it did itself (tokens of a prompt that
-it read), or an answer that waits for its next token: all that wait are fed together.
+it read), or an answer that waits for its next token: all that wait are fed together. It gives None
+where it can go on only after another job has ended, and has no turn until then.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from inf_llm.serve.turns import Turns
 
 _log = logging.getLogger("inf_llm.serve")
 
-Steps = Generator[int | Decoding, None, Any]
+Steps = Generator[int | Decoding | None, None, Any]
 """What a job does, step by step; it returns the job's result."""
 
 
@@ -43,6 +44,8 @@ class Job:
         self.cancelled = threading.Event()
         self.finished = False
         self.waits_for: Decoding | None = None
+        self.held_up = False
+        """Whether it waits for another job to end."""
         self.alone = False
         """Whether its answer is fed without others, for a step with them failed."""
 
@@ -155,7 +158,8 @@ class Worker:
         return True
 
     def _take_turn(self) -> None:
-        turn = self._turns.next(self._running)
+        ready = [job for job in self._running if not job.held_up]
+        turn = self._turns.next(ready or self._running)
         started, answer = time.perf_counter(), turn[0].answers
         tokens = 0
         if answer:
@@ -210,6 +214,7 @@ class Worker:
             self._finish(job, _as_api_error(failure))
         else:
             job.waits_for = given if isinstance(given, Decoding) else None
+            job.held_up = given is None
             return given if isinstance(given, int) else 0
         return 0
 
@@ -224,6 +229,8 @@ class Worker:
     def _finish(self, job: Job, result: Any) -> None:
         with self._changed:
             self._running.remove(job)
+        for other in self._running:
+            other.held_up = False
         job.waits_for = None
         job.finished = True
         job.emit(result)

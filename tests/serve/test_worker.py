@@ -168,3 +168,34 @@ def test_after_a_pass_that_failed_answers_go_on_one_by_one(fed: list[int]) -> No
     assert [type(failure) for failure in failures] == [MemoryError]
     assert fed.count(3) == 1
     assert set(fed[fed.index(3) + 1 :]) == {1}
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_job_that_waits_for_another_to_end_takes_no_turns_from_it(cancelled: bool) -> None:
+    looked: list[bool] = []
+    results: list[Any] = []
+    gone = threading.Event()
+
+    def book(job: Job) -> Iterator[int]:
+        try:
+            for _ in range(200):
+                time.sleep(0.001)
+                yield 100
+        finally:
+            gone.set()
+
+    def waits(job: Job) -> Any:
+        while not gone.is_set():
+            looked.append(True)
+            yield None
+        return "waited"
+
+    first = Job("a", book, results.append)
+    worker = _running(first, Job("b", waits, results.append))
+    _until(lambda: looked)
+    if cancelled:
+        first.cancel()
+    _until(lambda: len(results) == 2)
+    assert results[1] == "waited"
+    assert len(looked) <= 2
+    assert worker.stop(10)
