@@ -142,33 +142,55 @@ class PrefixShelf:
             return known
         if self.quota is not None and _sealed_bytes(session) > self.quota:
             return None
-        digest = hashlib.sha256(key.tobytes()).hexdigest()[:32]
-        folder = self._folder / f"{len(key)}-{digest}"
-        session.save(folder, overwrite=True)
+        folder = self._folder / self.name_of(session)
+        try:
+            session.save(folder, overwrite=True)
+        except SavedMemoryError:
+            if not (folder / NAME).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
         shelved = Shelved(key, folder, read_manifest(folder).nbytes)
         with self._lock:
             self._held.append(shelved)
         self._trim()
         return shelved if shelved in self._held else None
 
+    @staticmethod
+    def name_of(session: Session) -> str:
+        """The name that a session has, or would have, on the shelf."""
+        digest = hashlib.sha256(array("q", session.ids).tobytes()).hexdigest()[:32]
+        return f"{len(session.ids)}-{digest}"
+
     def drop(self, shelved: Shelved) -> None:
         """Let a session go. Processes and sessions that have opened it may go on."""
+        try:
+            self._remove(shelved)
+        except (SavedMemoryError, OSError) as error:
+            _log.warning("%s stays on the disk: %s", shelved.folder, error)
+
+    def _remove(self, shelved: Shelved) -> None:
         with self._lock:
             if shelved not in self._held:
                 return
             self._held.remove(shelved)
-        try:
-            remove(shelved.folder)
-        except (SavedMemoryError, OSError) as error:
-            _log.warning("%s stays on the disk: %s", shelved.folder, error)
+        remove(shelved.folder)
 
     def forget(self, name: str) -> None:
-        """Let a session go by its name, with all that have read on from it."""
+        """Let a session go by its name, with all that have read on from it.
+
+        It may be one of another model, or with other settings.
+
+        Raises:
+            SavedMemoryError, OSError: it stays on the disk.
+        """
         first = next((each for each in self._held if each.name == name), None)
-        if first is not None:
-            for each in self._held[:]:
-                if each.key[: len(first.key)] == first.key:
-                    self.drop(each)
+        key = None if first is None else first.key
+        for each in self._held[:]:
+            if key is not None and each.key[: len(key)] == key:
+                self._remove(each)
+        folder = self._folder / name
+        if _FOLDER.fullmatch(name) and (folder / NAME).exists():
+            remove(folder)
 
     def _trim(self) -> None:
         while self.quota is not None and self._held and self.bytes > self.quota:

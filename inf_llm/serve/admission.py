@@ -17,11 +17,19 @@ _KEY = "inf_llm.claim"
 
 @dataclass
 class Claim:
-    """What one request takes."""
+    """What one request takes.
+
+    Attributes:
+        admission: of all.
+        bytes: of its body.
+        client: that waits for the model, if one does.
+        stays: whether the client goes on waiting when the request ends, until `end`.
+    """
 
     admission: Admission
     bytes: int = 0
     client: str | None = None
+    stays: bool = False
 
     def take(self, count: int) -> None:
         """So many bytes of the body are held.
@@ -44,9 +52,11 @@ class Claim:
         self.admission.enter(client)
         self.client = client
 
-    def stay(self) -> None:
-        """The client goes on waiting when the request ends, until `Admission.leave`."""
-        self.client = None
+    def end(self) -> None:
+        """Give all back."""
+        self.admission.bytes -= self.bytes
+        if self.client is not None:
+            self.admission.leave(self.client)
 
 
 @dataclass
@@ -67,14 +77,13 @@ class Admission:
 
     @contextmanager
     def claim(self, scope: Scope) -> Iterator[None]:
-        """A request begins; at its end all that it took is given back."""
+        """A request begins; at its end all that it took is given back, unless it stays."""
         claim = scope[_KEY] = Claim(self)
         try:
             yield
         finally:
-            self.bytes -= claim.bytes
-            if claim.client is not None:
-                self.leave(claim.client)
+            if not claim.stays:
+                claim.end()
 
     def enter(self, client: str) -> None:
         """See `Claim.enter`."""

@@ -84,7 +84,7 @@ class Application(Starlette):
         self.engine, self.intake, self.worker, self.limits = engine, intake, worker, limits
         self.admission = Admission(limits.share, BODIES * limits.request_bytes)
         self.documents = DocumentRoutes(
-            engine, intake, self.admission, limits.characters, limits.request_bytes, self._exchange
+            engine, intake, limits.characters, limits.request_bytes, self._exchange
         )
         self.created = int(time.time())
         self._page = page_response()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from inf_llm.serve.admission import Admission, claim_of, client_of, entered
+from inf_llm.serve.admission import claim_of, client_of, entered
 from inf_llm.serve.completions import Exchange
 from inf_llm.serve.documents import Document, Documents, Sources, Upload, uploaded
 from inf_llm.serve.errors import ApiError
@@ -27,7 +27,6 @@ class DocumentRoutes:
     Args:
         engine: reads.
         intake: lays texts out.
-        admission: counts what clients take.
         characters: most characters of texts that are held.
         request_bytes: largest body.
         exchange: see `Exchanges`.
@@ -37,12 +36,11 @@ class DocumentRoutes:
         self,
         engine: Engine,
         intake: Intake,
-        admission: Admission,
         characters: int,
         request_bytes: int,
         exchange: Exchanges,
     ) -> None:
-        self._engine, self._intake, self._admission = engine, intake, admission
+        self._engine, self._intake = engine, intake
         self._request_bytes = request_bytes
         self._exchange = exchange
         self._readers: dict[str, Reader] = {}
@@ -73,7 +71,7 @@ class DocumentRoutes:
 
     async def all(self, request: Request) -> Response:
         """GET lists the client's texts, POST reads a new one."""
-        if request.method == "GET":
+        if request.method != "POST":  # HEAD too
             return self._list(client_of(request))
         wanted = uploaded(await json_object(request, self._request_bytes))
         client = entered(request)
@@ -124,8 +122,9 @@ class DocumentRoutes:
         reader = self._readers[document.id] = Reader(document, exchange, self._commit)
         reader.when_done(lambda: self._readers.pop(document.id, None))
         if wanted.background:
-            claim_of(request.scope).stay()
-            reader.when_done(lambda: self._admission.leave(client))
+            claim = claim_of(request.scope)
+            claim.stays = True
+            reader.when_done(claim.end)
             return Json(reader.described(), 202)
         if wanted.stream:
             return Events(reader.events())
@@ -145,7 +144,16 @@ class DocumentRoutes:
         if reader is not None:
             await reader.stop()
         if reader is None or name in self.held:
-            document = self.held.remove(name)
-            if self._engine.library is not None:
-                await self._engine.library.remove(document)
+            await self._forget(self.held.remove(name))
         return Json({"id": name, "object": "document", "deleted": True})
+
+    async def _forget(self, document: Document) -> None:
+        library = self._engine.library
+        if library is not None and not await library.remove(document):
+            self.held.add(document)
+            raise ApiError(
+                500,
+                f"the document {document.id!r} cannot be removed from the disk: the server's log "
+                "says why; try again",
+                "not_removed",
+            )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +36,8 @@ from inf_llm.settings import InfLLMSettings
 
 MOST_PASSAGES = 12
 """Passages listed with an answer."""
+PATIENCE = 10.0
+"""Seconds that a prompt waits for room while others go before it."""
 SHELVED_FROM = 2048
 """Tokens that a conversation has more than what is on the disk, before it goes there too."""
 
@@ -113,6 +115,7 @@ class Engine:
     library: Library | None = None
     recalls: bool = field(init=False)
     pace: Pace = field(init=False)
+    _waiting: dict[Job, float] = field(default_factory=dict, init=False)
     _return_memory: Returning = field(default_factory=Returning, init=False)
 
     def __post_init__(self) -> None:
@@ -167,7 +170,7 @@ class Engine:
         finally:
             self.pool.release(session)
         text.end()
-        self._shelve(prompt)
+        self._shelve(prompt, sources)
         ended = text.stopped or row.new[-1] in (self._ends or ())
         return Answered(
             text.text,
@@ -180,17 +183,16 @@ class Engine:
             None if not question.recall else self._passages(row.trace, prompt, sources),
         )
 
-    def _shelve(self, prompt: Prompt) -> None:
+    def _shelve(self, prompt: Prompt, sources: Sources) -> None:
         """Keep what has read a conversation on the disk, if that has much less of it."""
         if self.library is not None:
             memory = self.pool.unshelved(prompt.ids, SHELVED_FROM)
             if memory is not None:
-                self.library.keep_memory(memory)
+                self.library.keep_memory(memory, sources.documents)
 
     def _read(self, prompt: Prompt, job: Job) -> Generator[int | None, None, tuple[Session, int]]:
         """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
-        while not self.pool.has_room(prompt.ids):
-            yield None  # those in use leave when their jobs finish
+        yield from self._wait_for_room(prompt, job)
         reading, done = self.pool.reading(prompt.ids, prompt.boundaries), None
         with closing(reading):
             while True:
@@ -206,6 +208,20 @@ class Engine:
                 job.emit(Reading(done, len(prompt.ids)))
                 self._return_memory()
                 yield fed
+
+    def _wait_for_room(self, prompt: Prompt, job: Job) -> Iterator[None]:
+        """Wait until those in use leave room for a prompt."""
+        self._waiting[job] = time.monotonic()
+        try:
+            while not (self._may_go(job) and self.pool.has_room(prompt.ids)):
+                yield None
+        finally:
+            del self._waiting[job]
+
+    def _may_go(self, job: Job) -> bool:
+        """Whether no other one has waited for so long that it goes first."""
+        first, since = next(iter(self._waiting.items()))
+        return first is job or time.monotonic() - since < PATIENCE
 
     def _row(
         self, session: Session, sampling: Sampling, longest: int, text: AnswerText, traced: bool

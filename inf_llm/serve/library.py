@@ -1,9 +1,13 @@
 """What outlives the server: uploaded texts, and memories of them and of conversations.
 
     DIR/documents/ID.json    a text
+    DIR/documents/ID.names   of the memories that have it, one a line
     DIR/memories/            a `PrefixShelf`
+    DIR/lock                 of the server that uses the folder
 
-A text is committed once its file is there, which is after its memory.
+A text is committed once its file is there, which is after its memory. A memory's name is noted
+before it is written, and memories go before their text does, so that those of a text that was
+deleted or never committed are found after a crash too.
 """
 
 from __future__ import annotations
@@ -11,11 +15,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 from inf_llm.atomic import write_atomically
 from inf_llm.errors import InfLLMError, SavedMemoryError, reason
@@ -41,12 +47,14 @@ class Library:
     """
 
     def __init__(self, folder: Path, model: Any, tokenizer: Any, quota: int | None = None) -> None:
-        self.shelf = PrefixShelf(folder / "memories", model, tokenizer, quota)
         self._texts = folder / "documents"
         try:
-            self._texts.mkdir(0o700, exist_ok=True)
+            self._texts.mkdir(0o700, parents=True, exist_ok=True)
+            self._lock = _locked(folder)
+            self.shelf = PrefixShelf(folder / "memories", model, tokenizer, quota)
+            self._sweep()
         except OSError as error:
-            raise SavedMemoryError(f"{self._texts} cannot be made ({reason(error)})") from error
+            raise SavedMemoryError(f"{folder} cannot be used ({reason(error)})") from error
         self._thread = ThreadPoolExecutor(1, "library")
         self._writing: Future[Any] | None = None
 
@@ -55,33 +63,65 @@ class Library:
         found = filter(None, map(_read, self._texts.glob("doc-*.json")))
         return sorted(found, key=lambda document: document.created)
 
+    def _sweep(self) -> None:
+        """Remove what a server that was killed left of texts that are not there."""
+        for file in self._texts.glob(".doc-*"):
+            file.unlink()
+        lists = {file: _lines(file) for file in self._texts.glob("doc-*.names")}
+        lost = {file for file in lists if not self._file(file.stem).exists()}
+        needed = {name for file, names in lists.items() if file not in lost for name in names}
+        for file in lost:
+            for name in {*lists[file]} - needed:
+                self.shelf.forget(name)
+            file.unlink()
+
     async def keep(self, document: Document, memory: Session) -> None:
         """Commit a text, its memory first, if the disk has room for that."""
         await self._do(lambda: self._keep(document, memory))
 
     def _keep(self, document: Document, memory: Session) -> None:
+        self._note(document, memory)
         shelved = self.shelf.put(memory)
         saved = replace(document, memory=None if shelved is None else shelved.name)
         write_atomically(self._file(document.id), json.dumps(asdict(saved)).encode(), True)
         document.memory = saved.memory
 
-    def keep_memory(self, memory: Session) -> None:
-        """Keep the beginning of a conversation, unless another one is being written."""
+    def _note(self, document: Document, memory: Session) -> None:
+        """Note that a memory, which may not be there yet, has a text."""
+        file, name = self._names(document.id), self.shelf.name_of(memory)
+        known = _lines(file)
+        if name not in known:
+            write_atomically(file, "\n".join([*known, name]).encode(), True)
+
+    def keep_memory(self, memory: Session, documents: Iterable[Document]) -> None:
+        """Keep the beginning of a conversation about texts, unless another is being written."""
         if self._writing is None or self._writing.done():
-            self._writing = self._thread.submit(self._logged, lambda: self.shelf.put(memory))
+            self._writing = self._thread.submit(
+                self._logged, lambda: self._keep_memory(memory, documents)
+            )
 
-    async def remove(self, document: Document) -> None:
-        """Remove a text, and all memories that begin with it."""
-        await self._do(lambda: self._remove(document))
+    def _keep_memory(self, memory: Session, documents: Iterable[Document]) -> None:
+        if all(self._file(each.id).exists() for each in documents):  # else one is deleted
+            for each in documents:
+                self._note(each, memory)
+            self.shelf.put(memory)
 
-    def _remove(self, document: Document) -> None:
-        self._file(document.id).unlink(missing_ok=True)
-        if document.memory is not None:
-            self.shelf.forget(document.memory)
+    async def remove(self, document: Document) -> bool:
+        """Remove a text, and all memories that have it; whether the disk let that be."""
+        return bool(await self._do(lambda: self._remove(document.id)))
+
+    def _remove(self, name: str) -> bool:
+        names = self._names(name)
+        for each in _lines(names):
+            self.shelf.forget(each)
+        self._file(name).unlink(missing_ok=True)
+        names.unlink(missing_ok=True)
+        return True
 
     def close(self) -> None:
-        """Wait for what is being written."""
+        """Wait for what is being written, and leave the folder to others."""
         self._thread.shutdown()
+        self._lock.release()
 
     async def _do(self, work: Callable[[], _T]) -> _T | None:
         """The result of what the thread does; None where a disk did not let it."""
@@ -91,11 +131,30 @@ class Library:
         try:
             return work()
         except (InfLLMError, OSError) as error:
-            _log.error("not kept on the disk: %s", error)
+            _log.error("--memory-dir: %s", error)
             return None
 
     def _file(self, name: str) -> Path:
         return self._texts / f"{name}.json"
+
+    def _names(self, name: str) -> Path:
+        return self._texts / f"{name}.names"
+
+
+def _locked(folder: Path) -> FileLock:
+    lock = FileLock(folder / "lock", timeout=0, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise SavedMemoryError(
+            f"{folder} is used by another server: end that, or give another folder"
+        ) from None
+    return lock
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file; none where it is not there."""
+    return file.read_text().split() if file.exists() else []
 
 
 def _read(file: Path) -> Document | None:

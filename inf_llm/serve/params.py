@@ -107,7 +107,10 @@ def completion_question(data: dict[str, Any]) -> Question:
             data, (), checked_text("prompt", prompt, check_question if prompt else check_text)
         )
     if isinstance(prompt, list) and prompt and all(type(token) is int for token in prompt):
-        return _question(data, (), tuple(prompt))
+        question = _question(data, (), tuple(prompt))
+        if question.documents:
+            raise bad_value("prompt", "prompt must be a text where it is about a document")
+        return question
     if isinstance(prompt, list):
         raise unsupported("prompt", "prompt must be one text or one list of token ids")
     raise bad_value("prompt", "prompt is missing: a text or a list of token ids is needed")

@@ -214,6 +214,8 @@ class Worker:
             self._finish(job, _as_api_error(failure))
         else:
             job.waits_for = given if isinstance(given, Decoding) else None
+            if job.held_up and given is not None:
+                self._let_go()
             job.held_up = given is None
             return given if isinstance(given, int) else 0
         return 0
@@ -226,11 +228,15 @@ class Worker:
             self._on_failure(failure)
         self._finish(job, ApiError(503, "the request was cancelled", "cancelled"))
 
+    def _let_go(self) -> None:
+        """Jobs that are held up may look again whether they can go on."""
+        for job in self._running:
+            job.held_up = False
+
     def _finish(self, job: Job, result: Any) -> None:
         with self._changed:
             self._running.remove(job)
-        for other in self._running:
-            other.held_up = False
+        self._let_go()
         job.waits_for = None
         job.finished = True
         job.emit(result)

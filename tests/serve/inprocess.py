@@ -88,3 +88,5 @@ def local(
     app.worker.start()
     yield Local(app)
     assert app.worker.stop(30)
+    if app.engine.library is not None:
+        app.engine.library.close()

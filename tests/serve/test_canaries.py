@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -17,7 +16,8 @@ import pytest
 import inf_llm
 from inf_llm.config import load_config
 from inf_llm.demo.trial import haystack_text
-from inf_llm.generation.prefix_cache import PrefixCache
+from inf_llm.generation import prefix_cache
+from inf_llm.generation.kept import Kept
 from inf_llm.serve.start import ServeOptions, build
 from tests.serve.inprocess import Local
 
@@ -100,10 +100,10 @@ def test_no_key_crosses(tmp_path: Path, requests: int) -> None:
 def test_control_swapped_memories_are_caught(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def anyone(self: PrefixCache, key: array[int]) -> list[Any]:
-        return [kept for kept in self._kept if 0 < len(key) - len(kept.key) < 100]
+    def anyone(all_kept: list[Kept], key: array[int]) -> list[Kept]:
+        return [kept for kept in all_kept if 0 < len(key) - len(kept.key) < 100]
 
-    monkeypatch.setattr(PrefixCache, "_beginnings", anyone)
+    monkeypatch.setattr(prefix_cache, "beginnings", anyone)
     with served(tmp_path) as server:
         leaks, *_ = asyncio.run(mixed(server, 24))
     assert leaks > 0

@@ -171,3 +171,26 @@ def test_a_file_that_cannot_be_read(server: Local, body: dict[str, Any], says: s
     reply = server.post(DOCUMENTS, body)
     assert reply.status_code == 400
     assert says in reply.json()["error"]["message"]
+
+
+def test_a_text_in_the_background_counts_until_it_is_read() -> None:
+    """Else the bodies of waiting texts have no bound."""
+
+    async def go(server: Local) -> None:
+        admission = server.app.admission
+        async with server.client() as client:
+            gate = occupied(server)
+            body = {"text": ONE, "background": True}
+            path = f"{DOCUMENTS}/{(await client.post(DOCUMENTS, json=body)).json()['id']}"
+            assert admission.bytes >= len(ONE)
+            assert admission.asking.total() == 1
+            gate.set()
+            await client.get(f"{path}/events")
+            assert (admission.bytes, admission.asking.total()) == (0, 0)
+
+    with local() as server:
+        asyncio.run(go(server))
+
+
+def test_the_head_of_the_list(server: Local) -> None:
+    assert server.request("HEAD", DOCUMENTS).status_code == 200

@@ -13,10 +13,10 @@ import pytest
 from inf_llm.errors import ConfigError
 from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.generation.room import Room
-from inf_llm.serve import completions, intake
+from inf_llm.serve import completions, intake, jobs
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.intake import Budget
-from tests.serve.inprocess import Local, local, occupied
+from tests.serve.inprocess import CHAT, Local, local, occupied
 
 BUDGET = 3_000_000
 
@@ -174,3 +174,34 @@ def test_texts_that_fit_one_by_one_are_read_one_by_one(monkeypatch: pytest.Monke
 
     assert most(waits=True) <= 1
     assert most(waits=False) > 1
+
+
+def test_a_text_that_needs_all_the_room_is_not_passed_by_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By others that come all the time, and go on coming."""
+    monkeypatch.setattr(jobs, "PATIENCE", 0.3)
+
+    async def go(server: Local) -> int:
+        async with server.client() as client:
+            read = asyncio.Event()
+
+            async def come_and_go(number: int) -> int:
+                count = 0
+                while not read.is_set():
+                    body = server.question(f"{number} {count} " * 9, max_tokens=4)
+                    assert (await client.post(CHAT, json=body)).status_code == 200
+                    count += 1
+                return count
+
+            others = [asyncio.create_task(come_and_go(number)) for number in range(3)]
+            await asyncio.sleep(0.2)
+            reply = await client.post("/v1/documents", json={"text": "x" * 1900})
+            read.set()
+            assert reply.status_code == 201
+            return sum(await asyncio.gather(*others))
+
+    with local() as large:
+        document = large.post("/v1/documents", {"text": "x" * 1900}).json()
+    with local(memory_budget=int(document["bytes"] * 1.02)) as small:
+        assert asyncio.run(asyncio.wait_for(go(small), 60)) > 5

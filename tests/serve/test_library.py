@@ -12,17 +12,24 @@ from typing import Any
 import pytest
 
 from inf_llm.errors import SavedMemoryError
+from inf_llm.generation import prefix_shelf
 from inf_llm.serve.jobs import SHELVED_FROM
 from tests.serve.conftest import ServerProcess
-from tests.serve.inprocess import Local, local
+from tests.serve.inprocess import CHAT, Local, local
 from tests.serve.talk import STORY, ask
 
 DOCUMENTS = "/v1/documents"
 TEXT = STORY * 3
+ONE = "The cat is called Tom and lives in a red house. " * 9
 
 
 def upload(server: Local, text: str = TEXT) -> dict[str, Any]:
     return dict(server.post(DOCUMENTS, {"text": text, "name": "tale"}).json())
+
+
+def files(folder: Path) -> list[Path]:
+    """All but the lock."""
+    return [file for file in folder.rglob("*") if file.is_file() and file != folder / "lock"]
 
 
 def asked(server: Local, document: dict[str, Any]) -> tuple[Any, int]:
@@ -61,15 +68,94 @@ def test_a_document_that_grew(tmp_path: Path) -> None:
 def test_a_document_that_is_forgotten_leaves_nothing(tmp_path: Path) -> None:
     with local(memory_dir=tmp_path) as server:
         document = upload(server)
-        assert any(file.is_file() for file in tmp_path.rglob("*"))
+        assert files(tmp_path)
         server.request("DELETE", f"{DOCUMENTS}/{document['id']}")
-    assert not any(file.is_file() for file in tmp_path.rglob("*"))
+    assert not files(tmp_path)
+
+
+def test_nothing_stays_of_a_document_in_whatever_has_its_text(tmp_path: Path) -> None:
+    """What it was before it grew, and answers about it after other words or documents."""
+    with local(memory_dir=tmp_path) as server:
+        other, document = upload(server, ONE), upload(server)
+        before = files(tmp_path)
+        asked(server, document)
+        server.ask("Who?", documents=[other["id"], document["id"]], max_tokens=2)
+        talk = [{"role": "system", "content": ONE}, {"role": "user", "content": "Which times?"}]
+        server.post(CHAT, {"model": server.model, "messages": talk, "document": document["id"]})
+        server.post(f"{DOCUMENTS}/{document['id']}", {"text": STORY})
+        assert len(files(tmp_path)) > len(before)
+        server.request("DELETE", f"{DOCUMENTS}/{document['id']}")
+        left = {file.parent.name for file in files(tmp_path)} - {"documents"}
+        assert len(left) == 1
+        server.request("DELETE", f"{DOCUMENTS}/{other['id']}")
+    assert not files(tmp_path)
+
+
+def test_nothing_stays_of_a_document_that_was_read_with_other_settings(tmp_path: Path) -> None:
+    with local(memory_dir=tmp_path) as first:
+        document = upload(first)
+    identity = next(tmp_path.rglob("manifest.json"))
+    identity.write_text(identity.read_text().replace('"topk"', '"topl"'))
+    with local(memory_dir=tmp_path) as second:
+        assert second.request("DELETE", f"{DOCUMENTS}/{document['id']}").status_code == 200
+    assert not files(tmp_path)
+
+
+def test_an_answer_about_a_document_that_is_deleted_meanwhile_is_not_kept(tmp_path: Path) -> None:
+    with local(memory_dir=tmp_path) as server:
+        document = upload(server)
+        library = server.app.engine.library
+        memory = library.shelf.load(library.shelf._held[0])
+        held = server.app.documents.held.get(document["id"])
+        server.request("DELETE", f"{DOCUMENTS}/{document['id']}")
+        library.keep_memory(memory, (held,))
+    assert not files(tmp_path)
+
+
+def test_what_was_killed_before_a_text_was_committed_is_removed(tmp_path: Path) -> None:
+    with local(memory_dir=tmp_path) as first:
+        lost, kept = upload(first), upload(first, ONE)
+    file = tmp_path / "documents" / f"{lost['id']}.json"
+    file.rename(file.with_name(f".{file.name}.123"))  # as `write_atomically` has it before the end
+    with local(memory_dir=tmp_path) as second:
+        assert len(second.app.engine.library.shelf) == 1
+        assert asked(second, kept)[1] > kept["tokens"] - 64
+    assert {file.stem for file in (tmp_path / "documents").iterdir()} == {kept["id"]}
+
+
+def test_a_document_that_cannot_be_removed_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local(memory_dir=tmp_path) as server:
+        path = f"{DOCUMENTS}/{upload(server)['id']}"
+        with monkeypatch.context() as patch:
+            patch.setattr(prefix_shelf, "remove", _read_only)
+            reply = server.request("DELETE", path)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (500, "not_removed")
+        assert server.request("GET", path).status_code == 200
+        assert server.request("DELETE", path).status_code == 200
+    assert not files(tmp_path)
+
+
+def _read_only(folder: Path) -> None:
+    raise OSError(30, "Read-only file system")
+
+
+def test_a_folder_has_one_server(tmp_path: Path) -> None:
+    with (
+        local(memory_dir=tmp_path),
+        pytest.raises(SavedMemoryError, match="used by another server"),
+        local(memory_dir=tmp_path),
+    ):
+        pass
+    with local(memory_dir=tmp_path):
+        pass
 
 
 def test_a_document_that_had_to_leave_is_gone_from_the_disk_too(tmp_path: Path) -> None:
     with local(memory_dir=tmp_path, request_bytes=600) as server:  # 2,400 characters of texts
         texts = [upload(server, f"{number} " * 250) for number in range(6)]
-    left = {json.loads(file.read_text())["id"] for file in (tmp_path / "documents").iterdir()}
+    left = {json.loads(file.read_text())["id"] for file in (tmp_path / "documents").glob("*.json")}
     assert texts[-1]["id"] in left
     assert len(left) < 6
     assert len(list((tmp_path / "memories").iterdir())) == len(left)

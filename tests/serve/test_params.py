@@ -104,6 +104,14 @@ def test_a_question_is_a_text_with_words(question: Any) -> None:
             completion_question({"model": "m", "prompt": question})
 
 
+@pytest.mark.parametrize("more", [{"document": "doc-1"}, {"documents": ["doc-1"]}])
+def test_token_ids_are_not_about_a_document(more: dict[str, Any]) -> None:
+    """The document would be left out in silence."""
+    assert completion_question({"model": "m", "prompt": [5, 6]}).prompt == (5, 6)
+    with pytest.raises(ApiError, match="prompt must be a text"):
+        completion_question({"model": "m", "prompt": [5, 6], **more})
+
+
 @pytest.mark.parametrize("value", [0, 0.0, -0.0, 5e-324, 1e-300, 1e-38, LEAST_TEMPERATURE / 2])
 def test_hardly_any_temperature_is_greedy(value: float) -> None:
     assert chat_question(CHAT | {"temperature": value}).sampling.temperature == 0

@@ -170,41 +170,32 @@ def test_after_a_pass_that_failed_answers_go_on_one_by_one(fed: list[int]) -> No
     assert set(fed[fed.index(3) + 1 :]) == {1}
 
 
-def test_a_job_that_is_held_up_does_nothing_until_another_has_finished() -> None:
-    worker, told = Worker(10, lambda error: None), []
-    free = threading.Event()
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_job_that_waits_for_another_to_end_takes_no_turns_from_it(cancelled: bool) -> None:
+    looked: list[bool] = []
+    results: list[Any] = []
+    gone = threading.Event()
 
-    def held_up(job: Job) -> Iterator[Any]:
-        while not free.is_set():
-            told.append("looked")
+    def book(job: Job) -> Iterator[int]:
+        try:
+            for _ in range(200):
+                time.sleep(0.001)
+                yield 100
+        finally:
+            gone.set()
+
+    def waits(job: Job) -> Any:
+        while not gone.is_set():
+            looked.append(True)
             yield None
-        told.append("went on")
+        return "waited"
 
-    def reads(job: Job) -> Iterator[Any]:
-        for _ in range(50):
-            yield 100
-        free.set()
-        told.append("read")
-
-    finished = threading.Event()
-    worker.submit(Job("a", held_up, lambda result: finished.set()))
-    worker.submit(Job("b", reads, lambda result: None))
-    worker.start()
-    assert finished.wait(10)
-    assert worker.stop(10)
-    assert told == ["looked", "read", "went on"]
-
-
-def test_jobs_that_are_all_held_up_go_on_looking() -> None:
-    worker, finished = Worker(10, lambda error: None), threading.Event()
-    looks = [0]
-
-    def held_up(job: Job) -> Iterator[Any]:
-        while looks[0] < 5:
-            looks[0] += 1
-            yield None
-
-    worker.submit(Job("a", held_up, lambda result: finished.set()))
-    worker.start()
-    assert finished.wait(10)
+    first = Job("a", book, results.append)
+    worker = _running(first, Job("b", waits, results.append))
+    _until(lambda: looked)
+    if cancelled:
+        first.cancel()
+    _until(lambda: len(results) == 2)
+    assert results[1] == "waited"
+    assert len(looked) <= 2
     assert worker.stop(10)
