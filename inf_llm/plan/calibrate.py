@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer
 
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.attention.middle import MiddleAttention
-from inf_llm.generation.prefill import empty_cache, feed_length, prefill
+from inf_llm.generation.prefill import empty_cache, feed_length, held, prefill
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.dtype import dtype_name
 from inf_llm.hf.patch import patched
@@ -24,8 +24,9 @@ from inf_llm.hf.recording import token_ids
 from inf_llm.plan.pace import Pace, Point
 from inf_llm.settings import InfLLMSettings, WindowSettings
 
-_FURTHEST = 1 << 17
-"""Tokens that a memory is filled with at most: what is beyond follows the same line."""
+_FURTHEST, _MOST_BYTES = 1 << 17, 2 << 30
+"""Tokens that a memory is filled with at most, or more that take so many bytes: what is beyond
+follows the same line."""
 _PIECE, _PIECES, _ANSWERED = 512, 4, 12
 _FIRST = 1024  # tokens read first, where no window must be filled
 
@@ -47,11 +48,20 @@ def calibrate(model: Any, tokens: int, chunk_size: int) -> Pace:
     first_seconds = _read(model, cache, first, step)
     near = far = _point(model, cache, piece)
     if isinstance(cache, MemoryCache) or tokens > near.tokens:
-        more = min(tokens, _FURTHEST) - int(cache.get_seq_length())
+        more = min(tokens, _furthest(cache)) - int(cache.get_seq_length())
         if more > piece:
             fill(cache, more, piece)
             far = _point(model, cache, piece)
     return Pace(first, first_seconds, near, far, dtype_name(model.dtype))
+
+
+def _furthest(cache: Any) -> int:
+    """See `_FURTHEST`."""
+    stats = held(cache)
+    each = (stats.host_bytes + stats.index_bytes) / max(
+        1, stats.tokens
+    )  # of a token that is sealed
+    return max(_FURTHEST, int(_MOST_BYTES / each)) if each else _FURTHEST
 
 
 def _first(model: Any) -> int:
@@ -131,14 +141,16 @@ def _by_pieces(fill_one: Callable[[int], None] | None, count: int, piece: int) -
 
 
 def _fill_memory(memory: Any, count: int) -> None:
-    """Tokens in another order each time, so that no two blocks are alike and choices are spread."""
+    """Tokens drawn anew each time, so that blocks differ and choices are spread."""
     recent = memory.recent
-    order = torch.randperm(len(recent), device=recent["k"].device)[:count]
-    k, near_k, v = (recent[name].index_select(2, order) for name in ("k", "near_k", "v"))
+    drawn = torch.randint(len(recent), (count,), device=recent["k"].device)
+    k, near_k, v = (recent[name].index_select(2, drawn) for name in ("k", "near_k", "v"))
     memory.append(k, v, recent["mass"].shape[1], near_k=near_k)
     memory.settle()
 
 
 def _fill_middle(attention: MiddleAttention, count: int) -> None:
-    k, v = (attention.recent[name][:, :, -count:].clone() for name in ("k", "v"))
+    held = attention.recent
+    drawn = torch.randint(len(held), (count,), device=held["k"].device)
+    k, v = (held[name].index_select(2, drawn) for name in ("k", "v"))
     attention.middle.append(k, v, attention.n_init)

@@ -20,13 +20,14 @@ READ, MORE = 320, 640
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 @pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("piece", [32, 320], ids=["short", "longer than a window"])
 @torch.no_grad()
-def test_filling_is_as_reading(name: str, kind: str) -> None:
+def test_filling_is_as_reading(name: str, kind: str, piece: int) -> None:
     model = inf_llm.patch(family(name), settings_of(kind))
     ids = torch.randint(3, 100, (1, READ + MORE + 32))
     filled, whole = empty_cache(model), empty_cache(model)
     _feed(model, ids[:, :READ], filled)
-    fill(filled, MORE, 32)
+    fill(filled, MORE, piece)
     _feed(model, ids[:, : READ + MORE], whole)
     for cache in (filled, whole):
         _feed(model, ids[:, READ + MORE :], cache)
