@@ -75,6 +75,8 @@ def _first(model: Any) -> int:
 
 
 def _point(model: Any, cache: Any, piece: int) -> Point:
+    for step in (piece, 1):  # what only the first of its kind does behind a filled memory
+        _read(model, cache, 2 * step, step)
     before = int(cache.get_seq_length())
     reading = _read(model, cache, _PIECES * piece, piece) / (_PIECES * piece)
     answering = _read(model, cache, _ANSWERED, 1) / _ANSWERED
