@@ -35,7 +35,7 @@ class Reader:
         self._changed = asyncio.Event()
         self._stopped = self._committing = False
         self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(_heed)
+        self._task.add_done_callback(_log_failure)
 
     async def _run(self) -> Document:
         try:
@@ -99,7 +99,7 @@ class Reader:
             yield event(error.body())
 
 
-def _heed(task: asyncio.Task[Document]) -> None:
+def _log_failure(task: asyncio.Task[Document]) -> None:
     """Take the failure of a text that no client waits for; asyncio would log a traceback."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, ApiError):
