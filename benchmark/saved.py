@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", default="100k", help="length of the text: 100k, 1m")
     parser.add_argument("--folder", required=True, type=Path, help="for the memory, which stays")
     parser.add_argument("--disk", help="host memory for blocks on a disk: 100MB")
+    parser.add_argument("--open", type=int, help="only open the memory, in so many new processes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here too")
     args = parser.parse_args(arguments)
@@ -65,6 +67,9 @@ def _run(args: argparse.Namespace) -> None:
     require_writable("--json", args.json)
     check_folder(args.folder)
     common = args.config, args.threads, str(args.folder)
+    if args.open is not None:
+        _report(args.json, _opened_often(args.open, common))
+        return
     read = _step(_read, *common, tokens, None)
     facts = {"machine": machine("cpu"), "tokens": tokens, **_bare(read)}
     facts["bytes"] = read_manifest(args.folder).nbytes
@@ -77,7 +82,19 @@ def _run(args: argparse.Namespace) -> None:
     if host is not None:
         far = _step(_read, *common, tokens, host)
         facts["disk"] = {**_bare(far), "same": far["logits"] == read["logits"]}
-    write_json(args.json, facts)
+    _report(args.json, facts)
+
+
+def _opened_often(times: int, common: tuple[Any, ...]) -> dict[str, Any]:
+    """Medians over processes that open the memory, one after another."""
+    opened = [_step(_open, *common) for _ in range(times)]
+    names = "opening", "first_token", "answering"
+    medians = {name: statistics.median(each[name] for each in opened) for name in names}
+    return {"machine": machine("cpu"), "processes": times, **medians}
+
+
+def _report(json: Path | None, facts: dict[str, Any]) -> None:
+    write_json(json, facts)
     for name, value in facts.items():
         print(f"{name:<14} {value}")
 

@@ -34,3 +34,14 @@ def test_a_folder_of_other_files_is_refused(
     (tmp_path / "mine.txt").write_text("mine")
     assert saved.main(["--folder", str(tmp_path)]) == 2
     assert "holds no memory, but other files ('mine.txt')" in capsys.readouterr().err
+
+
+def test_a_memory_that_is_there_is_only_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "memory"
+    saved._read("demo-inf-llm", 1, str(folder), 1024, None)
+    before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert saved.main(["--folder", str(folder), "--open", "1"]) == 0
+    assert "first_token" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
