@@ -125,7 +125,7 @@ def serve(
     from inf_llm.serve import require_extra
 
     require_extra()
-    from inf_llm.serve.sparing import spare_memory
+    from inf_llm.serve.heap import bound_heap
     from inf_llm.serve.start import ServeOptions, build
     from inf_llm.serve.start import serve as serve_until_stopped
     from inf_llm.serve.web import listen, trusted_proxies
@@ -149,7 +149,7 @@ def serve(
         max_connections,
         None if allowed is None else trusted_proxies("--forwarded-allow-ips", allowed),
     )
-    spare_memory()
+    bound_heap()
     listening = listen(host, port)  # before a model is loaded for nothing
     with contextlib.closing(listening.socket):
         loaded, tokenizer = load_aloud(chosen, force)

@@ -25,12 +25,12 @@ from inf_llm.hf.decoder import device_of
 from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Document, Sources
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.heap import HeapTrim
 from inf_llm.serve.intake import Ready
 from inf_llm.serve.library import Library
 from inf_llm.serve.pace import Pace
 from inf_llm.serve.params import Question, Sampling
 from inf_llm.serve.prompts import Prompt, Prompts
-from inf_llm.serve.sparing import Returning
 from inf_llm.serve.worker import Job, Steps
 from inf_llm.settings import InfLLMSettings
 
@@ -116,7 +116,7 @@ class Engine:
     recalls: bool = field(init=False)
     pace: Pace = field(init=False)
     _waiting: dict[Job, float] = field(default_factory=dict, init=False)
-    _return_memory: Returning = field(default_factory=Returning, init=False)
+    _return_memory: HeapTrim = field(default_factory=HeapTrim, init=False)
 
     def __post_init__(self) -> None:
         self.recalls = isinstance(self.config.attention, InfLLMSettings)

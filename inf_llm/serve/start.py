@@ -14,8 +14,8 @@ from inf_llm.serve.app import Application, Limits
 from inf_llm.serve.intake import Budget, Intake
 from inf_llm.serve.jobs import Engine
 from inf_llm.serve.library import Library
+from inf_llm.serve.log_limit import limit_logs
 from inf_llm.serve.prompts import Prompts
-from inf_llm.serve.sparing import spare_logs
 from inf_llm.serve.web import Listening, WebServer, is_local, listen, most_connections
 from inf_llm.serve.worker import Worker
 
@@ -128,7 +128,7 @@ def serve(
     Raises:
         ConfigError: too few files may be opened.
     """
-    spare_logs()
+    limit_logs()
     server = WebServer(
         application,
         listening or listen(options.host, options.port),
