@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What a CPU cannot show, on the first CUDA device, within eight minutes:
 #   bash scripts/gpu_check.sh [--json FILE]
-# All four types, the kernels against the reference, pinned copies, decoding behind 32k tokens, and
-# a preset of benchmark/speed.py. Leaves one JSON file, gpu_check.json unless told otherwise. Uses
-# the Python that PYTHON names where it has all that is needed, else .venv, which it makes.
+# All four types, the kernels against the reference, pinned copies, every choice of a setting, saved
+# memories, answers given together, decoding behind 32k tokens, and a preset of benchmark/speed.py.
+# Leaves one JSON file, gpu_check.json unless told otherwise. Uses the Python that PYTHON names
+# where it has all that is needed, else .venv, which it makes.
 # Exit codes: 0 all passed, 1 something did not, 2 there is no CUDA device.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,4 +19,4 @@ if ! is_ready "$python"; then
     install ""
     python="$VENV/bin/python"
 fi
-PYTHONPATH="$ROOT" timeout --signal=INT 480 "$python" "$ROOT/scripts/gpu_check.py" "$@"
+PYTHONPATH="$ROOT:$ROOT/scripts${PYTHONPATH:+:$PYTHONPATH}" timeout --signal=INT 480 "$python" "$ROOT/scripts/gpu_check" "$@"

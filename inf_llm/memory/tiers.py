@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.choice import Choice
+from inf_llm.errors import SettingsError
 from inf_llm.memory.codec import Plane, Planes
 from inf_llm.unsaved import Unsaved
 from inf_llm.variants import TIER
@@ -181,6 +182,12 @@ class PinnedTier(SlabTier):
     pinned = True
 
     def __init__(self, planes: Sequence[Plane]) -> None:
+        if self.pinned and not torch.accelerator.is_available():
+            raise SettingsError(
+                "tier 'pinned' is page-locked memory, and there is no GPU here that reads it: "
+                "'host' and 'disk' are accepted, or leave it out",
+                "tier",
+            )
         super().__init__(planes, _SLAB_BYTES)
 
     def make_room(self, pages: int) -> None:

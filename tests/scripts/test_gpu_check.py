@@ -1,4 +1,4 @@
-"""scripts/gpu_check.py, run in small on a CPU."""
+"""scripts/gpu_check, run in small on a CPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SHELL = ROOT / "scripts" / "gpu_check.sh"
 sys.path.insert(0, str(ROOT / "scripts"))
 
-import gpu_check  # noqa: E402
+from gpu_check import __main__ as gpu_check  # noqa: E402
+from gpu_check import kernels as of_kernels  # noqa: E402
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -29,7 +30,10 @@ def run(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
 def test_every_step_runs_and_leaves_its_figures(tmp_path: Path) -> None:
     code, facts = run(tmp_path)
     assert {name: step.get("error") for name, step in facts["steps"].items()} == dict.fromkeys(
-        ("kernels", "pinned_copies", "types", "decode_at_32k", "speed")
+        (
+            *("kernels", "pinned_copies", "types", "choices", "saved", "together"),
+            *("decode_at_32k", "speed"),
+        )
     )
     assert code == 0
     assert facts["ok"]
@@ -41,6 +45,9 @@ def test_every_step_runs_and_leaves_its_figures(tmp_path: Path) -> None:
     assert copies["pinned"]["evictions"] > 0
     rows = facts["steps"]["types"]["figures"]["inf-llm"]
     assert [row["dtype"] for row in rows] == ["float32", "float32", "bfloat16", "float16"]
+    choices = facts["steps"]["choices"]["figures"]
+    assert {name for name, found in choices.items() if "left_out" in found} == {"tier: pinned"}
+    assert all(row["apart"] == 0 for row in choices.values() if "left_out" not in row)
     speed = facts["steps"]["speed"]["figures"]
     assert speed["rows"]
     assert list(speed["calls"]) == ["origin", "stream-lm", "inf-llm"]
@@ -58,9 +65,9 @@ def test_a_wrong_kernel_and_a_broken_step_are_reported(
     def breaks(check: Any) -> Any:
         raise RuntimeError("device-side assert\nmany lines")
 
-    right = gpu_check.attend
+    right = of_kernels.attend
     monkeypatch.setattr(
-        gpu_check,
+        of_kernels,
         "attend",
         lambda q, k, v, how, band: (right if how.kernel == "reference" else wrong)(
             q, k, v, how, band

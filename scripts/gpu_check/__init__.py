@@ -1,0 +1,1 @@
+"""What a CPU cannot show, on the first CUDA device; see `__main__`."""
