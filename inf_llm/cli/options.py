@@ -94,6 +94,10 @@ def load_aloud(config: RunConfig, force: bool) -> tuple[Any, Any]:
     choice = dtype_choice(model)
     if choice is not None:
         say(f"loaded in {choice}; {processor()}")
+    if config.model.weights is not None:
+        from inf_llm.hf.weights import rounded_bytes
+
+        say(f"answers read weights in int8, which take {size(rounded_bytes(model))} more")
     return model, tokenizer
 
 

@@ -24,6 +24,7 @@ from inf_llm.hf.probe import LayerFacts, probe
 from inf_llm.hf.tensor_parallel import is_spread, spread_maker
 from inf_llm.hf.verify import Expected, try_memory, verify
 from inf_llm.hf.versions import setting
+from inf_llm.hf.weights import restore_weights, round_weights
 from inf_llm.memory.search import check_search
 from inf_llm.memory.tiers import check_tier
 from inf_llm.rope import Rope
@@ -43,8 +44,8 @@ def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> Pre
     Args:
         model: any causal decoder of transformers with rotary positions, or the text part of an
             image-text model. It is changed in place. A wrapper of PEFT may stand around it.
-        config: attention settings, or a configuration from `load_config`. Without it, pass
-            `type="inf-llm"` and its settings as keywords.
+        config: attention settings, or a configuration from `load_config`, whose `model.weights`
+            holds too. Without it, pass `type="inf-llm"` and its settings as keywords.
 
     Returns:
         The same model.
@@ -68,10 +69,22 @@ def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> Pre
             _patch_memory(inner, decoder, chosen)
         else:
             _patch_origin(inner, decoder, chosen)
+        _round(inner, getattr(config, "model", None))
     except UnsupportedModelError as error:
         what = f"this {type(inner).__name__} cannot be patched"
         raise UnsupportedModelError(f"{what}: {error} ({setting()})") from error
     return model
+
+
+def _round(model: PreTrainedModel, said: Any) -> None:
+    """Round weights where a configuration says so."""
+    if getattr(said, "weights", None) is None:
+        return
+    try:
+        round_weights(model)
+    except SettingsError:
+        unpatch(model)
+        raise
 
 
 def _refuse_prefix(model: Any, settings: OriginSettings) -> None:
@@ -114,6 +127,7 @@ def unpatch(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _undo(model: PreTrainedModel, decoder: nn.Module, state: Patched) -> None:
+    restore_weights(model)
     lay_bare(model)
     remove_hooks(model, decoder, state)
     forget_ropes(decoder)

@@ -85,7 +85,14 @@ def make_plan(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Pl
     dtype = planned_dtype(model, config.model.dtype, apart)
     held = held_by_layers(model.layers, config.attention, Feed(tokens, dtype, apart))
     ids, most = _ID_BYTES * tokens, _most_blocks(config)
-    return Plan(tokens, dtype, apart, model.weights(dtype), held, ids, most)
+    weights = weight_bytes(model, config, dtype, apart)
+    return Plan(tokens, dtype, apart, weights, held, ids, most)
+
+
+def weight_bytes(model: Outline, config: RunConfig, dtype: torch.dtype, apart: bool) -> int:
+    """Bytes of the weights, with their copies in int8 where the configuration asks for them."""
+    rounded = config.model.weights is not None and not apart
+    return model.weights(dtype) + (model.parameters if rounded else 0)
 
 
 def _most_blocks(config: RunConfig) -> int | None:

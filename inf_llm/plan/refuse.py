@@ -11,7 +11,7 @@ from inf_llm.config import DTYPES, RunConfig
 from inf_llm.errors import RoomError
 from inf_llm.hf.dtype import dtype_name
 from inf_llm.hf.outline import Outline, outline
-from inf_llm.plan.bytes import make_plan
+from inf_llm.plan.bytes import make_plan, weight_bytes
 from inf_llm.plan.fit import Room, nearest
 from inf_llm.plan.free import device_free, host_free
 from inf_llm.units import short
@@ -37,7 +37,7 @@ def require_room(config: RunConfig, tokens: int = 0, loaded: torch.dtype | None 
     apart, free = torch.cuda.is_available(), host_free()
     room = Room(device_free(), free)
     if loaded is not None:
-        room = room.with_more(model.weights(loaded), apart)
+        room = room.with_more(weight_bytes(model, config, loaded, apart), apart)
     lacking = room.lacks(make_plan(model, config, tokens, apart))
     if lacking is not None:
         raise RoomError(_message(model, config, tokens, room, lacking))

@@ -1,0 +1,104 @@
+"""Weights in int8 for the products of few rows, on a CPU: what an answer waits for.
+
+A token of an answer is one row, and its time is that of reading all weights once from memory: int8
+has a quarter of float32's bytes. Many rows, as of a text that is read, are faster in the weights'
+own format, so both are kept: 1 byte a weight more. Each output channel has a scale of its own, and
+rows are rounded to bfloat16, which is what torch has a kernel for that needs AVX2 alone.
+
+Only the `forward` of each linear layer is replaced, on the layer itself: its weights, names and
+`state_dict` stay as they were.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from inf_llm.errors import SettingsError
+
+MOST_ROWS = 16
+"""Rows up to which int8 is used."""
+_LEAST_WEIGHTS = 1 << 14
+"""Smaller layers are not worth a change of format."""
+_AT_ONCE = 4096
+"""Output channels rounded at once, so that no copy of all weights is made in float32."""
+
+
+class FewRows:
+    """The `forward` of a linear layer with a copy of its weights in int8.
+
+    Args:
+        layer: its weights (n, m) are on a CPU.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self._layer = layer
+        self._round()
+
+    def _round(self) -> None:
+        weight = self._layer.weight.detach()
+        self._of = weight.data_ptr(), self._layer.weight._version
+        # a scale that bfloat16 holds as it is, and not below what the largest weight needs
+        scale = (weight.abs().amax(1).float() * (1.004 / 127)).bfloat16()  # (n,)
+        scale.masked_fill_(scale == 0, 1.0)
+        rounded = torch.empty(weight.shape, dtype=torch.int8)
+        for first in range(0, len(weight), _AT_ONCE):
+            part = slice(first, first + _AT_ONCE)
+            rounded[part] = (weight[part].float() / scale[part, None].float()).round_()
+        self._weight, self._scale = rounded, scale
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Rows (..., m) to (..., n); see `nn.Linear.forward`."""
+        layer, few = self._layer, x.numel() <= MOST_ROWS * x.shape[-1]
+        if not few or torch.is_grad_enabled() or layer.weight.device.type != "cpu":
+            return nn.Linear.forward(layer, x)
+        if self._of != (layer.weight.data_ptr(), layer.weight._version):
+            self._round()  # the weights have changed, or this is a copy
+        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        made = torch._weight_int8pack_mm(rows, self._weight, self._scale).to(x.dtype)
+        made = made if layer.bias is None else made + layer.bias
+        return made.view(*x.shape[:-1], len(self._weight))
+
+    @property
+    def bytes(self) -> int:
+        """What the copy takes."""
+        return self._weight.numel() + 2 * self._scale.numel()
+
+
+def round_weights(model: nn.Module) -> None:
+    """Let products of few rows read weights in int8, until `restore_weights`.
+
+    Raises:
+        SettingsError: the model has no linear layers on a CPU that are large enough.
+    """
+    layers = [module for module in model.modules() if _fits(module)]
+    if not layers:
+        raise SettingsError(
+            f"weights = 'int8' is for linear layers on a CPU, and this {type(model).__name__} has "
+            "none: leave it out",
+            "weights",
+        )
+    for layer in layers:
+        layer.forward = FewRows(layer)  # type: ignore[arg-type]
+
+
+def restore_weights(model: nn.Module) -> None:
+    """Undo `round_weights`; nothing where it was not called."""
+    for module in model.modules():
+        if isinstance(vars(module).get("forward"), FewRows):
+            del module.forward
+
+
+def rounded_bytes(model: nn.Module) -> int:
+    """What the copies in int8 take."""
+    forwards = (vars(module).get("forward") for module in model.modules())
+    return sum(each.bytes for each in forwards if isinstance(each, FewRows))
+
+
+def _fits(module: nn.Module) -> bool:
+    """Whether it is a linear layer on a CPU whose `forward` is its own."""
+    if type(module) is not nn.Linear or "forward" in vars(module):
+        return False
+    weight = module.weight
+    on_cpu = weight.device.type == "cpu" and weight.is_floating_point()
+    return on_cpu and weight.numel() >= _LEAST_WEIGHTS
