@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -185,9 +185,23 @@ class PrefixCache:
         self._room.leave(session)
         self.trim()
 
-    def has_room(self, ids: Tokens) -> bool:
-        """Whether a prompt can be read beside those in use; one alone always can."""
-        return self._room.has_place(self._reach(array("q", ids)), len(ids))
+    @contextmanager
+    def in_use(self, session: Session) -> Iterator[InUse]:
+        """A session that `reading` gave, used within the statement; so are forks of it."""
+        used = InUse(session, self._room, self.trim)
+        try:
+            yield used
+        finally:
+            used.leave()
+
+    def has_room(self, ids: Tokens, sessions: int = 1) -> bool:
+        """Whether a prompt can be read beside those in use; one alone always can.
+
+        Args:
+            ids: the prompt.
+            sessions: memories that go on from it, each counted as one that has read it alone.
+        """
+        return self._room.has_place(self._reach(array("q", ids)), len(ids), sessions)
 
     def kept_of(self, ids: Tokens) -> int:
         """Tokens of the longest beginning of a prompt that is in memory."""
@@ -345,3 +359,31 @@ class PrefixCache:
                 return
             del session.ids[len(key) :]
         self._kept.append(Kept(key, session, self._clock))
+
+
+class InUse:
+    """Sessions that go on from one prompt.
+
+    Args:
+        session: has read it, and is in use.
+        room: counts what they take.
+        trim: makes room.
+    """
+
+    def __init__(self, session: Session, room: Room, trim: Callable[[], None]) -> None:
+        self.session = session
+        self._room, self._trim, self._all = room, trim, [session]
+
+    def fork(self) -> Session:
+        """A fork of the session, in use as long as that."""
+        fork = self.session.fork()
+        self._room.enter(fork, len(fork.ids))
+        self._all.append(fork)
+        self._trim()
+        return fork
+
+    def leave(self) -> None:
+        """None is used any more."""
+        for session in self._all:
+            self._room.leave(session)
+        self._trim()

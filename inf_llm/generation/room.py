@@ -48,13 +48,14 @@ class Room:
         self.bytes = footprint(sessions.values())
         return self.budget is None or self.bytes + self._coming() <= self.budget
 
-    def has_place(self, done: int, total: int) -> bool:
+    def has_place(self, done: int, total: int, sessions: int = 1) -> bool:
         """Whether a prompt of `total` tokens, of which `done` are in memory, can be read beside
-        those in use. One alone always can.
+        those in use, by so many sessions. One prompt alone always can.
         """
         if self._needs is None or self.budget is None or not self._in_use:
             return True
         coming = self._coming() + self._growth(done, total)
+        coming += (sessions - 1) * self._growth(0, total)
         return footprint(self._in_use) + coming <= self.budget
 
     def _coming(self) -> int:

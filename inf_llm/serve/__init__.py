@@ -3,13 +3,18 @@
 wire.py       between bytes and values: bounded bodies, JSON, event streams
 guard.py      what holds for every request: its host, its headers, that it is counted
 errors.py     what can go wrong, in the form OpenAI's clients understand
+values.py     numbers, switches and texts of JSON, checked
+sampling.py   how answers are made
 params.py     what may be asked: JSON to checked values
 vendors.py    parameters of other servers, and what is made of them
 prompts.py    messages and documents to token ids, and where the document lies in them
 worker.py     the one thread that runs the model, in steps
 turns.py      whose step is next
 pace.py       how long a step of reading is
-jobs.py       reading a document, answering a prompt
+answers.py    the answers of a request, and events while they are given
+passages.py   what was recalled for an answer
+jobs.py       reading a document, answering prompts
+completions.py  the forms that OpenAI gave answers
 documents.py  uploaded texts
 metrics.py    counts, as Prometheus reads them
 app.py        the routes

@@ -218,9 +218,10 @@ class Application(Starlette):
             request, client, lambda job: self.engine.answer(question, sources, ready, job)
         )
         shape = form(self.limits.model)
-        headers = {"x-inf-llm-cut-tokens": str(ready.cut)} if ready.cut else {}
+        left_out = sum(each.cut for each in ready)
+        headers = {"x-inf-llm-cut-tokens": str(left_out)} if left_out else {}
         if question.stream:
-            return Events(completions.stream_answer(exchange, shape, question), headers=headers)
+            return Events(completions.stream_answers(exchange, shape, question), headers=headers)
         return Json(shape.whole(await exchange.result()), headers=headers)
 
 

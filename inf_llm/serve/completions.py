@@ -11,8 +11,8 @@ from typing import Any
 
 from starlette.requests import Request
 
+from inf_llm.serve.answers import Answered, Choice, Delta, Reading
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.jobs import Answered, Delta, Reading
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.params import Question
 from inf_llm.serve.wire import DONE, comment, event
@@ -78,7 +78,7 @@ class Exchange:
 
     async def result(self) -> Any:
         """What the job comes to."""
-        while isinstance(result := await self.next(), Reading | Delta):
+        while not isinstance(result := await self.next(), Answered):
             pass
         return result
 
@@ -119,18 +119,26 @@ class Form(ABC):
         }
 
     @abstractmethod
-    def choice(self, text: str, reason: str) -> dict[str, Any]:
-        """The whole answer."""
+    def choice(self, choice: Choice) -> dict[str, Any]:
+        """A whole answer."""
 
     @abstractmethod
-    def part(self, text: str | None, reason: str | None, first: bool) -> dict[str, Any]:
-        """A piece of it; without text, its end."""
+    def opening(self, index: int) -> dict[str, Any]:
+        """The first piece of an answer, without text."""
 
-    def whole(self, answer: Answered) -> dict[str, Any]:
-        """The body of an answer that is not streamed."""
-        choice = self.choice(answer.text, answer.reason)
-        body = {**self._head, "object": self.kind, "choices": [choice], "usage": usage(answer)}
-        return body if answer.passages is None else {**body, "recalled": answer.passages}
+    @abstractmethod
+    def part(self, delta: Delta) -> dict[str, Any]:
+        """A piece of an answer."""
+
+    @abstractmethod
+    def ending(self, choice: Choice) -> dict[str, Any]:
+        """The last piece of an answer, without text."""
+
+    def whole(self, answered: Answered) -> dict[str, Any]:
+        """The body of a request's answers that are not streamed."""
+        choices = [self.choice(choice) for choice in answered.choices]
+        body = {**self._head, "object": self.kind, "choices": choices, "usage": usage(answered)}
+        return body | recalled(answered.choices[0])
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         """One event of a stream."""
@@ -142,17 +150,22 @@ class ChatForm(Form):
 
     prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
-    def choice(self, text: str, reason: str) -> dict[str, Any]:
+    def choice(self, choice: Choice) -> dict[str, Any]:
         """See `Form`."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        return {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
+        message = {"role": "assistant", "content": choice.text, "refusal": None}
+        return _choice(choice.index, choice.reason, message=message)
 
-    def part(self, text: str | None, reason: str | None, first: bool) -> dict[str, Any]:
+    def opening(self, index: int) -> dict[str, Any]:
         """See `Form`."""
-        delta = {"role": "assistant"} if first else {}
-        if text is not None:
-            delta["content"] = text
-        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return _choice(index, None, delta={"role": "assistant", "content": ""})
+
+    def part(self, delta: Delta) -> dict[str, Any]:
+        """See `Form`."""
+        return _choice(delta.index, None, delta={"content": delta.text})
+
+    def ending(self, choice: Choice) -> dict[str, Any]:
+        """See `Form`."""
+        return _choice(choice.index, choice.reason, delta={})
 
 
 class TextForm(Form):
@@ -160,37 +173,59 @@ class TextForm(Form):
 
     prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
 
-    def choice(self, text: str, reason: str) -> dict[str, Any]:
+    def choice(self, choice: Choice) -> dict[str, Any]:
         """See `Form`."""
-        return {"index": 0, "text": text, "logprobs": None, "finish_reason": reason}
+        return _choice(choice.index, choice.reason, text=choice.text)
 
-    def part(self, text: str | None, reason: str | None, first: bool) -> dict[str, Any]:
+    def opening(self, index: int) -> dict[str, Any]:
         """See `Form`."""
-        return {"index": 0, "text": text or "", "logprobs": None, "finish_reason": reason}
+        return _choice(index, None, text="")
+
+    def part(self, delta: Delta) -> dict[str, Any]:
+        """See `Form`."""
+        return _choice(delta.index, None, text=delta.text)
+
+    def ending(self, choice: Choice) -> dict[str, Any]:
+        """See `Form`."""
+        return _choice(choice.index, choice.reason, text="")
 
 
-def usage(answer: Answered) -> dict[str, Any]:
+def _choice(index: int, reason: str | None, **said: Any) -> dict[str, Any]:
+    return {"index": index, **said, "logprobs": None, "finish_reason": reason}
+
+
+def recalled(choice: Choice) -> dict[str, Any]:
+    """The passages of the one answer that has any, for the body or chunk that it is in."""
+    return {} if choice.passages is None else {"recalled": choice.passages}
+
+
+def usage(answered: Answered) -> dict[str, Any]:
     """The counts."""
     return {
-        "prompt_tokens": answer.prompt_tokens,
-        "completion_tokens": answer.new_tokens,
-        "total_tokens": answer.prompt_tokens + answer.new_tokens,
+        "prompt_tokens": answered.prompt_tokens,
+        "completion_tokens": answered.new_tokens,
+        "total_tokens": answered.prompt_tokens + answered.new_tokens,
         "prompt_tokens_details": {
-            "cached_tokens": answer.cached_tokens,
-            "cut_tokens": answer.cut_tokens,
+            "cached_tokens": answered.cached_tokens,
+            "cut_tokens": answered.cut_tokens,
         },
     }
 
 
-async def stream_answer(exchange: Exchange, form: Form, question: Question) -> AsyncIterator[bytes]:
-    """The events of a streamed answer; progress before it begins is in comments."""
+async def stream_answers(
+    exchange: Exchange, form: Form, question: Question
+) -> AsyncIterator[bytes]:
+    """The events of streamed answers; progress before they begin is in comments."""
     empty = {"usage": None} if question.include_usage else {}
     yield comment("accepted")
-    yield form.chunk([form.part("", None, True)], **empty)
+    for index in range(question.answers):
+        yield form.chunk([form.opening(index)], **empty)
     try:
         while not isinstance(update := await exchange.next_or_silence(), Answered):
             if isinstance(update, Delta):
-                yield form.chunk([form.part(update.text, None, False)], **empty)
+                yield form.chunk([form.part(update)], **empty)
+            elif isinstance(update, Choice):
+                yield form.chunk([form.ending(update)], **recalled(update), **empty)
             elif isinstance(update, Reading):
                 yield comment(f"reading {update.done} {update.total}")
             else:
@@ -198,8 +233,6 @@ async def stream_answer(exchange: Exchange, form: Form, question: Question) -> A
     except ApiError as error:
         yield event(error.body())
         return
-    recalled = {} if update.passages is None else {"recalled": update.passages}
-    yield form.chunk([form.part(None, update.reason, False)], **recalled, **empty)
     if question.include_usage:
         yield form.chunk([], usage=usage(update))
     yield DONE

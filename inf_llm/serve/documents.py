@@ -16,7 +16,7 @@ from inf_llm.conversation import BETWEEN
 from inf_llm.formats import DocumentText, Place, label_of
 from inf_llm.generation import check_document
 from inf_llm.serve.errors import ApiError, bad_value
-from inf_llm.serve.params import checked_text, flag
+from inf_llm.serve.values import checked_text, flag
 from inf_llm.serve.vendors import check_names
 
 MOST_DOCUMENTS = 256

@@ -22,6 +22,8 @@ from inf_llm.units import size
 
 LONG = 100_000
 """Characters from which on a text is laid out in a lane of its own, so that others do not wait."""
+LEAST_TOKENS = 2
+"""Of the shortest prompt with its answer."""
 _T = TypeVar("_T")
 
 
@@ -50,11 +52,13 @@ class Budget:
         bytes: of it.
         needs: what a text takes; None where that is not known.
         tokens: of the longest text that fits.
+        answers: given at once, each with such a memory.
     """
 
     bytes: int
     needs: TextBytes | None
     tokens: int = LARGEST
+    answers: int = 1
 
     @classmethod
     def of(cls, count: int, needs: TextBytes | None, least: int) -> Budget:
@@ -77,6 +81,21 @@ class Budget:
             )
         return cls(count, needs, min(needs.longest(count), LARGEST))
 
+    def shared(self, answers: int) -> Budget:
+        """What each of several answers to one text may take.
+
+        Raises:
+            ApiError: it is too little for any.
+        """
+        if answers == 1 or self.needs is None:
+            return self
+        each = self.bytes // answers
+        tokens = min(self.needs.longest(each), self.tokens)
+        shared = Budget(each, self.needs, tokens, answers)
+        if tokens < LEAST_TOKENS:
+            shared.check(LEAST_TOKENS)
+        return shared
+
     def check(self, tokens: int) -> None:
         """See that a text can be read and answered.
 
@@ -86,11 +105,13 @@ class Budget:
         if tokens < self.tokens or self.needs is None:
             return
         needed = self.needs.of(tokens + 1)
+        there = f"--memory-budget is {size(self.bytes)}"
+        if self.answers > 1:
+            there = f"--memory-budget has {size(self.bytes)} for each of {self.answers} answers"
         raise ApiError(
             413,
-            f"the text has {tokens:,} tokens and would take {size(needed)} of memory, but "
-            f"--memory-budget is {size(self.bytes)}: raise it, or give at most {self.tokens - 1:,} "
-            "tokens",
+            f"the text has {tokens:,} tokens and would take {size(needed)} of memory, but {there}: "
+            f"raise it, or give at most {max(0, self.tokens - 1):,} tokens",
             "memory_budget_exceeded",
             about={"kept": False, "bytes": needed, "memory_budget": self.bytes},
         )
@@ -114,13 +135,13 @@ class Intake:
         self._lanes = [ThreadPoolExecutor(1, f"layout-{name}") for name in ("short", "long")]
         self._files = ThreadPoolExecutor(1, "files")
 
-    async def question(self, question: Question, sources: Sources) -> Ready:
-        """The prompt of a request for an answer.
+    async def question(self, question: Question, sources: Sources) -> list[Ready]:
+        """The prompts of a request for answers.
 
         Raises:
             ApiError: it cannot be answered.
         """
-        said = [*(m["content"] for m in question.messages), question.prompt]
+        said = [*(m["content"] for m in question.messages), *question.prompts]
         length = sum(map(len, said)) + sum(len(each.text) for each in sources.documents)
         return await self._run(length, lambda: self._of_question(question, sources))
 
@@ -154,41 +175,44 @@ class Intake:
         except TextError as error:
             raise ApiError(400, str(error), "context_length_exceeded") from None
 
-    def _of_question(self, question: Question, sources: Sources) -> Ready:
+    def _of_question(self, question: Question, sources: Sources) -> list[Ready]:
+        budget = self._budget.shared(question.n)
         wanted = question.sampling.max_tokens or self._answer_tokens
-        whole = self._prompts.of_question(question, sources)
-        prompt = self._cut(whole, self._room(wanted))
-        left = self._most - len(prompt.ids)
-        return self._ready(whole, prompt, min(wanted, left))
+        prompts = self._prompts.of_question(question, sources)
+        return [self._of_prompt(prompt, wanted, budget) for prompt in prompts]
+
+    def _of_prompt(self, whole: Prompt, wanted: int, budget: Budget) -> Ready:
+        most = self._most(budget)
+        prompt = self._cut(whole, self._room(wanted, most), budget)
+        return self._ready(whole, prompt, min(wanted, most - len(prompt.ids)))
 
     def _of_document(self, document: Document) -> Ready:
         whole = self._prompts.of_sources(Sources((document,)))
-        prompt = self._cut(whole, self._most - 1)
+        prompt = self._cut(whole, self._most(self._budget) - 1, self._budget)
         document.tokens = len(prompt.ids) - 1
         document.cut = len(whole.ids) - len(prompt.ids)
         ready = self._ready(whole, prompt, 1)
         document.bytes = ready.bytes
         return ready
 
-    @property
-    def _most(self) -> int:
+    def _most(self, budget: Budget) -> int:
         """Tokens of a prompt with its answer."""
-        return min(self._config.max_len, self._budget.tokens)
+        return min(self._config.max_len, budget.tokens)
 
-    def _cut(self, whole: Prompt, room: int) -> Prompt:
+    def _cut(self, whole: Prompt, room: int, budget: Budget) -> Prompt:
         if self._config.truncation is None and len(whole.ids) < self._config.max_len:
-            self._budget.check(len(whole.ids))
+            budget.check(len(whole.ids))
         return cut(whole, room, self._config.truncation)
 
-    def _room(self, wanted: int) -> int:
-        """Tokens that a prompt may have.
+    def _room(self, wanted: int, most: int) -> int:
+        """Tokens that a prompt may have, of `most` with its answer.
 
         A prompt that may not be cut leaves the answer what is left, one token at least. One that
         is cut leaves it as many as are wanted, within `answer_tokens` and half of what there is.
         """
         if self._config.truncation is None:
             return self._config.max_len - 1
-        return self._most - max(1, min(wanted, self._answer_tokens, self._most // 2))
+        return most - max(1, min(wanted, self._answer_tokens, most // 2))
 
     def _ready(self, whole: Prompt, prompt: Prompt, longest: int) -> Ready:
         needs = self._budget.needs

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from bisect import bisect_left
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,68 +15,28 @@ from inf_llm.config import RunConfig
 from inf_llm.conversation import USER
 from inf_llm.errors import ConfigError, reason
 from inf_llm.generation import Session, answer_ends, encode
-from inf_llm.generation.citations import Citation, cite, decoded
-from inf_llm.generation.decoding import Decoding
+from inf_llm.generation.decoding import Decoding, feed_all
 from inf_llm.generation.options import answer_options
-from inf_llm.generation.prefix_cache import PrefixCache
+from inf_llm.generation.prefix_cache import InUse, PrefixCache
 from inf_llm.generation.text import AnswerText, Ended
 from inf_llm.hf.decoder import device_of
-from inf_llm.hf.trace import spans_of, trace
+from inf_llm.serve.answers import Answered, Answering, Choice, Delta, Reading
 from inf_llm.serve.documents import Document, Sources
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.heap import HeapTrim
 from inf_llm.serve.intake import Ready
 from inf_llm.serve.library import Library
 from inf_llm.serve.pace import Pace
-from inf_llm.serve.params import Question, Sampling
+from inf_llm.serve.params import Question
+from inf_llm.serve.passages import passages
 from inf_llm.serve.prompts import Prompt, Prompts
 from inf_llm.serve.worker import Job, Steps
 from inf_llm.settings import InfLLMSettings
 
-MOST_PASSAGES = 12
-"""Passages listed with an answer."""
 PATIENCE = 10.0
 """Seconds that a prompt waits for room while others go before it."""
 SHELVED_FROM = 2048
 """Tokens that a conversation has more than what is on the disk, before it goes there too."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """So many tokens of a prompt are read."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Delta:
-    """More of an answer."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Answered:
-    """An answer is complete.
-
-    Attributes:
-        text: all of it.
-        reason: "stop", or "length" where it was cut.
-        prompt_tokens, cached_tokens, new_tokens: counts; cached ones were in memory already.
-        cut_tokens: tokens of the prompt that were left out; they are not in `prompt_tokens`.
-        first_token: seconds from the start of the job to the first token.
-        passages: what was recalled, in the form of the API; None where it was not asked for.
-    """
-
-    text: str
-    reason: str
-    prompt_tokens: int
-    cached_tokens: int
-    new_tokens: int
-    cut_tokens: int
-    first_token: float
-    passages: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,33 +114,94 @@ class Engine:
         document.kept_tokens = self.pool.kept_of(ids)
         return Read(document, None if self.library is None else self.pool.unshelved(ids))
 
-    def answer(self, question: Question, sources: Sources, ready: Ready, job: Job) -> Steps:
-        """Answer a prompt, emitting the text as it comes."""
+    def answer(
+        self, question: Question, sources: Sources, prompts: Sequence[Ready], job: Job
+    ) -> Steps:
+        """Give all answers of a request, emitting their texts as they come."""
         started = time.perf_counter()
-        sampling, prompt = question.sampling, ready.prompt
-        session, cached = yield from self._read(prompt, job)
-        text = AnswerText(self.tokenizer, sampling.stop, lambda part: job.emit(Delta(part)))
-        traced = question.recall and self.recalls
-        try:
-            row = self._row(session, sampling, ready.longest, text, traced)
-            while not row.over:
-                yield from row.catch_up()
-                yield row
-        finally:
-            self.pool.release(session)
-        text.end()
-        self._shelve(prompt, sources)
-        ended = text.stopped or row.new[-1] in (self._ends or ())
+        choices: list[Choice] = []
+        cached, first = 0, None
+        for ready in prompts:
+            session, reused = yield from self._read(ready.prompt, job, question.n)
+            cached += reused
+            with self.pool.in_use(session) as used:
+                going = yield from self._begin(question, ready, used, len(choices), job)
+                first = first or going[0].text.first
+                choices += yield from self._finish(going, question, ready.prompt, sources, job)
+            self._shelve(ready.prompt, sources)
         return Answered(
-            text.text,
-            "stop" if ended else "length",
-            len(prompt.ids),
+            tuple(choices),
+            sum(len(ready.prompt.ids) for ready in prompts),
             cached,
-            text.tokens,
-            ready.cut,
-            (text.first or time.perf_counter()) - started,
-            None if not question.recall else self._passages(row.trace, prompt, sources),
+            sum(ready.cut for ready in prompts),
+            (first or time.perf_counter()) - started,
         )
+
+    def _begin(
+        self, question: Question, ready: Ready, used: InUse, first: int, job: Job
+    ) -> Generator[int, None, list[Answering]]:
+        """The answers to a prompt that is read, each with its first token.
+
+        The end of the prompt is fed once, and then the memory is forked.
+        """
+        made = self._answering(question, ready, used.session, first, 0, job)
+        yield from made.row.catch_up()
+        waiting = made.row.waiting
+        (logits,) = feed_all([made.row])
+        answers = [made]
+        for number in range(1, question.n):
+            fork = used.fork()
+            answers.append(self._answering(question, ready, fork, first + number, number, job))
+        for each in answers:
+            each.row.choose(logits)
+        yield waiting
+        return answers
+
+    def _finish(
+        self,
+        answers: Sequence[Answering],
+        question: Question,
+        prompt: Prompt,
+        sources: Sources,
+        job: Job,
+    ) -> Generator[int | list[Decoding], None, list[Choice]]:
+        """The answers to their ends, in their order."""
+        choices: dict[int, Choice] = {}
+        going = list(answers)
+        while True:
+            for each in going:
+                if each.row.over:
+                    found = None
+                    if question.recall:
+                        found = passages(self.tokenizer, each.row.trace, prompt, sources)
+                    choices[each.index] = each.choice(found)
+                    job.emit(choices[each.index])
+            going = [each for each in going if not each.row.over]
+            if not going:
+                return [choices[each.index] for each in answers]
+            for each in going:
+                yield from each.row.catch_up()
+            yield [each.row for each in going]
+
+    def _answering(
+        self, question: Question, ready: Ready, session: Session, index: int, number: int, job: Job
+    ) -> Answering:
+        """An answer to what a session has read, the one of this number to its prompt."""
+        sampling = question.sampling
+        asked = sampling.asked() | {"eos_token_id": self._ends}
+        options = answer_options(self.model, self.tokenizer, ready.longest, asked)
+        if sampling.stop:
+            ends = Ended(self.tokenizer, sampling.stop, None, len(session.ids))
+            options["stopping_criteria"] = [ends]
+        generator, seed = None, sampling.seed_of(number)
+        if seed is not None:
+            generator = torch.Generator(device_of(self.model)).manual_seed(seed)
+        text = AnswerText(
+            self.tokenizer, sampling.stop, lambda piece: job.emit(Delta(index, piece))
+        )
+        traced = question.recall and self.recalls
+        row = Decoding(session, options, text, generator, traced)
+        return Answering(index, row, text, tuple(self._ends or ()))
 
     def _shelve(self, prompt: Prompt, sources: Sources) -> None:
         """Keep what has read a conversation on the disk, if that has much less of it."""
@@ -190,9 +210,11 @@ class Engine:
             if memory is not None:
                 self.library.keep_memory(memory, sources.documents)
 
-    def _read(self, prompt: Prompt, job: Job) -> Generator[int | None, None, tuple[Session, int]]:
+    def _read(
+        self, prompt: Prompt, job: Job, answers: int = 1
+    ) -> Generator[int | None, None, tuple[Session, int]]:
         """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
-        yield from self._wait_for_room(prompt, job)
+        yield from self._wait_for_room(prompt, job, answers)
         reading, done = self.pool.reading(prompt.ids, prompt.boundaries), None
         with closing(reading):
             while True:
@@ -209,11 +231,11 @@ class Engine:
                 self._return_memory()
                 yield fed
 
-    def _wait_for_room(self, prompt: Prompt, job: Job) -> Iterator[None]:
-        """Wait until those in use leave room for a prompt."""
+    def _wait_for_room(self, prompt: Prompt, job: Job, answers: int) -> Iterator[None]:
+        """Wait until those in use leave room for a prompt, with a memory for each answer."""
         self._waiting[job] = time.monotonic()
         try:
-            while not (self._may_go(job) and self.pool.has_room(prompt.ids)):
+            while not (self._may_go(job) and self.pool.has_room(prompt.ids, answers)):
                 yield None
         finally:
             del self._waiting[job]
@@ -222,68 +244,3 @@ class Engine:
         """Whether no other one has waited for so long that it goes first."""
         first, since = next(iter(self._waiting.items()))
         return first is job or time.monotonic() - since < PATIENCE
-
-    def _row(
-        self, session: Session, sampling: Sampling, longest: int, text: AnswerText, traced: bool
-    ) -> Decoding:
-        """An answer to what a session has read; `text` gets its tokens."""
-        asked: dict[str, Any] = {"eos_token_id": self._ends}
-        if sampling.temperature:
-            asked |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
-            asked["top_k"] = sampling.top_k or 0
-        options = answer_options(self.model, self.tokenizer, longest, asked)
-        if sampling.stop:
-            ends = Ended(self.tokenizer, sampling.stop, None, len(session.ids))
-            options["stopping_criteria"] = [ends]
-        generator = None
-        if sampling.seed is not None:
-            generator = torch.Generator(device_of(self.model)).manual_seed(sampling.seed)
-        return Decoding(session, options, text, generator, traced)
-
-    def _passages(
-        self, watch: trace | None, prompt: Prompt, sources: Sources
-    ) -> list[dict[str, Any]]:
-        """What was recalled for the answer, the most recalled first."""
-        if watch is None:
-            return []
-        recalls = watch.generated()
-        spans = spans_of(recalls).values()
-        if prompt.offsets is None:
-            text, places = decoded(self.tokenizer, prompt.ids.tolist(), spans)
-        else:
-            text, found = prompt.text, {span: prompt.place(*span) for span in spans}
-            places = {span: place for span, place in found.items() if place is not None}
-        cited = cite(recalls, text, places, prompt.document, self.tokenizer.all_special_tokens)
-        return [
-            {
-                **_tokens(passage, prompt),
-                "score": round(passage.score, 4),
-                "recalls": passage.count,
-                "layers": list(passage.layers),
-                "text": text[passage.start : passage.end],
-                **_in_document(passage, prompt, sources),
-            }
-            for passage in cited[:MOST_PASSAGES]
-        ]
-
-
-def _tokens(passage: Citation, prompt: Prompt) -> dict[str, int]:
-    """Tokens of a passage; only those of its blocks where the tokenizer gives no offsets."""
-    if prompt.offsets is None:
-        return {"start": passage.first, "end": passage.last}
-    last = bisect_left(prompt.offsets, passage.end, key=lambda span: span[0])
-    return {"start": prompt.tokens_before(passage.start), "end": last}
-
-
-def _in_document(passage: Citation, prompt: Prompt, sources: Sources) -> dict[str, Any]:
-    """The document that a passage is in, its characters there and their page; None outside."""
-    start = None if prompt.document is None else prompt.document[0]
-    found = None if start is None else sources.place(passage.start - start, passage.end - start)
-    if found is None:
-        return {"document": None, "characters": None, "label": None}
-    document, first, last = found
-    return {
-        "document": {"id": document.id, "name": document.name},
-        "characters": [first, last],
-        "label": document.label(first, last) or None,
-    }

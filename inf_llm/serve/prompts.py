@@ -15,7 +15,7 @@ from inf_llm.generation.control import control_tokens
 from inf_llm.generation.tokens import encode_with_places, known_ids
 from inf_llm.serve.documents import Sources
 from inf_llm.serve.errors import ApiError, bad_value
-from inf_llm.serve.params import Message, Question
+from inf_llm.serve.params import Message, PromptText, Question
 from inf_llm.truncation import kept
 
 LONG_MESSAGE = 2000
@@ -91,21 +91,24 @@ class Prompts:
         self.layout = choose_layout(tokenizer, conv_type, control_tokens)
         self._vocabulary = vocabulary
 
-    def of_question(self, question: Question, sources: Sources) -> Prompt:
-        """The prompt of a request.
+    def of_question(self, question: Question, sources: Sources) -> list[Prompt]:
+        """The prompts of a request.
 
         Raises:
             ApiError: the messages do not fit the model's template, or token ids its vocabulary.
         """
-        if isinstance(question.prompt, tuple):
-            try:
-                return Prompt(array("i", known_ids(question.prompt, self._vocabulary)))
-            except TextError as error:
-                raise bad_value("prompt", str(error)) from None
         if question.messages:
-            return self.of_chat(question.messages, sources)
-        text = _with_sources(sources, question.prompt)
-        return self._encoded(self.layout.hide(text), True, sources, [])
+            return [self.of_chat(question.messages, sources)]
+        return [self._of_completion(prompt, sources) for prompt in question.prompts]
+
+    def _of_completion(self, prompt: PromptText, sources: Sources) -> Prompt:
+        if isinstance(prompt, str):
+            text = _with_sources(sources, prompt)
+            return self._encoded(self.layout.hide(text), True, sources, [])
+        try:
+            return Prompt(array("i", known_ids(prompt, self._vocabulary)))
+        except TextError as error:
+            raise bad_value("prompt", str(error)) from None
 
     def of_sources(self, sources: Sources) -> Prompt:
         """What all prompts about documents begin with, up to their last whole token."""

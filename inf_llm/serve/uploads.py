@@ -7,10 +7,11 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from inf_llm.serve.answers import Reading
 from inf_llm.serve.completions import PULSE_SECONDS, Exchange
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.jobs import Read, Reading
+from inf_llm.serve.jobs import Read
 from inf_llm.serve.wire import DONE, comment, event
 
 _log = logging.getLogger("inf_llm.serve")

@@ -16,6 +16,7 @@ from typing import Any
 
 from inf_llm.registry import accepted
 from inf_llm.serve.errors import ApiError, unsupported
+from inf_llm.serve.values import shown
 
 _HARMLESS_NAMES = (
     # who asks, and in which conversation
@@ -39,7 +40,7 @@ HARMLESS = frozenset(_HARMLESS_NAMES.split())
 
 _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
     # several answers and other searches; samplers, penalties; what is reported of the tokens
-    ((1,), "n best_of num_beams num_return_sequences"),
+    ((1,), "best_of num_beams num_return_sequences"),
     ((0,), "min_p top_a xtc_probability smoothing_factor dynatemp_range epsilon_cutoff eta_cutoff"),
     ((0,), "penalty_alpha mirostat mirostat_mode min_keep"),
     ((-1, 0), "top_n_sigma nsigma"),
@@ -148,7 +149,7 @@ def _check_neutral(name: str, value: Any, thinks: bool) -> None:
     )
     raise unsupported(
         name,
-        f"{name} = {_shown(value)} is not supported by this server: "
+        f"{name} = {shown(value)} is not supported by this server: "
         f"{', or '.join(['leave it out', *(f'give {one}' for one in instead)])}",
     )
 
@@ -165,10 +166,3 @@ def _no_bias(name: str, value: Any) -> bool:
         and isinstance(value, dict)
         and all(_same(bias, 0) for bias in value.values())
     )
-
-
-def _shown(value: Any) -> str:
-    """A value for a message, however long or deep it is."""
-    if isinstance(value, dict | list):
-        return "{...}" if isinstance(value, dict) else "[...]"
-    return json.dumps(value)[:60]

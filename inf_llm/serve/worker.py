@@ -1,8 +1,8 @@
 """The one thread that runs the model, in steps: a chunk of a prompt, or a token of every answer.
 
 A job is a generator. It gives a number after each step that it did itself (tokens of a prompt that
-it read), or an answer that waits for its next token: all that wait are fed together. It gives None
-where it cannot go on before another job has finished.
+it read), or a list of answers that wait for their next tokens: all that wait are fed together. It
+gives None where it cannot go on before another job has finished.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Generator
 from typing import Any
 
+from torch import Tensor
+
 from inf_llm.errors import InfLLMError, TextError
 from inf_llm.generation.decoding import Decoding, feed_all
 from inf_llm.serve.errors import ApiError, busy
@@ -21,7 +23,7 @@ from inf_llm.serve.turns import Turns
 
 _log = logging.getLogger("inf_llm.serve")
 
-Steps = Generator[int | Decoding | None, None, Any]
+Steps = Generator[int | list[Decoding] | None, None, Any]
 """What a job does, step by step; it returns the job's result."""
 
 
@@ -43,11 +45,11 @@ class Job:
         self.steps = work(self)
         self.cancelled = threading.Event()
         self.finished = False
-        self.waits_for: Decoding | None = None
+        self.waits_for: list[Decoding] = []
         self.held_up = False
         """Whether it cannot go on before another job has finished."""
         self.alone = False
-        """Whether its answer is fed without others, for a step with them failed."""
+        """Whether each of its answers is fed without others, for a step with them failed."""
 
     def cancel(self) -> None:
         """End before the next step; no harm if it has finished."""
@@ -55,8 +57,8 @@ class Job:
 
     @property
     def answers(self) -> bool:
-        """Whether its next step is a token; the end of a prompt is more than one."""
-        return self.waits_for is not None and self.waits_for.waiting == 1
+        """Whether its next step is a token of each answer; what is read again is more than one."""
+        return bool(self.waits_for) and all(row.waiting == 1 for row in self.waits_for)
 
 
 class Worker:
@@ -171,31 +173,32 @@ class Worker:
 
     def _read(self, job: Job) -> int:
         """A step of a prompt; its tokens."""
-        if job.waits_for is None:
+        if not job.waits_for:
             return self._go_on(job)
-        tokens = job.waits_for.waiting
+        tokens = sum(row.waiting for row in job.waits_for)
         self._answer([job])
         return tokens
 
     def _answer(self, jobs: list[Job]) -> None:
         """Feed what waits in answers, and let each take its next token."""
-        rows = [job.waits_for for job in jobs if job.waits_for is not None]
+        rows = [(job, row) for job in jobs for row in job.waits_for]
         try:
-            fed = feed_all(rows)
+            fed = _feed([row for _, row in rows], apart=jobs[0].alone)
         except Exception as error:
             self._feed_failed(jobs, error)
             return
-        for job, row, logits in zip(jobs, rows, fed, strict=True):
+        failed: dict[Job, Exception] = {}
+        for (job, row), logits in zip(rows, fed, strict=True):
             try:
                 row.choose(logits)
             except Exception as error:
-                self._go_on(job, error)
-            else:
-                self._go_on(job)
+                failed[job] = error
+        for job in jobs:
+            self._go_on(job, failed.get(job))
 
     def _feed_failed(self, jobs: list[Job], error: Exception) -> None:
         """One answer fails; several go on one by one, after what was let go is read again."""
-        if len(jobs) == 1:
+        if jobs[0].alone or sum(len(job.waits_for) for job in jobs) == 1:
             self._go_on(jobs[0], error)
             return
         self._on_failure(error)
@@ -213,7 +216,7 @@ class Worker:
             self._on_failure(failure)
             self._finish(job, _as_api_error(failure))
         else:
-            job.waits_for = given if isinstance(given, Decoding) else None
+            job.waits_for = given if isinstance(given, list) else []
             if job.held_up and given is not None:
                 self._let_go()
             job.held_up = given is None
@@ -237,9 +240,14 @@ class Worker:
         with self._changed:
             self._running.remove(job)
         self._let_go()
-        job.waits_for = None
+        job.waits_for = []
         job.finished = True
         job.emit(result)
+
+
+def _feed(rows: list[Decoding], apart: bool) -> list[Tensor]:
+    """The logits of what follows in each row, fed together or one after another."""
+    return [logits for row in rows for logits in feed_all([row])] if apart else feed_all(rows)
 
 
 def _passes(answers: list[Job]) -> list[list[Job]]:

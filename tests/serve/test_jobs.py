@@ -92,15 +92,6 @@ def test_stop_texts_end_an_answer_and_are_no_part_of_it(server: Server) -> None:
     assert text == whole[: whole.index(stop)]
 
 
-def test_recalled_passages_are_listed(server: Server) -> None:
-    answer = ask(server, STORY, extra_body={"recall": True})
-    passages = answer.model_extra["recalled"]
-    assert passages
-    assert [p["score"] for p in passages] == sorted((p["score"] for p in passages), reverse=True)
-    for passage in passages:
-        assert passage["text"] == STORY[passage["start"] : passage["end"]]
-
-
 def test_clients_at_once_get_the_answers_that_they_get_alone(server: Server) -> None:
     """Sampled and greedy, with stop texts and recalled passages; lengths and ends differ."""
     asked = [

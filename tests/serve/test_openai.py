@@ -40,7 +40,9 @@ def test_eight_clients_at_once(server: Server) -> None:
 @pytest.mark.parametrize(
     ("more", "param"),
     [
-        ({"n": 2}, "n"),
+        ({"n": 17}, "n"),
+        ({"n": 0}, "n"),
+        ({"n": 2, "extra_body": {"recall": True}}, "recall"),
         ({"logprobs": True}, "logprobs"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
@@ -86,3 +88,80 @@ def test_what_asks_for_nothing_is_accepted(server: Server) -> None:
         max_completion_tokens=1,
     )
     assert answer.usage.completion_tokens == 1
+
+
+def _texts(reply: Any) -> list[str]:
+    assert [choice.index for choice in reply.choices] == list(range(len(reply.choices)))
+    return [choice.message.content for choice in reply.choices]
+
+
+def _streamed(chunks: Any) -> tuple[dict[int, str], dict[int, str], Any]:
+    """Texts and reasons by the index of the answer, and the usage."""
+    texts, reasons, usage = dict[int, str](), dict[int, str](), None
+    for chunk in chunks:
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            said = choice.text if hasattr(choice, "text") else choice.delta.content
+            texts[choice.index] = texts.get(choice.index, "") + (said or "")
+            assert choice.index not in reasons, "an answer that has ended says no more"
+            if choice.finish_reason:
+                reasons[choice.index] = choice.finish_reason
+    return texts, reasons, usage
+
+
+def test_several_answers_are_those_of_their_seeds(server: Server) -> None:
+    asked = {"temperature": 1.3, "max_tokens": 9}
+    alone = [ask(server, STORY, seed=5 + i, **asked) for i in range(3)]
+    together = ask(server, STORY, seed=5, n=3, **asked)
+    assert _texts(together) == [_texts(reply)[0] for reply in alone]
+    assert len(set(_texts(together))) == 3
+    assert together.usage.prompt_tokens == alone[0].usage.prompt_tokens
+    assert together.usage.completion_tokens == 27
+    stream = ask(
+        server, STORY, seed=5, n=3, stream=True, stream_options={"include_usage": True}, **asked
+    )
+    texts, reasons, usage = _streamed(stream)
+    assert texts == dict(enumerate(_texts(together)))
+    assert reasons == dict.fromkeys(range(3), "length")
+    assert usage == together.usage.model_copy(
+        update={"prompt_tokens_details": usage.prompt_tokens_details}
+    )
+
+
+def test_answers_end_apart(server: Server) -> None:
+    """Each at its own stop text, while the others go on."""
+    asked = {"temperature": 1.3, "max_tokens": 24, "seed": 1, "n": 4}
+    whole = _texts(ask(server, "Draw", **asked))
+    stop = whole[0][3]
+    ended = ask(server, "Draw", stop=stop, **asked)
+    assert _texts(ended) == [text.partition(stop)[0] for text in whole]
+    assert [c.finish_reason for c in ended.choices] == [
+        "stop" if stop in text else "length" for text in whole
+    ]
+
+
+@pytest.mark.parametrize("prompts", [["Once", "upon a time", "x" * 300], [[5, 6, 7], [8, 9]]])
+def test_several_prompts_have_the_answers_that_each_has_alone(
+    server: Server, prompts: list[Any]
+) -> None:
+    create, asked = server.client().completions.create, {"max_tokens": 5, "temperature": 1.0}
+    alone = [
+        choice.text
+        for prompt in prompts
+        for choice in create(model=server.model, prompt=prompt, n=2, seed=3, **asked).choices
+    ]
+    together = create(model=server.model, prompt=prompts, n=2, seed=3, **asked)
+    assert [choice.text for choice in together.choices] == alone
+    assert together.usage.prompt_tokens == sum(map(len, prompts))
+    texts, reasons, _ = _streamed(
+        create(model=server.model, prompt=prompts, n=2, seed=3, stream=True, **asked)
+    )
+    assert texts == dict(enumerate(alone))
+    assert len(reasons) == len(alone)
+
+
+def test_too_many_answers_are_refused_with_both_figures(server: Server) -> None:
+    with pytest.raises(openai.BadRequestError, match=r"n = 6 to each of 3 .*18 answers.* 16"):
+        server.client().completions.create(model=server.model, prompt=["a", "b", "c"], n=6)
+    with pytest.raises(openai.BadRequestError, match=r"prompt\[1\] = 5"):
+        server.client().completions.create(model=server.model, prompt=["a", 5])

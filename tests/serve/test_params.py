@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from inf_llm.checks import LEAST_TEMPERATURE
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.params import LEAST_TEMPERATURE, SHARED, chat_question, completion_question
+from inf_llm.serve.params import SHARED, chat_question, completion_question
 from tests.serve.questions import CHAT, PLAIN, refused
 
 
@@ -107,7 +108,7 @@ def test_a_question_is_a_text_with_words(question: Any) -> None:
 @pytest.mark.parametrize("more", [{"document": "doc-1"}, {"documents": ["doc-1"]}])
 def test_token_ids_are_not_about_a_document(more: dict[str, Any]) -> None:
     """The document would be left out in silence."""
-    assert completion_question({"model": "m", "prompt": [5, 6]}).prompt == (5, 6)
+    assert completion_question({"model": "m", "prompt": [5, 6]}).prompts == ((5, 6),)
     with pytest.raises(ApiError, match="prompt must be a text"):
         completion_question({"model": "m", "prompt": [5, 6], **more})
 

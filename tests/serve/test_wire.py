@@ -10,7 +10,7 @@ import httpx
 import openai
 import pytest
 
-from inf_llm.serve.jobs import Answered, Delta
+from inf_llm.serve.answers import Answered, Choice, Delta
 from tests.serve.conftest import Server
 from tests.serve.inprocess import CHAT, Local, local, streamed
 from tests.serve.talk import ask
@@ -48,9 +48,11 @@ def test_every_answer_with_text_says_that_it_is_utf_8(near: Local) -> None:
 def test_no_separator_of_lines_cuts_an_event(near: Local, monkeypatch: Any) -> None:
     def answer(question: Any, sources: Any, ready: Any, job: Any) -> Any:
         for letter in SAID:
-            job.emit(Delta(letter))
-        job.emit(Delta(SAID))
-        return Answered(2 * SAID, "stop", 1, 0, 1, 0, 0.0, [{"text": SAID}])
+            job.emit(Delta(0, letter))
+        job.emit(Delta(0, SAID))
+        choice = Choice(0, 2 * SAID, "stop", 1, [{"text": SAID}])
+        job.emit(choice)
+        return Answered((choice,), 1, 0, 0, 0.0)
         yield
 
     monkeypatch.setattr(near.app.engine, "answer", answer)

@@ -120,7 +120,7 @@ class _Row:
 def _answering(row: _Row) -> Callable[[Job], Iterator[Any]]:
     def steps(job: Job) -> Iterator[Any]:
         while not row.over:
-            yield row
+            yield [row]
         return row.taken
 
     return steps
@@ -138,7 +138,6 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return [None] * len(rows)
 
     monkeypatch.setattr(worker_module, "feed_all", feed_all)
-    monkeypatch.setattr(worker_module, "Decoding", _Row)
     return passes
 
 
@@ -168,6 +167,25 @@ def test_after_a_pass_that_failed_answers_go_on_one_by_one(fed: list[int]) -> No
     assert [type(failure) for failure in failures] == [MemoryError]
     assert fed.count(3) == 1
     assert set(fed[fed.index(3) + 1 :]) == {1}
+
+
+def test_several_answers_of_one_job_are_fed_in_the_same_pass(fed: list[int]) -> None:
+    """And one by one after a pass of all that failed."""
+    results: list[Any] = []
+    for count, passes in ((2, {2}), (3, {3, 1})):
+        rows = [_Row() for _ in range(count)]
+
+        def steps(job: Job, rows: list[_Row] = rows) -> Iterator[Any]:
+            while not rows[0].over:
+                yield rows
+            return [row.taken for row in rows]
+
+        fed.clear()
+        worker = _running(Job("a", steps, results.append))
+        _until(lambda: results)
+        assert worker.stop(10)
+        assert results.pop() == [5] * count
+        assert set(fed) == passes
 
 
 @pytest.mark.parametrize("cancelled", [False, True])

@@ -1,0 +1,96 @@
+"""The answers of a request: events while they are given, and what gives each of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from inf_llm.generation.decoding import Decoding
+from inf_llm.generation.text import AnswerText
+
+
+@dataclass(frozen=True)
+class Reading:
+    """So many tokens of a prompt are read."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Delta:
+    """More of an answer.
+
+    Attributes:
+        index: of the answer, among those of the request.
+        text: what is new.
+    """
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An answer is complete.
+
+    Attributes:
+        index: of the answer, among those of the request.
+        text: all of it.
+        reason: "stop", or "length" where it was cut.
+        tokens: how many were generated.
+        passages: what was recalled, in the form of the API; None where it was not asked for.
+    """
+
+    index: int
+    text: str
+    reason: str
+    tokens: int
+    passages: list[dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """All answers of a request are complete.
+
+    Attributes:
+        choices: the answers, by their index.
+        prompt_tokens, cached_tokens: of all prompts; cached ones were in memory already.
+        cut_tokens: tokens of prompts that were left out; they are not in `prompt_tokens`.
+        first_token: seconds from the start of the job to the first token.
+    """
+
+    choices: tuple[Choice, ...]
+    prompt_tokens: int
+    cached_tokens: int
+    cut_tokens: int
+    first_token: float
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens of all answers."""
+        return sum(choice.tokens for choice in self.choices)
+
+
+@dataclass
+class Answering:
+    """An answer that is being given.
+
+    Attributes:
+        index: see `Choice`.
+        row: gives its tokens.
+        text: gets them.
+        ends: tokens that end an answer.
+    """
+
+    index: int
+    row: Decoding
+    text: AnswerText
+    ends: tuple[int, ...]
+
+    def choice(self, passages: list[dict[str, Any]] | None) -> Choice:
+        """The answer, which is over."""
+        self.text.end()
+        ended = self.text.stopped or self.row.new[-1] in self.ends
+        reason = "stop" if ended else "length"
+        return Choice(self.index, self.text.text, reason, self.text.tokens, passages)
