@@ -17,6 +17,7 @@ from inf_llm.errors import ConfigError, reason
 from inf_llm.generation import Session, answer_ends, encode
 from inf_llm.generation.decoding import Decoding, feed_all
 from inf_llm.generation.options import answer_options
+from inf_llm.generation.penalties import AnswerPenalties
 from inf_llm.generation.prefix_cache import InUse, PrefixCache
 from inf_llm.generation.text import AnswerText, Ended
 from inf_llm.hf.decoder import device_of
@@ -187,12 +188,15 @@ class Engine:
         self, question: Question, ready: Ready, session: Session, index: int, number: int, job: Job
     ) -> Answering:
         """An answer to what a session has read, the one of this number to its prompt."""
-        sampling = question.sampling
-        asked = sampling.asked() | {"eos_token_id": self._ends}
+        sampling, prompt = question.sampling, len(session.ids)
+        ends = None if sampling.ignore_eos else self._ends
+        asked = sampling.asked(ready.longest) | {"eos_token_id": ends}
         options = answer_options(self.model, self.tokenizer, ready.longest, asked)
         if sampling.stop:
-            ends = Ended(self.tokenizer, sampling.stop, None, len(session.ids))
-            options["stopping_criteria"] = [ends]
+            options["stopping_criteria"] = [Ended(self.tokenizer, sampling.stop, None, prompt)]
+        if sampling.penalizes:
+            found = sampling.frequency_penalty, sampling.presence_penalty
+            options["logits_processor"] = [AnswerPenalties(prompt, *found)]
         generator, seed = None, sampling.seed_of(number)
         if seed is not None:
             generator = torch.Generator(device_of(self.model)).manual_seed(seed)
@@ -201,7 +205,7 @@ class Engine:
         )
         traced = question.recall and self.recalls
         row = Decoding(session, options, text, generator, traced)
-        return Answering(index, row, text, tuple(self._ends or ()))
+        return Answering(index, row, text, tuple(ends or ()))
 
     def _shelve(self, prompt: Prompt, sources: Sources) -> None:
         """Keep what has read a conversation on the disk, if that has much less of it."""

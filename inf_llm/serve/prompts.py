@@ -97,6 +97,7 @@ class Prompts:
         Raises:
             ApiError: the messages do not fit the model's template, or token ids its vocabulary.
         """
+        self._check_ids("logit_bias", list(question.sampling.logit_bias))
         if question.messages:
             return [self.of_chat(question.messages, sources)]
         return [self._of_completion(prompt, sources) for prompt in question.prompts]
@@ -105,10 +106,13 @@ class Prompts:
         if isinstance(prompt, str):
             text = _with_sources(sources, prompt)
             return self._encoded(self.layout.hide(text), True, sources, [])
+        return Prompt(array("i", self._check_ids("prompt", prompt)))
+
+    def _check_ids(self, name: str, ids: Iterable[int]) -> list[int]:
         try:
-            return Prompt(array("i", known_ids(prompt, self._vocabulary)))
+            return known_ids(ids, self._vocabulary)
         except TextError as error:
-            raise bad_value("prompt", str(error)) from None
+            raise bad_value(name, str(error)) from None
 
     def of_sources(self, sources: Sources) -> Prompt:
         """What all prompts about documents begin with, up to their last whole token."""

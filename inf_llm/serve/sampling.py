@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from typing import Any
 
 from inf_llm.checks import LEAST_TEMPERATURE
-from inf_llm.serve.values import checked_text, number, whole, wrong
+from inf_llm.serve.errors import bad_value
+from inf_llm.serve.values import checked_text, flag, number, shown, whole, wrong
 
-NAMES = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop")
+NAMES = (
+    *("max_tokens", "min_tokens", "ignore_eos", "stop", "seed"),
+    *("temperature", "top_p", "top_k", "min_p", "logit_bias"),
+    *("repetition_penalty", "frequency_penalty", "presence_penalty"),
+)
 """Parameters that `sampling_of` reads, of every route."""
-LONGEST_STOP, MOST_STOPS = 200, 4
+LONGEST_STOP, MOST_STOPS = 200, 32
+MOST_BIASES = 1024
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,14 @@ class Sampling:
         temperature: 0 takes the likeliest token each time.
         top_p: share of the likeliest tokens that are drawn from.
         top_k: number of them, or None.
+        min_p: least probability of a token that is drawn, as a share of the likeliest one's.
+        repetition_penalty: the logits of tokens that prompt or answer have are divided by it, or
+            multiplied where they are negative.
+        frequency_penalty, presence_penalty: taken off the logits of tokens that the answer has, for
+            each time and once.
+        logit_bias: by token id, what is added to its logit.
+        min_tokens: before that many no token ends an answer.
+        ignore_eos: no token ends it at all.
         seed: of the draws of the first answer to a prompt; the next one has the next number.
         stop: texts that end an answer.
     """
@@ -32,16 +47,32 @@ class Sampling:
     top_k: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    min_tokens: int = 0
+    ignore_eos: bool = False
 
-    def asked(self) -> dict[str, Any]:
-        """The same as keywords for `generate`, but for the length and the stop texts."""
-        if not self.temperature:
-            return {}
-        return {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k or 0,
-        }
+    def asked(self, longest: int) -> dict[str, Any]:
+        """The same as keywords for `generate`, as far as it has them, for an answer so long."""
+        asked: dict[str, Any] = {}
+        if self.temperature:
+            asked |= {"temperature": self.temperature, "top_p": self.top_p}
+            asked |= {"top_k": self.top_k or 0, "min_p": self.min_p or None}
+        if self.repetition_penalty != 1:
+            asked["repetition_penalty"] = self.repetition_penalty
+        if self.logit_bias:
+            asked["sequence_bias"] = [[[token], bias] for token, bias in self.logit_bias.items()]
+        if self.min_tokens:
+            asked["min_new_tokens"] = min(self.min_tokens, longest)
+        return asked
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether what an answer has counts for its next token."""
+        return self.frequency_penalty != 0 or self.presence_penalty != 0
 
     def seed_of(self, answer: int) -> int | None:
         """The seed of an answer, by its number among those to its prompt."""
@@ -60,14 +91,44 @@ def sampling_of(data: dict[str, Any]) -> Sampling:
     ]
     seed = whole("seed", data.get("seed"), -(2**63), 2**63 - 1)
     temperature = number("temperature", data.get("temperature"), 0.0, 0.0, 2.0)
-    return Sampling(
+    sampling = Sampling(
         max_tokens=min((value for value in longest if value is not None), default=None),
         temperature=temperature if temperature >= LEAST_TEMPERATURE else 0.0,
         top_p=number("top_p", data.get("top_p"), 1.0, 0.0, 1.0),
         top_k=whole("top_k", data.get("top_k"), 1, nothing=(-1, 0)),
         seed=None if seed is None else seed % 2**63,
         stop=_stops(data.get("stop")),
+        min_p=number("min_p", data.get("min_p"), 0.0, 0.0, 1.0),
+        repetition_penalty=number(
+            "repetition_penalty", data.get("repetition_penalty"), 1.0, 0.01, 10.0
+        ),
+        frequency_penalty=number(
+            "frequency_penalty", data.get("frequency_penalty"), 0.0, -2.0, 2.0
+        ),
+        presence_penalty=number("presence_penalty", data.get("presence_penalty"), 0.0, -2.0, 2.0),
+        logit_bias=_biases(data.get("logit_bias")),
+        min_tokens=whole("min_tokens", data.get("min_tokens"), 0) or 0,
+        ignore_eos=flag(data, "ignore_eos"),
     )
+    most = sampling.max_tokens
+    if most is not None and sampling.min_tokens > most:
+        wanted = f"at most max_tokens, which is {most}"
+        raise wrong("min_tokens", sampling.min_tokens, wanted)
+    return sampling
+
+
+def _biases(given: Any) -> dict[int, float]:
+    """By token id, without those that add nothing."""
+    wanted = f"an object of at most {MOST_BIASES} token ids and numbers from -100 to 100"
+    if given is None or given == []:
+        return {}
+    if not isinstance(given, dict) or len(given) > MOST_BIASES:
+        raise wrong("logit_bias", given, wanted)
+    for token, bias in given.items():
+        if not re.fullmatch("[0-9]{1,10}", token):
+            raise bad_value("logit_bias", f"logit_bias has {shown(token)}: give {wanted}")
+        number(f"logit_bias.{token}", bias, 0.0, -100.0, 100.0)
+    return {int(token): float(bias) for token, bias in given.items() if bias}
 
 
 def _stops(stop: Any) -> tuple[str, ...]:

@@ -41,17 +41,17 @@ HARMLESS = frozenset(_HARMLESS_NAMES.split())
 _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
     # several answers and other searches; samplers, penalties; what is reported of the tokens
     ((1,), "best_of num_beams num_return_sequences"),
-    ((0,), "min_p top_a xtc_probability smoothing_factor dynatemp_range epsilon_cutoff eta_cutoff"),
+    ((0,), "top_a xtc_probability smoothing_factor dynatemp_range epsilon_cutoff eta_cutoff"),
     ((0,), "penalty_alpha mirostat mirostat_mode min_keep"),
     ((-1, 0), "top_n_sigma nsigma"),
     ((1,), "typical_p typical typ_p tfs_z tfs guidance_scale"),
-    ((0,), "frequency_penalty presence_penalty dry_multiplier no_repeat_ngram_size"),
-    ((1,), "repetition_penalty repeat_penalty rep_pen encoder_repetition_penalty"),
+    ((0,), "dry_multiplier no_repeat_ngram_size"),
+    ((1,), "repeat_penalty rep_pen encoder_repetition_penalty"),
     ((0,), "top_logprobs n_probs top_n_tokens"),
     # where an answer ends; who is first
-    ((0,), "min_tokens min_new_tokens min_length priority"),
+    ((0,), "min_new_tokens min_length priority"),
     # things that are switched on
-    ((False,), "use_beam_search dynamic_temperature watermark ignore_eos ban_eos_token"),
+    ((False,), "use_beam_search dynamic_temperature watermark ban_eos_token"),
     ((False,), "include_stop_str_in_output no_stop_trim logprobs details echo return_full_text"),
     ((False,), "return_token_ids return_tokens return_tokens_as_token_ids return_hidden_states"),
     ((False,), "post_sampling_probs decoder_input_details enable_search safe_prompt raw"),
@@ -62,7 +62,6 @@ _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
     (([],), "transforms lora logits_processors bad_words bad_words_ids allowed_token_ids"),
     (([],), "banned_tokens banned_strings stop_token_ids stop_regex"),
     (("none", "auto"), "tool_choice function_call"),
-    (({}, []), "logit_bias"),
     (({},), "features variables kv_transfer_params vllm_xargs chat_template_kwargs"),
     (({},), "mm_processor_kwargs"),
     (({"include": False},), "usage"),
@@ -97,6 +96,9 @@ INSTEAD = {
     "max_output_tokens": "max_tokens",
     **dict.fromkeys(("sampler_seed", "random_seed"), "seed"),
     "stop_sequences": "stop",
+    **dict.fromkeys(("repeat_penalty", "rep_pen"), "repetition_penalty"),
+    **dict.fromkeys(("min_new_tokens", "min_length"), "min_tokens"),
+    "ban_eos_token": "ignore_eos",
     "do_sample": "temperature",
 }
 """What this server calls them."""
@@ -142,7 +144,7 @@ def _check_options(options: dict[str, Any], thinks: bool) -> None:
 
 def _check_neutral(name: str, value: Any, thinks: bool) -> None:
     values = NEUTRAL.get(name, ()) + (() if thinks else REASONING.get(name, ()))
-    if any(_same(value, harmless) for harmless in values) or _no_bias(name, value):
+    if any(_same(value, harmless) for harmless in values):
         return
     instead = (
         [INSTEAD[name]] if name in INSTEAD else [json.dumps(v) for v in values if v is not False]
@@ -157,12 +159,3 @@ def _check_neutral(name: str, value: Any, thinks: bool) -> None:
 def _same(value: Any, harmless: Any) -> bool:
     """Whether they are equal as JSON: 1 and 1.0 are, 1 and true are not."""
     return isinstance(value, bool) is isinstance(harmless, bool) and bool(value == harmless)
-
-
-def _no_bias(name: str, value: Any) -> bool:
-    """Whether these are biases of tokens, all of them 0."""
-    return (
-        name == "logit_bias"
-        and isinstance(value, dict)
-        and all(_same(bias, 0) for bias in value.values())
-    )

@@ -28,6 +28,12 @@ def test_null_asks_for_nothing_whatever_its_name(name: str) -> None:
         {"top_k": 0},
         {"top_k": -1},
         {"top_p": 1},
+        {"min_p": 0},
+        {"repetition_penalty": 1.0},
+        {"frequency_penalty": 0, "presence_penalty": -0.0},
+        {"min_tokens": 0, "ignore_eos": False},
+        {"n": 1.0},
+        {"logit_bias": {}},
         {"stop": ""},
         {"stop": []},
         {"stop": [""]},
@@ -49,10 +55,16 @@ def test_neutral_values_of_what_is_taken(body: dict[str, Any]) -> None:
     ("body", "param"),
     [
         ({"n": True}, "n"),
+        ({"n": 17}, "n"),
         ({"logprobs": 1}, "logprobs"),
         ({"min_p": False}, "min_p"),
-        ({"logit_bias": {"11": -100}}, "logit_bias"),
-        ({"logit_bias": {"11": False}}, "logit_bias"),
+        ({"logit_bias": {"11": -101}}, "logit_bias.11"),
+        ({"logit_bias": {"11": False}}, "logit_bias.11"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"),
+        ({"logit_bias": [[1, 1]]}, "logit_bias"),
+        ({"min_tokens": 5, "max_tokens": 4}, "min_tokens"),
+        ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"frequency_penalty": -2.1}, "frequency_penalty"),
         ({"options": {"temperature": 0.7}}, "options.temperature"),
         ({"options": {"num_predict": 8}}, "options.num_predict"),
         ({"options": [1]}, "options"),
@@ -85,8 +97,9 @@ def test_other_values_are_refused(body: dict[str, Any], param: str) -> None:
 
 
 def test_a_refusal_names_what_is_accepted() -> None:
-    assert "give 1" in refused({"repetition_penalty": 1.3}).message
-    assert "1.3" in refused({"repetition_penalty": 1.3}).message
+    assert "give 1" in refused({"typical_p": 1.3}).message
+    assert "1.3" in refused({"typical_p": 1.3}).message
+    assert "give repetition_penalty" in refused({"repeat_penalty": 1.3}).message
     assert '{"type": "text"}' in refused({"response_format": {"type": "json_object"}}).message
     assert "from 1 to 2147483647" in refused({"max_tokens": 10**12}).message
     assert f"to {2**63 - 1}" in refused({"seed": 2**63}).message
