@@ -75,6 +75,7 @@ class Decoding:
         streamer: gets every new token, as `generate` gives it, and no prompt.
         generator: of random numbers, for tokens that are drawn; None for torch's own.
         traced: note what is recalled for the answer.
+        noted: called with the logits (1, V), before anything changes them, and the token taken.
 
     Attributes:
         prompt: tokens before the answer.
@@ -89,6 +90,7 @@ class Decoding:
         streamer: Any = None,
         generator: torch.Generator | None = None,
         traced: bool = False,
+        noted: Callable[[Tensor, int], None] | None = None,
     ) -> None:
         self.session = session
         self.prompt = len(session.ids)
@@ -97,7 +99,7 @@ class Decoding:
         self.trace = watched and trace(session.model, prompts=False, session=watched)
         self._ids = session.tensor(session.ids)
         self._rules = Rules.of(session.model, self._ids, session.cache, options)
-        self._streamer, self._generator = streamer, generator
+        self._streamer, self._generator, self._noted = streamer, generator, noted
 
     @property
     def new(self) -> list[int]:
@@ -138,6 +140,8 @@ class Decoding:
         token = self._draw(scores)
         self._ids = torch.cat((self._ids, token), 1)
         self.session.ids.append(int(token))
+        if self._noted is not None:
+            self._noted(logits, int(token))
         if self._streamer is not None:
             self._streamer.put(token[0].cpu())
         self.over = bool(self._rules.criteria(self._ids, scores).all())

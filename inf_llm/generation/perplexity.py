@@ -19,12 +19,12 @@ from torch import Tensor
 
 from inf_llm.checks import count, require_callable
 from inf_llm.errors import TextError
+from inf_llm.generation.likelihood import ROWS
 from inf_llm.generation.prefill import (
     Progress,
     empty_cache,
-    execution_block,
-    feed_length,
     prefill,
+    scored_length,
 )
 from inf_llm.generation.tokens import known_ids, vocabulary
 from inf_llm.hf.decoder import device_of
@@ -32,10 +32,6 @@ from inf_llm.hf.decoder import device_of
 FIRST_EDGE = 256
 FRESH = 512
 """Tokens in a fresh context; the latter half of them is predicted from at least half as many."""
-LOGITS_BYTES = 1 << 28
-"""Memory that the logits of one feed may take, counted as float32."""
-ROWS = 128
-"""Rows of logits turned into likelihoods at a time."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ def measure_perplexity(
     nll = torch.empty(len(ids) - 1, dtype=torch.float64)  # of token i + 1
     done = 0
     for part, logits in prefill(
-        model, text[:, :-1], empty_cache(model), _step(model, chunk_size), logits=0
+        model, text[:, :-1], empty_cache(model), scored_length(model, chunk_size), logits=0
     ):
         end = done + part.shape[1]
         nll[done:end] = _nats(logits[0], text[0, done + 1 : end + 1])
@@ -155,9 +151,3 @@ def _fresh_nats(model: Any, text: Tensor) -> Tensor:
         end = start + inputs.shape[1] - 1
         nats[start + first : end] = _nats(logits[first:], inputs[0, 1 + first :])
     return nats
-
-
-def _step(model: Any, chunk_size: int) -> int:
-    vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    rows = LOGITS_BYTES // (4 * vocabulary)
-    return feed_length(model, max(1, min(chunk_size, max(rows, execution_block(model)))))

@@ -14,6 +14,9 @@ from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.patch import new_cache, patched
 from inf_llm.memory.stats import MemoryStats
 
+LOGITS_BYTES = 1 << 28
+"""Memory that the logits of one feed may take, counted as float32."""
+
 Progress = Callable[[int, int], None]
 """Called with the tokens done and the tokens in all."""
 
@@ -79,3 +82,10 @@ def feed_length(model: Any, chunk_size: int) -> int:
     """The longest feed of whole execution blocks that a chunk has room for; one at least."""
     block = execution_block(model)
     return max(block, chunk_size // block * block)
+
+
+def scored_length(model: Any, chunk_size: int) -> int:
+    """The same where all logits of a feed are kept; fewer where the vocabulary is large."""
+    vocabulary = model.config.get_text_config(decoder=True).vocab_size
+    rows = LOGITS_BYTES // (4 * vocabulary)
+    return feed_length(model, max(1, min(chunk_size, max(rows, execution_block(model)))))

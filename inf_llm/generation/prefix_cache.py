@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from typing_extensions import Self
 
 from inf_llm.checks import count
@@ -145,27 +146,35 @@ class PrefixCache:
             on_progress(len(ids), len(ids))
         return session, reused
 
-    def reading(self, ids: Tokens, boundaries: Tokens = ()) -> Reading:
+    def reading(
+        self,
+        ids: Tokens,
+        boundaries: Tokens = (),
+        hear: Callable[[Tensor], None] | None = None,
+    ) -> Reading:
         """The same in steps, with others between them; each that is taken feeds a chunk at most.
+
+        With `hear`, which gets logits as in `Session.reading`, all is fed, whatever is in memory.
 
         Gives how many tokens were in memory already, then after each feed how many are, and
         returns what `read` does. The session is in use until it is released.
         """
         key = array("q", ids)
         self._clock += 1
-        self._fetch(key)
+        if hear is None:
+            self._fetch(key)
         for kept in beginnings(self._kept, key):
             kept.used = self._clock
-        session = self._start(key)
+        session = self._start(key) if hear is None else self._fresh.fork()
         reused = session.fed
         self._room.enter(session, len(ids))
         self.trim()
         try:
             yield reused
             for mark in self._marks(key, reused, boundaries):
-                yield from self._feeds(session, ids[len(session.ids) : mark + 1])
+                yield from self._feeds(session, ids[len(session.ids) : mark + 1], hear)
                 self._keep(key[:mark], session)
-            yield from self._feeds(session, ids[len(session.ids) :])
+            yield from self._feeds(session, ids[len(session.ids) :], hear)
         except BaseException:
             self._room.leave(session)
             raise
@@ -174,9 +183,11 @@ class PrefixCache:
             self.trim()
         return session, reused
 
-    def _feeds(self, session: Session, ids: Tokens) -> Iterator[int]:
+    def _feeds(
+        self, session: Session, ids: Tokens, hear: Callable[[Tensor], None] | None
+    ) -> Iterator[int]:
         session.chunk_size = self.chunk_size
-        for fed in session.reading(ids):
+        for fed in session.reading(ids, hear):
             yield fed
             session.chunk_size = self.chunk_size
 

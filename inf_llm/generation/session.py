@@ -118,8 +118,14 @@ class Session(Unsaved):
         if on_progress is not None:
             on_progress(len(self.ids), len(self.ids))
 
-    def reading(self, text: Readable = "") -> Iterator[int]:
+    def reading(
+        self, text: Readable = "", hear: Callable[[torch.Tensor], None] | None = None
+    ) -> Iterator[int]:
         """The same in steps: each item that is taken is a feed of at most `chunk_size` tokens.
+
+        Args:
+            text: see `read`.
+            hear: called with the logits (1, n, V) of every feed; they are not computed without it.
 
         Returns:
             After each feed the tokens in the memory.
@@ -131,7 +137,9 @@ class Session(Unsaved):
         while self.fed < end:
             part = self.ids[self.fed : min(end, self.fed + self.chunk_size)]
             with self.whole_or_nothing(), torch.no_grad():
-                feed(self.model, self.tensor(part), self.cache)
+                logits = feed(self.model, self.tensor(part), self.cache, logits=0 if hear else 1)
+            if hear is not None:
+                hear(logits)
             yield self.fed
 
     def ask(

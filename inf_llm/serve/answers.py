@@ -1,12 +1,11 @@
-"""The answers of a request: events while they are given, and what gives each of them."""
+"""The answers of a request, and the events while they are given."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from inf_llm.generation.decoding import Decoding
-from inf_llm.generation.text import AnswerText
+from inf_llm.serve.logprobs import Token
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,12 @@ class Delta:
     Attributes:
         index: of the answer, among those of the request.
         text: what is new.
+        tokens: those that are reported with it.
     """
 
     index: int
     text: str
+    tokens: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Choice:
         reason: "stop", or "length" where it was cut.
         tokens: how many were generated.
         passages: what was recalled, in the form of the API; None where it was not asked for.
+        reported: its tokens, and those of the prompt where that is repeated; None where they were
+            not asked for.
     """
 
     index: int
@@ -47,6 +50,7 @@ class Choice:
     reason: str
     tokens: int
     passages: list[dict[str, Any]] | None = None
+    reported: tuple[Token, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,27 +74,3 @@ class Answered:
     def new_tokens(self) -> int:
         """Tokens of all answers."""
         return sum(choice.tokens for choice in self.choices)
-
-
-@dataclass
-class Answering:
-    """An answer that is being given.
-
-    Attributes:
-        index: see `Choice`.
-        row: gives its tokens.
-        text: gets them.
-        ends: tokens that end an answer.
-    """
-
-    index: int
-    row: Decoding
-    text: AnswerText
-    ends: tuple[int, ...]
-
-    def choice(self, passages: list[dict[str, Any]] | None) -> Choice:
-        """The answer, which is over."""
-        self.text.end()
-        ended = self.text.stopped or self.row.new[-1] in self.ends
-        reason = "stop" if ended else "length"
-        return Choice(self.index, self.text.text, reason, self.text.tokens, passages)

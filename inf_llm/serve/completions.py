@@ -6,13 +6,14 @@ import asyncio
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from starlette.requests import Request
 
 from inf_llm.serve.answers import Answered, Choice, Delta, Reading
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.logprobs import Token, of_chat, of_text
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.params import Question
 from inf_llm.serve.wire import DONE, comment, event
@@ -110,6 +111,8 @@ class Form(ABC):
     prefix: str
     kind: str
     chunk_kind: str
+    tokens_as: Callable[[Sequence[Token]], dict[str, Any]]
+    """The tokens that are reported; see `logprobs`."""
 
     def __init__(self, model: str) -> None:
         self._head = {
@@ -134,6 +137,9 @@ class Form(ABC):
     def ending(self, choice: Choice) -> dict[str, Any]:
         """The last piece of an answer, without text."""
 
+    def _reported(self, tokens: Sequence[Token] | None) -> dict[str, Any] | None:
+        return None if tokens is None else type(self).tokens_as(tokens)
+
     def whole(self, answered: Answered) -> dict[str, Any]:
         """The body of a request's answers that are not streamed."""
         choices = [self.choice(choice) for choice in answered.choices]
@@ -149,11 +155,14 @@ class ChatForm(Form):
     """Of /v1/chat/completions."""
 
     prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
+    tokens_as = staticmethod(of_chat)
 
     def choice(self, choice: Choice) -> dict[str, Any]:
         """See `Form`."""
         message = {"role": "assistant", "content": choice.text, "refusal": None}
-        return _choice(choice.index, choice.reason, message=message)
+        return _choice(
+            choice.index, choice.reason, self._reported(choice.reported), message=message
+        )
 
     def opening(self, index: int) -> dict[str, Any]:
         """See `Form`."""
@@ -161,7 +170,8 @@ class ChatForm(Form):
 
     def part(self, delta: Delta) -> dict[str, Any]:
         """See `Form`."""
-        return _choice(delta.index, None, delta={"content": delta.text})
+        reported = self._reported(delta.tokens or None)
+        return _choice(delta.index, None, reported, delta={"content": delta.text})
 
     def ending(self, choice: Choice) -> dict[str, Any]:
         """See `Form`."""
@@ -172,10 +182,13 @@ class TextForm(Form):
     """Of /v1/completions."""
 
     prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
+    tokens_as = staticmethod(of_text)
 
     def choice(self, choice: Choice) -> dict[str, Any]:
         """See `Form`."""
-        return _choice(choice.index, choice.reason, text=choice.text)
+        return _choice(
+            choice.index, choice.reason, self._reported(choice.reported), text=choice.text
+        )
 
     def opening(self, index: int) -> dict[str, Any]:
         """See `Form`."""
@@ -183,15 +196,15 @@ class TextForm(Form):
 
     def part(self, delta: Delta) -> dict[str, Any]:
         """See `Form`."""
-        return _choice(delta.index, None, text=delta.text)
+        return _choice(delta.index, None, self._reported(delta.tokens or None), text=delta.text)
 
     def ending(self, choice: Choice) -> dict[str, Any]:
         """See `Form`."""
         return _choice(choice.index, choice.reason, text="")
 
 
-def _choice(index: int, reason: str | None, **said: Any) -> dict[str, Any]:
-    return {"index": index, **said, "logprobs": None, "finish_reason": reason}
+def _choice(index: int, reason: str | None, logprobs: Any = None, **said: Any) -> dict[str, Any]:
+    return {"index": index, **said, "logprobs": logprobs, "finish_reason": reason}
 
 
 def recalled(choice: Choice) -> dict[str, Any]:

@@ -177,7 +177,8 @@ class Intake:
 
     def _of_question(self, question: Question, sources: Sources) -> list[Ready]:
         budget = self._budget.shared(question.n)
-        wanted = question.sampling.max_tokens or self._answer_tokens
+        asked = question.sampling.max_tokens
+        wanted = self._answer_tokens if asked is None else asked
         prompts = self._prompts.of_question(question, sources)
         return [self._of_prompt(prompt, wanted, budget) for prompt in prompts]
 

@@ -9,19 +9,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from inf_llm.config import RunConfig
 from inf_llm.conversation import USER
 from inf_llm.errors import ConfigError, reason
 from inf_llm.generation import Session, answer_ends, encode
 from inf_llm.generation.decoding import Decoding, feed_all
-from inf_llm.generation.options import answer_options
-from inf_llm.generation.penalties import AnswerPenalties
+from inf_llm.generation.likelihood import PromptScores
+from inf_llm.generation.prefill import scored_length
 from inf_llm.generation.prefix_cache import InUse, PrefixCache
-from inf_llm.generation.text import AnswerText, Ended
-from inf_llm.hf.decoder import device_of
-from inf_llm.serve.answers import Answered, Answering, Choice, Delta, Reading
+from inf_llm.serve.answers import Answered, Choice, Reading
 from inf_llm.serve.documents import Document, Sources
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.heap import HeapTrim
@@ -31,6 +27,7 @@ from inf_llm.serve.pace import Pace
 from inf_llm.serve.params import Question
 from inf_llm.serve.passages import passages
 from inf_llm.serve.prompts import Prompt, Prompts
+from inf_llm.serve.rows import Answer, Beginning, Row, Rows
 from inf_llm.serve.worker import Job, Steps
 from inf_llm.settings import InfLLMSettings
 
@@ -75,13 +72,15 @@ class Engine:
     library: Library | None = None
     recalls: bool = field(init=False)
     pace: Pace = field(init=False)
+    _rows: Rows = field(init=False)
     _waiting: dict[Job, float] = field(default_factory=dict, init=False)
     _return_memory: HeapTrim = field(default_factory=HeapTrim, init=False)
 
     def __post_init__(self) -> None:
         self.recalls = isinstance(self.config.attention, InfLLMSettings)
         self.pace = Pace(self.pool.grain, self.config.chunk_size)
-        self._ends = answer_ends(self.model, self.prompts.layout)
+        ends = answer_ends(self.model, self.prompts.layout) or []
+        self._rows = Rows(self.model, self.tokenizer, ends, self.recalls)
 
     def try_out(self) -> str | None:
         """Answer a question with one token, as requests will be.
@@ -99,7 +98,7 @@ class Engine:
             ids, refused = array("i", encode(self.tokenizer, "Hello")), error.message
         try:
             session = Session(self.model, self.tokenizer, self.config.chunk_size)
-            session.ask(ids, max_new_tokens=1, eos_token_id=self._ends)
+            session.ask(ids, max_new_tokens=1, eos_token_id=self._rows.ends or None)
         except Exception as error:
             raise ConfigError(
                 f"{self.config.model.path}: the model cannot answer "
@@ -123,12 +122,22 @@ class Engine:
         choices: list[Choice] = []
         cached, first = 0, None
         for ready in prompts:
-            session, reused = yield from self._read(ready.prompt, job, question.n)
+            ids = ready.prompt.ids
+            scores = PromptScores(ids, question.logprobs or 0) if question.scores_prompt else None
+            session, reused = yield from self._read(ready.prompt, job, question.n, scores)
             cached += reused
             with self.pool.in_use(session) as used:
-                going = yield from self._begin(question, ready, used, len(choices), job)
-                first = first or going[0].text.first
-                choices += yield from self._finish(going, question, ready.prompt, sources, job)
+                begins = self._beginning(question, ready.prompt, session, scores)
+                answers = [
+                    self._rows.answer(question, len(choices) + number, begins, job)
+                    for number in range(question.n)
+                ]
+                if not ready.longest:
+                    choices += (answer.finish("length", None) for answer in answers)
+                    continue
+                rows = yield from self._begin(question, ready, used, answers)
+                first = first or rows[0].text.first
+                choices += yield from self._finish(rows, question, ready.prompt, sources)
             self._shelve(ready.prompt, sources)
         return Answered(
             tuple(choices),
@@ -138,74 +147,57 @@ class Engine:
             (first or time.perf_counter()) - started,
         )
 
+    def _beginning(
+        self, question: Question, prompt: Prompt, session: Session, scores: PromptScores | None
+    ) -> Beginning:
+        """What stands before the answers to a prompt that was read."""
+        if not question.echo:
+            return Beginning()
+        text = prompt.text or self.tokenizer.decode(prompt.ids.tolist(), skip_special_tokens=True)
+        if scores is None:
+            return Beginning(text)
+        places = prompt.offsets
+        offsets = None if places is None else [start for start, _ in places]
+        return Beginning(text, scores.finish(session), offsets)
+
     def _begin(
-        self, question: Question, ready: Ready, used: InUse, first: int, job: Job
-    ) -> Generator[int, None, list[Answering]]:
-        """The answers to a prompt that is read, each with its first token.
+        self, question: Question, ready: Ready, used: InUse, answers: Sequence[Answer]
+    ) -> Generator[int, None, list[Row]]:
+        """The rows of answers to a prompt that is read, each with its first token.
 
         The end of the prompt is fed once, and then the memory is forked.
         """
-        made = self._answering(question, ready, used.session, first, 0, job)
-        yield from made.row.catch_up()
-        waiting = made.row.waiting
-        (logits,) = feed_all([made.row])
-        answers = [made]
-        for number in range(1, question.n):
-            fork = used.fork()
-            answers.append(self._answering(question, ready, fork, first + number, number, job))
-        for each in answers:
-            each.row.choose(logits)
+        rows = [self._rows.row(question, ready, answers[0], used.session, 0)]
+        decoding = rows[0].decoding
+        yield from decoding.catch_up()
+        waiting = decoding.waiting
+        (logits,) = feed_all([decoding])
+        for number, answer in enumerate(answers[1:], 1):
+            rows.append(self._rows.row(question, ready, answer, used.fork(), number))
+        for row in rows:
+            row.decoding.choose(logits)
         yield waiting
-        return answers
+        return rows
 
     def _finish(
-        self,
-        answers: Sequence[Answering],
-        question: Question,
-        prompt: Prompt,
-        sources: Sources,
-        job: Job,
+        self, rows: Sequence[Row], question: Question, prompt: Prompt, sources: Sources
     ) -> Generator[int | list[Decoding], None, list[Choice]]:
-        """The answers to their ends, in their order."""
+        """The answers of rows, each given to its end."""
         choices: dict[int, Choice] = {}
-        going = list(answers)
+        going = list(rows)
         while True:
-            for each in going:
-                if each.row.over:
+            for row in going:
+                if row.decoding.over:
                     found = None
                     if question.recall:
-                        found = passages(self.tokenizer, each.row.trace, prompt, sources)
-                    choices[each.index] = each.choice(found)
-                    job.emit(choices[each.index])
-            going = [each for each in going if not each.row.over]
+                        found = passages(self.tokenizer, row.decoding.trace, prompt, sources)
+                    choices[row.answer.index] = row.finish(found)
+            going = [row for row in going if not row.decoding.over]
             if not going:
-                return [choices[each.index] for each in answers]
-            for each in going:
-                yield from each.row.catch_up()
-            yield [each.row for each in going]
-
-    def _answering(
-        self, question: Question, ready: Ready, session: Session, index: int, number: int, job: Job
-    ) -> Answering:
-        """An answer to what a session has read, the one of this number to its prompt."""
-        sampling, prompt = question.sampling, len(session.ids)
-        ends = None if sampling.ignore_eos else self._ends
-        asked = sampling.asked(ready.longest) | {"eos_token_id": ends}
-        options = answer_options(self.model, self.tokenizer, ready.longest, asked)
-        if sampling.stop:
-            options["stopping_criteria"] = [Ended(self.tokenizer, sampling.stop, None, prompt)]
-        if sampling.penalizes:
-            found = sampling.frequency_penalty, sampling.presence_penalty
-            options["logits_processor"] = [AnswerPenalties(prompt, *found)]
-        generator, seed = None, sampling.seed_of(number)
-        if seed is not None:
-            generator = torch.Generator(device_of(self.model)).manual_seed(seed)
-        text = AnswerText(
-            self.tokenizer, sampling.stop, lambda piece: job.emit(Delta(index, piece))
-        )
-        traced = question.recall and self.recalls
-        row = Decoding(session, options, text, generator, traced)
-        return Answering(index, row, text, tuple(ends or ()))
+                return [choices[row.answer.index] for row in rows]
+            for row in going:
+                yield from row.decoding.catch_up()
+            yield [row.decoding for row in going]
 
     def _shelve(self, prompt: Prompt, sources: Sources) -> None:
         """Keep what has read a conversation on the disk, if that has much less of it."""
@@ -215,14 +207,17 @@ class Engine:
                 self.library.keep_memory(memory, sources.documents)
 
     def _read(
-        self, prompt: Prompt, job: Job, answers: int = 1
+        self, prompt: Prompt, job: Job, answers: int = 1, scores: PromptScores | None = None
     ) -> Generator[int | None, None, tuple[Session, int]]:
         """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
         yield from self._wait_for_room(prompt, job, answers)
-        reading, done = self.pool.reading(prompt.ids, prompt.boundaries), None
+        hear = None if scores is None else scores.hear
+        reading, done = self.pool.reading(prompt.ids, prompt.boundaries, hear), None
         with closing(reading):
             while True:
                 self.pool.chunk_size = self.pace.tokens
+                if scores is not None:
+                    self.pool.chunk_size = scored_length(self.model, self.pace.tokens)
                 started = time.perf_counter()
                 try:
                     before, done = done, next(reading)

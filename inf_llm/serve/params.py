@@ -12,6 +12,7 @@ from typing import Any
 
 from inf_llm.checks import check_question, check_text
 from inf_llm.serve.errors import bad_value, unsupported
+from inf_llm.serve.logprobs import MOST_TOP
 from inf_llm.serve.sampling import NAMES, Sampling, sampling_of
 from inf_llm.serve.values import checked_text, flag, shown, whole, wrong
 from inf_llm.serve.vendors import check_names
@@ -20,6 +21,8 @@ SHARED = {
     *("model", "n", *NAMES, "stream", "stream_options"),
     *("document", "documents", "recall"),
 }
+CHAT_ONLY = {"messages", "max_completion_tokens", "logprobs", "top_logprobs"}
+TEXT_ONLY = {"prompt", "logprobs", "echo"}
 _STREAM_OPTIONS = {"include_usage", "include_obfuscation"}
 ROLES = ("system", "developer", "user", "assistant")
 _OF_MESSAGES = {
@@ -50,6 +53,9 @@ class Question:
         include_usage: end a stream with the counts.
         documents: ids of uploaded texts to answer from.
         recall: list the passages that were recalled.
+        logprobs: report the tokens, each with so many of the likeliest in its place; None for no
+            report.
+        echo: repeat the prompt before the answer.
     """
 
     model: str
@@ -61,6 +67,13 @@ class Question:
     include_usage: bool
     documents: tuple[str, ...]
     recall: bool
+    logprobs: int | None = None
+    echo: bool = False
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether the tokens of prompts are reported."""
+        return self.echo and self.logprobs is not None
 
     @property
     def answers(self) -> int:
@@ -78,19 +91,21 @@ def chat_question(data: dict[str, Any], thinks: bool = False) -> Question:
     Raises:
         ApiError: something in it is not accepted.
     """
-    check_names(data, SHARED | {"messages", "max_completion_tokens"}, thinks)
+    check_names(data, SHARED | CHAT_ONLY, thinks)
     given = data.get("messages")
     if not isinstance(given, list) or not given:
         raise wrong("messages", given, "a list of at least one message")
     messages = tuple(_message(index, message) for index, message in enumerate(given))
-    return _question(data, messages, ())
+    return _question(data, messages, (), logprobs=_chat_logprobs(data))
 
 
 def completion_question(data: dict[str, Any]) -> Question:
     """The body of a request to /v1/completions."""
-    check_names(data, SHARED | {"prompt"})
+    check_names(data, SHARED | TEXT_ONLY)
     prompts = _prompts(data.get("prompt"))
-    question = _question(data, (), prompts)
+    given = data.get("logprobs")  # false is how chats say that they want none
+    logprobs = None if given is False else whole("logprobs", given, 0, MOST_TOP)
+    question = _question(data, (), prompts, logprobs, flag(data, "echo"))
     if question.documents and not all(isinstance(prompt, str) for prompt in prompts):
         raise bad_value("prompt", "prompt must be a text where it is about a document")
     return question
@@ -116,8 +131,21 @@ def _prompt(where: str, given: Any) -> PromptText:
     raise wrong(where, given, "a text or a list of token ids, or a list of such prompts")
 
 
+def _chat_logprobs(data: dict[str, Any]) -> int | None:
+    top = whole("top_logprobs", data.get("top_logprobs"), 0, MOST_TOP)
+    if flag(data, "logprobs"):
+        return top or 0
+    if top:
+        raise bad_value("top_logprobs", f"top_logprobs = {top} needs logprobs = true beside it")
+    return None
+
+
 def _question(
-    data: dict[str, Any], messages: tuple[Message, ...], prompts: tuple[PromptText, ...]
+    data: dict[str, Any],
+    messages: tuple[Message, ...],
+    prompts: tuple[PromptText, ...],
+    logprobs: int | None = None,
+    echo: bool = False,
 ) -> Question:
     model = data.get("model")
     if not isinstance(model, str) or not model:
@@ -127,11 +155,13 @@ def _question(
         messages,
         prompts,
         whole("n", data.get("n"), 1, MOST_ANSWERS) or 1,
-        sampling_of(data),
+        sampling_of(data, shortest=0 if echo else 1),
         flag(data, "stream"),
         _usage_wanted(data.get("stream_options")),
         _documents(data),
         flag(data, "recall"),
+        logprobs,
+        echo,
     )
     _check_answers(question)
     return question

@@ -79,14 +79,18 @@ class Sampling:
         return None if self.seed is None else (self.seed + answer) % 2**63
 
 
-def sampling_of(data: dict[str, Any]) -> Sampling:
+def sampling_of(data: dict[str, Any], shortest: int = 1) -> Sampling:
     """What the body of a request says of it.
+
+    Args:
+        data: the body.
+        shortest: least value of `max_tokens`.
 
     Raises:
         ApiError: a value is not accepted.
     """
     longest = [
-        whole(name, data.get(name), 1, nothing=(-1,))
+        whole(name, data.get(name), shortest, nothing=(-1,))
         for name in ("max_tokens", "max_completion_tokens")
     ]
     seed = whole("seed", data.get("seed"), -(2**63), 2**63 - 1)

@@ -47,12 +47,12 @@ _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
     ((1,), "typical_p typical typ_p tfs_z tfs guidance_scale"),
     ((0,), "dry_multiplier no_repeat_ngram_size"),
     ((1,), "repeat_penalty rep_pen encoder_repetition_penalty"),
-    ((0,), "top_logprobs n_probs top_n_tokens"),
+    ((0,), "n_probs top_n_tokens"),
     # where an answer ends; who is first
     ((0,), "min_new_tokens min_length priority"),
     # things that are switched on
     ((False,), "use_beam_search dynamic_temperature watermark ban_eos_token"),
-    ((False,), "include_stop_str_in_output no_stop_trim logprobs details echo return_full_text"),
+    ((False,), "include_stop_str_in_output no_stop_trim details echo return_full_text"),
     ((False,), "return_token_ids return_tokens return_tokens_as_token_ids return_hidden_states"),
     ((False,), "post_sampling_probs decoder_input_details enable_search safe_prompt raw"),
     ((False,), "continue_final_message"),

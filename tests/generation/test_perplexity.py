@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inf_llm.errors import TextError
-from inf_llm.generation import measure_perplexity, perplexity
+from inf_llm.generation import measure_perplexity, perplexity, prefill
 
 TOKENS = 700
 
@@ -61,7 +61,7 @@ def test_a_large_vocabulary_is_fed_in_smaller_pieces(
     memory_model: Any, ids: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measure_perplexity(memory_model, ids)
-    monkeypatch.setattr(perplexity, "LOGITS_BYTES", 100 * 4 * 258)
+    monkeypatch.setattr(prefill, "LOGITS_BYTES", 100 * 4 * 258)
     monkeypatch.setattr(perplexity, "_fresh_nats", lambda model, ids: torch.ones(len(ids) - 1))
     sizes: list[int] = []
     hook = memory_model.register_forward_hook(lambda *args: sizes.append(args[-1].logits.shape[1]))

@@ -121,7 +121,7 @@ def test_min_p_draws_from_the_likely_ones_only(near: Local) -> None:
 
 def test_tokens_that_end_an_answer(near: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _ids(near)
-    monkeypatch.setattr(near.app.engine, "_ends", [whole[2]])
+    monkeypatch.setattr(near.app.engine._rows, "ends", [whole[2]])
     body = {"model": near.model, "prompt": PROMPT}
     ended = near.post("/v1/completions", body).json()
     assert ended["choices"][0]["finish_reason"] == "stop"

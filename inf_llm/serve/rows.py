@@ -1,0 +1,170 @@
+"""Answers that are being given: each is a row, whose tokens, text and reports go together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from inf_llm.generation import Session
+from inf_llm.generation.decoding import Decoding
+from inf_llm.generation.likelihood import Scored, scored
+from inf_llm.generation.options import answer_options
+from inf_llm.generation.penalties import AnswerPenalties
+from inf_llm.generation.spelling import Spelling
+from inf_llm.generation.text import AnswerText, Ended
+from inf_llm.hf.decoder import device_of
+from inf_llm.serve.answers import Choice, Delta
+from inf_llm.serve.intake import Ready
+from inf_llm.serve.logprobs import Report
+from inf_llm.serve.params import Question
+from inf_llm.serve.sampling import Sampling
+from inf_llm.serve.worker import Job
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What stands before the answers to a prompt.
+
+    Attributes:
+        text: the prompt where it is repeated, else nothing.
+        tokens: of it, where they are reported.
+        offsets: characters before each of them; None where that is not known.
+    """
+
+    text: str = ""
+    tokens: Sequence[Scored] = ()
+    offsets: Sequence[int] | None = None
+
+
+@dataclass
+class Answer:
+    """An answer that is being given.
+
+    Attributes:
+        index: of the answer, among those of the request.
+        job: gets its events.
+        begins: what stands before it.
+        report: its tokens, where they are asked for.
+    """
+
+    index: int
+    job: Job
+    begins: Beginning
+    report: Report | None
+    text: str = field(init=False)
+    tokens: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.text = self.begins.text
+        if self.report is not None:
+            self.report.begin(self.begins.tokens, self.begins.offsets, len(self.text))
+        if self.text:
+            self._emit(self.text)
+
+    def say(self, piece: str) -> None:
+        """More of its text."""
+        self.text += piece
+        self._emit(piece)
+
+    def finish(self, reason: str, passages: list[dict[str, Any]] | None) -> Choice:
+        """The whole, after which nothing comes."""
+        reported = None if self.report is None else tuple(self.report.tokens)
+        if self.report is not None and self.report.waiting:
+            self._emit("")
+        choice = Choice(self.index, self.text, reason, self.tokens, passages, reported)
+        self.job.emit(choice)
+        return choice
+
+    def _emit(self, piece: str) -> None:
+        new = () if self.report is None else self.report.take()
+        self.job.emit(Delta(self.index, piece, new))
+
+
+@dataclass
+class Row:
+    """What gives an answer its tokens.
+
+    Attributes:
+        answer: what it comes to.
+        decoding: chooses them.
+        text: turns them to text.
+        ends: tokens that end it.
+    """
+
+    answer: Answer
+    decoding: Decoding
+    text: AnswerText
+    ends: Sequence[int]
+
+    def finish(self, passages: list[dict[str, Any]] | None) -> Choice:
+        """The answer, which is over."""
+        ended = self.text.stopped or self.decoding.new[-1] in self.ends
+        self.answer.tokens = self.text.tokens
+        return self.answer.finish("stop" if ended else "length", passages)
+
+
+@dataclass
+class Rows:
+    """Makes the rows of requests.
+
+    Attributes:
+        model: patched or not.
+        tokenizer: the model's.
+        ends: tokens that end an answer.
+        recalls: whether the model recalls passages.
+    """
+
+    model: Any
+    tokenizer: Any
+    ends: Sequence[int]
+    recalls: bool
+
+    @cached_property
+    def _spelling(self) -> Spelling:
+        return Spelling(self.tokenizer)
+
+    def answer(self, question: Question, index: int, begins: Beginning, job: Job) -> Answer:
+        """An answer of which nothing is said yet but what stands before it."""
+        report = None if question.logprobs is None else Report(self._spelling)
+        return Answer(index, job, begins, report)
+
+    def row(
+        self, question: Question, ready: Ready, answer: Answer, session: Session, number: int
+    ) -> Row:
+        """What gives an answer, the one of this number to what a session has read."""
+        sampling, report = question.sampling, answer.report
+        text = AnswerText(self.tokenizer, sampling.stop, answer.say)
+
+        def note(logits: torch.Tensor, token: int) -> None:
+            if report is not None:
+                report.add(*scored(logits, [token], question.logprobs or 0))
+
+        decoding = Decoding(
+            session,
+            self._options(sampling, ready.longest, len(session.ids)),
+            text,
+            self._generator(sampling, number),
+            traced=question.recall and self.recalls,
+            noted=None if report is None else note,
+        )
+        return Row(answer, decoding, text, () if sampling.ignore_eos else self.ends)
+
+    def _options(self, sampling: Sampling, longest: int, prompt: int) -> dict[str, Any]:
+        """Keywords for `generate` that make an answer to a prompt of so many tokens."""
+        ends = None if sampling.ignore_eos else list(self.ends) or None
+        asked = sampling.asked(longest) | {"eos_token_id": ends}
+        options = answer_options(self.model, self.tokenizer, longest, asked)
+        if sampling.stop:
+            options["stopping_criteria"] = [Ended(self.tokenizer, sampling.stop, None, prompt)]
+        if sampling.penalizes:
+            found = sampling.frequency_penalty, sampling.presence_penalty
+            options["logits_processor"] = [AnswerPenalties(prompt, *found)]
+        return options
+
+    def _generator(self, sampling: Sampling, number: int) -> torch.Generator | None:
+        seed = sampling.seed_of(number)
+        return None if seed is None else torch.Generator(device_of(self.model)).manual_seed(seed)
