@@ -101,6 +101,22 @@ def serve(
             help="Proxies whose X-Forwarded-For says who the client is: 127.0.0.1, 10.0.0.0/8, *.",
         ),
     ] = None,
+    cors_origin: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--cors-origin",
+            help="Origin of pages in browsers that may ask: http://localhost:3000, or * for any; "
+            "may be repeated.",
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--allowed-host",
+            help="Name that a server on a local address answers to beside localhost: "
+            "host.docker.internal; may be repeated.",
+        ),
+    ] = None,
     grace: Annotated[
         float,
         typer.Option(
@@ -126,6 +142,7 @@ def serve(
 
     require_extra()
     from inf_llm.serve.heap import bound_heap
+    from inf_llm.serve.origins import checked_hosts, checked_origins
     from inf_llm.serve.start import ServeOptions, build
     from inf_llm.serve.start import serve as serve_until_stopped
     from inf_llm.serve.web import listen, trusted_proxies
@@ -148,6 +165,8 @@ def serve(
         max_queue_per_client,
         max_connections,
         None if allowed is None else trusted_proxies("--forwarded-allow-ips", allowed),
+        checked_origins("--cors-origin", cors_origin or ()),
+        checked_hosts("--allowed-host", allowed_host or ()),
     )
     bound_heap()
     listening = listen(host, port)  # before a model is loaded for nothing

@@ -46,14 +46,18 @@ class Layout(ABC):
     def __init__(self, hide: Hide = str) -> None:
         self.hide = hide
 
-    def prompt(self, messages: Sequence[Message]) -> str:
+    def prompt(self, messages: Sequence[Message], continued: bool = False) -> str:
         """The prompt that ends where the answer to the last message begins, for `encode`.
+
+        Args:
+            messages: the conversation.
+            continued: the answer goes on with the last message, whose turn stays open.
 
         Raises:
             TextError: the template does not take these messages, or leaves one of them out.
         """
         hidden = [{**message, "content": self.hide(message["content"])} for message in messages]
-        text = self._laid_out(hidden)
+        text = self._laid_out(hidden, not continued)
         kept = self._turns_kept([message["role"] for message in messages])
         for message, given, is_kept in zip(messages, hidden, kept, strict=True):
             # earlier answers may be shortened: templates of thinking models drop the thoughts
@@ -65,7 +69,15 @@ class Layout(ABC):
                     f"{self.name} leaves out what the {message['role']} says ({shown!r}): choose "
                     f"another layout with conv_type, one of {', '.join(CONV_TYPES)}"
                 )
-        return text
+        return self._open(text, hidden[-1]["content"]) if continued else text
+
+    def _open(self, text: str, last: str) -> str:
+        """A prompt without what closes its last turn."""
+        for said in (last, last.rstrip(), last.strip()):
+            found = text.rfind(said)
+            if found >= 0:
+                return text[: found + len(said)]
+        raise TextError(f"{self.name} changes the last message, so that it cannot be continued")
 
     def _turns_kept(self, roles: Sequence[str]) -> list[bool]:
         """Whether each turn has its place in the layout.
@@ -76,14 +88,19 @@ class Layout(ABC):
         said = [f"-said{turn}-" for turn in range(len(roles))]
         turns = [{"role": r, "content": words} for r, words in zip(roles, said, strict=True)]
         try:
-            text = self._laid_out(turns)
+            text = self._laid_out(turns, True)
         except TextError:
             return [True] * len(roles)
         return [words in text for words in said]
 
     @abstractmethod
-    def _laid_out(self, messages: Sequence[Message]) -> str:
-        """The prompt, whatever has become of the messages."""
+    def _laid_out(self, messages: Sequence[Message], invites: bool) -> str:
+        """The conversation, whatever has become of the messages.
+
+        Args:
+            messages: the conversation.
+            invites: whether an answer's turn begins at the end.
+        """
 
 
 class PlainLayout(Layout):
@@ -92,7 +109,7 @@ class PlainLayout(Layout):
     name = "nothing (plain text; --conv-template picks a template)"
     adds_special = True
 
-    def _laid_out(self, messages: Sequence[Message]) -> str:
+    def _laid_out(self, messages: Sequence[Message], invites: bool) -> str:
         return BETWEEN.join(message["content"] for message in messages)
 
 
@@ -111,8 +128,8 @@ class TemplateLayout(Layout):
         self.name = name
         self._tokenizer, self._template = tokenizer, template
 
-    def _laid_out(self, messages: Sequence[Message]) -> str:
-        return self._render(messages, self._form, add_generation_prompt=True)
+    def _laid_out(self, messages: Sequence[Message], invites: bool) -> str:
+        return self._render(messages, self._form, add_generation_prompt=invites)
 
     def _render(self, messages: Sequence[Message], form: _Form, add_generation_prompt: bool) -> str:
         try:
@@ -182,12 +199,13 @@ class FastChatLayout(Layout):
         self.stops = (stops,) if isinstance(stops, str) else tuple(stops)
         self.ends = tuple(self._blank.stop_token_ids or ())
 
-    def _laid_out(self, messages: Sequence[Message]) -> str:
+    def _laid_out(self, messages: Sequence[Message], invites: bool) -> str:
         conversation = self._blank.copy()
         for message in messages:
             role = self.roles[message["role"] == ASSISTANT]
             conversation.append_message(role, message["content"])
-        conversation.append_message(self.roles[1], None)
+        if invites:
+            conversation.append_message(self.roles[1], None)
         return str(conversation.get_prompt())
 
 

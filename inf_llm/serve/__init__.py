@@ -15,6 +15,10 @@ answers.py    the answers of a request, and events while they are given
 passages.py   what was recalled for an answer
 jobs.py       reading a document, answering prompts
 completions.py  the forms that OpenAI gave answers
+rows.py       answers that are being given
+logprobs.py   log-likelihoods of tokens
+token_routes.py  tokens of prompts, and back
+origins.py    pages of other origins, and host names
 documents.py  uploaded texts
 metrics.py    counts, as Prometheus reads them
 app.py        the routes

@@ -6,6 +6,8 @@ GET  /metrics                 for Prometheus
 GET  /v1/models[/NAME]        the one model
 POST /v1/chat/completions     OpenAI's, and two parameters more: document, recall
 POST /v1/completions          the same for texts without turns
+POST /tokenize                a prompt as the model gets it
+POST /detokenize              and back
 POST /v1/documents            upload a text and have it read
 GET  /v1/documents            all texts
 GET, DELETE /v1/documents/ID  what is known of one; forget it
@@ -16,6 +18,7 @@ GET  /v1/documents/ID/events  progress of reading
 from __future__ import annotations
 
 import hmac
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -26,7 +29,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from inf_llm.serve import completions
 from inf_llm.serve.admission import Admission, entered
@@ -36,8 +39,10 @@ from inf_llm.serve.guard import Guard
 from inf_llm.serve.intake import Intake
 from inf_llm.serve.jobs import Engine
 from inf_llm.serve.metrics import Metrics
+from inf_llm.serve.origins import CUT_HEADER, Origins
 from inf_llm.serve.page import page_response
 from inf_llm.serve.params import Question, chat_question, completion_question
+from inf_llm.serve.token_routes import TokenRoutes
 from inf_llm.serve.wire import Events, Json, json_object, refusal
 from inf_llm.serve.worker import Job, Worker
 
@@ -59,6 +64,8 @@ class Limits:
         characters: most characters of documents that are held.
         share: most requests of one client that wait or are being answered.
         thinks: whether the chat template has a switch for reasoning, which requests cannot set.
+        hosts: names of it that are answered beside the local ones.
+        origins: of pages that may ask from a browser.
     """
 
     model: str
@@ -68,6 +75,8 @@ class Limits:
     characters: int = 64 << 20
     share: int = 64
     thinks: bool = False
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
 
 
 class Application(Starlette):
@@ -86,6 +95,7 @@ class Application(Starlette):
         self.documents = DocumentRoutes(
             engine, intake, limits.characters, limits.request_bytes, self._exchange
         )
+        self.tokens = TokenRoutes(intake, limits.request_bytes, self._check_model)
         self.created = int(time.time())
         self._page = page_response()
         self.metrics = Metrics(
@@ -113,17 +123,19 @@ class Application(Starlette):
                 Middleware(
                     Guard,
                     local=limits.local,
+                    hosts=limits.hosts,
                     metrics=self.metrics,
                     paths=paths,
                     admission=self.admission,
-                )
+                ),
+                Middleware(Origins, origins=limits.origins),
             ],
             exception_handlers={ApiError: _refused, HTTPException: _not_here},
         )
         self.router.redirect_slashes = False
 
     def _routes(self) -> list[Route]:
-        keyed, documents = self._keyed, self.documents
+        keyed, documents, tokens = self._keyed, self.documents, self.tokens
         return [
             Route("/", self._show_page),
             Route("/health", self._health),
@@ -132,6 +144,8 @@ class Application(Starlette):
             Route("/v1/models/{name:path}", keyed(self._model)),
             Route("/v1/chat/completions", keyed(self._chat), methods=["POST"]),
             Route("/v1/completions", keyed(self._complete), methods=["POST"]),
+            Route("/tokenize", keyed(tokens.tokenize), methods=["POST"]),
+            Route("/detokenize", keyed(tokens.detokenize), methods=["POST"]),
             Route("/v1/documents", keyed(documents.all), methods=["GET", "POST"]),
             Route("/v1/documents/{id}", keyed(documents.one), methods=["GET", "DELETE", "POST"]),
             Route("/v1/documents/{id}/events", keyed(documents.events)),
@@ -170,7 +184,10 @@ class Application(Starlette):
         return Json({"object": "list", "data": [self._described()]})
 
     async def _model(self, request: Request) -> Response:
-        self._check_model(request.path_params["name"])
+        name = request.path_params["name"]
+        if not name:
+            return await self._models(request)
+        self._check_model(name)
         return Json(self._described())
 
     def _described(self) -> dict[str, Any]:
@@ -180,6 +197,7 @@ class Application(Starlette):
             "created": self.created,
             "owned_by": "inf-llm",
             "attention": self.engine.config.attention.type,
+            **dict.fromkeys(("max_model_len", "context_length"), self.intake.most_tokens),
         }
 
     def _check_model(self, name: str) -> None:
@@ -219,7 +237,7 @@ class Application(Starlette):
         )
         shape = form(self.limits.model)
         left_out = sum(each.cut for each in ready)
-        headers = {"x-inf-llm-cut-tokens": str(left_out)} if left_out else {}
+        headers = {CUT_HEADER: str(left_out)} if left_out else {}
         if question.stream:
             return Events(completions.stream_answers(exchange, shape, question), headers=headers)
         return Json(shape.whole(await exchange.result()), headers=headers)
@@ -238,8 +256,25 @@ async def _not_here(request: Request, error: Exception) -> Response:
     """No such path, or no such method there."""
     assert isinstance(error, HTTPException)
     if error.status_code != 405:
-        path = request.url.path[:80]
-        return refusal(ApiError(404, f"there is no {path!r} here", "not_found"))
+        return refusal(ApiError(404, _no_such_path(request), "not_found"))
     allowed = sorted({*(error.headers or {})["Allow"].split(", ")} - {"HEAD"})
     message = f"{request.method} is not accepted here, but {', '.join(allowed)}"
     return refusal(ApiError(405, message, "bad_method", headers={"Allow": ", ".join(allowed)}))
+
+
+def _no_such_path(request: Request) -> str:
+    """Why there is nothing at a path, and where it may have been meant to go."""
+    path = request.scope["path"]
+    plain = re.sub("/+", "/", path).rstrip("/")
+    reason = _ABSENT.get(plain, f"there is no {path[:80]!r} here")
+    scope = {**request.scope, "path": plain}
+    if plain != path and any(r.matches(scope)[0] != Match.NONE for r in request.app.routes):
+        reason += f": write {plain[:80]!r}, without doubled slashes or one at the end"
+    return reason
+
+
+_ABSENT = {
+    "/v1/embeddings": "there are no embeddings here: the model answers, and recalls passages of "
+    "texts itself; upload them to /v1/documents"
+}
+"""Routes of other servers that clients ask for, and why they are not there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -26,6 +26,7 @@ class Guard:
     Args:
         app: answers.
         local: refuse names of other hosts, under which a page in a browser could have come.
+        hosts: names that are answered beside the local ones.
         metrics: counts the answers.
         paths: the path of each endpoint, for the metrics.
         admission: counts what requests take.
@@ -35,11 +36,13 @@ class Guard:
         self,
         app: ASGIApp,
         local: bool,
+        hosts: Sequence[str],
         metrics: Metrics,
         paths: Mapping[Any, str],
         admission: Admission,
     ) -> None:
-        self._app, self._local, self._metrics, self._paths = app, local, metrics, paths
+        self._app, self._metrics, self._paths = app, metrics, paths
+        self._hosts = (*_LOCAL_HOSTS, *hosts) if local else None
         self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +61,7 @@ class Guard:
                 self._metrics.requests.labels(route, message["status"]).inc()
             await send(message)
 
-        app = self._app if self._welcome(scope) else refusal(_wrong_host(scope))
+        app = self._app if self._welcome(scope) else refusal(self._wrong_host(scope))
         try:
             with self._admission.claim(scope):
                 await app(scope, receive, counted)
@@ -71,17 +74,17 @@ class Guard:
                 await refusal(failure)(scope, receive, counted)
 
     def _welcome(self, scope: Scope) -> bool:
-        return not self._local or _host(scope).lower() in _LOCAL_HOSTS
+        return self._hosts is None or _host(scope).lower() in self._hosts
+
+    def _wrong_host(self, scope: Scope) -> ApiError:
+        host = _host(scope)[:80]
+        return ApiError(
+            403,
+            f"Host is {host!r}: a server on a local address answers only to "
+            f"{', '.join(self._hosts or ())}; start it with --allowed-host {host} to add that",
+            "bad_host",
+        )
 
 
 def _host(scope: Scope) -> str:
     return re.sub(r":\d*$", "", Request(scope).headers.get("host", ""))
-
-
-def _wrong_host(scope: Scope) -> ApiError:
-    return ApiError(
-        403,
-        f"Host is {_host(scope)[:80]!r}: a server on a local address answers only to "
-        f"{', '.join(_LOCAL_HOSTS)}",
-        "bad_host",
-    )

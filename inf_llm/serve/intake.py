@@ -145,6 +145,20 @@ class Intake:
         length = sum(map(len, said)) + sum(len(each.text) for each in sources.documents)
         return await self._run(length, lambda: self._of_question(question, sources))
 
+    async def tokens(self, length: int, work: Callable[[Prompts], _T]) -> _T:
+        """What laying out a text of so many characters comes to.
+
+        Raises:
+            ApiError: it cannot be laid out.
+        """
+        return await self._run(length, lambda: work(self._prompts))
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Tokens of the longest prompt with its answer; None where nothing bounds it."""
+        most = self._most(self._budget)
+        return None if most >= LARGEST else most
+
     async def document(self, document: Document) -> Ready:
         """What all prompts about a document begin with; its counts are set.
 

@@ -6,8 +6,8 @@ left without its effect. What is ignored stands in `vendors`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from inf_llm.checks import check_question, check_text
@@ -21,7 +21,8 @@ SHARED = {
     *("model", "n", *NAMES, "stream", "stream_options"),
     *("document", "documents", "recall"),
 }
-CHAT_ONLY = {"messages", "max_completion_tokens", "logprobs", "top_logprobs"}
+CONTINUING = ("continue_final_message", "add_generation_prompt")
+CHAT_ONLY = {"messages", "max_completion_tokens", "logprobs", "top_logprobs", *CONTINUING}
 TEXT_ONLY = {"prompt", "logprobs", "echo"}
 _STREAM_OPTIONS = {"include_usage", "include_obfuscation"}
 ROLES = ("system", "developer", "user", "assistant")
@@ -56,6 +57,7 @@ class Question:
         logprobs: report the tokens, each with so many of the likeliest in its place; None for no
             report.
         echo: repeat the prompt before the answer.
+        continues: the answer goes on with the last message, which is the assistant's.
     """
 
     model: str
@@ -69,6 +71,7 @@ class Question:
     recall: bool
     logprobs: int | None = None
     echo: bool = False
+    continues: bool = False
 
     @property
     def scores_prompt(self) -> bool:
@@ -92,11 +95,49 @@ def chat_question(data: dict[str, Any], thinks: bool = False) -> Question:
         ApiError: something in it is not accepted.
     """
     check_names(data, SHARED | CHAT_ONLY, thinks)
+    messages = messages_of(data)
+    question = _question(data, messages, (), logprobs=_chat_logprobs(data))
+    return replace(question, continues=continues(data, messages))
+
+
+def messages_of(data: dict[str, Any]) -> tuple[Message, ...]:
+    """The conversation in the body of a request.
+
+    Raises:
+        ApiError: something in it is not accepted.
+    """
     given = data.get("messages")
     if not isinstance(given, list) or not given:
         raise wrong("messages", given, "a list of at least one message")
-    messages = tuple(_message(index, message) for index, message in enumerate(given))
-    return _question(data, messages, (), logprobs=_chat_logprobs(data))
+    return tuple(_message(index, message) for index, message in enumerate(given))
+
+
+def continues(data: dict[str, Any], messages: Sequence[Message]) -> bool:
+    """Whether the answer goes on with the last message: one of the assistant, unless it is said
+    that a new turn begins.
+
+    Raises:
+        ApiError: what is said of it does not fit together, or not the conversation.
+    """
+    last = messages[-1]
+    possible = last["role"] == "assistant" and last["content"].strip() != ""
+    goes_on, begins = (data.get(name) for name in CONTINUING)
+    for name in CONTINUING:
+        flag(data, name)
+    if goes_on and begins:
+        raise bad_value(
+            CONTINUING[0], "continue_final_message and add_generation_prompt exclude each other"
+        )
+    if possible:
+        return goes_on is not False and not begins
+    if goes_on or begins is False:
+        name = CONTINUING[0] if goes_on else CONTINUING[1]
+        raise bad_value(
+            name,
+            f"{name} = {shown(data[name])} needs a last message of the assistant to go on with; "
+            f"that of the {last['role']} is answered",
+        )
+    return False
 
 
 def completion_question(data: dict[str, Any]) -> Question:
@@ -117,13 +158,18 @@ def _prompts(given: Any) -> tuple[PromptText, ...]:
         raise bad_value("prompt", "prompt is missing: a text or a list of token ids is needed")
     several = isinstance(given, list) and given and isinstance(given[0], str | list)
     if not several:
-        return (_prompt("prompt", given),)
+        return (prompt_of("prompt", given),)
     if len(given) == 1:
-        return (_prompt("prompt", given[0]),)
-    return tuple(_prompt(f"prompt[{index}]", prompt) for index, prompt in enumerate(given))
+        return (prompt_of("prompt", given[0]),)
+    return tuple(prompt_of(f"prompt[{index}]", prompt) for index, prompt in enumerate(given))
 
 
-def _prompt(where: str, given: Any) -> PromptText:
+def prompt_of(where: str, given: Any) -> PromptText:
+    """A prompt without turns.
+
+    Raises:
+        ApiError: it is neither a text nor token ids.
+    """
     if isinstance(given, str):
         return checked_text(where, given, check_question if given else check_text)
     if isinstance(given, list) and given and all(type(token) is int for token in given):

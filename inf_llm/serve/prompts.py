@@ -99,14 +99,31 @@ class Prompts:
         """
         self._check_ids("logit_bias", list(question.sampling.logit_bias))
         if question.messages:
-            return [self.of_chat(question.messages, sources)]
-        return [self._of_completion(prompt, sources) for prompt in question.prompts]
+            return [self.of_chat(question.messages, sources, question.continues)]
+        return [self.of_text(prompt, sources) for prompt in question.prompts]
 
-    def _of_completion(self, prompt: PromptText, sources: Sources) -> Prompt:
+    def of_text(self, prompt: PromptText, sources: Sources, special: bool = True) -> Prompt:
+        """A prompt without turns; `special` tokens stand around a text as the tokenizer has it.
+
+        Raises:
+            ApiError: the model does not know a token id.
+        """
         if isinstance(prompt, str):
             text = _with_sources(sources, prompt)
-            return self._encoded(self.layout.hide(text), True, sources, [])
+            return self._encoded(self.layout.hide(text), special, sources, [])
         return Prompt(array("i", self._check_ids("prompt", prompt)))
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """What token ids stand for, special tokens too.
+
+        Raises:
+            ApiError: the model does not know one of them.
+        """
+        return str(self._tokenizer.decode(self._check_ids("tokens", ids)))
+
+    def names_of(self, ids: Sequence[int]) -> list[str]:
+        """What the tokenizer calls tokens."""
+        return list(self._tokenizer.convert_ids_to_tokens(list(ids)))
 
     def _check_ids(self, name: str, ids: Iterable[int]) -> list[int]:
         try:
@@ -123,8 +140,10 @@ class Prompts:
         # one token more, for a memory keeps one less than it is given
         return Prompt(whole.ids[: end + 1], [end], whole.offsets, whole.text, whole.document)
 
-    def of_chat(self, messages: Sequence[Message], sources: Sources) -> Prompt:
-        """The prompt of a conversation, which ends where the answer begins."""
+    def of_chat(
+        self, messages: Sequence[Message], sources: Sources, continued: bool = False
+    ) -> Prompt:
+        """The prompt of a conversation, which ends where the answer begins, or goes on."""
         messages = [dict(message) for message in messages]
         if sources.documents:
             first = next((m for m in messages if m["role"] == "user"), None)
@@ -133,7 +152,7 @@ class Prompts:
             first["content"] = _with_sources(sources, first["content"])
         long = [m["content"] for m in messages if len(m["content"]) >= LONG_MESSAGE]
         try:
-            text = self.layout.prompt(messages)
+            text = self.layout.prompt(messages, continued)
         except TextError as error:
             raise bad_value("messages", str(error)) from None
         return self._encoded(text, self.layout.adds_special, sources, long)

@@ -46,6 +46,8 @@ class ServeOptions:
             `queue`.
         connections: most at once.
         proxies: addresses whose X-Forwarded-For says who the client is.
+        cors_origins: of pages in browsers that may ask; "*" for any.
+        allowed_hosts: names that a server on a local address answers to beside the local ones.
     """
 
     host: str = "127.0.0.1"
@@ -64,6 +66,8 @@ class ServeOptions:
     client_queue: int | None = None
     connections: int = 512
     proxies: list[str] | None = None
+    cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
 
 
 def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) -> Application:
@@ -102,6 +106,8 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         4 * options.request_bytes,
         options.client_queue or max(1, options.queue // 2),
         config.conv_type is None and _thinks(tokenizer),
+        options.allowed_hosts,
+        options.cors_origins,
     )
     intake = Intake(prompts, config, budget, options.answer_tokens)
     worker = Worker(options.queue, on_failure, options.at_once, options.reading_share)

@@ -55,8 +55,7 @@ _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
     ((False,), "include_stop_str_in_output no_stop_trim details echo return_full_text"),
     ((False,), "return_token_ids return_tokens return_tokens_as_token_ids return_hidden_states"),
     ((False,), "post_sampling_probs decoder_input_details enable_search safe_prompt raw"),
-    ((False,), "continue_final_message"),
-    ((True,), "skip_special_tokens add_generation_prompt"),
+    ((True,), "skip_special_tokens"),
     # tools, texts, adapters, and tokens that are wanted or not
     (([],), "tools functions tool_ids tool_servers plugins files images context models"),
     (([],), "transforms lora logits_processors bad_words bad_words_ids allowed_token_ids"),

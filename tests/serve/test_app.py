@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
+from inf_llm.serve.intake import Budget
 from tests.serve.conftest import Server
 from tests.serve.inprocess import CHAT, Local, local
 
@@ -40,6 +41,38 @@ def test_paths_and_methods_that_are_not_there(near: Local) -> None:
         assert reply.headers.get("allow") == allowed
         assert (allowed or path) in error["message"]
     assert near.request("HEAD", "/health").status_code == 200
+
+
+def test_a_path_with_slashes_too_many_says_where_to_go(near: Local) -> None:
+    for path, meant in (
+        ("//v1/models", "/v1/models"),
+        ("/v1//chat/completions", CHAT),
+        ("/v1/completions/", "/v1/completions"),
+        ("/v1/documents//", "/v1/documents"),
+    ):
+        reply = near.request("POST", f"http://127.0.0.1{path}", json={})
+        assert reply.status_code == 404
+        assert f"write {meant!r}, without" in reply.json()["error"]["message"]
+    assert "write" not in near.request("GET", "/v1/nothing/").json()["error"]["message"]
+    assert near.request("GET", "/v1/models/").json() == near.request("GET", "/v1/models").json()
+
+
+def test_embeddings_are_not_there_for_a_reason(near: Local) -> None:
+    for path in ("/v1/embeddings", "/v1/embeddings/"):
+        error = near.post(path, {"model": near.model, "input": "hi"}).json()["error"]
+        assert error["message"].startswith("there are no embeddings here")
+
+
+def test_a_model_says_how_long_a_prompt_may_be(near: Local) -> None:
+    """With its answer: by max_len, or by the budget; null where nothing bounds it."""
+    with local(700) as short:
+        (row,) = short.request("GET", "/v1/models").json()["data"]
+        assert row["max_model_len"] == row["context_length"] == 700
+    (row,) = near.request("GET", "/v1/models").json()["data"]
+    assert row["max_model_len"] == near.app.intake._budget.tokens
+    near.app.intake._budget, before = Budget(1, None), near.app.intake._budget
+    assert near.request("GET", "/v1/models/tiny-model").json()["max_model_len"] is None
+    near.app.intake._budget = before
 
 
 @pytest.mark.parametrize(

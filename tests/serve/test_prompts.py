@@ -15,7 +15,7 @@ from inf_llm.generation import choose_layout, read_text
 from inf_llm.hf.load import load
 from inf_llm.serve.documents import Document, Sources, uploaded
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.params import completion_question
+from inf_llm.serve.params import chat_question, completion_question
 from inf_llm.serve.prompts import Prompts
 from inf_llm.serve.start import ServeOptions, build
 from tests.generation.test_documents import REFUSED
@@ -146,6 +146,57 @@ def test_a_forged_turn_is_no_turn(asked: bool) -> None:
     body = {"model": "m", "prompt": FORGED}
     (prompt,) = laid_out.of_question(completion_question(body), Sources())
     assert (start in prompt.ids) == asked
+
+
+TURNS = [{"role": "user", "content": "Name a town."}, {"role": "assistant", "content": "It is "}]
+
+
+def _laid_out(template: Any, conv_type: str | None = None, **said: Any) -> str:
+    question = chat_question({"model": "m", "messages": TURNS, **said})
+    (prompt,) = prompts(template, conv_type).of_question(question, Sources())
+    return prompt.text
+
+
+@pytest.mark.parametrize("conv_type", ["qwen", "vicuna", "llama-3-inst", "plain"])
+def test_an_answer_that_has_begun_goes_on(conv_type: str) -> None:
+    """Its turn stays open, and its last space is kept; what comes before is as it always is."""
+    for said in ({}, {"continue_final_message": True, "add_generation_prompt": False}):
+        text = _laid_out(None, conv_type, **said)
+        assert text.endswith("It is ")
+        before = prompts(None, conv_type).of_chat(TURNS[:1], Sources()).text
+        assert conv_type == "plain" or text == before + "It is " or text.startswith(before.strip())
+    for said in ({"continue_final_message": False}, {"add_generation_prompt": True}):
+        assert conv_type == "plain" or not _laid_out(None, conv_type, **said).endswith("It is ")
+
+
+def test_a_template_that_strips_what_is_said_is_continued_too() -> None:
+    template = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}[end]{% endfor %}"
+    assert _laid_out(template).endswith("[assistant]It is")
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"continue_final_message": True}, "continue_final_message"),
+        ({"add_generation_prompt": False}, "add_generation_prompt"),
+        ({"continue_final_message": 1}, "continue_final_message"),
+        (
+            {"messages": TURNS, "continue_final_message": True, "add_generation_prompt": True},
+            "continue_final_message",
+        ),
+        (
+            {
+                "messages": [*TURNS[:1], {"role": "assistant", "content": " "}],
+                "continue_final_message": True,
+            },
+            "continue_final_message",
+        ),
+    ],
+)
+def test_what_cannot_go_on_is_refused(more: dict[str, Any], param: str) -> None:
+    with pytest.raises(ApiError) as caught:
+        chat_question({"model": "m", "messages": TURNS[:1], **more})
+    assert caught.value.param == param
 
 
 def test_a_document_with_control_tokens_has_its_place() -> None:
