@@ -47,7 +47,7 @@ class PromptScores:
         scores = PromptScores(ids, top=5)
         for fed in session.reading(ids, scores.hear):
             ...
-        tokens = scores.finish(session)
+        tokens = scores.finish(session.fork())
 
     Args:
         ids: the prompt.
@@ -65,14 +65,14 @@ class PromptScores:
         self._scored += scored(logits[0, : len(following)], following, self._top)
 
     @torch.no_grad()
-    def finish(self, session: Session) -> list[Scored]:
-        """All tokens of the prompt, of which the session has fed whole execution blocks.
+    def finish(self, fork: Session) -> list[Scored]:
+        """All tokens of the prompt.
 
-        A fork feeds the rest, without the last token: its block is that of a text which ends there,
-        and the session's own end stays as it is.
+        Args:
+            fork: of the session, which has fed whole execution blocks; it feeds the rest, without
+                the last token, for the last block of a text that ends there is without it too.
         """
-        rest = self._ids[session.fed : -1]
+        rest = self._ids[fork.fed : -1]
         if rest:
-            fork = session.fork()
             self.hear(feed(fork.model, fork.tensor(rest), fork.cache, logits=0))
         return self._scored

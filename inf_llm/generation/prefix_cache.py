@@ -205,14 +205,16 @@ class PrefixCache:
         finally:
             used.leave()
 
-    def has_room(self, ids: Tokens, sessions: int = 1) -> bool:
+    def has_room(self, ids: Tokens, sessions: int = 1, fresh: bool = False) -> bool:
         """Whether a prompt can be read beside those in use; one alone always can.
 
         Args:
             ids: the prompt.
             sessions: memories that go on from it, each counted as one that has read it alone.
+            fresh: all of it is read, whatever is in memory.
         """
-        return self._room.has_place(self._reach(array("q", ids)), len(ids), sessions)
+        done = 0 if fresh else self._reach(array("q", ids))
+        return self._room.has_place(done, len(ids), sessions)
 
     def kept_of(self, ids: Tokens) -> int:
         """Tokens of the longest beginning of a prompt that is in memory."""

@@ -16,7 +16,7 @@ from inf_llm.conversation import BETWEEN
 from inf_llm.formats import DocumentText, Place, label_of
 from inf_llm.generation import check_document
 from inf_llm.serve.errors import ApiError, bad_value
-from inf_llm.serve.values import checked_text, flag
+from inf_llm.serve.values import checked_text, flag, wrong
 from inf_llm.serve.vendors import check_names
 
 MOST_DOCUMENTS = 256
@@ -235,7 +235,7 @@ def _file(value: Any) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (TypeError, ValueError):
-        raise bad_value("file", "file must be the bytes of a file in base64") from None
+        raise wrong("file", value, "the bytes of a file in base64") from None
 
 
 def _joined(data: dict[str, Any]) -> str:
@@ -243,6 +243,6 @@ def _joined(data: dict[str, Any]) -> str:
     if texts is None:
         return checked_text("text", data.get("text"), check_document)
     if not isinstance(texts, list) or not texts:
-        raise bad_value("texts", "texts must be a list of at least one text")
+        raise wrong("texts", texts, "a list of at least one text")
     first, *others = (checked_text("texts", text, check_document) for text in texts)
     return BETWEEN.join([first.rstrip(), *(text.strip() for text in others)]) if others else first

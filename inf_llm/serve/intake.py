@@ -52,13 +52,13 @@ class Budget:
         bytes: of it.
         needs: what a text takes; None where that is not known.
         tokens: of the longest text that fits.
-        answers: given at once, each with such a memory.
+        memories: of one text at once, each of which may take that.
     """
 
     bytes: int
     needs: TextBytes | None
     tokens: int = LARGEST
-    answers: int = 1
+    memories: int = 1
 
     @classmethod
     def of(cls, count: int, needs: TextBytes | None, least: int) -> Budget:
@@ -81,17 +81,17 @@ class Budget:
             )
         return cls(count, needs, min(needs.longest(count), LARGEST))
 
-    def shared(self, answers: int) -> Budget:
-        """What each of several answers to one text may take.
+    def shared(self, memories: int) -> Budget:
+        """What each of several memories of one text may take.
 
         Raises:
             ApiError: it is too little for any.
         """
-        if answers == 1 or self.needs is None:
+        if memories == 1 or self.needs is None:
             return self
-        each = self.bytes // answers
+        each = self.bytes // memories
         tokens = min(self.needs.longest(each), self.tokens)
-        shared = Budget(each, self.needs, tokens, answers)
+        shared = Budget(each, self.needs, tokens, memories)
         if tokens < LEAST_TOKENS:
             shared.check(LEAST_TOKENS)
         return shared
@@ -106,8 +106,8 @@ class Budget:
             return
         needed = self.needs.of(tokens + 1)
         there = f"--memory-budget is {size(self.bytes)}"
-        if self.answers > 1:
-            there = f"--memory-budget has {size(self.bytes)} for each of {self.answers} answers"
+        if self.memories > 1:
+            there = f"--memory-budget has {size(self.bytes)} for each of {self.memories} such"
         raise ApiError(
             413,
             f"the text has {tokens:,} tokens and would take {size(needed)} of memory, but {there}: "
@@ -190,7 +190,7 @@ class Intake:
             raise ApiError(400, str(error), "context_length_exceeded") from None
 
     def _of_question(self, question: Question, sources: Sources) -> list[Ready]:
-        budget = self._budget.shared(question.n)
+        budget = self._budget.shared(question.memories)
         asked = question.sampling.max_tokens
         wanted = self._answer_tokens if asked is None else asked
         prompts = self._prompts.of_question(question, sources)

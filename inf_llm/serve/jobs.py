@@ -124,10 +124,10 @@ class Engine:
         for ready in prompts:
             ids = ready.prompt.ids
             scores = PromptScores(ids, question.logprobs or 0) if question.scores_prompt else None
-            session, reused = yield from self._read(ready.prompt, job, question.n, scores)
+            session, reused = yield from self._read(ready.prompt, job, question.memories, scores)
             cached += reused
             with self.pool.in_use(session) as used:
-                begins = self._beginning(question, ready.prompt, session, scores)
+                begins = self._beginning(question, ready.prompt, used, scores)
                 answers = [
                     self._rows.answer(question, len(choices) + number, begins, job)
                     for number in range(question.n)
@@ -148,7 +148,7 @@ class Engine:
         )
 
     def _beginning(
-        self, question: Question, prompt: Prompt, session: Session, scores: PromptScores | None
+        self, question: Question, prompt: Prompt, used: InUse, scores: PromptScores | None
     ) -> Beginning:
         """What stands before the answers to a prompt that was read."""
         if not question.echo:
@@ -158,7 +158,7 @@ class Engine:
             return Beginning(text)
         places = prompt.offsets
         offsets = None if places is None else [start for start, _ in places]
-        return Beginning(text, scores.finish(session), offsets)
+        return Beginning(text, scores.finish(used.fork()), offsets)
 
     def _begin(
         self, question: Question, ready: Ready, used: InUse, answers: Sequence[Answer]
@@ -207,10 +207,10 @@ class Engine:
                 self.library.keep_memory(memory, sources.documents)
 
     def _read(
-        self, prompt: Prompt, job: Job, answers: int = 1, scores: PromptScores | None = None
+        self, prompt: Prompt, job: Job, memories: int = 1, scores: PromptScores | None = None
     ) -> Generator[int | None, None, tuple[Session, int]]:
         """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
-        yield from self._wait_for_room(prompt, job, answers)
+        yield from self._wait_for_room(prompt, job, memories, scores is not None)
         hear = None if scores is None else scores.hear
         reading, done = self.pool.reading(prompt.ids, prompt.boundaries, hear), None
         with closing(reading):
@@ -230,11 +230,13 @@ class Engine:
                 self._return_memory()
                 yield fed
 
-    def _wait_for_room(self, prompt: Prompt, job: Job, answers: int) -> Iterator[None]:
-        """Wait until those in use leave room for a prompt, with a memory for each answer."""
+    def _wait_for_room(
+        self, prompt: Prompt, job: Job, memories: int, fresh: bool
+    ) -> Iterator[None]:
+        """Wait until those in use leave room for so many memories of a prompt."""
         self._waiting[job] = time.monotonic()
         try:
-            while not (self._may_go(job) and self.pool.has_room(prompt.ids, answers)):
+            while not (self._may_go(job) and self.pool.has_room(prompt.ids, memories, fresh)):
                 yield None
         finally:
             del self._waiting[job]

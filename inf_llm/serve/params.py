@@ -79,6 +79,11 @@ class Question:
         return self.echo and self.logprobs is not None
 
     @property
+    def memories(self) -> int:
+        """Memories of one prompt at once: one for each answer, and one to score its end."""
+        return self.n + self.scores_prompt
+
+    @property
     def answers(self) -> int:
         """All answers of the request."""
         return self.n * max(1, len(self.prompts))
@@ -195,7 +200,9 @@ def _question(
 ) -> Question:
     model = data.get("model")
     if not isinstance(model, str) or not model:
-        raise bad_value("model", "model is missing: the name of a model, as /v1/models lists it")
+        given = "missing" if model is None else shown(model)
+        message = f"model is {given}: the name of a model is needed, as /v1/models lists it"
+        raise bad_value("model", message)
     question = Question(
         model,
         messages,
@@ -239,7 +246,8 @@ def _documents(data: dict[str, Any]) -> tuple[str, ...]:
         raise wrong("documents", several, "a list of ids of uploaded documents")
     names = [*([] if one is None else [one]), *several]
     if len(set(names)) < len(names):
-        raise bad_value("documents", "documents must be different ones")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise bad_value("documents", f"documents has {shown(twice)} twice: give different ones")
     return tuple(names)
 
 

@@ -54,4 +54,4 @@ def test_several_answers_must_fit_the_budget_together(small: Local) -> None:
     assert small.ask(text, max_tokens=1).status_code == 200
     reply = small.ask(text, n=8, max_tokens=1)
     assert reply.status_code == 413
-    assert "for each of 8 answers" in reply.json()["error"]["message"]
+    assert "for each of 8 such" in reply.json()["error"]["message"]

@@ -10,13 +10,27 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from inf_llm.serve.params import SHARED
+from inf_llm.serve.params import CHAT_ONLY, SHARED, TEXT_ONLY
 from inf_llm.serve.vendors import HARMLESS, NEUTRAL, REASONING
 from tests.serve.inprocess import CHAT, Local, local
 
 TEXT, DOCUMENTS = "/v1/completions", "/v1/documents"
 NAMES = sorted(
-    {*SHARED, *HARMLESS, *NEUTRAL, *REASONING, "options", "messages", "prompt", "text", "name"}
+    {
+        *SHARED,
+        *CHAT_ONLY,
+        *TEXT_ONLY,
+        "tokens",
+        "add_special_tokens",
+        *HARMLESS,
+        *NEUTRAL,
+        *REASONING,
+        "options",
+        "messages",
+        "prompt",
+        "text",
+        "name",
+    }
 )
 
 numbers = st.one_of(
@@ -57,6 +71,9 @@ sampling = st.fixed_dictionaries(
         "seed": numbers,
         "max_tokens": st.one_of(st.integers(1, 3), numbers),
         "stop": st.one_of(texts, st.lists(texts, max_size=5)),
+        "n": st.one_of(st.integers(1, 3), numbers),
+        "logit_bias": st.dictionaries(st.one_of(st.integers(-1, 300).map(str), texts), numbers),
+        "logprobs": st.one_of(st.booleans(), st.integers(0, 3)),
         "stream": st.booleans(),
         "recall": st.booleans(),
     },
@@ -109,7 +126,7 @@ often = settings(
 
 
 @often
-@given(path=st.sampled_from([CHAT, TEXT, DOCUMENTS]), body=values)
+@given(path=st.sampled_from([CHAT, TEXT, DOCUMENTS, "/tokenize", "/detokenize"]), body=values)
 def test_any_json(server: Local, path: str, body: Any) -> None:
     _answered(server, path, body)
 
@@ -135,12 +152,9 @@ def test_documents(server: Local, body: dict[str, Any]) -> None:
 
 # no halves of surrogate pairs, no zero bytes
 words = st.text(min_size=1, max_size=20).filter(lambda text: text.strip() and "\0" not in text)
-right = st.fixed_dictionaries(
+right_sampling = st.fixed_dictionaries(
     {
         "model": st.just("tiny-model"),
-        "messages": st.lists(
-            st.fixed_dictionaries({"role": st.just("user"), "content": words}), min_size=1
-        ),
         "temperature": st.one_of(st.floats(0, 2), st.sampled_from([5e-324, 1e-300, 1e-38, 1e-6])),
     },
     optional={
@@ -148,14 +162,42 @@ right = st.fixed_dictionaries(
         "top_k": st.integers(-1, 2**31 - 1),
         "seed": st.integers(-(2**63), 2**63 - 1),
         "max_tokens": st.one_of(st.integers(1, 9), st.just(2**31 - 1)),
+        "min_p": st.floats(0, 1),
+        "repetition_penalty": st.floats(0.01, 10),
+        "frequency_penalty": st.floats(-2, 2),
+        "presence_penalty": st.floats(-2, 2),
+        "logit_bias": st.dictionaries(st.integers(0, 257).map(str), st.floats(-100, 100)),
+        "min_tokens": st.integers(0, 1),
+        "ignore_eos": st.booleans(),
         "stop": st.lists(words, max_size=4),
         "stream": st.booleans(),
-        "recall": st.booleans(),
+    },
+)
+turns = st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": words})
+right_chats = st.one_of(
+    st.fixed_dictionaries(
+        {"messages": st.lists(turns, min_size=1)},
+        optional={"n": st.integers(1, 3), "logprobs": st.booleans()},
+    ),
+    st.fixed_dictionaries({"messages": st.lists(turns, min_size=1), "recall": st.booleans()}),
+)
+right_completions = st.fixed_dictionaries(
+    {"prompt": st.one_of(words, st.lists(words, min_size=1, max_size=3))},
+    optional={
+        "n": st.integers(1, 3),
+        "logprobs": st.integers(0, 20),
+        "echo": st.booleans(),
     },
 )
 
 
 @often
-@given(body=right)
+@given(body=st.builds(_merge, right_sampling, right_chats))
 def test_whatever_is_right_is_answered(server: Local, body: dict[str, Any]) -> None:
     assert _answered(server, CHAT, body) == 200
+
+
+@often
+@given(body=st.builds(_merge, right_sampling, right_completions))
+def test_completions_that_are_right_are_answered(server: Local, body: dict[str, Any]) -> None:
+    assert _answered(server, TEXT, body) == 200

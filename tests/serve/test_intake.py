@@ -168,7 +168,7 @@ def test_texts_that_fit_one_by_one_are_read_one_by_one(monkeypatch: pytest.Monke
         with monkeypatch.context() as patch, local(memory_budget=budget) as small:
             patch.setattr(Room, "fits", noted)
             if not waits:
-                patch.setattr(PrefixCache, "has_room", lambda self, ids, sessions: True)
+                patch.setattr(PrefixCache, "has_room", lambda self, *given: True)
             assert asyncio.run(both(small)) == [201, 201]
         return taken[0]
 

@@ -167,3 +167,38 @@ def test_too_many_answers_are_refused_with_both_figures(server: Server) -> None:
         server.client().completions.create(model=server.model, prompt=["a", "b", "c"], n=6)
     with pytest.raises(openai.BadRequestError, match=r"prompt\[1\] = 5"):
         server.client().completions.create(model=server.model, prompt=["a", 5])
+
+
+def test_logprobs_as_the_client_reads_them(server: Server) -> None:
+    asked = {"logprobs": True, "top_logprobs": 2, "n": 2, "max_tokens": 5, "temperature": 1.0}
+    whole = ask(server, STORY, seed=3, **asked)
+    found: dict[int, list[Any]] = {0: [], 1: []}
+    for chunk in ask(server, STORY, seed=3, stream=True, **asked):
+        for choice in chunk.choices:
+            if choice.logprobs is not None:
+                found[choice.index] += choice.logprobs.content
+    for choice in whole.choices:
+        tokens = choice.logprobs.content
+        assert tokens == found[choice.index]
+        assert len(tokens) == 5
+        assert all(len(token.top_logprobs) == 2 for token in tokens)
+        assert all(token.logprob <= token.top_logprobs[0].logprob <= 0 for token in tokens)
+    echoed = server.client().completions.create(
+        model=server.model, prompt="Once", echo=True, logprobs=1, max_tokens=0
+    )
+    (choice,) = echoed.choices
+    assert (choice.text, choice.logprobs.tokens) == ("Once", list("Once"))
+    assert choice.logprobs.token_logprobs[0] is None
+
+
+def test_an_answer_that_has_begun_goes_on(server: Server) -> None:
+    """The prompt ends with what was said; the answer has only what follows."""
+    create = server.client().chat.completions.create
+    messages = [{"role": "user", "content": "Tell me."}]
+    whole = create(model=server.model, messages=messages, max_tokens=8)
+    begun = [*messages, {"role": "assistant", "content": "Once"}]
+    goes_on = create(model=server.model, messages=begun, max_tokens=8)
+    assert goes_on.usage.prompt_tokens > whole.usage.prompt_tokens
+    assert goes_on.choices[0].message.role == "assistant"
+    with pytest.raises(openai.BadRequestError, match="needs a last message of the assistant"):
+        create(model=server.model, messages=messages, extra_body={"continue_final_message": True})

@@ -35,6 +35,15 @@ def test_a_key_is_asked_for(started: Start) -> None:
     assert server.client("right").models.list().data
 
 
+def test_origins_and_names_of_hosts_are_options(started: Start) -> None:
+    page = "http://localhost:3000"
+    server = started("--cors-origin", page, "--cors-origin", "app://x", "--allowed-host", "My.Host")
+    headers = {"origin": page, "host": "my.host"}
+    reply = httpx.get(f"{server.address}/v1/models", headers=headers)
+    assert reply.status_code == 200
+    assert reply.headers["access-control-allow-origin"] == page
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_a_running_answer_finish(started: Start, number: int) -> None:
     server = started("--grace", "60")
