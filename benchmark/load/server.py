@@ -33,12 +33,26 @@ class Server:
 
     def memory(self, name: str = "VmRSS") -> int | None:
         """Bytes that the system counts, "VmHWM" for the most so far; None where it does not say."""
+        found = self._status(name)
+        return None if found is None else 1024 * found
+
+    def threads(self) -> int | None:
+        """Threads of the process; None where the system does not say."""
+        return self._status("Threads")
+
+    def open_files(self) -> int | None:
+        """Descriptors that it holds; None where the system does not say."""
+        try:
+            return len(list(Path(f"/proc/{self.process}/fd").iterdir()))
+        except OSError:
+            return None
+
+    def _status(self, name: str) -> int | None:
         try:
             lines = Path(f"/proc/{self.process}/status").read_text().splitlines()
         except OSError:
             return None
-        found = (1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
-        return next(found, None)
+        return next((int(row.split()[1]) for row in lines if row.startswith(f"{name}:")), None)
 
 
 @contextmanager
