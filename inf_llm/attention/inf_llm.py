@@ -168,6 +168,13 @@ class InfLLMAttention(LayerAttention):
             assert self.recalled is not None
             self.memory.observe_recalled(self.recalled, far[:, :, : self.recalled.k.shape[2]])
 
+    def fork(self) -> InfLLMAttention:
+        """See `Stateful.fork`; blocks that no later step shares are not held on to."""
+        twin = super().fork()
+        if twin._steps < 0 or self.settings.reselect_every == 1:
+            twin.recalled = None
+        return twin
+
     def dump(self, blocks: BlockWriter) -> State:
         """See `Stateful.dump`; of what was recalled, which blocks later steps share."""
         state = super().dump(blocks)

@@ -32,5 +32,5 @@ def footprint(sessions: Iterable[Session]) -> int:
                     total -= store.cache_bytes
                     shared[id(store)] = store
     return total + sum(
-        store.block_bytes()[0] + store.index.nbytes + store.cache_bytes for store in shared.values()
+        store.most_bytes + store.index.nbytes + store.cache_bytes for store in shared.values()
     )

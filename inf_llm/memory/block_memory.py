@@ -131,7 +131,7 @@ class BlockMemory(Stateful):
         self.recent.append(k=k, v=v, mass=mass, **more)
         self.seen += k.shape[2]
         if self.sinks is None:
-            self.sinks = k[:, :, :0], v[:, :, :0]
+            self.sinks = k[:, :, :0].clone(), v[:, :, :0].clone()  # views would hold all of them
 
     def recall(self, query: Query) -> Recalled | None:
         """The blocks that match a query best; None while nothing is sealed."""

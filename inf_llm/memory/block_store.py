@@ -290,6 +290,13 @@ class BlockStore(Unsaved):
         self.sweep()
         return self.allocator.used
 
+    @property
+    def most_bytes(self) -> int:
+        """Bytes in host memory of as many blocks as there ever were at once: room is not given
+        back."""
+        page = self.codec.block_bytes // self.shape.heads
+        return self.tier.in_memory(self.allocator.count * self.shape.heads) * page
+
     def block_bytes(self) -> tuple[int, int]:
         """Bytes of these blocks in host memory, and on a disk."""
         blocks, page = self.used(), self.codec.block_bytes // self.shape.heads

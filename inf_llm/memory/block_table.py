@@ -34,7 +34,8 @@ class BlockTable(Stateful):
         rows, count = numbers.shape
         room = self._state[0]
         if self._count + count > room.shape[1]:
-            fresh = torch.empty(rows, max(64, 2 * (self._count + count)), dtype=torch.int64)
+            needed = self._count + count
+            fresh = torch.empty(rows, needed + max(64, needed // 8), dtype=torch.int64)
             if self._count:
                 fresh[:, : self._count] = room[:, : self._count]
             self._state[0] = fresh

@@ -14,7 +14,7 @@ from torch import Tensor
 
 LENGTH = 8192
 """Blocks of a chunk."""
-_FIRST = 64  # blocks that there is room for at first
+_FIRST = 64  # blocks that there is room for at first, and the fewest that are added
 
 
 class Chunks:
@@ -47,12 +47,13 @@ class Chunks:
         self.count = count
 
     def _make_room(self, count: int, like: Tensor) -> None:
-        """All chunks but the last are full length; the last one doubles until it is."""
+        """All chunks but the last are full length; the last one grows by an eighth until it is."""
         for at in range(max(0, len(self._chunks) - 1), -(-count // self._length)):
             held = self._chunks[at] if at < len(self._chunks) else like[:, :0]
             room = min(self._length, count - at * self._length)
             if room > held.shape[1]:
-                room = min(self._length, max(_FIRST, 2 * held.shape[1], room))
+                more = max(_FIRST, held.shape[1] // 8)
+                room = min(self._length, max(held.shape[1] + more, room))
                 fresh = like.new_empty(like.shape[0], room, *like.shape[2:])
                 fresh[:, : held.shape[1]] = held
                 self._chunks = (*self._chunks[:at], fresh)

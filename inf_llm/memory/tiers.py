@@ -17,7 +17,7 @@ from inf_llm.unsaved import Unsaved
 from inf_llm.variants import TIER
 
 _SLAB_BYTES = 64 << 20  # of one that stays where it is
-_FIRST_BYTES = 1 << 20  # of one that moves when it is full
+_FIRST_BYTES = 1 << 16  # of one that moves when it is full, and the least that it grows by
 _FEW = 256  # pages that are read one by one: a slab at a time would take many more steps
 
 
@@ -152,13 +152,14 @@ class SlabTier(Tier):
 
 
 class HostTier(SlabTier):
-    """One slab in host memory, which moves to twice the room when it is full.
+    """One slab in host memory, which moves to an eighth more room when it is full.
 
-    What is reserved is at most twice what was needed, and reading is one step.
+    Room without pages is memory all the same where the C library has given it to others before.
     """
 
     def __init__(self, planes: Sequence[Plane]) -> None:
         super().__init__(planes, _FIRST_BYTES)
+        self._least = self.per_slab
 
     def make_room(self, pages: int) -> None:
         """See `Tier.make_room`."""
@@ -166,7 +167,8 @@ class HostTier(SlabTier):
             if not self._slabs:
                 self._move_to(max(pages, self.per_slab))
             elif pages > self.per_slab:
-                self._move_to(max(pages, 2 * self.per_slab))
+                more = max(self._least, self.per_slab // 8)
+                self._move_to(max(pages, self.per_slab + more))
 
     def _move_to(self, room: int) -> None:
         roomy = self._slab(room)
