@@ -17,18 +17,22 @@ raise this with the largest one seen, and keep what is between those in use."""
 
 
 class HeapTrim:
-    """Gives memory that is free between tensors in use back to the system, now and then."""
+    """Calls `return_memory` now and then."""
 
     def __init__(self) -> None:
         self._next = 0.0
 
     def __call__(self) -> None:
         """To be called often."""
-        now = time.monotonic()
-        if now >= self._next:
-            with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
-                ctypes.CDLL(None).malloc_trim(0)
+        if time.monotonic() >= self._next:
+            return_memory()
             self._next = time.monotonic() + RETURN_SECONDS
+
+
+def return_memory() -> None:
+    """Give memory that is free between tensors in use back to the system."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def bound_heap() -> None:

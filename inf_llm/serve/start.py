@@ -11,6 +11,7 @@ from inf_llm.config import RunConfig
 from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.plan.budget import text_bytes
 from inf_llm.serve.app import Application, Limits
+from inf_llm.serve.heap import return_memory
 from inf_llm.serve.intake import Budget, Intake
 from inf_llm.serve.jobs import Engine
 from inf_llm.serve.library import Library
@@ -110,7 +111,9 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         options.cors_origins,
     )
     intake = Intake(prompts, config, budget, options.answer_tokens)
-    worker = Worker(options.queue, on_failure, options.at_once, options.reading_share)
+    worker = Worker(
+        options.queue, on_failure, options.at_once, options.reading_share, return_memory
+    )
     return Application(engine, intake, worker, limits)
 
 

@@ -26,6 +26,9 @@ _log = logging.getLogger("inf_llm.serve")
 Steps = Generator[int | list[Decoding] | None, None, Any]
 """What a job does, step by step; it returns the job's result."""
 
+IDLE_SECONDS = 0.5
+"""So long nothing must have come for the worker to be idle."""
+
 
 class Job:
     """Something to do with the model, for a client.
@@ -67,8 +70,10 @@ class Worker:
     Args:
         limit: most jobs that may wait.
         on_failure: called with what a step failed of, before the next one begins.
-        at_once: most jobs that take turns; others wait for one to finish.
+        at_once: most jobs that take turns; others wait for one to finish. Those that cannot go on
+            before another has finished are not among them.
         reading_share: as for `Turns`.
+        on_idle: called once when nothing has come for a moment.
     """
 
     def __init__(
@@ -77,8 +82,10 @@ class Worker:
         on_failure: Callable[[BaseException], None],
         at_once: int = 64,
         reading_share: float = 0.5,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._limit = limit
+        self._on_idle = on_idle
         self._on_failure = on_failure
         self._at_once = at_once
         self._turns = Turns(reading_share)
@@ -100,14 +107,14 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """Jobs that have not begun."""
+        """Jobs that have not begun, or cannot go on before another has finished."""
         with self._changed:
-            return sum(map(len, self._waiting.values()))
+            return sum(map(len, self._waiting.values())) + len(self._held_up())
 
     @property
     def running(self) -> int:
         """Jobs that take turns."""
-        return len(self._running)
+        return len(self._able())
 
     def submit(self, job: Job) -> None:
         """Queue a job.
@@ -118,7 +125,7 @@ class Worker:
         with self._changed:
             if self._stopping:
                 raise ApiError(503, "the server is stopping", "stopping")
-            waiting = [job for jobs in self._waiting.values() for job in jobs]
+            waiting = [job for jobs in self._waiting.values() for job in jobs] + self._held_up()
             if sum(not job.cancelled.is_set() for job in waiting) >= self._limit:
                 raise busy(429, f"{self._limit} requests are waiting already")
             self._waiting.setdefault(job.client, deque()).append(job)
@@ -135,33 +142,45 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while self._admit():
+        while self._wait():
+            self._admit()
             for job in self._running[:]:
                 if job.cancelled.is_set():
                     self._cancel(job)
             if self._running:
                 self._take_turn()
 
-    def _admit(self) -> bool:
-        """Let jobs begin that wait, each client's first before another's second.
+    def _wait(self) -> bool:
+        """Wait until there is something to do; false where nothing will come."""
+        if not self._something(IDLE_SECONDS):
+            self._on_idle()
+        return self._something(None) and bool(self._waiting or self._running)
 
-        Waits until there is something to do; false where nothing will come.
-        """
+    def _something(self, seconds: float | None) -> bool:
+        """Wait so long for jobs, or for the end; whether there is one of them."""
         with self._changed:
-            while not self._waiting and not self._running:
-                if self._stopping:
-                    return False
-                self._changed.wait()
-            while self._waiting and len(self._running) < self._at_once:
+            return self._changed.wait_for(
+                lambda: bool(self._waiting or self._running or self._stopping), seconds
+            )
+
+    def _admit(self) -> None:
+        """Let jobs begin that wait, each client's first before another's second."""
+        with self._changed:
+            while self._waiting and len(self._able()) < self._at_once:
                 client, jobs = self._waiting.popitem(last=False)
                 self._running.append(jobs.popleft())
                 if jobs:
                     self._waiting[client] = jobs  # behind all others
-        return True
+
+    def _able(self) -> list[Job]:
+        """Jobs that have begun and can go on."""
+        return [job for job in self._running if not job.held_up]
+
+    def _held_up(self) -> list[Job]:
+        return [job for job in self._running if job.held_up]
 
     def _take_turn(self) -> None:
-        able = [job for job in self._running if not job.held_up]
-        turn = self._turns.next(able or self._running)
+        turn = self._turns.next(self._able()[: self._at_once] or self._running)
         started, answer = time.perf_counter(), turn[0].answers
         tokens = 0
         if answer:

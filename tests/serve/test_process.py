@@ -114,6 +114,8 @@ def test_a_short_day(started: Start) -> None:
     _soak(started("--memory-budget", str(BUDGET)), 60)
 
 
+PER_TEXT = 200_000
+"""Bytes, less than a tenth of what the memory of one of these texts takes."""
 CONSTANT = 100_000_000
 """Bytes that a process takes beside the model and the budget, while it reads and answers."""
 
@@ -169,6 +171,21 @@ def test_texts_do_not_take_more_than_the_budget(started: Start) -> None:
             assert one.choices[0].message.content == other.choices[0].message.content
     assert metric(bounded, "memories_evicted_total") > 0
     assert peak.bytes < before + BUDGET + CONSTANT
+
+
+def test_memory_does_not_grow_with_the_number_of_texts(started: Start) -> None:
+    """Texts of several lengths go through a budget that has room for a few."""
+    server = started("--memory-budget", str(BUDGET))
+    texts = (f"{number}. " + STORY[: 700 * (1 + number % 3)] for number in range(1000))
+
+    def settled(uploads: int) -> int:
+        for _ in range(uploads):
+            assert _uploaded(server, next(texts)).status_code == 201
+        time.sleep(2)  # what is free goes back to the system
+        return server.resident_bytes()
+
+    warm = settled(10)
+    assert settled(16) - warm < 16 * PER_TEXT
 
 
 @pytest.mark.slow
