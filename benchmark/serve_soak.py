@@ -4,8 +4,8 @@
 
 The server is a process of its own with a small budget of memory and a folder on the disk. What it
 takes is noted after a minute, or after a quarter of the time if that is less. Exit code 1: memory
-grew by more than --growth from the first quarter that was noted to the last, or an answer was wrong,
-or a connection broke. Overrides of the configuration stand at the end.
+grew by more than --growth from the first quarter that was noted to the last, or an answer was
+wrong, or a connection broke. Overrides of the configuration stand at the end.
 """
 
 from __future__ import annotations

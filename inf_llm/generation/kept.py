@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inf_llm.generation.session import Session
+from inf_llm.truncation import common_length
+
+_SURE = 64  # tokens by which the place of a text is found
 
 
 @dataclass
@@ -25,6 +28,34 @@ class Kept:
 def beginnings(kept: Sequence[Kept], key: array[int]) -> list[Kept]:
     """Those that a prompt begins with, one token less at most."""
     return [each for each in kept if len(each.key) < len(key) and each.begins(key)]
+
+
+def overlap(key: array[int], text: array[int]) -> int:
+    """How many first tokens of a text are somewhere in a key, up to where one of them ends; 0 where
+    they part before that."""
+    data, wanted = key.tobytes(), text[:_SURE].tobytes()
+    at = data.find(wanted)
+    while at >= 0 and wanted:
+        first, rest = divmod(at, key.itemsize)
+        count = common_length(key[first:], text)
+        if not rest and (first + count == len(key) or count == len(text)):
+            return count
+        at = data.find(wanted, at + 1)
+    return 0
+
+
+def without(
+    kept: Sequence[Kept], text: array[int], shared: Sequence[array[int]] = ()
+) -> list[Kept]:
+    """Those that have read nothing of a text, or only what prompts share that are to stay: all that
+    begins such a prompt, and all that reads on from one with the whole text in it."""
+    whole = [prompt for prompt in shared if overlap(prompt, text) == len(text)]
+
+    def stays(each: Kept) -> bool:
+        begins = any(each.begins(prompt) for prompt in shared)
+        return begins or any(each.key[: len(prompt)] == prompt for prompt in whole)
+
+    return [each for each in kept if not overlap(each.key, text) or stays(each)]
 
 
 def least(candidates: Sequence[Kept], kept: Sequence[Kept]) -> Kept:

@@ -25,7 +25,7 @@ from typing_extensions import Self
 
 from inf_llm.checks import count
 from inf_llm.errors import UnsupportedInputError
-from inf_llm.generation.kept import Kept, beginnings, least
+from inf_llm.generation.kept import Kept, beginnings, least, overlap, without
 from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
 from inf_llm.generation.prefix_shelf import PrefixShelf
 from inf_llm.generation.room import Room
@@ -269,6 +269,21 @@ class PrefixCache:
         session = Session.load(folder, self._model, fresh.tokenizer, fresh.chunk_size)
         self._keep(array("q", session.ids[: session.fed]), session)
         self.trim()
+
+    def forget(self, text: Tokens, shared: Sequence[Tokens] = ()) -> bool:
+        """Let go of what has read a text, wherever it stood.
+
+        Args:
+            text: at least its first tokens.
+            shared: prompts whose memories stay, as far as they have read the text too.
+
+        Returns:
+            Whether nothing in use has the text; else memories of it may be kept again.
+        """
+        part = array("q", text)
+        self._kept = without(self._kept, part, [array("q", prompt) for prompt in shared])
+        self.trim()
+        return not any(overlap(array("q", session.ids), part) for session in self._room)
 
     def clear(self) -> None:
         """Let all go."""

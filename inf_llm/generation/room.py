@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from inf_llm.generation.footprint import footprint
 from inf_llm.generation.session import Session
@@ -32,6 +32,9 @@ class Room:
     def leave(self, session: Session) -> None:
         """A session is not used any more."""
         del self._in_use[session]
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._in_use)
 
     def __contains__(self, session: Session) -> bool:
         return session in self._in_use

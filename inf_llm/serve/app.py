@@ -93,7 +93,7 @@ class Application(Starlette):
         self.engine, self.intake, self.worker, self.limits = engine, intake, worker, limits
         self.admission = Admission(limits.share, BODIES * limits.request_bytes)
         self.documents = DocumentRoutes(
-            engine, intake, limits.characters, limits.request_bytes, self._exchange
+            engine, intake, limits.characters, limits.request_bytes, self._exchange, worker
         )
         self.tokens = TokenRoutes(intake, limits.request_bytes, self._check_model)
         self.created = int(time.time())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,12 +14,16 @@ from inf_llm.serve.documents import Document, Documents, Sources, Upload, upload
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.intake import Intake
 from inf_llm.serve.jobs import Engine, Read
-from inf_llm.serve.uploads import Reader
+from inf_llm.serve.uploads import Failures, Reader
 from inf_llm.serve.wire import DONE, Events, Json, event, json_object
+from inf_llm.serve.worker import Job, Worker
 
 Exchanges = Callable[..., Exchange]
 """Makes an exchange of a request, its client's name, a job's work, and whether that goes on without
 the client."""
+
+_SAME_START = 200
+"""Characters by which texts are found that may share memories."""
 
 
 class DocumentRoutes:
@@ -30,6 +35,7 @@ class DocumentRoutes:
         characters: most characters of texts that are held.
         request_bytes: largest body.
         exchange: see `Exchanges`.
+        worker: forgets.
     """
 
     def __init__(
@@ -39,11 +45,13 @@ class DocumentRoutes:
         characters: int,
         request_bytes: int,
         exchange: Exchanges,
+        worker: Worker,
     ) -> None:
         self._engine, self._intake = engine, intake
         self._request_bytes = request_bytes
-        self._exchange = exchange
+        self._exchange, self._worker = exchange, worker
         self._readers: dict[str, Reader] = {}
+        self._failed = Failures()
         self.held = Documents(characters)
         for document in engine.library.documents() if engine.library else ():
             self.held.add(document)
@@ -52,10 +60,11 @@ class DocumentRoutes:
         """The documents of a question.
 
         Raises:
-            ApiError: there is none of a name, or it is being read.
+            ApiError: there is none of a name, or it is being read, or could not be.
         """
         for name in names:
             self._check_not_read(name)
+            self._check_not_failed(name)
         return Sources(tuple(map(self.held.get, names)))
 
     def _check_not_read(self, name: str) -> None:
@@ -67,6 +76,17 @@ class DocumentRoutes:
                 "document_not_ready",
                 "document",
                 {"Retry-After": "1"},
+            )
+
+    def _check_not_failed(self, name: str) -> None:
+        failed = self._failed.get(name)
+        if failed is not None and name not in self.held:
+            raise ApiError(
+                409,
+                f"the document {name!r} could not be read ({failed.error.message}): upload it "
+                "again",
+                "document_failed",
+                "document",
             )
 
     async def all(self, request: Request) -> Response:
@@ -81,9 +101,14 @@ class DocumentRoutes:
     def _list(self, owner: str) -> Response:
         reading = [reader for reader in self._readers.values() if reader.document.owner == owner]
         names = {reader.document.id for reader in reading}
+        failed = [
+            each.body()
+            for each in self._failed.all()
+            if each.owner == owner and each.name not in self.held
+        ]
         ready = [each for each in self.held.all() if each.owner == owner and each.id not in names]
         found = [each.described() for each in ready] + [each.described() for each in reading]
-        return Json({"object": "list", "data": found})
+        return Json({"object": "list", "data": found + failed})
 
     async def one(self, request: Request) -> Response:
         """GET tells what is known of a text, DELETE forgets it, POST puts another behind it."""
@@ -93,20 +118,27 @@ class DocumentRoutes:
         if request.method == "POST":
             wanted = uploaded(await json_object(request, self._request_bytes))
             self._check_not_read(name)
+            self._check_not_failed(name)
             client = entered(request)
             content = await self._intake.content(wanted)
             return await self._read(request, client, self.held.get(name).with_more(content), wanted)
-        found = self._readers.get(name) or self.held.get(name)
-        return Json(found.described())
+        reader, failed = self._readers.get(name), self._failed.get(name)
+        if reader is not None:
+            return Json(reader.described())
+        if failed is not None and name not in self.held:
+            return Json(failed.body())
+        reading_on = {} if failed is None else failed.error.body()
+        return Json(self.held.get(name).described() | reading_on)
 
     async def events(self, request: Request) -> Response:
         """Progress of reading, until the document is there."""
         name = request.path_params["id"]
-        reader = self._readers.get(name)
-        if reader is None:
-            document = self.held.get(name)
-            return Events(iter([event(document.described()), DONE]))
-        return Events(reader.events())
+        reader, failed = self._readers.get(name), self._failed.get(name)
+        if reader is not None:
+            return Events(reader.events())
+        if failed is not None:
+            return Events(iter([event(failed.error.body())]))
+        return Events(iter([event(self.held.get(name).described()), DONE]))
 
     async def _read(
         self, request: Request, client: str, document: Document, wanted: Upload
@@ -120,8 +152,10 @@ class DocumentRoutes:
             wanted.background,
         )
         reader = self._readers[document.id] = Reader(document, exchange, self._commit)
+        self._failed.forget(document.id)
         reader.when_done(lambda: self._readers.pop(document.id, None))
         if wanted.background:
+            reader.when_done(lambda: self._failed.note(reader))
             claim = claim_of(request.scope)
             claim.stays = True
             reader.when_done(claim.end)
@@ -143,7 +177,8 @@ class DocumentRoutes:
         reader = self._readers.get(name)
         if reader is not None:
             await reader.stop()
-        if reader is None or name in self.held:
+        failed = self._failed.forget(name)
+        if name in self.held or (reader is None and not failed):
             await self._forget(self.held.remove(name))
         return Json({"id": name, "object": "document", "deleted": True})
 
@@ -157,3 +192,14 @@ class DocumentRoutes:
                 "says why; try again",
                 "not_removed",
             )
+        await self._forget_memories(document)
+
+    async def _forget_memories(self, document: Document) -> None:
+        """Let go of what is in memory of a text that is held no more."""
+        start = document.core[:_SAME_START]
+        like = [each for each in self.held.all() if start in each.core]
+        with suppress(ApiError):  # it was never read, or the server is stopping
+            prompt = (await self._intake.document(document)).prompt
+            others = [(await self._intake.document(each)).prompt for each in like]
+            work = lambda job: self._engine.forget(prompt, others)  # noqa: E731
+            self._worker.submit(Job(document.owner, work, lambda result: None), always=True)

@@ -114,6 +114,15 @@ class Engine:
         document.kept_tokens = self.pool.kept_of(ids)
         return Read(document, None if self.library is None else self.pool.unshelved(ids))
 
+    def forget(self, document: Prompt, others: Sequence[Prompt]) -> Steps:
+        """Let go of the memories of a document, but for what others share that stay.
+
+        Those in use are let go after use.
+        """
+        shared = [other.ids[:-1] for other in others]
+        while not self.pool.forget(document.document_ids, shared):
+            yield None
+
     def answer(
         self, question: Question, sources: Sources, prompts: Sequence[Ready], job: Job
     ) -> Steps:

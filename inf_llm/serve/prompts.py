@@ -21,6 +21,8 @@ from inf_llm.truncation import kept
 LONG_MESSAGE = 2000
 """Characters from which on a message is a place where other prompts may part from this one."""
 
+_OUTERMOST = 2
+
 
 class Places(Sequence[tuple[int, int]]):
     """Characters [start, end) of each token, in 8 bytes: prompts wait in a queue."""
@@ -55,6 +57,15 @@ class Prompt:
     offsets: Places | None = None
     text: str = ""
     document: tuple[int, int] | None = None
+
+    @property
+    def document_ids(self) -> array[int]:
+        """Tokens of the documents but for the outermost, which other words beside them may change;
+        all of the prompt where it is not known which they are."""
+        if self.document is None or self.offsets is None:
+            return self.ids
+        first, last = (self.tokens_before(character) for character in self.document)
+        return self.ids[first + _OUTERMOST : last - _OUTERMOST]
 
     def place(self, start: int, end: int) -> tuple[int, int] | None:
         """Characters of `text` that tokens [start, end) are made of."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from inf_llm.serve.answers import Reading
@@ -17,6 +19,7 @@ from inf_llm.serve.wire import DONE, comment, event
 _log = logging.getLogger("inf_llm.serve")
 
 Commit = Callable[[Read], Awaitable[Document]]
+MOST_FAILURES = 256
 
 
 class Reader:
@@ -67,6 +70,14 @@ class Reader:
         """
         return await asyncio.shield(self._task)
 
+    @property
+    def failure(self) -> ApiError | None:
+        """Why there will be no document; None where it was stopped, or there may be one."""
+        error = self._task.exception() if self._task.done() and not self._stopped else None
+        if error is None or isinstance(error, ApiError):
+            return error
+        return ApiError(500, f"the upload failed ({type(error).__name__})", "internal_error")
+
     async def stop(self) -> None:
         """Stop reading. What is read already and on its way to a document is one at the end."""
         self._stopped = True
@@ -98,6 +109,56 @@ class Reader:
             yield DONE
         except ApiError as error:
             yield event(error.body())
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A text that could not be read, for a client that did not wait.
+
+    Attributes:
+        name: of the document.
+        owner: the client.
+        document: in the form of the API.
+        error: why.
+    """
+
+    name: str
+    owner: str
+    document: dict[str, Any]
+    error: ApiError
+
+    def body(self) -> dict[str, Any]:
+        """The form of the API."""
+        return self.document | {"status": "failed", **self.error.body()}
+
+
+class Failures:
+    """The failures of late, by document."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Failure] = OrderedDict()
+
+    def note(self, reader: Reader) -> None:
+        """Remember why a text was not read, if it was not."""
+        document, error = reader.document, reader.failure
+        if error is not None:
+            self._known[document.id] = Failure(
+                document.id, document.owner, document.described(), error
+            )
+        while len(self._known) > MOST_FAILURES:
+            self._known.popitem(last=False)
+
+    def all(self) -> list[Failure]:
+        """Those that are remembered, the oldest first."""
+        return list(self._known.values())
+
+    def get(self, name: str) -> Failure | None:
+        """That of a document."""
+        return self._known.get(name)
+
+    def forget(self, name: str) -> bool:
+        """Forget that of a document; whether there was one."""
+        return self._known.pop(name, None) is not None
 
 
 def _log_failure(task: asyncio.Task[Document]) -> None:

@@ -116,8 +116,8 @@ class Worker:
         """Jobs that take turns."""
         return len(self._able())
 
-    def submit(self, job: Job) -> None:
-        """Queue a job.
+    def submit(self, job: Job, always: bool = False) -> None:
+        """Queue a job, `always` however many there are.
 
         Raises:
             ApiError: too many wait already, or the server is stopping.
@@ -126,7 +126,7 @@ class Worker:
             if self._stopping:
                 raise ApiError(503, "the server is stopping", "stopping")
             waiting = [job for jobs in self._waiting.values() for job in jobs] + self._held_up()
-            if sum(not job.cancelled.is_set() for job in waiting) >= self._limit:
+            if not always and sum(not job.cancelled.is_set() for job in waiting) >= self._limit:
                 raise busy(429, f"{self._limit} requests are waiting already")
             self._waiting.setdefault(job.client, deque()).append(job)
             self._changed.notify()

@@ -35,7 +35,7 @@ def _held_by_tensors() -> int:
 
 def _read(pool: PrefixCache, length: int) -> tuple[int, int]:
     """Bytes that some texts of a length take, and those that are counted."""
-    model, tokenizer = _loaded()
+    _, tokenizer = _loaded()
     ids = encode(tokenizer, haystack_text()[: 8 * TEXTS * length])
     before, counted = _held_by_tensors(), pool.bytes
     for first in range(0, TEXTS * length, length):

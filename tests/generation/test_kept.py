@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
-from inf_llm.generation.kept import Kept, beginnings, least
+from inf_llm.generation.kept import Kept, beginnings, least, overlap, without
 
 
 def kept(tokens: str, used: int = 0) -> Kept:
@@ -28,3 +28,35 @@ def test_of_one_text_what_is_read_again_most_quickly() -> None:
     some = [root, branch, leaf]
     assert least(some, some) is leaf
     assert least([root, branch], some) is branch
+
+
+def key(tokens: str) -> array[int]:
+    return array("q", map(int, tokens))
+
+
+def test_a_text_is_found_wherever_it_stands_as_far_as_it_was_read() -> None:
+    text = key("3456")
+    assert [overlap(key(each), text) for each in ("123456", "1234567", "12345", "3456")] == [
+        4,
+        4,
+        0,  # its first tokens are needed
+        4,
+    ]
+    long = array("q", [*range(100)])
+    assert overlap(long[:80], long) == 80
+    assert overlap(array("q", [7]) + long, long) == 100
+    assert overlap(long[:70] + array("q", [5]), long) == 0, "they part"
+    assert overlap(key("1"), key("")) == 0
+
+
+def test_what_has_a_text_goes_but_for_what_another_shares() -> None:
+    some = [kept("12"), kept("1234"), kept("12345"), kept("9345"), kept("12347")]
+
+    def left(*shared: str) -> list[Kept]:
+        return without(some, key("34"), [key(each) for each in shared])
+
+    assert left() == some[:1]
+    assert left("1234") == [*some[:3], some[4]], "the same text: conversations about it stay too"
+    assert left("12345") == some[:3]
+    longer = without(some, key("345"), [key("1234")])
+    assert longer == [some[0], some[1], some[4]], "a beginning is shared, and nothing more"

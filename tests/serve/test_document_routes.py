@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from inf_llm.serve.errors import ApiError
 from tests.documents import epub
 from tests.serve.inprocess import CHAT, Local, local, occupied, streamed
+from tests.serve.talk import until
 
 DOCUMENTS = "/v1/documents"
 ONE = "The cat is called Tom and lives in a red house. " * 9
@@ -194,3 +196,106 @@ def test_a_text_in_the_background_counts_until_it_is_read() -> None:
 
 def test_the_head_of_the_list(server: Local) -> None:
     assert server.request("HEAD", DOCUMENTS).status_code == 200
+
+
+def _fails(*args: Any) -> Iterator[int]:
+    yield 1
+    raise ApiError(503, "out of memory", "out_of_memory")
+
+
+def test_why_a_text_in_the_background_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks later is told; so is one who reads on, and the text is as it was."""
+
+    async def go(server: Local) -> None:
+        async with server.client() as client:
+
+            async def failing(path: str) -> tuple[str, str]:
+                with monkeypatch.context() as patching:
+                    patching.setattr(server.app.engine, "read", _fails)
+                    reply = await client.post(path, json={"text": ONE, "background": True})
+                    where = f"{DOCUMENTS}/{reply.json()['id']}"
+                    return where, (await client.get(f"{where}/events")).text
+
+            path, events = await failing(DOCUMENTS)
+            name = path.rpartition("/")[2]
+            told = (await client.get(path)).json()
+            assert (told["status"], told["error"]["code"]) == ("failed", "out_of_memory")
+            assert "out of memory" in events
+            assert "out of memory" in (await client.get(f"{path}/events")).text
+            assert told in (await client.get(DOCUMENTS)).json()["data"]
+            for where, body in (
+                (CHAT, server.question("Who?", document=name)),
+                (path, {"text": ONE}),
+            ):
+                refused = await client.post(where, json=body)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (
+                    409,
+                    "document_failed",
+                )
+            assert (await client.delete(path)).status_code == 200
+            assert (await client.get(path)).status_code == 404
+
+            there = (await client.post(DOCUMENTS, json={"text": TWO})).json()
+            path, _ = await failing(f"{DOCUMENTS}/{there['id']}")
+            told = (await client.get(path)).json()
+            assert told.pop("error")["code"] == "out_of_memory"
+            assert told == there
+            asked = await client.post(CHAT, json=server.question("Who?", document=there["id"]))
+            assert asked.status_code == 200
+            longer = await client.post(path, json={"text": ONE})
+            assert (await client.get(path)).json() == longer.json()
+
+    with local() as server:
+        asyncio.run(go(server))
+
+
+def _lengths(server: Local) -> tuple[int, ...]:
+    """Of what is kept, once nothing is being done."""
+    until(lambda: server.app.worker.running + server.app.worker.waiting == 0)
+    return tuple(server.app.engine.pool.lengths)
+
+
+def test_a_text_that_is_deleted_leaves_the_memory_at_once() -> None:
+    """Behind another text and in conversations about it too; what others have read stays."""
+    with local() as server:
+        talk = server.question("What else is there to say? " * 20, max_tokens=2)
+        server.post(CHAT, talk)
+        before = _lengths(server)
+        other = upload(server, TWO)
+        document = upload(server, ONE)
+        server.ask("Who is it? " * 20, document=document["id"], max_tokens=2)
+        server.ask("Who?", documents=[other["id"], document["id"]], max_tokens=2)
+        assert max(_lengths(server)) > 1.5 * document["tokens"]
+        server.request("DELETE", f"{DOCUMENTS}/{document['id']}")
+        left = [length for length in _lengths(server) if length not in before]
+        assert 0.8 * other["tokens"] < max(left) <= other["tokens"]
+        server.request("DELETE", f"{DOCUMENTS}/{other['id']}")
+        assert _lengths(server) == before
+
+
+def test_two_documents_of_one_text_share_a_memory_till_both_are_deleted() -> None:
+    with local() as server:
+        one, same = upload(server), upload(server)
+        server.request("DELETE", f"{DOCUMENTS}/{one['id']}")
+        kept = _lengths(server)
+        assert kept
+        reply = server.ask("Who?", document=same["id"], max_tokens=2)
+        assert cached(reply) > same["tokens"] - 64
+        server.request("DELETE", f"{DOCUMENTS}/{same['id']}")
+        assert not [length for length in _lengths(server) if length > 64]
+
+
+def test_a_memory_in_use_is_forgotten_after_use() -> None:
+    async def go(server: Local) -> None:
+        async with server.client() as client:
+            document = (await client.post(DOCUMENTS, json={"text": ONE})).json()
+            body = server.question("Who?" * 99, document=document["id"], max_tokens=60)
+            asked = asyncio.create_task(client.post(CHAT, json=body))
+            while not server.app.worker.running:
+                await asyncio.sleep(0.001)
+            await client.delete(f"{DOCUMENTS}/{document['id']}")
+            assert (await asked).status_code == 200
+
+    with local() as server:
+        asyncio.run(go(server))
+        assert not [length for length in _lengths(server) if length > 64]

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from inf_llm.serve import uploads
 from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.jobs import Read, Reading
-from inf_llm.serve.uploads import Reader
+from inf_llm.serve.uploads import Failures, Reader
 
 
 class Exchange:
@@ -143,3 +144,36 @@ def test_a_failure_that_no_client_waits_for(error: Exception, caplog: Any) -> No
     gc.collect()
     assert "never retrieved" not in caplog.text
     assert ("a fault" in caplog.text) == isinstance(error, ZeroDivisionError)
+
+
+def test_failures_are_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MOST_FAILURES", 2)
+
+    async def go() -> None:
+        failures = Failures()
+        for name in ("doc-1", "doc-2", "doc-3"):
+            exchange = Exchange()
+            reader = Reader(Document("text", "name", name), exchange, commit)  # type: ignore[arg-type]
+            exchange.updates.put_nowait(ApiError(503, "out of memory"))
+            with pytest.raises(ApiError):
+                await reader.done()
+            failures.note(reader)
+        assert [each.name for each in failures.all()] == ["doc-2", "doc-3"]
+        told = failures.all()[0].body()
+        assert (told["status"], told["error"]["message"]) == ("failed", "out of memory")
+        assert (failures.forget("doc-3"), failures.forget("doc-3")) == (True, False)
+
+    asyncio.run(go())
+
+
+def test_what_was_stopped_has_not_failed() -> None:
+    async def go() -> None:
+        exchange = Exchange()
+        reader = Reader(Document("text", "name"), exchange, commit)  # type: ignore[arg-type]
+        await reader.stop()
+        exchange.updates.put_nowait(ApiError(503, "the request was cancelled"))
+        with pytest.raises(ApiError):
+            await reader.done()
+        assert reader.failure is None
+
+    asyncio.run(go())
