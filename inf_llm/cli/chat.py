@@ -9,7 +9,15 @@ from typing import Annotated, Any, Optional
 import typer
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import CONFIG_HELP, Debug, Force, Overrides, configuration, load_aloud
+from inf_llm.cli.options import (
+    CONFIG_HELP,
+    Debug,
+    Force,
+    Overrides,
+    configuration,
+    load_aloud,
+    path_option,
+)
 from inf_llm.cli.output import require_output
 from inf_llm.errors import TextError
 
@@ -28,7 +36,7 @@ def chat(
     ] = None,
     read: Annotated[
         Optional[list[Path]],  # noqa: UP045
-        typer.Option(
+        path_option(
             "--read", "-r", help="Text to read before the first question; may be repeated."
         ),
     ] = None,

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Debug, Overrides, load_quietly
+from inf_llm.cli.options import Debug, Overrides, load_quietly, path_option
 from inf_llm.cli.output import require_output, require_writable
 from inf_llm.config import SHIPPED_CONFIGS, RunConfig, load_config
 from inf_llm.errors import ConfigError
@@ -47,15 +47,15 @@ def demo(
     ] = 0,
     config_dir: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--config-dir", help="Folder with files demo-TYPE.yaml to use instead."),
+        path_option("--config-dir", help="Folder with files demo-TYPE.yaml to use instead."),
     ] = None,
     json_file: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--json", help="Write the rows to this JSON file."),
+        path_option("--json", help="Write the rows to this JSON file."),
     ] = None,
     plot: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--plot", help="Draw the heat maps to this PNG, SVG or PDF file."),
+        path_option("--plot", help="Draw the heat maps to this PNG, SVG or PDF file."),
     ] = None,
     overrides: Overrides = None,
     debug: Debug = False,

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from inf_llm.cli.documents import open_document
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration
+from inf_llm.cli.options import Config, Debug, Model, Overrides, configuration, path_option
 from inf_llm.cli.output import require_output
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.config import RunConfig, suited
@@ -70,15 +70,15 @@ def fidelity(
     ] = False,
     text: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--text", help="Prose to read; without it, some that comes along."),
+        path_option("--text", help="Prose to read; without it, some that comes along."),
     ] = None,
     qa_file: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--qa-file", help="For task qa: a line of JSON per question about --text."),
+        path_option("--qa-file", help="For task qa: a line of JSON per question about --text."),
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--out", help="Folder for rows and picture; a run that was cut off goes on."),
+        path_option("--out", help="Folder for rows and picture; a run that was cut off goes on."),
     ] = None,
     overrides: Overrides = None,
     debug: Debug = False,

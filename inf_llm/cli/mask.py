@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.options import Config, Debug, Overrides, configuration
+from inf_llm.cli.options import Config, Debug, Overrides, configuration, path_option
 from inf_llm.cli.output import require_output, require_writable
 from inf_llm.units import parse_length
 
@@ -21,7 +21,7 @@ def mask(
     ] = "2k",
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(
+        path_option(
             "--out", "-o", help="PNG or SVG file to write besides the drawing in the terminal."
         ),
     ] = None,

@@ -8,21 +8,21 @@ from typing import Annotated
 import typer
 
 from inf_llm.cli.failures import REFUSED, reported, say
-from inf_llm.cli.options import Debug
+from inf_llm.cli.options import Debug, path_argument
 from inf_llm.errors import SavedMemoryError
 from inf_llm.saved.manifest import NAME, Manifest, read_manifest
 from inf_llm.units import size
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, verify or remove saved memories.")
 
-Folder = Annotated[Path, typer.Argument(help="Folder of a memory.", show_default=False)]
-Folders = Annotated[list[Path], typer.Argument(help="Folders of memories.", show_default=False)]
+Folder = Annotated[Path, path_argument(help="Folder of a memory.", show_default=False)]
+Folders = Annotated[list[Path], path_argument(help="Folders of memories.", show_default=False)]
 
 
 @app.command("list")
 @reported
 def list_memories(
-    folder: Annotated[Path, typer.Argument(help="Where they are.")] = Path(),
+    folder: Annotated[Path, path_argument(help="Where they are.")] = Path(),
     debug: Debug = False,
 ) -> None:
     """List the memories in a folder and the folders in it."""

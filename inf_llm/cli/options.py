@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -16,6 +17,18 @@ from inf_llm.units import size
 if TYPE_CHECKING:
     from inf_llm.memory.stats import MemoryStats
 
+
+def _given(path: str | Path) -> Path:
+    """A path as it was given: an empty one, of a variable that is not set, is not this folder."""
+    if not str(path).strip() or "\0" in str(path):
+        raise typer.BadParameter(
+            f"{str(path)!r} is no path: name a file or a folder ('.' is this one)"
+        )
+    return Path(path)
+
+
+path_option = partial(typer.Option, parser=_given, metavar="PATH")
+path_argument = partial(typer.Argument, parser=_given)
 CONFIG_HELP = (
     "YAML file, or a name that `inf-llm configs` lists: the model and the settings of its "
     "attention. Default with --model: what suits that model."
@@ -30,7 +43,7 @@ Model = Annotated[
 ]
 File = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--file", "-f", help="Text or document to read. '-' or nothing: standard input."),
+    path_option("--file", "-f", help="Text or document to read. '-' or nothing: standard input."),
 ]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045

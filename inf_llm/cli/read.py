@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from inf_llm.cli.documents import open_document
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.open_text import check_length, for_memory
@@ -21,6 +19,7 @@ from inf_llm.cli.options import (
     configuration,
     load_aloud,
     memory_line,
+    path_option,
 )
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.errors import SavedMemoryError
@@ -37,7 +36,7 @@ SECONDS = 30.0
 def read(
     save: Annotated[
         Path,
-        typer.Option("--save", "-s", help="Folder for the memory. A memory there is gone on with."),
+        path_option("--save", "-s", help="Folder for the memory. A memory there is gone on with."),
     ],
     config: Config = None,
     model: Model = None,

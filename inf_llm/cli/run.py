@@ -24,6 +24,7 @@ from inf_llm.cli.options import (
     configuration,
     load_aloud,
     memory_line,
+    path_option,
 )
 from inf_llm.cli.output import argument_text, require_output, require_writable
 from inf_llm.cli.progress import TokenProgress
@@ -51,22 +52,22 @@ def run(
     file: File = None,
     memory: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--memory", help="Folder of `inf-llm read`: its text is not read again."),
+        path_option("--memory", help="Folder of `inf-llm read`: its text is not read again."),
     ] = None,
     questions: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--questions", help='JSONL: a text or a {"question": ...} a line.'),
+        path_option("--questions", help='JSONL: a text or a {"question": ...} a line.'),
     ] = None,
     answers: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--answers", help="JSONL for their answers; it is gone on with."),
+        path_option("--answers", help="JSONL for their answers; it is gone on with."),
     ] = None,
     max_new_tokens: Annotated[
         int, typer.Option("--max-new-tokens", "-n", min=1, help="Most tokens of the answer.")
     ] = 128,
     trace: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(
+        path_option(
             "--trace", help="Write a report of what was recalled for each word to this HTML file."
         ),
     ] = None,

@@ -10,7 +10,16 @@ from typing import Annotated, Optional
 import typer
 
 from inf_llm.cli.failures import UNEXPECTED, reported, say
-from inf_llm.cli.options import Config, Debug, Force, Model, Overrides, configuration, load_aloud
+from inf_llm.cli.options import (
+    Config,
+    Debug,
+    Force,
+    Model,
+    Overrides,
+    configuration,
+    load_aloud,
+    path_option,
+)
 from inf_llm.errors import ConfigError
 from inf_llm.units import parse_bytes, size
 
@@ -69,7 +78,7 @@ def serve(
     ] = 0.5,
     memory_dir: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(
+        path_option(
             "--memory-dir",
             help="Folder where documents and long conversations outlive the server, as private "
             "as they are.",

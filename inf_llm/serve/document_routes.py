@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -10,14 +11,23 @@ from starlette.responses import Response
 
 from inf_llm.serve.admission import claim_of, client_of, entered
 from inf_llm.serve.completions import Exchange
-from inf_llm.serve.documents import Document, Documents, Sources, Upload, uploaded
+from inf_llm.serve.documents import (
+    MOST_DOCUMENTS,
+    Document,
+    Documents,
+    Sources,
+    Upload,
+    uploaded,
+)
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.intake import Intake
 from inf_llm.serve.jobs import Engine, Read
+from inf_llm.serve.library import Library
 from inf_llm.serve.uploads import Failures, Reader
 from inf_llm.serve.wire import DONE, Events, Json, event, json_object
 from inf_llm.serve.worker import Job, Worker
 
+_log = logging.getLogger("inf_llm.serve")
 Exchanges = Callable[..., Exchange]
 """Makes an exchange of a request, its client's name, a job's work, and whether that goes on without
 the client."""
@@ -53,8 +63,24 @@ class DocumentRoutes:
         self._readers: dict[str, Reader] = {}
         self._failed = Failures()
         self.held = Documents(characters)
-        for document in engine.library.documents() if engine.library else ():
-            self.held.add(document)
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Hold the texts of earlier processes, as far as there is room."""
+        library, left = self._engine.library, list[Document]()
+        for document in library.documents() if library else ():
+            left += self.held.add(document)
+        if left:
+            _log.warning(
+                "--memory-dir: %d documents of %d characters are not held, for there is room for "
+                "%d documents of %d characters (four times --max-request-bytes). They stay on the "
+                "disk for a server with more room, or until they are deleted: %s",
+                len(left),
+                sum(len(document.text) for document in left),
+                MOST_DOCUMENTS,
+                self.held.room,
+                ", ".join(document.id for document in left),
+            )
 
     def sources(self, names: Sequence[str]) -> Sources:
         """The documents of a question.
@@ -170,29 +196,39 @@ class DocumentRoutes:
             await library.keep(document, read.memory)
         for left in self.held.add(document):
             if library is not None:
-                await library.remove(left)
+                await library.remove(left.id)
         return document
 
     async def _remove(self, name: str) -> Response:
         reader = self._readers.get(name)
         if reader is not None:
             await reader.stop()
-        failed = self._failed.forget(name)
-        if name in self.held or (reader is None and not failed):
+        failed, library = self._failed.forget(name), self._engine.library
+        if name not in self.held and library is not None and name in library:
+            await self._remove_from_disk(library, name)
+        elif name in self.held or (reader is None and not failed):
             await self._forget(self.held.remove(name))
         return Json({"id": name, "object": "document", "deleted": True})
 
     async def _forget(self, document: Document) -> None:
         library = self._engine.library
-        if library is not None and not await library.remove(document):
-            self.held.add(document)
+        if library is not None:
+            try:
+                await self._remove_from_disk(library, document.id)
+            except ApiError:
+                self.held.add(document)
+                raise
+        await self._forget_memories(document)
+
+    @staticmethod
+    async def _remove_from_disk(library: Library, name: str) -> None:
+        if not await library.remove(name):
             raise ApiError(
                 500,
-                f"the document {document.id!r} cannot be removed from the disk: the server's log "
-                "says why; try again",
+                f"the document {name!r} cannot be removed from the disk: the server's log says "
+                "why; try again",
                 "not_removed",
             )
-        await self._forget_memories(document)
 
     async def _forget_memories(self, document: Document) -> None:
         """Let go of what is in memory of a text that is held no more."""

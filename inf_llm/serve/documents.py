@@ -137,10 +137,13 @@ class Documents:
 
     Args:
         characters: most characters held together.
+
+    Attributes:
+        room: so many.
     """
 
     def __init__(self, characters: int) -> None:
-        self._room = characters
+        self.room = characters
         self._held: OrderedDict[str, Document] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -167,7 +170,7 @@ class Documents:
 
     def _too_much(self) -> bool:
         total = sum(len(document.text) for document in self._held.values())
-        return len(self._held) > MOST_DOCUMENTS or total > self._room
+        return len(self._held) > MOST_DOCUMENTS or total > self.room
 
     def get(self, name: str) -> Document:
         """The text of an id.

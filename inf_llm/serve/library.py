@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
@@ -31,6 +32,7 @@ from inf_llm.serve.documents import Document
 
 _log = logging.getLogger("inf_llm.serve")
 _T = TypeVar("_T")
+_NAME = re.compile(r"doc-[A-Za-z0-9_-]+")
 
 
 class Library:
@@ -106,9 +108,13 @@ class Library:
                 self._note(each, memory)
             self.shelf.put(memory)
 
-    async def remove(self, document: Document) -> bool:
-        """Remove a text, and all memories that have it; whether the disk let that be."""
-        return bool(await self._do(lambda: self._remove(document.id)))
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a text of an id, which comes from a client."""
+        return _NAME.fullmatch(name) is not None and self._file(name).exists()
+
+    async def remove(self, name: str) -> bool:
+        """Remove the text of an id, and all memories that have it; whether the disk let that be."""
+        return bool(await self._do(lambda: self._remove(name)))
 
     def _remove(self, name: str) -> bool:
         names = self._names(name)

@@ -232,3 +232,26 @@ def test_killed_while_it_answers(started: Callable[..., ServerProcess], tmp_path
     assert [each["id"] for each in listed] == [document["id"]]
     usage = ask(second, "Which times?", extra_body={"document": document["id"]}).usage
     assert usage.prompt_tokens_details.cached_tokens > document["tokens"] - 64
+
+
+def test_a_document_that_a_smaller_server_has_no_room_for_is_not_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said which ones; they can be deleted, and a larger server has them again."""
+    with local(memory_dir=tmp_path) as first:
+        documents = [upload(first, text) for text in (ONE, TEXT, TEXT + ONE)]
+    smaller = len(TEXT + ONE) // 4 + 1
+    with local(memory_dir=tmp_path, request_bytes=smaller) as second:
+        assert len(second.app.documents.held) == 1
+        for document in documents[:2]:
+            assert document["id"] in caplog.text
+        assert documents[2]["id"] not in caplog.text
+        path = f"{DOCUMENTS}/{documents[0]['id']}"
+        assert second.request("GET", path).status_code == 404
+        assert second.request("DELETE", path).status_code == 200
+        assert second.request("DELETE", path).status_code == 404
+        assert second.request("DELETE", f"{DOCUMENTS}/..%2Flock").status_code == 404
+    with local(memory_dir=tmp_path) as third:
+        held = {each.id for each in third.app.documents.held.all()}
+        assert held == {document["id"] for document in documents[1:]}
+        assert asked(third, documents[1])[1] > documents[1]["tokens"] - 64

@@ -217,3 +217,86 @@ def test_a_job_that_waits_for_another_to_end_takes_no_turns_from_it(cancelled: b
     assert results[1] == "waited"
     assert len(looked) <= 2
     assert worker.stop(10)
+
+
+def _book(steps: int, done: Callable[[], None]) -> Callable[[Job], Iterator[int]]:
+    def read(job: Job) -> Iterator[int]:
+        for _ in range(steps):
+            time.sleep(0.001)
+            yield 100
+        done()
+
+    return read
+
+
+def test_jobs_that_wait_for_room_take_no_place_of_those_that_can_run() -> None:
+    """And when all can go on, no more than may take turns."""
+    full, small, most, order = threading.Event(), threading.Event(), [0], list[str]()
+
+    def waits(job: Job) -> Iterator[Any]:
+        while not full.is_set():
+            yield None
+        for _ in range(5):
+            most[0] = max(most[0], len(worker._able()[: worker._at_once]))
+            yield 100
+
+    def large(job: Job) -> Iterator[int]:
+        while not small.is_set():  # only what comes last lets it end
+            time.sleep(0.001)
+            yield 100
+        full.set()
+
+    jobs = [Job("a", large, lambda result: order.append("large"))]
+    jobs += [Job(f"b{n}", waits, lambda result: order.append("waits")) for n in range(4)]
+    jobs += [Job("c", _book(3, small.set), lambda result: order.append("small"))]
+    worker = Worker(6, lambda error: None, at_once=2)
+    for job in jobs:
+        worker.submit(job)
+    worker.start()
+    _until(lambda: len(order) == 6)
+    assert order[:2] == ["small", "large"]
+    assert most[0] == 2
+    assert worker.stop(10)
+
+
+def test_jobs_that_wait_for_room_count_as_waiting() -> None:
+    ends = threading.Event()
+
+    def large(job: Job) -> Iterator[int]:
+        while not ends.is_set():
+            time.sleep(0.001)
+            yield 100
+
+    def waits(job: Job) -> Iterator[None]:
+        while not ends.is_set():
+            yield None
+
+    worker = Worker(2, lambda error: None, at_once=1)
+    worker.start()
+    results: list[Any] = []
+    for work in (large, waits, waits):
+        if work is waits:
+            _until(lambda: worker.running == 1)
+        worker.submit(Job("a", work, results.append))
+    with pytest.raises(ApiError, match="waiting already"):
+        worker.submit(Job("a", waits, results.append))
+    worker.submit(Job("a", waits, results.append), always=True)
+    assert worker.waiting == 3
+    ends.set()
+    _until(lambda: len(results) == 4)
+    assert worker.stop(10)
+
+
+def test_what_is_done_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.02)
+    idle: list[bool] = []
+    worker = Worker(9, lambda error: None, on_idle=lambda: idle.append(True))
+    worker.start()
+    for times in (1, 2):
+        results: list[Any] = []
+        worker.submit(Job("a", _book(50, lambda: None), results.append))
+        _until(lambda results=results: bool(results))
+        _until(lambda times=times: len(idle) >= times)
+        time.sleep(0.1)
+        assert len(idle) <= times + 1
+    assert worker.stop(10)

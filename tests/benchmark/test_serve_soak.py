@@ -1,0 +1,76 @@
+"""`benchmark/serve_soak.py`: a short one, and that it finds what it looks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import serve_soak
+from benchmark.load.server import serving
+from benchmark.load.soak import Canary, Soak
+from benchmark.load.watch import Sample, figures, growth
+from inf_llm.hf.load import DEMO
+
+pytestmark = pytest.mark.skipif(
+    not (DEMO / "model.safetensors").exists(), reason="no demo model here"
+)
+SHORT = ["--tokens", "2k", "--memory-budget", "40MB", "--disk-quota", "40MB"]
+
+
+def test_a_short_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
+    file = tmp_path / "figures.json"
+    code = serve_soak.main([*SHORT, "--minutes", "0.6", "--json", str(file)])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    found = json.loads(file.read_text())
+    assert sum(found["requests"].values()) > 40
+    assert found["requests"]["known"] > 3
+    assert found["last quarter"]["open files"] < 60
+    assert found["last quarter"]["threads"] < 40
+
+
+def test_a_wrong_answer_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
+    original = Soak._canary
+
+    async def another(self: Soak, number: int) -> Canary:
+        return replace(await original(self, number), answer="something else")
+
+    monkeypatch.setattr(Soak, "_canary", another)
+    assert serve_soak.main([*SHORT, "--minutes", "0.1"]) == serve_soak.FOUND
+    assert "instead of 'something else'" in capsys.readouterr().err
+
+
+def test_growth_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
+    taken = iter(range(10**9, 10**12, 10**7))
+
+    @contextmanager
+    def growing(*args: Any) -> Iterator[Any]:
+        with serving(*args) as server:
+            monkeypatch.setattr(type(server), "memory", lambda self: next(taken))
+            yield server
+
+    monkeypatch.setattr(serve_soak, "serving", growing)
+    assert serve_soak.main([*SHORT, "--minutes", "0.1"]) == serve_soak.FOUND
+    assert "memory grew by" in capsys.readouterr().err
+
+
+def test_quarters() -> None:
+    samples = [Sample(float(n), 1000 + 10 * n, 5, 7) for n in range(40)]
+    assert growth(samples) == 300
+    found = figures(samples)
+    assert found["first quarter"]["bytes per minute"] == 600
+    assert found["last quarter"]["most memory"] == 1390
+    assert growth(samples[:1]) == 0
