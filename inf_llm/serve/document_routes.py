@@ -147,7 +147,8 @@ class DocumentRoutes:
             self._check_not_failed(name)
             client = entered(request)
             content = await self._intake.content(wanted)
-            return await self._read(request, client, self.held.get(name).with_more(content), wanted)
+            base = self.held.get(name)
+            return await self._read(request, client, base.with_more(content), wanted, base)
         reader, failed = self._readers.get(name), self._failed.get(name)
         if reader is not None:
             return Json(reader.described())
@@ -167,10 +168,23 @@ class DocumentRoutes:
         return Events(iter([event(self.held.get(name).described()), DONE]))
 
     async def _read(
-        self, request: Request, client: str, document: Document, wanted: Upload
+        self,
+        request: Request,
+        client: str,
+        document: Document,
+        wanted: Upload,
+        base: Document | None = None,
     ) -> Response:
+        """Read a text, or one with more behind `base`."""
         ready = await self._intake.document(document)
         self._check_not_read(document.id)  # another may have begun meanwhile
+        if base is not None and self.held.get(base.id) is not base:
+            raise ApiError(
+                409,
+                f"another text was put behind the document {base.id!r} meanwhile: send yours again",
+                "document_changed",
+                "document",
+            )
         exchange = self._exchange(
             request,
             client,

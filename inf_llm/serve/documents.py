@@ -236,7 +236,7 @@ def uploaded(data: dict[str, Any]) -> Upload:
 
 def _file(value: Any) -> bytes:
     try:
-        return base64.b64decode(value, validate=True)
+        return base64.b64decode("".join(str.split(value)), validate=True)  # some cut it into lines
     except (TypeError, ValueError):
         raise wrong("file", value, "the bytes of a file in base64") from None
 
