@@ -299,3 +299,45 @@ def test_a_memory_in_use_is_forgotten_after_use() -> None:
     with local() as server:
         asyncio.run(go(server))
         assert not [length for length in _lengths(server) if length > 64]
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_what_changed_while_an_append_was_laid_out(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Neither is the other append lost, nor does what was deleted come back."""
+
+    async def go(server: Local) -> None:
+        intake, layout = server.app.intake, server.app.intake.document
+        async with server.client() as client:
+            path = f"{DOCUMENTS}/{(await client.post(DOCUMENTS, json={'text': ONE})).json()['id']}"
+            laying_out, go_on = asyncio.Event(), asyncio.Event()
+
+            async def slow(document: Any) -> Any:
+                laying_out.set()
+                await go_on.wait()
+                return await layout(document)
+
+            monkeypatch.setattr(intake, "document", slow)
+            late = asyncio.create_task(client.post(path, json={"text": "Too late."}))
+            await laying_out.wait()
+            monkeypatch.setattr(intake, "document", layout)
+            body = {"text": TWO} if method == "POST" else None
+            assert (await client.request(method, path, json=body)).status_code < 300
+            go_on.set()
+            assert (await late).status_code == (409 if method == "POST" else 404)
+            found = await client.get(path)
+            assert found.status_code == (200 if method == "POST" else 404)
+            if method == "POST":
+                name = path.rpartition("/")[2]
+                assert server.app.documents.held.get(name).text.endswith(TWO.strip())
+
+    with local() as server:
+        asyncio.run(go(server))
+
+
+def test_a_file_in_lines_of_base64(server: Local) -> None:
+    data = base64.encodebytes(ONE.encode()).decode()
+    assert data.count("\n") > 3
+    reply = server.post(DOCUMENTS, {"file": data, "name": "cat.txt"})
+    assert (reply.status_code, reply.json()["characters"]) == (201, len(ONE))
