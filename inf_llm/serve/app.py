@@ -1,6 +1,7 @@
 """The routes, as an ASGI application: who may ask what, and how it is answered.
 
 GET  /                        the chat page
+GET  /page/VERSION/NAME       its scripts and styles
 GET  /health                  whether the model's thread lives; needs no key
 GET  /metrics                 for Prometheus
 GET  /v1/models[/NAME]        the one model
@@ -13,6 +14,7 @@ GET  /v1/documents            all texts
 GET, DELETE /v1/documents/ID  what is known of one; forget it
 POST /v1/documents/ID         read on: another text behind it
 GET  /v1/documents/ID/events  progress of reading
+GET  /v1/documents/ID/text    characters of it
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from inf_llm.serve.intake import Intake
 from inf_llm.serve.jobs import Engine
 from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.origins import CUT_HEADER, Origins
-from inf_llm.serve.page import page_response
+from inf_llm.serve.page import Page
 from inf_llm.serve.params import Question, chat_question, completion_question
 from inf_llm.serve.token_routes import TokenRoutes
 from inf_llm.serve.wire import Events, Json, json_object, refusal
@@ -97,7 +99,7 @@ class Application(Starlette):
         )
         self.tokens = TokenRoutes(intake, limits.request_bytes, self._check_model)
         self.created = int(time.time())
-        self._page = page_response()
+        self.page = Page()
         self.metrics = Metrics(
             {
                 "memory_bytes": ("Bytes of memories kept and in use.", lambda: engine.pool.bytes),
@@ -137,7 +139,8 @@ class Application(Starlette):
     def _routes(self) -> list[Route]:
         keyed, documents, tokens = self._keyed, self.documents, self.tokens
         return [
-            Route("/", self._show_page),
+            Route("/", self.page.start),
+            Route("/page/{version}/{name:path}", self.page.file),
             Route("/health", self._health),
             Route("/metrics", keyed(self._read_metrics)),
             Route("/v1/models", keyed(self._models)),
@@ -149,6 +152,7 @@ class Application(Starlette):
             Route("/v1/documents", keyed(documents.all), methods=["GET", "POST"]),
             Route("/v1/documents/{id}", keyed(documents.one), methods=["GET", "DELETE", "POST"]),
             Route("/v1/documents/{id}/events", keyed(documents.events)),
+            Route("/v1/documents/{id}/text", keyed(documents.text)),
         ]
 
     def _keyed(self, endpoint: Endpoint) -> Endpoint:
@@ -168,9 +172,6 @@ class Application(Starlette):
             return await endpoint(request)
 
         return checked
-
-    async def _show_page(self, request: Request) -> Response:
-        return self._page
 
     async def _health(self, request: Request) -> Response:
         alive = self.worker.alive

@@ -1,4 +1,4 @@
-"""The routes of documents: upload, read on, list, look, watch, forget."""
+"""The routes of documents: upload, read on, list, look, read, watch, forget."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from inf_llm.serve.documents import (
     uploaded,
 )
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.excerpts import excerpt
 from inf_llm.serve.intake import Intake
 from inf_llm.serve.jobs import Engine, Read
 from inf_llm.serve.library import Library
@@ -166,6 +167,13 @@ class DocumentRoutes:
         if failed is not None:
             return Events(iter([event(failed.error.body())]))
         return Events(iter([event(self.held.get(name).described()), DONE]))
+
+    async def text(self, request: Request) -> Response:
+        """Characters of a text, which may be being read."""
+        name = request.path_params["id"]
+        reader = self._readers.get(name)
+        document = self.held.get(name) if reader is None else reader.document
+        return Json(excerpt(document, request.query_params))
 
     async def _read(
         self,

@@ -1,0 +1,14 @@
+// Who wants to know that something has changed: "documents" and "turns" of a conversation, a "turn",
+// the "list" of conversations.
+
+const waiting = new Map();
+
+export function when(what, then) {
+  if (!waiting.has(what)) waiting.set(what, new Set());
+  waiting.get(what).add(then);
+  return () => waiting.get(what).delete(then);
+}
+
+export function changed(what, subject) {
+  for (const then of [...(waiting.get(what) ?? [])]) then(subject);
+}

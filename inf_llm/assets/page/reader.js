@@ -1,0 +1,185 @@
+// The text of a document beside the conversation, with the passages of an answer. It is fetched in
+// pieces: the one in view, and its neighbours when they come near.
+
+import { json } from "./api.js";
+import { $, icon, number } from "./dom.js";
+import { excerptOf } from "./excerpt.js";
+
+const PIECE = 20_000; // characters
+
+let row = null, marks = [], now = -1, opener = null;
+let first = 0, last = -1; // pieces that are shown
+let opening = 0; // counts what was opened, so that a late piece of another is dropped
+
+const view = $("text"), map = $("map");
+const above = document.createElement("div"), below = document.createElement("div");
+above.className = below.className = "edge";
+
+/** Open a document, at a passage of it or at its beginning. */
+export async function open(wanted, passages, passage) {
+  if ($("reader").hidden) opener = document.activeElement;
+  row = wanted;
+  marks = marksOf(passages);
+  $("reader-title").textContent = row.name;
+  $("reader-about").textContent = aboutOf(row);
+  $("reader").hidden = false;
+  document.body.classList.add("reading");
+  drawMap();
+  if (passage) await goTo(marks.findIndex((mark) => mark.start === passage.start));
+  else { now = -1; await showAt(0); }
+  view.focus({ preventScroll: true });
+}
+
+export function close() {
+  if ($("reader").hidden) return;
+  opening += 1;
+  $("reader").hidden = true;
+  document.body.classList.remove("reading");
+  if (opener?.isConnected) opener.focus();
+}
+
+export const isOpen = () => !$("reader").hidden;
+
+function marksOf(passages) {
+  const here = passages.filter((passage) => passage.document === row.id);
+  const best = Math.max(...here.map((passage) => passage.score), 1e-9);
+  return here.sort((a, b) => a.start - b.start).map((passage, index) =>
+    ({ start: passage.start, end: passage.end, index, weight: passage.score / best }));
+}
+
+function aboutOf({ origin, characters, tokens, cut_tokens }) {
+  return [origin, `${number(characters)} characters`, tokens && `${number(tokens)} tokens`,
+    cut_tokens && `${number(cut_tokens)} of them left out`].filter(Boolean).join(" · ");
+}
+
+async function goTo(index) {
+  now = index;
+  $("passages").hidden = !marks.length;
+  $("passage-now").textContent = `Passage ${index + 1} of ${marks.length}`;
+  $("passage-previous").disabled = index <= 0;
+  $("passage-next").disabled = index >= marks.length - 1;
+  await showAt(marks[index].start);
+}
+
+/** Show the text from a character on, or the passage that is chosen. */
+async function showAt(character) {
+  $("passages").hidden = !marks.length;
+  const piece = Math.min(Math.floor(character / PIECE), lastPiece());
+  if (piece < first || piece > last || !view.contains(above) || view.dataset.document !== row.id) {
+    if (!(await start(piece))) return;
+  } else remark();
+  const chosen = view.querySelector(`mark[data-index="${now}"]`);
+  for (const mark of view.querySelectorAll("mark"))
+    mark.classList.toggle("now", mark.dataset.index === String(now));
+  if (now >= 0 && chosen && character === marks[now].start) chosen.scrollIntoView({ block: "center" });
+  else scrollTo(character, piece);
+}
+
+function scrollTo(character, piece) {
+  const node = view.querySelector(`[data-piece="${piece}"]`);
+  const part = (character - piece * PIECE) / PIECE;
+  view.scrollTop = character ? node.offsetTop + part * node.offsetHeight - view.clientHeight / 3 : 0;
+}
+
+const lastPiece = () => Math.max(0, Math.ceil(row.characters / PIECE) - 1);
+
+/** Begin anew with one piece. */
+async function start(piece) {
+  const turn = ++opening;
+  view.replaceChildren();
+  const node = await fetched(piece, turn);
+  if (!node) return false;
+  first = last = piece;
+  view.dataset.document = row.id;
+  view.replaceChildren(above, node, below);
+  for (const edge of [above, below]) { nearing.unobserve(edge); nearing.observe(edge); }
+  return true;
+}
+
+async function fetched(piece, turn) {
+  $("reader-trouble").hidden = true;
+  try {
+    const end = Math.min((piece + 1) * PIECE, row.characters);
+    const got = await json(`v1/documents/${row.id}/text?start=${piece * PIECE}&end=${end}`);
+    if (turn !== opening) return null;
+    return drawn(got, piece);
+  } catch (error) {
+    if (turn !== opening) return null;
+    $("reader-trouble").textContent = error.status === 404
+      ? "The document is no longer on the server: upload it again." : error.message;
+    $("reader-trouble").hidden = false;
+    return null;
+  }
+}
+
+function drawn(got, piece) {
+  const node = excerptOf(got, marks);
+  node.dataset.piece = piece;
+  node.got = got;
+  return node;
+}
+
+/** Mark other passages in the pieces that are shown. */
+function remark() {
+  for (const node of view.querySelectorAll(".piece"))
+    node.replaceWith(drawn(node.got, Number(node.dataset.piece)));
+}
+
+const nearing = new IntersectionObserver(async (entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    if (entry.target === below && last < lastPiece()) await grow(last + 1);
+    if (entry.target === above && first > 0) await grow(first - 1);
+  }
+}, { root: view, rootMargin: "600px" });
+
+let growing = false;
+async function grow(piece) {
+  if (growing) return;
+  growing = true;
+  const node = await fetched(piece, opening);
+  growing = false;
+  if (!node) return;
+  const height = view.scrollHeight;
+  if (piece > last) { last = piece; below.before(node); }
+  else { first = piece; above.after(node); view.scrollTop += view.scrollHeight - height; }
+  for (const edge of [above, below]) { nearing.unobserve(edge); nearing.observe(edge); }
+}
+
+/* ---- the map: the whole document beside the text ---- */
+
+function drawMap() {
+  map.querySelectorAll("i").forEach((mark) => mark.remove());
+  for (const { start, end, weight } of marks) {
+    const mark = document.createElement("i");
+    mark.style.top = 100 * start / row.characters + "%";
+    mark.style.height = 100 * (end - start) / row.characters + "%";
+    mark.style.opacity = 0.4 + 0.6 * weight;
+    map.append(mark);
+  }
+}
+
+function showInView() {
+  const pieces = [...view.querySelectorAll(".piece")], shown = map.querySelector("b");
+  const placeOf = (y) => {
+    const node = pieces.findLast((each) => each.offsetTop <= y) ?? pieces[0];
+    const { start, end } = node.got;
+    return start + (end - start) * Math.min(1, Math.max(0, (y - node.offsetTop) / node.offsetHeight));
+  };
+  if (!pieces.length) return;
+  const from = placeOf(view.scrollTop), to = placeOf(view.scrollTop + view.clientHeight);
+  shown.style.top = 100 * from / row.characters + "%";
+  shown.style.height = 100 * (to - from) / row.characters + "%";
+}
+
+view.addEventListener("scroll", () => requestAnimationFrame(showInView));
+map.addEventListener("click", (event) => {
+  const box = map.getBoundingClientRect();
+  showAt(Math.floor(row.characters * (event.clientY - box.top) / box.height));
+});
+$("reader-close").append(icon("close"));
+$("reader-close").addEventListener("click", close);
+$("passage-previous").append(icon("previous"));
+$("passage-next").append(icon("next"));
+$("passage-previous").addEventListener("click", () => goTo(now - 1));
+$("passage-next").addEventListener("click", () => goTo(now + 1));

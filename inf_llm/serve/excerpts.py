@@ -1,0 +1,66 @@
+"""Characters of an uploaded text, for a reader who follows a passage to its place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from inf_llm.serve.documents import Document
+from inf_llm.serve.errors import ApiError, bad_value
+
+LONGEST_EXCERPT = 1_000_000
+"""Characters of one answer."""
+
+
+def excerpt(document: Document, asked: Mapping[str, str]) -> dict[str, Any]:
+    """Characters [start, end) of a text, and its pages or headings there, in the form of the API.
+
+    Args:
+        document: that has the text.
+        asked: of the query: `start`, the beginning without it, and `end`, the end of the text or
+            the longest excerpt without it.
+
+    Raises:
+        ApiError: something else is asked for, or these are no characters of the text.
+    """
+    for name in asked:
+        if name not in ("start", "end"):
+            raise ApiError(
+                400,
+                f"{name[:60]!r} is not a parameter of this request; accepted: start, end",
+                "unknown_parameter",
+                name[:60],
+            )
+    length = len(document.text)
+    start = _place("start", asked, 0, length)
+    end = _place("end", asked, min(length, start + LONGEST_EXCERPT), length)
+    if not 0 <= end - start <= LONGEST_EXCERPT:
+        raise bad_value(
+            "end",
+            f"end must be from start to {LONGEST_EXCERPT} behind it; start is {start}, end {end}",
+        )
+    return {
+        "id": document.id,
+        "object": "document.text",
+        "start": start,
+        "end": end,
+        "characters": length,
+        "text": document.text[start:end],
+        "places": [
+            {"start": first, "end": last, "label": label}
+            for first, last, label in document.places
+            if first < end and last > start
+        ],
+    }
+
+
+def _place(name: str, asked: Mapping[str, str], default: int, length: int) -> int:
+    text = asked.get(name)
+    if text is None:
+        return default
+    # longer texts than this are no length, and costly to read as a number
+    if len(text) > 18 or not (text.isascii() and text.isdigit()) or int(text) > length:
+        raise bad_value(
+            name, f"{name} must be a whole number from 0 to {length}, the characters of the text"
+        )
+    return int(text)
