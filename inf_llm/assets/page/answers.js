@@ -82,7 +82,7 @@ async function stream(conversation, turn, another, signal) {
       turn.state = "answering";
     }
     if (choice?.finish_reason) turn.state = choice.finish_reason === "length" ? "cut" : "done";
-    if (event.recalled) turn.passages = together(turn.passages, passagesOf(event.recalled));
+    if (event.recalled) turn.passages = together(turn.passages, passagesOf(event.recalled, textOf(turn)));
     if (event.usage) turn.counts = countsOf(event.usage, first);
     changed("turn", turn);
     keep(conversation);

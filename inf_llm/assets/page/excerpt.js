@@ -5,7 +5,7 @@
 import { element } from "./dom.js";
 
 /** @param piece what the server gives: start, end, text, places
- *  @param marks passages with start, end, `index` and `weight` from 0 to 1 */
+ *  @param marks passages with start, end, `index`, `weight` from 0 to 1, and whether it is that of `now` */
 export function excerptOf(piece, marks) {
   const letters = Array.from(piece.text);
   const pages = piece.places.filter(({ start, label }) => start >= piece.start && /^page \d+$/.test(label));
@@ -23,8 +23,8 @@ export function excerptOf(piece, marks) {
   return node;
 }
 
-function marked(text, { index, weight }) {
-  const made = element("mark", {}, text);
+function marked(text, { index, weight, now }) {
+  const made = element(now ? "mark.now" : "mark", {}, text);
   made.dataset.index = index;
   made.style.setProperty("--weight", weight);
   return made;

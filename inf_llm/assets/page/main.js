@@ -68,7 +68,6 @@ async function greet() {
 
 setUpSidebar({ open, remove, begin });
 setUpSettings(forgetAll, () => documents.resume(current));
-setUpComposer();
 when("list", showTitle);
 addEventListener("popstate", () => open(location.hash.slice(1)));
 addEventListener("keydown", (event) => {
@@ -77,5 +76,7 @@ addEventListener("keydown", (event) => {
   else if (reader.isOpen()) reader.close();
   else if (document.body.classList.contains("listing")) toggle(false);
 });
-await open(location.hash.slice(1));
 greet();
+if (location.hash) await open(location.hash.slice(1));
+else show(conversations.fresh());
+setUpComposer();

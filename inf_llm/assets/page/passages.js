@@ -4,6 +4,7 @@ const LEAST_LETTERS = 12; // of an alphabet; fewer say nothing
 const LEAST_SIGNS = 5; // of Chinese, Japanese and Korean, where each says more
 const SIGN = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}]/gu;
 const BETWEEN = 2; // characters of white space between passages that belong together
+const LONGEST = 600; // characters past which those that touch are not joined
 const LONGEST_QUOTE = 400;
 
 const countOf = (text, what) => (text.match(what) || []).length;
@@ -12,24 +13,41 @@ function saysSomething(text) {
   return countOf(text, SIGN) >= LEAST_SIGNS || countOf(text, /[\p{L}\p{N}]/gu) >= LEAST_LETTERS;
 }
 
-/** Passages of documents, those that touch as one, the most recalled first. */
-export function passagesOf(recalled) {
+/** Passages of documents: first those with words that few others share with the answer, then the
+ *  most recalled. Those that touch are one, as long as that is not too long. */
+export function passagesOf(recalled, answer) {
   const inTexts = recalled.filter((each) => each.document && each.characters).map(plain);
   inTexts.sort((a, b) => a.document.localeCompare(b.document) || a.start - b.start);
   const merged = [];
   for (const passage of inTexts) {
     const last = merged.at(-1);
-    if (last?.document === passage.document && passage.start <= last.end + BETWEEN) join(last, passage);
+    if (last && belongTogether(last, passage)) join(last, passage);
     else merged.push(passage);
   }
-  const told = merged.filter((passage) => saysSomething(passage.quote));
-  told.sort((a, b) => b.score - a.score);
-  return told.map((passage) => ({ ...passage, quote: shortened(passage.quote) }));
+  const kept = merged.filter((passage) => saysSomething(passage.quote));
+  const shared = sharedWith(answer, kept);
+  kept.sort((a, b) => shared.get(b) - shared.get(a) || b.score - a.score);
+  return kept.map((passage) => ({ ...passage, quote: shortened(passage.quote) }));
+}
+
+function belongTogether(first, second) {
+  if (first.document !== second.document || second.start > first.end + BETWEEN) return false;
+  if (second.start < first.end) return true;
+  return second.end - first.start <= LONGEST && String(first.labels) === String(second.labels);
+}
+
+/** How much of an answer each passage has: each word counts less, the more passages have it. */
+function sharedWith(answer, passages) {
+  const words = (text) => new Set(text.toLowerCase().match(/\p{L}{4,}|\p{N}{2,}/gu));
+  const wanted = words(answer), of = new Map(passages.map((each) => [each, words(each.quote)]));
+  const worth = (word) => 1 / passages.filter((each) => of.get(each).has(word)).length;
+  const sum = (found) => [...found].filter((word) => wanted.has(word)).reduce((total, word) => total + worth(word), 0);
+  return new Map(passages.map((each) => [each, sum(of.get(each))]));
 }
 
 function plain({ document, characters, label, score, text }) {
   const [start, end] = characters;
-  return { document: document.id, start, end, labels: label ? [label] : [], score, quote: text.trim() };
+  return { document: document.id, start, end, labels: label ? label.split(" – ") : [], score, quote: text.trim() };
 }
 
 function join(first, second) {
@@ -37,7 +55,7 @@ function join(first, second) {
   const rest = letters.slice(overlap).join("");
   if (second.end > first.end) first.quote += (overlap ? "" : " ") + rest;
   first.end = Math.max(first.end, second.end);
-  first.score += second.score;
+  first.score = Math.max(first.score, second.score);
   first.labels = [...new Set([...first.labels, ...second.labels])];
 }
 

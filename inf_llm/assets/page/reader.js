@@ -7,7 +7,9 @@ import { excerptOf } from "./excerpt.js";
 
 const PIECE = 20_000; // characters
 
-let row = null, marks = [], now = -1, opener = null;
+let row = null; // of the document that is shown
+let told = [], rowOf = null, now = -1; // the passages of an answer, and which of them is chosen
+let opener = null;
 let first = 0, last = -1; // pieces that are shown
 let opening = 0; // counts what was opened, so that a late piece of another is dropped
 
@@ -15,18 +17,31 @@ const view = $("text"), map = $("map");
 const above = document.createElement("div"), below = document.createElement("div");
 above.className = below.className = "edge";
 
-/** Open a document, at a passage of it or at its beginning. */
-export async function open(wanted, passages, passage) {
+/** Open a document at its beginning. */
+export async function open(wanted) {
+  told = [];
+  now = -1;
+  $("passages").hidden = true;
+  reveal(wanted);
+  await showAt(0);
+}
+
+/** Open the document of a passage there; the other passages can be reached from it.
+ *  @param documentOf the row of a passage's document, or undefined */
+export async function openPassage(passages, index, documentOf) {
+  [told, rowOf] = [passages, documentOf];
+  reveal(rowOf(told[index]));
+  await goTo(index);
+}
+
+function reveal(wanted) {
   if ($("reader").hidden) opener = document.activeElement;
   row = wanted;
-  marks = marksOf(passages);
   $("reader-title").textContent = row.name;
   $("reader-about").textContent = aboutOf(row);
   $("reader").hidden = false;
   document.body.classList.add("reading");
   drawMap();
-  if (passage) await goTo(marks.findIndex((mark) => mark.start === passage.start));
-  else { now = -1; await showAt(0); }
   view.focus({ preventScroll: true });
 }
 
@@ -40,11 +55,11 @@ export function close() {
 
 export const isOpen = () => !$("reader").hidden;
 
-function marksOf(passages) {
-  const here = passages.filter((passage) => passage.document === row.id);
+/** The passages in the document that is shown, with their numbers and weights. */
+function marks() {
+  const here = told.map((passage, index) => ({ ...passage, index })).filter((passage) => passage.document === row.id);
   const best = Math.max(...here.map((passage) => passage.score), 1e-9);
-  return here.sort((a, b) => a.start - b.start).map((passage, index) =>
-    ({ start: passage.start, end: passage.end, index, weight: passage.score / best }));
+  return here.map((passage) => ({ ...passage, now: passage.index === now, weight: passage.score / best }));
 }
 
 function aboutOf({ origin, characters, tokens, cut_tokens }) {
@@ -54,24 +69,27 @@ function aboutOf({ origin, characters, tokens, cut_tokens }) {
 
 async function goTo(index) {
   now = index;
-  $("passages").hidden = !marks.length;
-  $("passage-now").textContent = `Passage ${index + 1} of ${marks.length}`;
-  $("passage-previous").disabled = index <= 0;
-  $("passage-next").disabled = index >= marks.length - 1;
-  await showAt(marks[index].start);
+  const labels = told[now].labels.join(" – ");
+  $("passages").hidden = false;
+  $("passage-now").textContent = `Passage ${now + 1} of ${told.length}` + (labels && ` · ${labels}`);
+  $("passage-previous").disabled = next(-1) === undefined;
+  $("passage-next").disabled = next(1) === undefined;
+  await showAt(told[now].start);
+}
+
+/** The number of the next passage in a direction whose document is there. */
+function next(step) {
+  for (let index = now + step; told[index]; index += step) if (rowOf(told[index])) return index;
 }
 
 /** Show the text from a character on, or the passage that is chosen. */
 async function showAt(character) {
-  $("passages").hidden = !marks.length;
   const piece = Math.min(Math.floor(character / PIECE), lastPiece());
   if (piece < first || piece > last || !view.contains(above) || view.dataset.document !== row.id) {
     if (!(await start(piece))) return;
   } else remark();
   const chosen = view.querySelector(`mark[data-index="${now}"]`);
-  for (const mark of view.querySelectorAll("mark"))
-    mark.classList.toggle("now", mark.dataset.index === String(now));
-  if (now >= 0 && chosen && character === marks[now].start) chosen.scrollIntoView({ block: "center" });
+  if (chosen && character === told[now].start) chosen.scrollIntoView({ block: "start" });
   else scrollTo(character, piece);
 }
 
@@ -113,7 +131,7 @@ async function fetched(piece, turn) {
 }
 
 function drawn(got, piece) {
-  const node = excerptOf(got, marks);
+  const node = excerptOf(got, marks());
   node.dataset.piece = piece;
   node.got = got;
   return node;
@@ -150,7 +168,7 @@ async function grow(piece) {
 
 function drawMap() {
   map.querySelectorAll("i").forEach((mark) => mark.remove());
-  for (const { start, end, weight } of marks) {
+  for (const { start, end, weight } of marks()) {
     const mark = document.createElement("i");
     mark.style.top = 100 * start / row.characters + "%";
     mark.style.height = 100 * (end - start) / row.characters + "%";
@@ -181,5 +199,5 @@ $("reader-close").append(icon("close"));
 $("reader-close").addEventListener("click", close);
 $("passage-previous").append(icon("previous"));
 $("passage-next").append(icon("next"));
-$("passage-previous").addEventListener("click", () => goTo(now - 1));
-$("passage-next").addEventListener("click", () => goTo(now + 1));
+$("passage-previous").addEventListener("click", () => openPassage(told, next(-1), rowOf));
+$("passage-next").addEventListener("click", () => openPassage(told, next(1), rowOf));

@@ -16,22 +16,36 @@ export function showShelf(conversation, choose) {
 
 when("documents", (conversation) => { if (conversation === shown) draw(); });
 
+/** Rows that are as they were keep their nodes, so that a press on one of them is not lost. */
 function draw() {
-  const list = $("documents"), focused = document.activeElement?.closest("#documents li")?.dataset.key;
+  const list = $("documents"), before = new Map([...list.children].map((node) => [node.row, node]));
   list.hidden = !shown.documents.length;
-  list.replaceChildren(...shown.documents.map(chip));
-  if (focused) list.querySelector(`[data-key="${focused}"] button`)?.focus({ preventScroll: true });
+  for (const [row, node] of before) if (!shown.documents.includes(row)) node.remove();
+  shown.documents.forEach((row, index) => {
+    let node = before.get(row);
+    if (node?.className !== row.status) {
+      const made = chip(row);
+      if (node) node.replaceWith(made);
+      else list.insertBefore(made, list.children[index] ?? null);
+      node = made;
+    }
+    bringUpToDate(node, row);
+  });
+}
+
+function bringUpToDate(node, row) {
+  node.querySelector(".about").textContent = aboutOf(row);
+  if (row.of && row.status === "reading") node.querySelector("progress").value = row.read / row.of;
 }
 
 function chip(row) {
   const readable = row.id && row.status !== "gone" && row.status !== "failed";
-  const name = element("button.name", {
-    type: "button",
-    disabled: !readable,
-    onclick: () => reader.open(row, [], null),
-  }, icon("text"), element("bdi", {}, row.name));
-  const node = element(`li.${row.status}`, { "data-key": row.key }, name, element("span.about", {}, aboutOf(row)));
-  if (row.status === "reading" || row.status === "sending") node.append(progress(row));
+  const name = element("button.name", { type: "button", disabled: !readable, onclick: () => reader.open(row) },
+    icon("text"), element("bdi", {}, row.name));
+  const node = element(`li.${row.status}`, {}, name, element("span.about"));
+  node.row = row;
+  if (row.status === "reading" || row.status === "sending")
+    node.append(element("progress", { max: 1, "aria-label": `Reading ${row.name}` }));
   if (documents.canSendAgain(row))
     node.append(button("again", "Send it again", () => documents.sendAgain(shown, row), { text: "Send again", kind: "small.worded" }));
   else if (row.status === "gone" || row.status === "failed")
@@ -53,10 +67,4 @@ function readingOf(row) {
   const seconds = documents.secondsLeft(row);
   const left = seconds === null ? "" : seconds < 90 ? `, ${Math.ceil(seconds)} s left` : `, ${Math.round(seconds / 60)} min left`;
   return `read ${Math.floor(100 * row.read / row.of)} %${left}`;
-}
-
-function progress(row) {
-  const bar = element("progress", { max: 1, "aria-label": `Reading ${row.name}` });
-  if (row.of) bar.value = row.read / row.of;
-  return bar;
 }

@@ -4,7 +4,7 @@ import { when } from "./changes.js";
 import { $, button, element, icon } from "./dom.js";
 import * as store from "./store.js";
 
-let shown = null, actions = {};
+let shown = null, actions = {}, drawn = "";
 
 /** @param does functions `open(id)`, `remove(id)`, `begin()` */
 export function setUpSidebar(does) {
@@ -32,8 +32,12 @@ export function showOpen(conversation) {
   draw();
 }
 
+/** Draw the list where it is another one, so that a press on it is not lost while an answer is saved. */
 async function draw() {
   const heads = await store.heads();
+  const now = JSON.stringify([shown?.id, heads.map(({ id, title, updated }) => [id, title, day(updated)])]);
+  if (now === drawn) return;
+  drawn = now;
   $("list").replaceChildren(...heads.map(row));
 }
 
@@ -50,7 +54,7 @@ function sure(event, id) {
   if (pressed.classList.contains("sure")) return actions.remove(id);
   pressed.classList.add("sure");
   pressed.replaceChildren("Delete?");
-  pressed.addEventListener("blur", draw, { once: true });
+  pressed.addEventListener("blur", () => { drawn = ""; draw(); }, { once: true });
 }
 
 function day(time) {

@@ -11,7 +11,7 @@ export function sources(conversation, turn) {
   const passages = turn.passages ?? [];
   if (!passages.length) return [];
   const rowOf = (passage) => conversation.documents.find((row) => row.id === passage.document);
-  const go = (passage) => reader.open(rowOf(passage), passages, passage);
+  const go = (passage) => reader.openPassage(passages, passages.indexOf(passage), rowOf);
   const several = new Set(passages.map((passage) => passage.document)).size > 1;
   const list = element("ol", {}, ...passages.map((passage, index) =>
     item(passage, index, rowOf(passage), several, go)));

@@ -29,8 +29,17 @@ function drawTurns() {
     views.set(turn, view);
     $("turns").append(view.node);
   }
-  $("empty").hidden = !isEmpty(shown);
+  showHint();
   if (before && views.size > before) following.toBottom();
+}
+
+/** What to do where there are no turns yet. */
+function showHint() {
+  const reading = shown.documents.some((row) => row.status === "reading" || row.status === "sending");
+  $("empty").hidden = !isEmpty(shown);
+  $("hint").hidden = isEmpty(shown) || shown.turns.length > 0;
+  $("hint").textContent = reading ? "You can ask already: the answer comes when the text is read."
+    : "Ask a question. A name above opens the text itself.";
 }
 
 when("turns", (conversation) => {
@@ -40,5 +49,5 @@ when("turns", (conversation) => {
 });
 when("turn", (turn) => views.get(turn)?.update());
 when("documents", (conversation) => {
-  if (conversation === shown) $("empty").hidden = !isEmpty(shown);
+  if (conversation === shown) showHint();
 });
