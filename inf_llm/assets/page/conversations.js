@@ -37,7 +37,7 @@ export async function keepNow(conversation) {
   const subject = conversation.turns[0]?.question || conversation.documents[0]?.name;
   conversation.title = subject.replace(/\s+/g, " ").slice(0, LONGEST_TITLE);
   conversation.updated = Date.now();
-  await store.save(conversation);
+  await store.save(conversation).catch(() => changed("unkept")); // the disk is full, for example
   changed("list");
 }
 

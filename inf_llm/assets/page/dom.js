@@ -57,9 +57,10 @@ export function announce(text) {
   $("status").textContent = text;
 }
 
-export async function copy(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // without TLS only this is left
+async function copy(text) {
+  try {
+    return await navigator.clipboard.writeText(text);
+  } catch { /* without TLS only the older way is left */ }
   const area = element("textarea", { value: text });
   document.body.append(area);
   area.select();

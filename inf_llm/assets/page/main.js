@@ -16,13 +16,13 @@ import { showTalk } from "./talk.js";
 let current = null;
 
 function show(conversation) {
-  current = conversation;
   reader.close();
   answers.resume(conversation);
   documents.resume(conversation);
   // the address has it, so that a reload and the buttons of the browser find it again
   if (location.hash.slice(1) !== conversation.id)
-    history[conversations.isEmpty(conversation) ? "replaceState" : "pushState"](null, "", "#" + conversation.id);
+    history[current ? "pushState" : "replaceState"](null, "", "#" + conversation.id);
+  current = conversation;
   showTalk(conversation);
   showShelf(conversation, choose);
   showComposer(conversation);
@@ -71,7 +71,7 @@ setUpSettings(forgetAll, () => documents.resume(current));
 when("list", showTitle);
 addEventListener("popstate", () => open(location.hash.slice(1)));
 addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || document.querySelector("dialog[open]")) return;
+  if (event.key !== "Escape" || event.isComposing || document.querySelector("dialog[open]")) return;
   if (answers.isRunning(current)) answers.stop(current);
   else if (reader.isOpen()) reader.close();
   else if (document.body.classList.contains("listing")) toggle(false);

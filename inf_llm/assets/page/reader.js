@@ -2,6 +2,7 @@
 // pieces: the one in view, and its neighbours when they come near.
 
 import { json } from "./api.js";
+import { cover } from "./cover.js";
 import { $, icon, number } from "./dom.js";
 import { excerptOf } from "./excerpt.js";
 
@@ -40,7 +41,7 @@ function reveal(wanted) {
   $("reader-title").textContent = row.name;
   $("reader-about").textContent = aboutOf(row);
   $("reader").hidden = false;
-  document.body.classList.add("reading");
+  cover("reading", true);
   drawMap();
   view.focus({ preventScroll: true });
 }
@@ -49,7 +50,7 @@ export function close() {
   if ($("reader").hidden) return;
   opening += 1;
   $("reader").hidden = true;
-  document.body.classList.remove("reading");
+  cover("reading", false);
   if (opener?.isConnected) opener.focus();
 }
 

@@ -1,6 +1,7 @@
 // The list of conversations.
 
 import { when } from "./changes.js";
+import { cover } from "./cover.js";
 import { $, button, element, icon } from "./dom.js";
 import * as store from "./store.js";
 
@@ -16,14 +17,15 @@ export function setUpSidebar(does) {
   $("side-close").addEventListener("click", () => toggle(false));
   $("shade").addEventListener("click", () => toggle(false));
   when("list", draw);
-  store.lasts().then((lasts) => { $("not-kept").hidden = lasts; });
+  when("unkept", () => { $("not-kept").hidden = false; });
+  store.lasts().then((lasts) => { if (!lasts) $("not-kept").hidden = false; });
 }
 
 /** On a narrow screen the list lies over the page. */
 export function toggle(open) {
-  const was = document.body.classList.toggle("listing", open);
+  cover("listing", open);
   $("shade").hidden = !open;
-  $("side-open").setAttribute("aria-expanded", was);
+  $("side-open").setAttribute("aria-expanded", open);
   if ($("side-open").offsetParent) (open ? $("side-close") : $("side-open")).focus();
 }
 
@@ -54,7 +56,10 @@ function sure(event, id) {
   if (pressed.classList.contains("sure")) return actions.remove(id);
   pressed.classList.add("sure");
   pressed.replaceChildren("Delete?");
-  pressed.addEventListener("blur", () => { drawn = ""; draw(); }, { once: true });
+  pressed.addEventListener("blur", () => {
+    pressed.classList.remove("sure");
+    pressed.replaceChildren(icon("remove"));
+  }, { once: true });
 }
 
 function day(time) {

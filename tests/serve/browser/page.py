@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -23,7 +24,9 @@ from tests.serve.inprocess import local
 
 DESK, PHONE = (1280, 800), (390, 844)
 SECONDS = 30
-QUESTION_KEYS = Keys.ENTER
+LINE = "Line {} is about a whale \U0001f40b & <b>its</b> song."
+TEXT = "\n".join(LINE.format(number) for number in range(900))
+AXE = Path(os.environ.get("AXE", "no axe-core"))
 
 
 @dataclass
@@ -110,10 +113,9 @@ class Page:
     def module(self, name: str, code: str, *values: Any) -> Any:
         """Run code with a module of the page as `it`."""
         version = self.one("script[type=module]").get_attribute("src").rsplit("/", 1)[0]
-        run = f"import('{version}/{name}.js').then((it) => {{ {code} }}).then(done, (e) => done(`${{e}}`))"
-        return self.driver.execute_async_script(
-            f"const values = [...arguments], done = values.pop(); {run}", *values
-        )
+        start = f"const values = [...arguments], done = values.pop(); import('{version}/{name}.js')"
+        end = f".then((it) => {{ {code} }}).then(done, (error) => done(`${{error}}`))"
+        return self.driver.execute_async_script(start + end, *values)
 
     def errors(self) -> list[str]:
         """What the page has logged since the last call."""
@@ -131,7 +133,7 @@ class Page:
     def begin(self, question: str, *, by_key: bool = True) -> None:
         """Ask, without waiting for the answer."""
         turns = len(self.all(".turn"))
-        self.one("#question").send_keys(question, *([QUESTION_KEYS] if by_key else []))
+        self.one("#question").send_keys(question, *([Keys.ENTER] if by_key else []))
         if not by_key:
             self.one("#send").click()
         self.until(lambda: len(self.all(".turn")) > turns)
@@ -156,9 +158,40 @@ def _names(button: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def opened(address: str, size: tuple[int, int], profile: Path, *, dark: bool = False) -> Iterator[Page]:
-    """The page in a window of that size; it must log no error."""
+def window(size: tuple[int, int], profile: Path, *, dark: bool = False) -> Iterator[Any]:
+    """A browser of that size."""
     with browser(*size, profile) as driver:
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
-        yield Page(driver, address)
+        yield driver
+
+
+@contextmanager
+def visit(driver: Any, address: str) -> Iterator[Page]:
+    """The page in a browser that has kept nothing; it must log no error."""
+    driver.get("about:blank")
+    kept = {"origin": address, "storageTypes": "all"}
+    driver.execute_cdp_cmd("Storage.clearDataForOrigin", kept)
+    page = Page(driver, address)
+    yield page
+    assert page.errors() == []
+
+
+def is_on_phone(page: Page) -> bool:
+    return bool(page.one("#side-open").is_displayed())
+
+
+def faults(page: Page) -> list[str]:
+    """What axe-core finds that is serious or critical."""
+    if not AXE.exists():
+        return []
+    page.js(AXE.read_text(encoding="utf-8"))
+    found = page.driver.execute_async_script(
+        "const done = arguments[0];"
+        "axe.run(document, { resultTypes: ['violations'] }).then((r) => done(r.violations))"
+    )
+    return [
+        f"{row['id']}: {row['help']}: {row['nodes'][0]['html']}"
+        for row in found
+        if row["impact"] in ("serious", "critical")
+    ]
