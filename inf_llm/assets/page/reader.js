@@ -40,8 +40,10 @@ function reveal(wanted) {
   row = wanted;
   $("reader-title").textContent = row.name;
   $("reader-about").textContent = aboutOf(row);
-  $("reader").hidden = false;
-  cover("reading", true);
+  keepInPlace(opener, () => {
+    $("reader").hidden = false;
+    cover("reading", true);
+  });
   drawMap();
   view.focus({ preventScroll: true });
 }
@@ -49,9 +51,19 @@ function reveal(wanted) {
 export function close() {
   if ($("reader").hidden) return;
   opening += 1;
-  $("reader").hidden = true;
-  cover("reading", false);
-  if (opener?.isConnected) opener.focus();
+  keepInPlace(opener, () => {
+    $("reader").hidden = true;
+    cover("reading", false);
+  });
+  if (opener?.isConnected) opener.focus({ preventScroll: true });
+}
+
+/** Change the widths without moving what a person has pressed. */
+function keepInPlace(node, change) {
+  const before = node?.getBoundingClientRect().top;
+  change();
+  if (node?.isConnected && $("turns").contains(node))
+    $("talk").scrollTop += node.getBoundingClientRect().top - before;
 }
 
 export const isOpen = () => !$("reader").hidden;

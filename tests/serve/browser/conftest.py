@@ -1,5 +1,4 @@
-"""Servers whose answers are written in tests, and two browsers: at a desk in the light, on a phone in
-the dark."""
+"""A server whose answers tests write, and two browsers: a desk in the light, a phone in the dark."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from tests.serve.inprocess import local
 DESK, PHONE = (1280, 800), (390, 844)
 SECONDS = 30
 LINE = "Line {} is about a whale \U0001f40b & <b>its</b> song."
-TEXT = "\n".join(LINE.format(number) for number in range(900))
+TEXT = "\n".join(LINE.format(number) for number in range(600))
 AXE = Path(os.environ.get("AXE", "no axe-core"))
 
 
