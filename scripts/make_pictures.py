@@ -28,7 +28,8 @@ import inf_llm
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo import haystack_text
 from inf_llm.generation import Session, save_report
-from inf_llm.serve.start import ServeOptions, WebServer, build
+from inf_llm.serve.start import ServeOptions, build
+from inf_llm.serve.web import WebServer, listen
 from tests.browser import browser
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -77,7 +78,7 @@ def take_chat(address: str, folder: Path) -> None:
     """The chat page after a question, with the best passage shown in the text."""
     text = folder / "book.txt"
     text.write_text(book(), encoding="utf-8")
-    with browser(1280, 760, folder / "chat") as page:
+    with browser(1280, 800, folder / "chat") as page:
 
         def one(selector: str) -> Any:
             return page.find_element(By.CSS_SELECTOR, selector)
@@ -85,24 +86,25 @@ def take_chat(address: str, folder: Path) -> None:
         def until(condition: Any) -> None:
             WebDriverWait(page, SECONDS).until(lambda _: condition())
 
+        def there(selector: str) -> bool:
+            return bool(page.find_elements(By.CSS_SELECTOR, selector))
+
         page.get(address)
-        one("#file").send_keys(str(text))
-        until(lambda: one("#size").text)
-        one("#read").click()
-        until(lambda: one("#view").is_displayed())
+        one("#files").send_keys(str(text))
+        until(lambda: there("#documents li.ready"))
         one("#question").send_keys("What is the pass key?")
         one("#send").click()
-        until(lambda: page.find_elements(By.CSS_SELECTOR, ".answer.done"))
-        one(".passage:not(:disabled)").click()
-        until(lambda: one("mark.now").is_displayed())
-        time.sleep(1)  # the touched button is no longer coloured
+        until(lambda: there(".turn") and not there(".turn.busy"))
+        one(".passage").click()
+        until(lambda: there("mark.now"))
+        time.sleep(1)  # the text has come into view
         save(page, DOCS / "chat.png")
 
 
 @contextmanager
 def serving(model: Any, tokenizer: Any, config: Any) -> Iterator[str]:
     """The server on a free port; gives its address."""
-    options = ServeOptions(port=0, answer_tokens=12, grace=1)
+    options = ServeOptions(port=0, answer_tokens=32, grace=1)
     application = build(model, tokenizer, config, options)
     addresses: list[str] = []
     ready = threading.Event()
@@ -111,7 +113,7 @@ def serving(model: Any, tokenizer: Any, config: Any) -> Iterator[str]:
         addresses.append(address)
         ready.set()
 
-    web = WebServer(application, options, on_ready)
+    web = WebServer(application, listen(options.host, options.port), on_ready, options.grace)
     thread = threading.Thread(target=web.run, args=([web.listening],))
     application.worker.start()
     thread.start()

@@ -3,8 +3,9 @@
 import * as answers from "./answers.js";
 import { when } from "./changes.js";
 import * as documents from "./documents.js";
-import { $, icon } from "./dom.js";
+import { $, announce, icon } from "./dom.js";
 
+const LONG_PASTE = 4000; // characters
 let shown = null, instead = null;
 
 const draftOf = (conversation) => "inf-llm.draft." + conversation.id;
@@ -65,10 +66,20 @@ function paste(event) {
   event.preventDefault();
   const text = $("pasted").value;
   if (!text.trim()) return $("pasted").focus();
-  const name = $("pasted-name").value.trim() || text.trim().replace(/\s+/g, " ").slice(0, 60);
-  documents.add(shown, text, name);
+  documents.add(shown, text, $("pasted-name").value.trim() || firstWords(text));
   $("pasting").close();
   $("pasted").value = $("pasted-name").value = "";
+}
+
+const firstWords = (text) => text.trim().replace(/\s+/g, " ").slice(0, 60);
+
+/** A long text that is pasted where questions are written becomes a document. */
+function pasteInQuestion(event) {
+  const text = event.clipboardData.getData("text/plain");
+  if (text.length < LONG_PASTE) return;
+  event.preventDefault();
+  documents.add(shown, text, firstWords(text));
+  announce("The text was added as a document.");
 }
 
 function dropping(event) {
@@ -87,6 +98,7 @@ export function setUpComposer() {
   $("question").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
   });
+  $("question").addEventListener("paste", pasteInQuestion);
   for (const id of ["attach", "choose"]) $(id).addEventListener("click", () => choose());
   $("files").addEventListener("change", () => { addFiles($("files").files); $("files").value = ""; });
   $("paste-open").addEventListener("click", () => $("pasting").showModal());

@@ -6,6 +6,7 @@ const SIGN = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Han
 const BETWEEN = 2; // characters of white space between passages that belong together
 const LONGEST = 600; // characters past which those that touch are not joined
 const LONGEST_QUOTE = 400;
+const FAR = 120; // characters of a quote that are in view
 
 const countOf = (text, what) => (text.match(what) || []).length;
 
@@ -26,8 +27,8 @@ export function passagesOf(recalled, answer) {
   }
   const kept = merged.filter((passage) => saysSomething(passage.quote));
   const shared = sharedWith(answer, kept);
-  kept.sort((a, b) => shared.get(b) - shared.get(a) || b.score - a.score);
-  return kept.map((passage) => ({ ...passage, quote: shortened(passage.quote) }));
+  kept.sort((a, b) => shared.get(b).worth - shared.get(a).worth || b.score - a.score);
+  return kept.map((passage) => ({ ...passage, quote: quoted(passage.quote, shared.get(passage).rarest) }));
 }
 
 function belongTogether(first, second) {
@@ -41,8 +42,10 @@ function sharedWith(answer, passages) {
   const words = (text) => new Set(text.toLowerCase().match(/\p{L}{4,}|\p{N}{2,}/gu));
   const wanted = words(answer), of = new Map(passages.map((each) => [each, words(each.quote)]));
   const worth = (word) => 1 / passages.filter((each) => of.get(each).has(word)).length;
-  const sum = (found) => [...found].filter((word) => wanted.has(word)).reduce((total, word) => total + worth(word), 0);
-  return new Map(passages.map((each) => [each, sum(of.get(each))]));
+  return new Map(passages.map((passage) => {
+    const both = [...of.get(passage)].filter((word) => wanted.has(word)).sort((a, b) => worth(b) - worth(a));
+    return [passage, { worth: both.reduce((sum, word) => sum + worth(word), 0), rarest: both[0] }];
+  }));
 }
 
 function plain({ document, characters, label, score, text }) {
@@ -59,9 +62,14 @@ function join(first, second) {
   first.labels = [...new Set([...first.labels, ...second.labels])];
 }
 
-function shortened(text) {
+/** One line of a passage, from the sentence with a word on, if that is far behind. */
+function quoted(text, word) {
   const line = text.replace(/\s+/g, " ");
-  return line.length <= LONGEST_QUOTE ? line : line.slice(0, LONGEST_QUOTE).replace(/\s+\S*$/, "") + "…";
+  const at = word ? line.toLowerCase().indexOf(word) : 0;
+  const ends = [...line.slice(0, at).matchAll(/[.!?]["')\]]* /g)].map((end) => end.index + end[0].length);
+  const sentence = at < FAR ? 0 : ends.at(-1) ?? 0;
+  const rest = (sentence ? "… " : "") + line.slice(sentence);
+  return rest.length <= LONGEST_QUOTE ? rest : rest.slice(0, LONGEST_QUOTE).replace(/\s+\S*$/, "") + "…";
 }
 
 /** Where a passage is: its page or heading, and how far into the text. */

@@ -2,7 +2,7 @@
 
 import { when } from "./changes.js";
 import * as documents from "./documents.js";
-import { $, button, element, icon, number } from "./dom.js";
+import { $, announce, button, element, icon, number } from "./dom.js";
 import * as reader from "./reader.js";
 
 let shown = null, chooseAgain = () => {};
@@ -28,9 +28,15 @@ function draw() {
       if (node) node.replaceWith(made);
       else list.insertBefore(made, list.children[index] ?? null);
       node = made;
+      if (row.status === "failed" || row.status === "gone") showTrouble(node, row);
     }
     bringUpToDate(node, row);
   });
+}
+
+function showTrouble(node, row) {
+  announce(`${row.name}: ${aboutOf(row)}`);
+  node.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 function bringUpToDate(node, row) {

@@ -100,15 +100,15 @@ def test_passages_that_say_nothing_or_touch(desk: Page) -> None:
         row(400, 406, "今天天气很好"),
         {**row(1, 2, "outside of all documents"), "document": None, "characters": None},
     ]
-    found = desk.module("passages", "return it.passagesOf(values[0], 'In Amsterdam.')", recalled)
-    assert [(each["start"], each["end"]) for each in found] == [
-        (300, 322),
-        (100, 140),
-        (141, 165),
-        (400, 406),
-    ]
-    assert found[1]["quote"] == "one two three four five six sev eight ni"
-    assert found[1]["labels"] == ["page 2"]
+    long = "It rains. " * 20 + "Rex lives in Berlin."
+    recalled.append(row(500, 500 + len(long), long))
+    code = "return it.passagesOf(values[0], 'In Amsterdam, not in Berlin.')"
+    found = desk.module("passages", code, recalled)
+    assert [each["start"] for each in found] == [300, 500, 100, 141, 400]
+    assert found[1]["quote"] == "… Rex lives in Berlin."
+    assert found[2]["end"] == 140
+    assert found[2]["quote"] == "one two three four five six sev eight ni"
+    assert found[2]["labels"] == ["page 2"]
 
 
 def test_several_documents(page: Page, script: Script, tmp_path: Path) -> None:
@@ -120,16 +120,20 @@ def test_several_documents(page: Page, script: Script, tmp_path: Path) -> None:
         "# Fish\n\nA herring is silver and swims in a swarm.",
     )
     page.until(lambda: page.all("#documents li.ready"))
-    page.js("document.querySelector('#pasting').showModal()")
-    page.one("#pasted").send_keys("The cat is called Tom and sleeps all day.")
-    page.one("#paste-add").click()
+    paste = (
+        "const data = new DataTransfer(); data.setData('text/plain', arguments[0]);"
+        "document.querySelector('#question').dispatchEvent("
+        "new ClipboardEvent('paste', { clipboardData: data, cancelable: true }))"
+    )
+    page.js(paste, "Short, so it belongs to the question.")
+    page.js(paste, "The cat is called Tom and sleeps all day.\n" + "It sleeps. " * 400)
     page.until(lambda: len(page.all("#documents li.ready")) == 2)
     script.passages = [(0, 40)]
     page.ask("Who?")
     assert len(script.asked[-1].documents) == 2
     assert page.texts("#documents bdi") == [
         "dropped.md",
-        "The cat is called Tom and sleeps all day.",
+        "The cat is called Tom and sleeps all day. It sleeps. It slee",
     ]
     page.all("#documents li:last-child button")[-1].click()
     page.until(lambda: page.texts("#documents bdi") == ["dropped.md"])
@@ -151,3 +155,16 @@ def test_reading_goes_on_over_a_reload(desk: Page, server: Any, tmp_path: Path) 
     gate.set()
     desk.until(lambda: desk.texts(".answer") == ["Yes."])
     assert desk.texts("#documents li.ready .about") == [f"{len(TEXT):,} characters"]
+
+
+def test_a_text_is_pasted_in_its_panel(page: Page, script: Script) -> None:
+    page.press("Paste a text")
+    assert faults(page) == []
+    page.one("#paste-add").click()
+    assert page.one("#pasting").is_displayed()  # there is no text yet
+    page.one("#pasted").send_keys("The cat is called Tom.")
+    page.one("#pasted-name").send_keys("Cats")
+    page.one("#paste-add").click()
+    page.until(lambda: page.texts("#documents li.ready bdi") == ["Cats"])
+    page.one("#documents .name").click()
+    page.until(lambda: page.texts(".piece") == ["The cat is called Tom."])
