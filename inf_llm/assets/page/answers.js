@@ -57,6 +57,7 @@ async function run(conversation, turn, another) {
     const stopped = error.name === "AbortError";
     Object.assign(turn, { state: stopped ? "stopped" : "failed", error: stopped ? null : error.message });
     if (error.code === "document_not_found") documents.checkAll(conversation);
+    if (error.code === "model_not_found") model = null; // the server has another one now
   } finally {
     running.delete(conversation.id);
     turn.progress = "";

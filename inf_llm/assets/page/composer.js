@@ -46,7 +46,8 @@ function send(event) {
   draft("");
   grow();
   answers.ask(shown, question);
-  $("question").focus();
+  if (matchMedia("(pointer: coarse)").matches) $("question").blur(); // its keyboard would cover the answer
+  else $("question").focus();
 }
 
 /** Let a person choose files; in the place of a row, if one is given. */
@@ -85,7 +86,8 @@ function pasteInQuestion(event) {
 function dropping(event) {
   if (!event.dataTransfer?.types.includes("Files")) return;
   event.preventDefault();
-  $("drop").hidden = event.type !== "dragover";
+  const left = event.type === "dragleave" && !event.relatedTarget; // and not only one of the page's parts
+  $("drop").hidden = event.type === "drop" || left;
   if (event.type === "drop") addFiles(event.dataTransfer.files);
 }
 

@@ -49,8 +49,8 @@ async function upload(conversation, row) {
   try {
     const what = typeof content === "string" ? { text: content } : { file: await inBase64(content) };
     const body = { ...what, name: row.name, background: true };
-    const told = await json("v1/documents", { body, signal: stopping.signal });
-    update(conversation, row, known(told));
+    const given = await json("v1/documents", { body, signal: stopping.signal });
+    update(conversation, row, known(given));
     await keepNow(conversation); // its id, from which on the page may be left
     watch(conversation, row);
   } catch (error) {
@@ -85,7 +85,7 @@ async function watch(conversation, row) {
   for (;;) {
     try {
       const reply = await call(`v1/documents/${row.id}/events`, { signal: stopping.signal });
-      for await (const told of events(reply)) take(conversation, row, told);
+      for await (const given of events(reply)) take(conversation, row, given);
       return;
     } catch (error) {
       if (error.status === 404) return update(conversation, row, { status: "gone" });
@@ -97,13 +97,13 @@ async function watch(conversation, row) {
   }
 }
 
-function take(conversation, row, told) {
-  if (told.object === "document.progress") {
-    row.began ??= { at: Date.now(), read: told.read };
-    update(conversation, row, { read: told.read, of: told.of, error: null });
-  } else if (told.object === "document") {
+function take(conversation, row, given) {
+  if (given.object === "document.progress") {
+    row.began ??= { at: Date.now(), read: given.read };
+    update(conversation, row, { read: given.read, of: given.of, error: null });
+  } else if (given.object === "document") {
     delete row.began;
-    update(conversation, row, { ...known(told), error: null });
+    update(conversation, row, { ...known(given), error: null });
     files.delete(row.key);
     if (row.was) replaced(conversation, row);
   }
@@ -140,8 +140,8 @@ export function resume(conversation) {
 /** See whether the server still has a document. */
 async function check(conversation, row) {
   try {
-    const told = await json(`v1/documents/${row.id}`);
-    update(conversation, row, known(told));
+    const given = await json(`v1/documents/${row.id}`);
+    update(conversation, row, known(given));
     if (row.status === "reading") watch(conversation, row);
   } catch (error) {
     if (error.status === 404) update(conversation, row, { status: "gone" });
@@ -171,7 +171,10 @@ const isUnderWay = (row) => row.status === "sending" || row.status === "reading"
 
 /** Ids of the documents to answer from, once all are read. */
 export async function ready(conversation, signal) {
+  const awaited = conversation.documents.filter(isUnderWay);
   while (conversation.documents.some(isUnderWay)) await nextChange(signal);
+  const failed = awaited.find((row) => row.status === "failed" && conversation.documents.includes(row));
+  if (failed) throw new Refusal(0, `“${failed.name}” could not be read. ${failed.error}`);
   const gone = conversation.documents.find((row) => row.status === "gone");
   if (gone) throw new Refusal(404, `“${gone.name}” is no longer on the server: upload it again, or remove it.`);
   return conversation.documents.filter((row) => row.status === "ready").map((row) => row.id);

@@ -9,7 +9,7 @@ import { excerptOf } from "./excerpt.js";
 const PIECE = 20_000; // characters
 
 let row = null; // of the document that is shown
-let told = [], rowOf = null, now = -1; // the passages of an answer, and which of them is chosen
+let passages = [], rowOf = null, now = -1; // the passages of an answer, and which of them is chosen
 let opener = null;
 let first = 0, last = -1; // pieces that are shown
 let opening = 0; // counts what was opened, so that a late piece of another is dropped
@@ -20,7 +20,7 @@ above.className = below.className = "edge";
 
 /** Open a document at its beginning. */
 export async function open(wanted) {
-  told = [];
+  passages = [];
   now = -1;
   $("passages").hidden = true;
   reveal(wanted);
@@ -29,9 +29,9 @@ export async function open(wanted) {
 
 /** Open the document of a passage there; the other passages can be reached from it.
  *  @param documentOf the row of a passage's document, or undefined */
-export async function openPassage(passages, index, documentOf) {
-  [told, rowOf] = [passages, documentOf];
-  reveal(rowOf(told[index]));
+export async function openPassage(recalled, index, documentOf) {
+  [passages, rowOf] = [recalled, documentOf];
+  reveal(rowOf(passages[index]));
   await goTo(index);
 }
 
@@ -70,7 +70,8 @@ export const isOpen = () => !$("reader").hidden;
 
 /** The passages in the document that is shown, with their numbers and weights. */
 function marks() {
-  const here = told.map((passage, index) => ({ ...passage, index })).filter((passage) => passage.document === row.id);
+  const numbered = passages.map((passage, index) => ({ ...passage, index }));
+  const here = numbered.filter((passage) => passage.document === row.id);
   const best = Math.max(...here.map((passage) => passage.score), 1e-9);
   return here.map((passage) => ({ ...passage, now: passage.index === now, weight: passage.score / best }));
 }
@@ -82,17 +83,17 @@ function aboutOf({ origin, characters, tokens, cut_tokens }) {
 
 async function goTo(index) {
   now = index;
-  const labels = told[now].labels.join(" – ");
+  const labels = passages[now].labels.join(" – ");
   $("passages").hidden = false;
-  $("passage-now").textContent = `Passage ${now + 1} of ${told.length}` + (labels && ` · ${labels}`);
+  $("passage-now").textContent = `Passage ${now + 1} of ${passages.length}` + (labels && ` · ${labels}`);
   $("passage-previous").disabled = next(-1) === undefined;
   $("passage-next").disabled = next(1) === undefined;
-  await showAt(told[now].start);
+  await showAt(passages[now].start);
 }
 
 /** The number of the next passage in a direction whose document is there. */
 function next(step) {
-  for (let index = now + step; told[index]; index += step) if (rowOf(told[index])) return index;
+  for (let index = now + step; passages[index]; index += step) if (rowOf(passages[index])) return index;
 }
 
 /** Show the text from a character on, or the passage that is chosen. */
@@ -102,7 +103,7 @@ async function showAt(character) {
     if (!(await start(piece))) return;
   } else remark();
   const chosen = view.querySelector(`mark[data-index="${now}"]`);
-  if (chosen && character === told[now].start) chosen.scrollIntoView({ block: "start" });
+  if (chosen && character === passages[now].start) chosen.scrollIntoView({ block: "start" });
   else scrollTo(character, piece);
 }
 
@@ -212,5 +213,5 @@ $("reader-close").append(icon("close"));
 $("reader-close").addEventListener("click", close);
 $("passage-previous").append(icon("previous"));
 $("passage-next").append(icon("next"));
-$("passage-previous").addEventListener("click", () => openPassage(told, next(-1), rowOf));
-$("passage-next").addEventListener("click", () => openPassage(told, next(1), rowOf));
+$("passage-previous").addEventListener("click", () => openPassage(passages, next(-1), rowOf));
+$("passage-next").addEventListener("click", () => openPassage(passages, next(1), rowOf));

@@ -1,4 +1,4 @@
-"""A server whose answers tests write, and two browsers: a desk in the light, a phone in the dark."""
+"""A server whose answers tests write; two browsers, a desk in the light and a phone in the dark."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Page:
         return self.answered()
 
     def answered(self) -> str:
-        self.until(lambda: not self.all(".turn.busy"))
+        self.until(lambda: self.all(".turn") and not self.all(".turn.busy"))
         return str(self.texts(".answer")[-1])
 
     def press(self, label: str) -> None:

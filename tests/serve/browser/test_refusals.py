@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.browser import needs_browser
-from tests.serve.browser.page import Page, scripted, visit
+from tests.serve.browser.page import Page, Script, scripted, visit
 
 pytestmark = [pytest.mark.slow, needs_browser]
 
@@ -80,3 +80,31 @@ def test_a_lost_connection(phone_window: Any) -> None:
         assert page.one(".note.bad").text == "The connection to the server was lost."
         assert "Try again" in page.texts(".actions button")
         page.errors()  # the browser says so too
+
+
+def test_a_question_about_what_could_not_be_read(desk: Page, server: Any, tmp_path: Path) -> None:
+    """It is not answered without the text."""
+    file = tmp_path / "large.txt"
+    file.write_text("word " * 90_000)
+    desk.js(
+        "document.querySelector('#question').value = 'What is it?';"
+        "document.querySelector('#files').addEventListener('change', () =>"
+        "  document.querySelector('#composer').requestSubmit())"
+    )
+    desk.one("#files").send_keys(str(file))
+    desk.until(lambda: desk.texts(".note.bad"))
+    assert desk.one(".note.bad").text.startswith("“large.txt” could not be read. The request has")
+    assert all("413" in error for error in desk.errors())
+
+
+def test_the_text_of_a_document_that_has_left(desk: Page, server: Any, script: Script) -> None:
+    desk.press("Paste a text")
+    desk.one("#pasted").send_keys("The cat is called Tom.")
+    desk.one("#paste-add").click()
+    desk.until(lambda: desk.all("#documents li.ready"))
+    script.passages = [(0, 22)]
+    desk.ask("Who?")
+    server[2].documents.held.remove(script.asked[-1].documents[0])
+    desk.one(".passage").click()
+    desk.until(lambda: "no longer on the server" in desk.one("#reader-trouble").text)
+    assert all("404" in error for error in desk.errors())

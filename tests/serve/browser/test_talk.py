@@ -160,3 +160,22 @@ def test_settings_reach_the_model(page: Page, script: Script) -> None:
     asked = script.asked[-1]
     assert [each["role"] for each in asked.messages] == ["system", "user"]
     assert (asked.sampling.max_tokens, asked.sampling.temperature) == (7, pytest.approx(0.3))
+
+
+def test_by_keyboard_alone(desk: Page, script: Script) -> None:
+    """What has the focus is seen; a line can be broken; the panel of settings gives it back."""
+    desk.one("body").send_keys(Keys.TAB)
+    assert desk.js("return document.activeElement.textContent") == "Skip to the question"
+    desk.js("return document.activeElement").send_keys(Keys.ENTER)
+    desk.until(lambda: desk.js("return document.activeElement.id") == "question")
+    desk.one("#question").send_keys("One", Keys.SHIFT, Keys.ENTER, Keys.NULL, "Two", Keys.ENTER)
+    desk.answered()
+    assert script.asked[-1].messages[0]["content"] == "One\nTwo"
+    desk.one("#question").send_keys(Keys.TAB)
+    outline = "return getComputedStyle(document.activeElement).outlineStyle"
+    assert desk.js("return document.activeElement.id") == "send"
+    assert desk.js(outline) == "solid"
+    desk.one("#settings-open").send_keys(Keys.ENTER)
+    desk.until(lambda: desk.one("#settings").is_displayed())
+    desk.js("return document.activeElement").send_keys(Keys.ESCAPE)
+    desk.until(lambda: desk.js("return document.activeElement.id") == "settings-open")
