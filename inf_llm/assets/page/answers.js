@@ -1,5 +1,5 @@
-// Answers of the model. A turn has a question, the parts of its answer, and a `state`: waiting,
-// answering, done, cut (at the longest length), stopped, or failed (`error` says why).
+// Answers of the model. A turn has a question, an answer, and a `state`: waiting, answering, done, cut
+// (at the longest length), stopped, or failed (`error` says why).
 
 import { call, events, json } from "./api.js";
 import { changed } from "./changes.js";
@@ -14,17 +14,9 @@ const running = new Map(); // an AbortController by id of a conversation
 export const isRunning = (conversation) => running.has(conversation.id);
 export const stop = (conversation) => running.get(conversation.id)?.abort();
 
-/** All of an answer; where a part goes on, a space is put between if there is none. */
-export function textOf(turn) {
-  return turn.parts.reduce((before, part) => {
-    const close = !before || /\s$/.test(before) || /^[\s.,;:!?)\]]/.test(part);
-    return before + (close ? "" : " ") + part;
-  }, "");
-}
-
 /** Ask a question, in a new turn. */
 export function ask(conversation, question) {
-  const turn = { question };
+  const turn = { question, answer: "" };
   conversation.turns.push(turn);
   return answer(conversation, turn, false);
 }
@@ -38,7 +30,7 @@ export function askAgain(conversation, turn, question = turn.question) {
 }
 
 async function answer(conversation, turn, another) {
-  Object.assign(turn, { parts: [], passages: [], counts: null, another: false });
+  Object.assign(turn, { answer: "", passages: [], counts: null, another: false });
   await run(conversation, turn, another);
 }
 
@@ -61,7 +53,7 @@ async function run(conversation, turn, another) {
   } finally {
     running.delete(conversation.id);
     turn.progress = "";
-    turn.parts = turn.parts.filter((part) => part.trim());
+    if (!turn.answer.trim()) turn.answer = "";
     changed("turn", turn);
     changed("turns", conversation);
     await keepNow(conversation);
@@ -69,24 +61,37 @@ async function run(conversation, turn, another) {
 }
 
 async function stream(conversation, turn, another, signal) {
-  const body = { ...await asked(conversation, turn, another, signal), ...length() };
   const started = performance.now();
-  const reply = await call("v1/chat/completions", { body, signal });
+  const reply = await begun(turn, await asked(conversation, turn, another, signal), signal);
   let first = null;
-  turn.parts.push("");
   for await (const event of events(reply)) {
     const choice = event.choices?.[0], text = choice?.delta?.content;
     if (event.note) turn.progress = progressOf(event.note);
     if (text) {
       first ??= performance.now() - started;
-      turn.parts[turn.parts.length - 1] += text;
-      turn.state = "answering";
+      turn.answer += text;
+      Object.assign(turn, { state: "answering", progress: "" });
     }
     if (choice?.finish_reason) turn.state = choice.finish_reason === "length" ? "cut" : "done";
-    if (event.recalled) turn.passages = together(turn.passages, passagesOf(event.recalled, textOf(turn)));
+    if (event.recalled) turn.passages = together(turn.passages, passagesOf(event.recalled, turn.answer));
     if (event.usage) turn.counts = countsOf(event.usage, first);
     changed("turn", turn);
     keep(conversation);
+  }
+}
+
+/** The reply with an answer, or with more of one. */
+async function begun(turn, body, signal) {
+  const path = "v1/chat/completions";
+  if (!turn.answer) return call(path, { body, signal });
+  try {
+    return await call(path, { body: { ...body, continue_final_message: true }, signal });
+  } catch (error) {
+    if (error.code !== "unsupported_parameter") throw error;
+    // a server that cannot go on with a text is asked in words
+    body.messages.push({ role: "user", content: CONTINUE });
+    turn.answer = turn.answer.trimEnd() + " ";
+    return call(path, { body, signal });
   }
 }
 
@@ -103,6 +108,7 @@ async function asked(conversation, turn, another, signal) {
     temperature,
     stream: true,
     stream_options: { include_usage: true },
+    ...length(),
   };
 }
 
@@ -121,15 +127,10 @@ export async function modelName() {
 function messagesOf(conversation, turn) {
   const said = [], system = preferences.get("system");
   if (system) said.push({ role: "system", content: system });
-  for (const each of conversation.turns) {
-    if (each !== turn && !each.parts.length) continue; // it was not answered
-    each.parts.forEach((part, index) => {
-      said.push({ role: "user", content: index ? CONTINUE : each.question });
-      said.push({ role: "assistant", content: part });
-    });
-    if (each !== turn) continue;
-    said.push({ role: "user", content: turn.parts.length ? CONTINUE : turn.question });
-    break;
+  for (const each of conversation.turns.slice(0, conversation.turns.indexOf(turn) + 1)) {
+    if (each !== turn && !each.answer) continue;
+    said.push({ role: "user", content: each.question });
+    if (each.answer) said.push({ role: "assistant", content: each.answer });
   }
   return said;
 }
@@ -145,7 +146,7 @@ function countsOf({ prompt_tokens, prompt_tokens_details }, first) {
   return { prompt: prompt_tokens, cached: cached_tokens, cut: cut_tokens, first };
 }
 
-/** Passages of the parts of an answer, each once. */
+/** Passages of an answer that was continued, each once. */
 function together(before, more) {
   const has = (passage) => before.some((each) =>
     each.document === passage.document && each.start === passage.start && each.end === passage.end);

@@ -21,7 +21,7 @@ export function turnView(conversation, turn) {
   function draw() {
     drawing = false;
     const busy = turn.state === "waiting" || turn.state === "answering";
-    markdown.show(answer, answers.textOf(turn));
+    markdown.show(answer, turn.answer);
     answer.setAttribute("aria-busy", busy); // a screen reader reads it when it is complete
     answer.hidden = !answer.childElementCount;
     note.textContent = noteOf(turn);
@@ -53,7 +53,7 @@ function noteOf(turn) {
   if (turn.state === "failed") return turn.error;
   if (turn.state !== "done") return turn.progress || NOTES[turn.state] || "";
   return [
-    turn.parts.length ? "" : "The model said nothing.",
+    turn.answer ? "" : "The model said nothing.",
     turn.another ? "Asked with temperature 0.7, since 0 gives the same answer each time." : "",
     turn.counts?.cut ? `${number(turn.counts.cut)} tokens of the texts did not fit and were left out.` : "",
   ].filter(Boolean).join(" ");
@@ -61,12 +61,12 @@ function noteOf(turn) {
 
 function actions(conversation, turn) {
   const last = conversation.turns.at(-1) === turn, made = element("div.actions");
-  if (turn.parts.length) made.append(copyButton("Copy the answer", () => answers.textOf(turn)));
+  if (turn.answer) made.append(copyButton("Copy the answer", () => turn.answer));
   if (last) {
-    const again = turn.parts.length ? "Another answer" : "Try again";
+    const again = turn.answer ? "Another answer" : "Try again";
     made.append(button("again", again, () => answers.askAgain(conversation, turn), { text: again, kind: "small.worded" }));
   }
-  if (last && turn.parts.length && turn.state !== "done")
+  if (last && turn.answer && turn.state !== "done")
     made.append(button("on", "Go on", () => answers.goOn(conversation, turn), { text: "Go on", kind: "small.worded" }));
   const { counts } = turn;
   if (counts) made.append(element("span.quiet.counts", {}, [
