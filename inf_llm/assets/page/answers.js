@@ -30,14 +30,16 @@ export function askAgain(conversation, turn, question = turn.question) {
 }
 
 async function answer(conversation, turn, another) {
+  const former = another ? { answer: turn.answer, passages: turn.passages, counts: turn.counts } : null;
   Object.assign(turn, { answer: "", passages: [], counts: null, another: false });
-  await run(conversation, turn, another);
+  await run(conversation, turn, another, former);
 }
 
 /** Let an answer that was cut or stopped go on. */
 export const goOn = (conversation, turn) => run(conversation, turn, false);
 
-async function run(conversation, turn, another) {
+/** @param former answer, which stays where there is no other */
+async function run(conversation, turn, another, former = null) {
   const stopping = new AbortController();
   running.set(conversation.id, stopping);
   Object.assign(turn, { state: "waiting", error: null, progress: "" });
@@ -53,7 +55,7 @@ async function run(conversation, turn, another) {
   } finally {
     running.delete(conversation.id);
     turn.progress = "";
-    if (!turn.answer.trim()) turn.answer = "";
+    if (!turn.answer.trim()) Object.assign(turn, former ?? { answer: "" });
     changed("turn", turn);
     changed("turns", conversation);
     await keepNow(conversation);

@@ -68,6 +68,12 @@ def test_a_busy_server(desk_window: Any) -> None:
         app.admission.leave("127.0.0.1")
         page.press("Try again")
         page.until(lambda: page.texts(".answer") == ["Yes."])
+        app.admission.enter("127.0.0.1")
+        page.press("Another answer")
+        page.until(lambda: page.texts(".note.bad"))
+        assert page.texts(".answer") == ["Yes."]  # the one there is stays
+        assert all("429" in error for error in page.errors())
+        app.admission.leave("127.0.0.1")
 
 
 def test_a_lost_connection(phone_window: Any) -> None:

@@ -113,34 +113,6 @@ def test_other_directions_and_texts_without_spaces(page: Page, script: Script) -
     assert page.fits()
 
 
-def test_conversations_are_kept_and_deleted(page: Page, script: Script) -> None:
-    def listed() -> list[str]:
-        return [each.get_attribute("textContent") for each in page.all("#list bdi")]
-
-    def side() -> None:
-        if is_on_phone(page):
-            page.one("#side-open").click()
-            page.until(lambda: page.one("#new").is_displayed())
-
-    page.ask("The first one")
-    side()
-    page.one("#new").click()
-    page.until(lambda: not page.all(".turn"))
-    page.ask("The second one")
-    page.until(lambda: listed() == ["The second one", "The first one"])
-    side()
-    page.until(lambda: page.one("#list li:last-child .name").is_displayed())
-    page.one("#list li:last-child .name").click()
-    page.until(lambda: page.texts(".asked p") == ["The first one"])
-    side()
-    assert faults(page) == []
-    page.press("Delete “The first one”")
-    page.press("Delete?")
-    page.until(lambda: listed() == ["The second one"])
-    page.driver.refresh()
-    page.until(lambda: listed() == ["The second one"])
-
-
 def test_settings_reach_the_model(page: Page, script: Script) -> None:
     if is_on_phone(page):
         page.one("#side-open").click()
