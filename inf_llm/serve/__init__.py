@@ -20,6 +20,8 @@ logprobs.py   log-likelihoods of tokens
 token_routes.py  tokens of prompts, and back
 origins.py    pages of other origins, and host names
 documents.py  uploaded texts
+excerpts.py   characters of one
+page.py       the chat page: its start, and the files that it may load
 metrics.py    counts, as Prometheus reads them
 app.py        the routes
 start.py      the process: sockets, signals, the end

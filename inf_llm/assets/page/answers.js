@@ -7,7 +7,6 @@ import { keep, keepNow } from "./conversations.js";
 import * as documents from "./documents.js";
 import { passagesOf } from "./passages.js";
 
-const CONTINUE = "Continue your answer exactly where it ended. Do not repeat anything.";
 const ANEW = 0.7; // temperature of another answer, where the settings give 0 and so the same one
 const running = new Map(); // an AbortController by id of a conversation
 
@@ -64,7 +63,8 @@ async function run(conversation, turn, another, former = null) {
 
 async function stream(conversation, turn, another, signal) {
   const started = performance.now();
-  const reply = await begun(turn, await asked(conversation, turn, another, signal), signal);
+  const body = await asked(conversation, turn, another, signal);
+  const reply = await call("v1/chat/completions", { body, signal });
   let first = null;
   for await (const event of events(reply)) {
     const choice = event.choices?.[0], text = choice?.delta?.content;
@@ -82,21 +82,6 @@ async function stream(conversation, turn, another, signal) {
   }
 }
 
-/** The reply with an answer, or with more of one. */
-async function begun(turn, body, signal) {
-  const path = "v1/chat/completions";
-  if (!turn.answer) return call(path, { body, signal });
-  try {
-    return await call(path, { body: { ...body, continue_final_message: true }, signal });
-  } catch (error) {
-    if (error.code !== "unsupported_parameter") throw error;
-    // a server that cannot go on with a text is asked in words
-    body.messages.push({ role: "user", content: CONTINUE });
-    turn.answer = turn.answer.trimEnd() + " ";
-    return call(path, { body, signal });
-  }
-}
-
 async function asked(conversation, turn, another, signal) {
   const [model, ids] = await Promise.all([modelName(), documents.ready(conversation, signal)]);
   let temperature = Number(preferences.get("temperature") || 0);
@@ -105,6 +90,7 @@ async function asked(conversation, turn, another, signal) {
   return {
     model,
     messages: messagesOf(conversation, turn),
+    continue_final_message: turn.answer !== "",
     documents: ids,
     recall: ids.length > 0,
     temperature,

@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from inf_llm.serve.jobs import Answered, Delta
+from inf_llm.serve.answers import Answered, Choice, Delta
 from inf_llm.serve.web import WebServer, listen
 from tests.browser import browser
 from tests.serve.inprocess import local
@@ -47,14 +47,16 @@ class Script:
     passages: list[tuple[int, int]] = field(default_factory=list)
     asked: list[Any] = field(default_factory=list)
 
-    def answer(self, question: Any, sources: Any, ready: Any, job: Any) -> Iterator[int]:
+    def answer(self, question: Any, sources: Any, prompts: Any, job: Any) -> Iterator[int]:
         """In place of `Engine.answer`."""
         self.asked.append(question)
         for word in self.text.split(" "):
             time.sleep(self.pause)
-            job.emit(Delta(word + " "))
+            job.emit(Delta(0, word + " "))
             yield 1
-        return Answered(self.text, self.reason, 9, 5, 3, 0, 0.1, self._recalled(sources))
+        choice = Choice(0, self.text, self.reason, 3, self._recalled(sources))
+        job.emit(choice)
+        return Answered((choice,), 9, 5, 0, 0.1)
 
     def _recalled(self, sources: Any) -> list[dict[str, Any]]:
         document = next(iter(sources.documents), None)
