@@ -46,7 +46,12 @@ function send(event) {
   draft("");
   grow();
   answers.ask(shown, question);
-  if (matchMedia("(pointer: coarse)").matches) $("question").blur(); // its keyboard would cover the answer
+  focusQuestion();
+}
+
+/** Not on a touch screen, whose keyboard would cover the answer. */
+function focusQuestion() {
+  if (matchMedia("(pointer: coarse)").matches) $("question").blur();
   else $("question").focus();
 }
 
@@ -95,7 +100,7 @@ export function setUpComposer() {
   $("attach").append(icon("add"));
   $("newest").append(icon("down"));
   $("composer").addEventListener("submit", send);
-  $("stop").addEventListener("click", () => { answers.stop(shown); $("question").focus(); });
+  $("stop").addEventListener("click", () => { answers.stop(shown); focusQuestion(); });
   $("question").addEventListener("input", () => { draft($("question").value); grow(); });
   $("question").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);

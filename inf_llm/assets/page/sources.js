@@ -12,7 +12,7 @@ export function sources(conversation, turn) {
   if (!passages.length) return [];
   const rowOf = (passage) => conversation.documents.find((row) => row.id === passage.document);
   const go = (passage) => reader.openPassage(passages, passages.indexOf(passage), rowOf);
-  const several = new Set(passages.map((passage) => passage.document)).size > 1;
+  const several = conversation.documents.length > 1;
   const list = element("ol", {}, ...passages.map((passage, index) =>
     item(passage, index, rowOf(passage), several, go)));
   const what = passages.length === 1 ? "One passage was recalled" : `${number(passages.length)} passages were recalled`;

@@ -7,6 +7,7 @@ import { sources } from "./sources.js";
 
 const NOTES = {
   waiting: "Waiting for the model…",
+  answering: "Answering…",
   cut: "The answer was cut at its longest length.",
   stopped: "Stopped.",
 };

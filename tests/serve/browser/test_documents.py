@@ -131,6 +131,7 @@ def test_several_documents(page: Page, script: Script, tmp_path: Path) -> None:
     script.passages = [(0, 40)]
     page.ask("Who?")
     assert len(script.asked[-1].documents) == 2
+    assert page.texts(".passage .where") == ["dropped.md · Fish · 0 % into the text"]
     assert page.texts("#documents bdi") == [
         "dropped.md",
         "The cat is called Tom and sleeps all day. It sleeps. It slee",
