@@ -35,7 +35,9 @@ def read_rules(
         ConfigError: one of them cannot be read, or is full attention.
     """
     own = [text for text in overrides if text.partition("=")[0] not in _NOT_OF_A_RULE]
-    name = " ".join((Path(config).stem, *(text.removeprefix("model.") for text in own)))
+    name = " ".join(
+        (Path(config).name.removesuffix(".yaml"), *(text.removeprefix("model.") for text in own))
+    )
     others = [_other(config, first, overrides, text) for text in against]
     return [Reader(name, _windowed(first, name)), *others]
 
