@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from inf_llm.generation.session import Session
 from inf_llm.truncation import common_length
 
+TAIL = (1, 4)
+"""Forks are kept so many grains before the end of what was read: a question may begin there."""
+LONG = 8
+"""Grains to be read before more than the end is kept."""
 _SURE = 64  # tokens by which the place of a text is found
 
 
@@ -68,3 +72,19 @@ def least(candidates: Sequence[Kept], kept: Sequence[Kept]) -> Kept:
         return candidate.used, len(candidate.key) - max(before, default=0)
 
     return min(candidates, key=worth)
+
+
+def marks(places: Iterable[int], coming: range, block: int, grain: int) -> list[int]:
+    """Lengths of a prompt at which its reading is forked, ascending.
+
+    Args:
+        places: where other prompts may part from it.
+        coming: tokens that are read now, up to the last whole execution block.
+        block: tokens of an execution block, where forks stand.
+        grain: the least tokens that a fork is worth.
+    """
+    wanted = set(places)
+    if len(coming) >= LONG * grain:
+        wanted |= {coming.stop - back * grain for back in TAIL}
+    whole = {place // block * block for place in wanted}
+    return sorted(place for place in whole if coming.start < place < coming.stop)

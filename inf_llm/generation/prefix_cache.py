@@ -25,19 +25,15 @@ from typing_extensions import Self
 
 from inf_llm.checks import count
 from inf_llm.errors import UnsupportedInputError
-from inf_llm.generation.kept import Kept, beginnings, least, overlap, without
+from inf_llm.generation.kept import Kept, beginnings, least, marks, overlap, without
 from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
 from inf_llm.generation.prefix_shelf import PrefixShelf
-from inf_llm.generation.room import Room
+from inf_llm.generation.room import InUse, Room
 from inf_llm.generation.session import Session
 from inf_llm.saved.folder import remove
 from inf_llm.saved.manifest import NAME
 from inf_llm.truncation import common_length
 
-TAIL = (1, 4)
-"""Forks are kept so many grains before the end of what was read: a question may begin there."""
-LONG = 8
-"""Grains to be read before more than the end is kept."""
 LOSS = 8
 """A session is cut rather than copied where at least so many times what is cut off stays."""
 PLAIN_GRAIN = 256
@@ -367,11 +363,7 @@ class PrefixCache:
             return []
         end = whole_blocks(self._model, len(key))
         parting = max((common_length(key, kept.key) for kept in self._kept), default=0)
-        places = {parting, *boundaries}
-        if end - reused >= LONG * self.grain:
-            places |= {end - back * self.grain for back in TAIL}
-        whole = {place // self._block * self._block for place in places}
-        return sorted(place for place in whole if reused < place < end)
+        return marks({parting, *boundaries}, range(reused, end), self._block, self.grain)
 
     def _keep(self, key: array[int], session: Session) -> None:
         """Keep what has read just these tokens; what begins them was used too."""
@@ -387,31 +379,3 @@ class PrefixCache:
                 return
             del session.ids[len(key) :]
         self._kept.append(Kept(key, session, self._clock))
-
-
-class InUse:
-    """Sessions that go on from one prompt.
-
-    Args:
-        session: has read it, and is in use.
-        room: counts what they take.
-        trim: makes room.
-    """
-
-    def __init__(self, session: Session, room: Room, trim: Callable[[], None]) -> None:
-        self.session = session
-        self._room, self._trim, self._all = room, trim, [session]
-
-    def fork(self) -> Session:
-        """A fork of the session, in use as long as that."""
-        fork = self.session.fork()
-        self._room.enter(fork, len(fork.ids))
-        self._all.append(fork)
-        self._trim()
-        return fork
-
-    def leave(self) -> None:
-        """None is used any more."""
-        for session in self._all:
-            self._room.leave(session)
-        self._trim()

@@ -66,3 +66,31 @@ class Room:
 
     def _growth(self, done: int, total: int) -> int:
         return 0 if self._needs is None else max(0, self._needs(total) - self._needs(done))
+
+
+class InUse:
+    """Sessions that go on from one prompt.
+
+    Args:
+        session: has read it, and is in use.
+        room: counts what they take.
+        trim: makes room.
+    """
+
+    def __init__(self, session: Session, room: Room, trim: Callable[[], None]) -> None:
+        self.session = session
+        self._room, self._trim, self._all = room, trim, [session]
+
+    def fork(self) -> Session:
+        """A fork of the session, in use as long as that."""
+        fork = self.session.fork()
+        self._room.enter(fork, len(fork.ids))
+        self._all.append(fork)
+        self._trim()
+        return fork
+
+    def leave(self) -> None:
+        """None is used any more."""
+        for session in self._all:
+            self._room.leave(session)
+        self._trim()

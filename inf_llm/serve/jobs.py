@@ -16,7 +16,8 @@ from inf_llm.generation import Session, answer_ends, encode
 from inf_llm.generation.decoding import Decoding, feed_all
 from inf_llm.generation.likelihood import PromptScores
 from inf_llm.generation.prefill import scored_length
-from inf_llm.generation.prefix_cache import InUse, PrefixCache
+from inf_llm.generation.prefix_cache import PrefixCache
+from inf_llm.generation.room import InUse
 from inf_llm.serve.answers import Answered, Choice, Reading
 from inf_llm.serve.documents import Document, Sources
 from inf_llm.serve.errors import ApiError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import Any
 
-from inf_llm.generation.kept import Kept, beginnings, least, overlap, without
+from inf_llm.generation.kept import Kept, beginnings, least, marks, overlap, without
 
 
 def kept(tokens: str, used: int = 0) -> Kept:
@@ -60,3 +60,11 @@ def test_what_has_a_text_goes_but_for_what_another_shares() -> None:
     assert left("12345") == some[:3]
     longer = without(some, key("345"), [key("1234")])
     assert longer == [some[0], some[1], some[4]], "a beginning is shared, and nothing more"
+
+
+def test_forks_stand_in_whole_blocks_and_before_the_end_of_long_reads() -> None:
+    assert marks([], range(0, 64), 8, 8) == [32, 56]
+    assert marks([], range(0, 56), 8, 8) == []
+    assert marks([13, 64, 3], range(8, 64), 8, 8) == []
+    assert marks([21, 40, 70], range(8, 64), 8, 8) == [16, 40]
+    assert marks([130], range(64, 256), 8, 16) == [128, 192, 240]
