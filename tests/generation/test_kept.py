@@ -63,8 +63,8 @@ def test_what_has_a_text_goes_but_for_what_another_shares() -> None:
 
 
 def test_forks_stand_in_whole_blocks_and_before_the_end_of_long_reads() -> None:
-    assert marks([], range(0, 64), 8, 8) == [32, 56]
-    assert marks([], range(0, 56), 8, 8) == []
+    assert marks([], range(64), 8, 8) == [32, 56]
+    assert marks([], range(56), 8, 8) == []
     assert marks([13, 64, 3], range(8, 64), 8, 8) == []
     assert marks([21, 40, 70], range(8, 64), 8, 8) == [16, 40]
     assert marks([130], range(64, 256), 8, 16) == [128, 192, 240]
