@@ -166,3 +166,16 @@ NEEDLE = Registry(
     key="needle",
 )
 """Objects of `inf_llm.needles.base.Family`; `inf-llm demo --tasks` and the benchmark name them."""
+
+CALLS = Registry(
+    "form of function calls",
+    {
+        "hermes": "inf_llm.generation.calls.hermes:Hermes",
+        "mistral": "inf_llm.generation.calls.mistral:Mistral",
+        "llama": "inf_llm.generation.calls.llama:Llama",
+        "bare": "inf_llm.generation.calls.bare:Bare",
+    },
+    key="calls",
+)
+"""Subclasses of `inf_llm.generation.calls.CallForm`; the first whose mark is in a chat template is
+the model's, and `bare` where none is."""

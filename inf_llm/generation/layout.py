@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
@@ -14,11 +15,14 @@ from inf_llm.generation.control import as_text
 from inf_llm.generation.tokens import vocabulary
 from inf_llm.registry import accepted
 
-Message = dict[str, str]
+Message = dict[str, Any]
+"""A role and a content; an answer may have `tool_calls`, and a message of the role `tool` the
+`tool_call_id` and `name` of what it is the result of."""
 Hide = Callable[[str], str]
 """What a content becomes before it is laid out: `as_text` of a tokenizer, or itself by `str`."""
 
 _MARK = "An example of what is said."
+_NAME = "name_of_no_function"
 _SHOWN = 40
 """Characters of a message that an error shows."""
 
@@ -42,26 +46,33 @@ class Layout(ABC):
     adds_special = False
     stops: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
+    takes_tools = False
 
     def __init__(self, hide: Hide = str) -> None:
         self.hide = hide
 
-    def prompt(self, messages: Sequence[Message], continued: bool = False) -> str:
+    def prompt(
+        self,
+        messages: Sequence[Message],
+        continued: bool = False,
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> str:
         """The prompt that ends where the answer to the last message begins, for `encode`.
 
         Args:
             messages: the conversation.
             continued: the answer goes on with the last message, whose turn stays open.
+            tools: functions that may be called, in OpenAI's form, where the layout `takes_tools`.
 
         Raises:
             TextError: the template does not take these messages, or leaves one of them out.
         """
-        hidden = [{**message, "content": self.hide(message["content"])} for message in messages]
-        text = self._laid_out(hidden, not continued)
-        kept = self._turns_kept([message["role"] for message in messages])
+        hidden = [self._hidden(message) for message in messages]
+        text = self._laid_out(hidden, not continued, self._hidden(list(tools)))
+        kept = self._turns_kept(messages)
         for message, given, is_kept in zip(messages, hidden, kept, strict=True):
             # earlier answers may be shortened: templates of thinking models drop the thoughts
-            lost = message["role"] != ASSISTANT and given["content"].strip() not in text
+            lost = message["role"] != ASSISTANT and not _stands(given["content"].strip(), text)
             if lost or not is_kept:
                 said = message["content"].strip()
                 shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
@@ -79,27 +90,39 @@ class Layout(ABC):
                 return text[: found + len(said)]
         raise TextError(f"{self.name} changes the last message, so that it cannot be continued")
 
-    def _turns_kept(self, roles: Sequence[str]) -> list[bool]:
+    def _hidden(self, value: Any) -> Any:
+        """A value in which every text is hidden."""
+        if isinstance(value, str):
+            return self.hide(value)
+        if isinstance(value, dict):
+            return {self.hide(name): self._hidden(inner) for name, inner in value.items()}
+        return [self._hidden(inner) for inner in value] if isinstance(value, list) else value
+
+    def _turns_kept(self, messages: Sequence[Message]) -> list[bool]:
         """Whether each turn has its place in the layout.
 
         Seen with words that occur nowhere else: what is really said may also stand in another turn
-        or in the template itself. A template that takes real words only counts as keeping them.
+        or in the template itself. A template that takes real words only counts as keeping them, and
+        so does a turn that has calls, beside which templates leave words out.
         """
-        said = [f"-said{turn}-" for turn in range(len(roles))]
-        turns = [{"role": r, "content": words} for r, words in zip(roles, said, strict=True)]
+        said = [f"-said{turn}-" for turn in range(len(messages))]
+        turns = [{**m, "content": words} for m, words in zip(messages, said, strict=True)]
         try:
             text = self._laid_out(turns, True)
         except TextError:
-            return [True] * len(roles)
-        return [words in text for words in said]
+            return [True] * len(turns)
+        return [words in text or "tool_calls" in m for m, words in zip(messages, said, strict=True)]
 
     @abstractmethod
-    def _laid_out(self, messages: Sequence[Message], invites: bool) -> str:
+    def _laid_out(
+        self, messages: Sequence[Message], invites: bool, tools: Sequence[dict[str, Any]] = ()
+    ) -> str:
         """The conversation, whatever has become of the messages.
 
         Args:
             messages: the conversation.
             invites: whether an answer's turn begins at the end.
+            tools: see `prompt`.
         """
 
 
@@ -109,7 +132,9 @@ class PlainLayout(Layout):
     name = "nothing (plain text; --conv-template picks a template)"
     adds_special = True
 
-    def _laid_out(self, messages: Sequence[Message], invites: bool) -> str:
+    def _laid_out(
+        self, messages: Sequence[Message], invites: bool, tools: Sequence[dict[str, Any]] = ()
+    ) -> str:
         return BETWEEN.join(message["content"] for message in messages)
 
 
@@ -128,22 +153,37 @@ class TemplateLayout(Layout):
         self.name = name
         self._tokenizer, self._template = tokenizer, template
 
-    def _laid_out(self, messages: Sequence[Message], invites: bool) -> str:
-        return self._render(messages, self._form, add_generation_prompt=invites)
+    def _laid_out(
+        self, messages: Sequence[Message], invites: bool, tools: Sequence[dict[str, Any]] = ()
+    ) -> str:
+        more = {"tools": list(tools)} if tools else {}
+        return self._render(messages, self._form, add_generation_prompt=invites, **more)
 
-    def _render(self, messages: Sequence[Message], form: _Form, add_generation_prompt: bool) -> str:
+    def _render(self, messages: Sequence[Message], form: _Form, **more: Any) -> str:
         try:
             text = self._tokenizer.apply_chat_template(
                 [{**message, "content": form(message["content"])} for message in messages],
                 chat_template=self._template,
                 tokenize=False,
-                add_generation_prompt=add_generation_prompt,
+                **more,
             )
         except Exception as error:  # a template raises what its author thought of
             raise TextError(
                 f"{self.name} does not take this conversation: {reason(error)}"
             ) from None
         return str(text)
+
+    @cached_property
+    def takes_tools(self) -> bool:  # type: ignore[override]
+        """Whether the template writes the functions that may be called."""
+        function = {"name": _NAME, "description": _MARK, "parameters": {"type": "object"}}
+        asked = {"role": USER, "content": _MARK}
+        try:
+            return _NAME in self._laid_out(
+                [asked], True, [{"type": "function", "function": function}]
+            )
+        except TextError:
+            return False
 
     @cached_property
     def _form(self) -> _Form:
@@ -199,7 +239,9 @@ class FastChatLayout(Layout):
         self.stops = (stops,) if isinstance(stops, str) else tuple(stops)
         self.ends = tuple(self._blank.stop_token_ids or ())
 
-    def _laid_out(self, messages: Sequence[Message], invites: bool) -> str:
+    def _laid_out(
+        self, messages: Sequence[Message], invites: bool, tools: Sequence[dict[str, Any]] = ()
+    ) -> str:
         conversation = self._blank.copy()
         for message in messages:
             role = self.roles[message["role"] == ASSISTANT]
@@ -207,6 +249,11 @@ class FastChatLayout(Layout):
         if invites:
             conversation.append_message(self.roles[1], None)
         return str(conversation.get_prompt())
+
+
+def _stands(content: str, text: str) -> bool:
+    """Whether a text has a content, be it written as JSON, as some templates do with results."""
+    return content in text or json.dumps(content, ensure_ascii=False)[1:-1] in text
 
 
 def choose_layout(

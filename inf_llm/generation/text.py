@@ -82,17 +82,9 @@ class AnswerText:
         self._held += piece
         end = ended_at(self._held, self._stops)
         self.stopped = end is not None
-        certain = len(self._held) - self._open() if end is None else end
+        certain = len(self._held) - open_end(self._held, self._stops) if end is None else end
         self._emit(self._held[:certain])
         self._held = self._held[certain:]
-
-    def _open(self) -> int:
-        """Length of the longest end of what is held that a stop text begins with."""
-        longest = max((len(stop) for stop in self._stops), default=1)
-        for length in range(min(longest - 1, len(self._held)), 0, -1):
-            if any(stop.startswith(self._held[-length:]) for stop in self._stops):
-                return length
-        return 0
 
     def _emit(self, piece: str) -> None:
         if piece:
@@ -103,6 +95,15 @@ class AnswerText:
 def ended_at(text: str, stops: Sequence[str]) -> int | None:
     """Where the first of some texts begins in a text; None where none does."""
     return min((text.find(stop) for stop in stops if stop in text), default=None)
+
+
+def open_end(text: str, stops: Sequence[str]) -> int:
+    """Length of the longest end of a text that one of some texts begins with, and goes on."""
+    longest = max((len(stop) for stop in stops), default=1)
+    for length in range(min(longest - 1, len(text)), 0, -1):
+        if any(stop.startswith(text[-length:]) for stop in stops):
+            return length
+    return 0
 
 
 class Ended:

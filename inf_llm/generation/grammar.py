@@ -1,0 +1,179 @@
+"""Answers that follow a grammar: JSON of a schema, or a form in Lark's notation.
+
+    grammars = Grammars(tokenizer, vocabulary, ends)    # once for a model
+    grammar = grammars.of_schema({"type": "object"})    # once for a request
+    constraint = grammar.constraint(len(session.ids))   # once for an answer
+    options["logits_processor"] = [constraint]
+    options["stopping_criteria"] = [constraint.over]
+
+The work is done by llguidance, of the extra `structured`, which says before each token which ones
+may follow.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.errors import SettingsError
+from inf_llm.generation.control import control_tokens
+from inf_llm.optional import need
+
+EXTRA = "structured"
+_JSON = {
+    # without a bound a model that repeats itself writes white space until its answer is cut
+    "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}",
+    # an answer must fit the schema as it is written
+    "lenient": False,
+    "coerce_one_of": False,
+}
+_SHOWN = 300
+"""Characters of llguidance's words that an error shows."""
+
+
+class Grammars:
+    """Makes grammars for the answers of one model.
+
+    Args:
+        tokenizer: the model's, a fast one.
+        vocabulary: tokens that the model knows.
+        ends: tokens that end an answer.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int, ends: Sequence[int] | None) -> None:
+        self._tokenizer, self._vocabulary, self._ends = tokenizer, vocabulary, list(ends or ())
+        self._lock = threading.Lock()
+
+    def of_schema(self, schema: Any) -> Grammar:
+        """That of JSON which a JSON schema accepts.
+
+        Raises:
+            SettingsError: the schema is none, or has what cannot be enforced; with the reason.
+            MissingExtraError: llguidance is not installed.
+        """
+        return self._made(_schema_grammar(schema))
+
+    def of_lark(self, rules: str) -> Grammar:
+        """That of a text in llguidance's form of Lark, for example one that `lark_piece` is in."""
+        return self._made(_llguidance().LLMatcher.grammar_from_lark(rules))
+
+    def lark_piece(self, text: str) -> str:
+        """A text in Lark's notation, which is its token where it is a control token."""
+        index = control_tokens(self._tokenizer).ids.get(text)
+        return json.dumps(text, ensure_ascii=False) if index is None else f"<[{index}]>"
+
+    def _made(self, grammar: str) -> Grammar:
+        with self._lock:
+            inner = self._inner
+        matcher = _llguidance().LLMatcher(inner, grammar, log_level=0)
+        problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
+        if not problems and not any(matcher.compute_bitmask()):
+            problems = ["no text fits it"]
+        if problems:
+            raise SettingsError(f"the schema cannot be enforced: {_short(problems[0])}")
+        return Grammar(matcher)
+
+    @cached_property
+    def _inner(self) -> Any:
+        """The tokenizer as llguidance knows it, which never takes control tokens for text.
+
+        Made in seconds, for large vocabularies.
+        """
+        make = _llguidance().LLTokenizer
+        if not getattr(self._tokenizer, "is_fast", False):
+            raise SettingsError("an answer can follow a grammar with a fast tokenizer only")
+        said = json.loads(self._tokenizer.backend_tokenizer.to_str())
+        said |= {"truncation": None, "padding": None}
+        control = set(control_tokens(self._tokenizer).ids.values())
+        for token in said["added_tokens"]:
+            token["special"] = token["special"] or token["id"] in control
+        ends = self._ends or self._tokenizer.eos_token_id
+        return make(json.dumps(said), n_vocab=self._vocabulary, eos_token=ends)
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """A grammar that can be followed.
+
+    Attributes:
+        matcher: llguidance's, at the start of a text.
+    """
+
+    matcher: Any
+
+    def constraint(self, prompt: int) -> Constraint:
+        """What makes one answer, after so many tokens of a prompt, follow it."""
+        return Constraint(self.matcher.deep_copy(), prompt)
+
+
+class Constraint:
+    """A logits processor for `generate`: leaves the tokens that may follow, for one row.
+
+    Args:
+        matcher: llguidance's, at the start of the answer.
+        prompt: tokens before the answer.
+    """
+
+    def __init__(self, matcher: Any, prompt: int) -> None:
+        self._matcher, self._read = matcher, prompt
+
+    def __call__(self, ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
+        """Scores (1, V) without the tokens that may not follow ids (1, n)."""
+        self._follow(ids)
+        bits = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
+        self._check()
+        bits = bits.to(scores.device)
+        shifts = torch.arange(8, dtype=torch.uint8, device=scores.device)
+        allowed = ((bits[:, None] >> shifts) & 1).flatten()[: scores.shape[1]].bool()
+        left = torch.full_like(scores, -math.inf)
+        left[:, : len(allowed)] = scores[:, : len(allowed)].masked_fill(~allowed, -math.inf)
+        return left
+
+    def over(self, ids: Tensor, scores: Any, **more: Any) -> Tensor:
+        """A stopping criterion: whether the row is complete and nothing may follow."""
+        self._follow(ids)
+        return torch.full((1,), self.complete, dtype=torch.bool, device=ids.device)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer so far is all that the grammar allows."""
+        return bool(self._matcher.is_stopped()) and not self._matcher.is_error()
+
+    def _follow(self, ids: Tensor) -> None:
+        new = ids[0, self._read :].tolist()
+        self._read += len(new)
+        if new and not self._matcher.is_stopped():
+            self._matcher.consume_tokens(new)
+            self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise SettingsError(
+                f"the schema cannot be enforced further: {_short(self._matcher.get_error())}"
+            )
+
+
+def _schema_grammar(schema: Any) -> str:
+    try:
+        grammar = _llguidance().LLMatcher.grammar_from_json_schema(schema, overrides=_JSON)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"the schema is no JSON schema: {_short(str(error))}") from None
+    return str(grammar)
+
+
+def _llguidance() -> Any:
+    return need("llguidance", "an answer in a form that is asked for", EXTRA)
+
+
+def _short(words: str) -> str:
+    """The first part of llguidance's words, on one line and without its state."""
+    words = " ".join(words.split("<state>")[0].split())
+    return words if len(words) <= _SHOWN else words[: _SHOWN - 3] + "..."

@@ -1,0 +1,134 @@
+"""What a request says of functions that the model may call."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from inf_llm.checks import check_text
+from inf_llm.errors import TextError
+from inf_llm.generation.calls import Tool
+from inf_llm.serve.errors import bad_value
+
+MOST = 128
+DEEPEST = 64
+"""Levels of a schema or of arguments."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_CHOICES = "'auto', 'none', 'required', or {'type': 'function', 'function': {'name': ...}}"
+
+
+@dataclass(frozen=True)
+class Calling:
+    """Functions of a request.
+
+    Attributes:
+        tools: that the model may call; empty where it may not.
+        forced: of which one must be called; empty where none must.
+        several: whether it may call more than one.
+    """
+
+    tools: tuple[Tool, ...] = ()
+    forced: tuple[Tool, ...] = ()
+    several: bool = True
+
+
+def calling(data: dict[str, Any]) -> Calling:
+    """The functions of a request.
+
+    Tools of other types than functions are not offered to the model, which never has to use them.
+
+    Raises:
+        ApiError: something in it is not accepted.
+    """
+    given = data.get("tools")
+    if given is not None and (not isinstance(given, list) or len(given) > MOST):
+        raise bad_value("tools", f"tools must be a list of at most {MOST} functions")
+    read = [_tool(f"tools[{index}]", tool) for index, tool in enumerate(given or ())]
+    tools = tuple(tool for tool in read if tool is not None)
+    names = [tool.name for tool in tools]
+    if len(set(names)) < len(names):
+        raise bad_value("tools", "tools must have different names")
+    several = data.get("parallel_tool_calls")
+    if several is not None and not isinstance(several, bool):
+        raise bad_value("parallel_tool_calls", "parallel_tool_calls must be true or false")
+    return _chosen(tools, data.get("tool_choice"), several is not False)
+
+
+def _chosen(tools: tuple[Tool, ...], choice: Any, several: bool) -> Calling:
+    if choice == "none":
+        return Calling()
+    if choice is None or choice == "auto":
+        return Calling(tools, (), several)
+    if choice in ("required", "any"):
+        if not tools:
+            raise bad_value("tool_choice", f"tool_choice is {choice!r}, but there are no tools")
+        return Calling(tools, tools, several)
+    name = _named(choice)
+    forced = tuple(tool for tool in tools if tool.name == name)
+    if name is None or not forced:
+        known = f"; tools has {', '.join(t.name for t in tools)}"[:300] if tools else ""
+        raise bad_value("tool_choice", f"tool_choice must be {_CHOICES} of one of tools{known}")
+    return Calling(tools, forced, False)
+
+
+def _named(choice: Any) -> Any:
+    """The name in a choice, as it is in chats, or in the form of /v1/responses."""
+    if not isinstance(choice, dict) or choice.get("type") != "function":
+        return None
+    function = choice.get("function")
+    return function.get("name") if isinstance(function, dict) else choice.get("name")
+
+
+def _tool(where: str, given: Any) -> Tool | None:
+    if not isinstance(given, dict) or not isinstance(given.get("type"), str):
+        raise bad_value(where, f"{where} must be an object with type and function")
+    if given["type"] != "function":
+        return None
+    function = given.get("function")
+    if not isinstance(function, dict):
+        raise bad_value(where, f"{where}.function must be an object with name and parameters")
+    where = f"{where}.function"
+    name, about = function.get("name"), function.get("description")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        rule = "1 to 128 letters, digits, '_', '-' or '.'"
+        raise bad_value(f"{where}.name", f"{where}.name must be {rule}")
+    parameters = function.get("parameters")
+    parameters = {} if parameters is None else parameters
+    if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
+        raise bad_value(
+            f"{where}.parameters", f"{where}.parameters must be a JSON schema of an object"
+        )
+    about = "" if about is None else about
+    check_texts(f"{where}.description", about if isinstance(about, str) else [about])
+    check_texts(f"{where}.parameters", parameters)
+    return Tool(name, str(about), {"type": "object", "properties": {}, **parameters})
+
+
+def check_texts(where: str, value: Any) -> None:
+    """See that all texts in a value can be encoded, and that it is not too deep.
+
+    Raises:
+        ApiError: they cannot, or it is.
+    """
+    level = [value]
+    for _ in range(DEEPEST):
+        inner: list[Any] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += [*one.keys(), *one.values()]
+            elif isinstance(one, list):
+                inner += one
+            elif isinstance(one, str):
+                _check_text(where, one)
+        level = inner
+        if not level:
+            return
+    raise bad_value(where, f"{where} must have at most {DEEPEST} levels")
+
+
+def _check_text(where: str, text: str) -> None:
+    try:
+        check_text(where, text)
+    except TextError as error:
+        raise bad_value(where, str(error)) from None
