@@ -28,13 +28,14 @@ from inf_llm.generation.control import control_tokens
 from inf_llm.optional import need
 
 EXTRA = "structured"
-_JSON = {
+BOUNDED = {
     # without a bound a model that repeats itself writes white space until its answer is cut
     "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}",
     # an answer must fit the schema as it is written
     "lenient": False,
     "coerce_one_of": False,
 }
+"""How JSON is written, as `x-guidance` of a schema in Lark's notation."""
 _SHOWN = 300
 """Characters of llguidance's words that an error shows."""
 
@@ -163,7 +164,7 @@ class Constraint:
 
 def _schema_grammar(schema: Any) -> str:
     try:
-        grammar = _llguidance().LLMatcher.grammar_from_json_schema(schema, overrides=_JSON)
+        grammar = _llguidance().LLMatcher.grammar_from_json_schema(schema, overrides=BOUNDED)
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"the schema is no JSON schema: {_short(str(error))}") from None
     return str(grammar)

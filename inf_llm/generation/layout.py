@@ -39,6 +39,8 @@ class Layout(ABC):
         adds_special: whether special tokens must be added when the prompt is encoded.
         stops: texts that end an answer.
         ends: tokens that end an answer, beside the model's own.
+        takes_tools: whether it writes the functions that may be called.
+        template: in the form that tokenizers have; None where it is none.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Layout(ABC):
     stops: tuple[str, ...] = ()
     ends: tuple[int, ...] = ()
     takes_tools = False
+    template: str | None = None
 
     def __init__(self, hide: Hide = str) -> None:
         self.hide = hide
@@ -151,7 +154,7 @@ class TemplateLayout(Layout):
     def __init__(self, tokenizer: Any, template: str, name: str, hide: Hide = str) -> None:
         super().__init__(hide)
         self.name = name
-        self._tokenizer, self._template = tokenizer, template
+        self._tokenizer, self.template = tokenizer, template
 
     def _laid_out(
         self, messages: Sequence[Message], invites: bool, tools: Sequence[dict[str, Any]] = ()
@@ -163,7 +166,7 @@ class TemplateLayout(Layout):
         try:
             text = self._tokenizer.apply_chat_template(
                 [{**message, "content": form(message["content"])} for message in messages],
-                chat_template=self._template,
+                chat_template=self.template,
                 tokenize=False,
                 **more,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ class AnswerText:
         stops: texts at which the answer ends; they are not part of it.
         say: called with each new piece.
         special: the text of special tokens counts too.
+        without: tokens that are no part of the text.
 
     Attributes:
         text: what was said so far.
@@ -34,13 +35,14 @@ class AnswerText:
         stops: tuple[str, ...],
         say: Callable[[str], None],
         special: bool = False,
+        without: Collection[int] = (),
     ) -> None:
         self.text = ""
         self.tokens = 0
         self.stopped = False
         self.first: float | None = None
         self._tokenizer, self._stops, self._say = tokenizer, stops, say
-        self._skip = not special
+        self._skip, self._without = not special, without
         self._ids: list[int] = []
         self._from = 0  # tokens before this one are decoded for good
         self._next = 0  # tokens from here on have not been said
@@ -52,7 +54,7 @@ class AnswerText:
             self.first = time.perf_counter()
         new = value.flatten().tolist()
         self.tokens += len(new)
-        self._ids += new
+        self._ids += [token for token in new if token not in self._without]
         self._decode(final=False)
 
     def end(self) -> None:

@@ -10,7 +10,7 @@ from inf_llm.serve.tools import check_texts
 KINDS = ("text", "json_object", "json_schema")
 
 
-def schema_of(given: Any, where: str = "response_format") -> dict[str, Any] | bool | None:
+def schema_of(given: Any, where: str = "response_format") -> dict[str, Any] | None:
     """The JSON schema that an answer must fit; None for any text.
 
     Args:
@@ -32,7 +32,7 @@ def schema_of(given: Any, where: str = "response_format") -> dict[str, Any] | bo
     # within an object of its own in chats, and beside the type in /v1/responses
     inner = given.get("json_schema", given)
     schema = inner.get("schema") if isinstance(inner, dict) else None
-    if not isinstance(schema, dict | bool):
+    if not isinstance(schema, dict):
         raise bad_value(where, f"{where} must have a JSON schema in its field schema")
     check_texts(where, schema)
     return schema

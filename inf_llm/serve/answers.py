@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from inf_llm.generation.calls import Call
 from inf_llm.serve.logprobs import Token
 
 
@@ -37,12 +38,13 @@ class Choice:
 
     Attributes:
         index: of the answer, among those of the request.
-        text: all of it.
+        text: all of it, but for calls.
         reason: "stop", or "length" where it was cut.
         tokens: how many were generated.
         passages: what was recalled, in the form of the API; None where it was not asked for.
         reported: its tokens, and those of the prompt where that is repeated; None where they were
             not asked for.
+        calls: of functions.
     """
 
     index: int
@@ -51,6 +53,7 @@ class Choice:
     tokens: int
     passages: list[dict[str, Any]] | None = None
     reported: tuple[Token, ...] | None = None
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from inf_llm.generation.calls import Call
 from inf_llm.serve.answers import Answered, Choice, Delta, Reading
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.logprobs import Token, of_chat, of_text
@@ -133,6 +134,10 @@ class Form(ABC):
     def part(self, delta: Delta) -> dict[str, Any]:
         """A piece of an answer."""
 
+    def calls(self, choice: Choice) -> list[dict[str, Any]]:
+        """The pieces that an answer's calls are."""
+        return []
+
     @abstractmethod
     def ending(self, choice: Choice) -> dict[str, Any]:
         """The last piece of an answer, without text."""
@@ -159,9 +164,16 @@ class ChatForm(Form):
 
     def choice(self, choice: Choice) -> dict[str, Any]:
         """See `Form`."""
-        message = {"role": "assistant", "content": choice.text, "refusal": None}
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": choice.text,
+            "refusal": None,
+        }
+        if choice.calls:
+            calls = [{"id": new_id(), **_call(call)} for call in choice.calls]
+            message |= {"content": choice.text or None, "tool_calls": calls}
         return _choice(
-            choice.index, choice.reason, self._reported(choice.reported), message=message
+            choice.index, _reason(choice), self._reported(choice.reported), message=message
         )
 
     def opening(self, index: int) -> dict[str, Any]:
@@ -173,9 +185,18 @@ class ChatForm(Form):
         reported = self._reported(delta.tokens or None)
         return _choice(delta.index, None, reported, delta={"content": delta.text})
 
+    def calls(self, choice: Choice) -> list[dict[str, Any]]:
+        """See `Form`; each call with its name first, then its arguments."""
+        pieces: list[dict[str, Any]] = []
+        for number, call in enumerate(choice.calls):
+            opening = {"id": new_id(), **_call(Call(call.name, ""))}
+            pieces += [opening | {"index": number}]
+            pieces += [{"index": number, "function": {"arguments": call.arguments}}]
+        return [_choice(choice.index, None, delta={"tool_calls": [piece]}) for piece in pieces]
+
     def ending(self, choice: Choice) -> dict[str, Any]:
         """See `Form`."""
-        return _choice(choice.index, choice.reason, delta={})
+        return _choice(choice.index, _reason(choice), delta={})
 
 
 class TextForm(Form):
@@ -201,6 +222,19 @@ class TextForm(Form):
     def ending(self, choice: Choice) -> dict[str, Any]:
         """See `Form`."""
         return _choice(choice.index, choice.reason, text="")
+
+
+def new_id() -> str:
+    """An id of a call, in which chat templates that check ids find 9 letters and digits."""
+    return secrets.token_hex(5)[:9]
+
+
+def _call(call: Call) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _reason(choice: Choice) -> str:
+    return "tool_calls" if choice.calls else choice.reason
 
 
 def _choice(index: int, reason: str | None, logprobs: Any = None, **said: Any) -> dict[str, Any]:
@@ -238,6 +272,8 @@ async def stream_answers(
             if isinstance(update, Delta):
                 yield form.chunk([form.part(update)], **empty)
             elif isinstance(update, Choice):
+                for piece in form.calls(update):
+                    yield form.chunk([piece], **empty)
                 yield form.chunk([form.ending(update)], **recalled(update), **empty)
             elif isinstance(update, Reading):
                 yield comment(f"reading {update.done} {update.total}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from inf_llm.checks import LARGEST
@@ -18,6 +18,7 @@ from inf_llm.serve.documents import Document, Sources, Upload
 from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.params import Question
 from inf_llm.serve.prompts import Prompt, Prompts, cut
+from inf_llm.serve.shapes import ANY, Shape, Shapes
 from inf_llm.units import size
 
 LONG = 100_000
@@ -36,12 +37,14 @@ class Ready:
         cut: tokens that were left out.
         longest: most tokens of the answer.
         bytes: of the memory that it needs; None where that is not known.
+        shape: of the answers.
     """
 
     prompt: Prompt
     cut: int
     longest: int
     bytes: int | None
+    shape: Shape = ANY
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,19 @@ class Intake:
         config: of the run.
         budget: that prompts must fit.
         answer_tokens: longest answer where a request does not say.
+        shapes: makes the shapes of answers.
     """
 
     def __init__(
-        self, prompts: Prompts, config: RunConfig, budget: Budget, answer_tokens: int
+        self,
+        prompts: Prompts,
+        config: RunConfig,
+        budget: Budget,
+        answer_tokens: int,
+        shapes: Shapes,
     ) -> None:
         self._prompts, self._config, self._budget = prompts, config, budget
+        self._shapes = shapes
         self._answer_tokens = answer_tokens
         self._lanes = [ThreadPoolExecutor(1, f"layout-{name}") for name in ("short", "long")]
         self._files = ThreadPoolExecutor(1, "files")
@@ -193,8 +203,10 @@ class Intake:
         budget = self._budget.shared(question.memories)
         asked = question.sampling.max_tokens
         wanted = self._answer_tokens if asked is None else asked
+        shape = self._shapes.of(question)
         prompts = self._prompts.of_question(question, sources)
-        return [self._of_prompt(prompt, wanted, budget) for prompt in prompts]
+        ready = [self._of_prompt(prompt, wanted, budget) for prompt in prompts]
+        return [replace(each, shape=shape) for each in ready]
 
     def _of_prompt(self, whole: Prompt, wanted: int, budget: Budget) -> Ready:
         most = self._most(budget)

@@ -6,36 +6,33 @@ left without its effect. What is ignored stands in `vendors`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from inf_llm.checks import check_question, check_text
-from inf_llm.serve.errors import bad_value, unsupported
+from inf_llm.generation.layout import Message
+from inf_llm.serve.answer_format import schema_of
+from inf_llm.serve.errors import bad_value
 from inf_llm.serve.logprobs import MOST_TOP
+from inf_llm.serve.messages import CONTINUING, continues, messages_of
 from inf_llm.serve.sampling import NAMES, Sampling, sampling_of
-from inf_llm.serve.values import checked_text, flag, shown, whole, wrong
+from inf_llm.serve.tools import NO_FUNCTIONS, Calling, calling
+from inf_llm.serve.values import check_fields, checked_text, flag, whole, wrong
 from inf_llm.serve.vendors import check_names
 
 SHARED = {
     *("model", "n", *NAMES, "stream", "stream_options"),
-    *("document", "documents", "recall"),
+    *("document", "documents", "recall", "response_format"),
 }
-CONTINUING = ("continue_final_message", "add_generation_prompt")
-CHAT_ONLY = {"messages", "max_completion_tokens", "logprobs", "top_logprobs", *CONTINUING}
+CHAT_ONLY = {
+    *("messages", "max_completion_tokens", "logprobs", "top_logprobs"),
+    *("tools", "tool_choice", "parallel_tool_calls", *CONTINUING),
+}
 TEXT_ONLY = {"prompt", "logprobs", "echo"}
 _STREAM_OPTIONS = {"include_usage", "include_obfuscation"}
-ROLES = ("system", "developer", "user", "assistant")
-_OF_MESSAGES = {
-    *("role", "content"),
-    # accepted without effect, for a chat template takes a role and a content
-    *("id", "name", "timestamp", "annotations", "cache_control", "reasoning", "reasoning_content"),
-}
-_OF_PARTS = {"type", "text", "annotations", "cache_control"}
 MOST_ANSWERS = 16
 """Answers of one request: `n` to each of its prompts."""
 
-Message = dict[str, str]
 PromptText = str | tuple[int, ...]
 """A prompt without turns: a text, or token ids."""
 
@@ -58,6 +55,8 @@ class Question:
             report.
         echo: repeat the prompt before the answer.
         continues: the answer goes on with the last message, which is the assistant's.
+        functions: that may be called.
+        schema: what the answers must fit, as JSON; None for any text.
     """
 
     model: str
@@ -72,6 +71,8 @@ class Question:
     logprobs: int | None = None
     echo: bool = False
     continues: bool = False
+    functions: Calling = NO_FUNCTIONS
+    schema: dict[str, Any] | None = None
 
     @property
     def scores_prompt(self) -> bool:
@@ -100,49 +101,16 @@ def chat_question(data: dict[str, Any], thinks: bool = False) -> Question:
         ApiError: something in it is not accepted.
     """
     check_names(data, SHARED | CHAT_ONLY, thinks)
-    messages = messages_of(data)
-    question = _question(data, messages, (), logprobs=_chat_logprobs(data))
-    return replace(question, continues=continues(data, messages))
-
-
-def messages_of(data: dict[str, Any]) -> tuple[Message, ...]:
-    """The conversation in the body of a request.
-
-    Raises:
-        ApiError: something in it is not accepted.
-    """
-    given = data.get("messages")
-    if not isinstance(given, list) or not given:
-        raise wrong("messages", given, "a list of at least one message")
-    return tuple(_message(index, message) for index, message in enumerate(given))
-
-
-def continues(data: dict[str, Any], messages: Sequence[Message]) -> bool:
-    """Whether the answer goes on with the last message: one of the assistant, unless it is said
-    that a new turn begins.
-
-    Raises:
-        ApiError: what is said of it does not fit together, or not the conversation.
-    """
-    last = messages[-1]
-    possible = last["role"] == "assistant" and last["content"].strip() != ""
-    goes_on, begins = (data.get(name) for name in CONTINUING)
-    for name in CONTINUING:
-        flag(data, name)
-    if goes_on and begins:
+    messages, functions = messages_of(data), calling(data)
+    question = _question(data, messages, (), _chat_logprobs(data), functions=functions)
+    question = replace(question, continues=continues(data, messages))
+    if question.continues and (question.schema is not None or functions.forced):
         raise bad_value(
-            CONTINUING[0], "continue_final_message and add_generation_prompt exclude each other"
+            "messages",
+            "an answer of a form that is asked for cannot go on with the last message, which is "
+            "the assistant's: end with a message of the user, or send add_generation_prompt = true",
         )
-    if possible:
-        return goes_on is not False and not begins
-    if goes_on or begins is False:
-        name = CONTINUING[0] if goes_on else CONTINUING[1]
-        raise bad_value(
-            name,
-            f"{name} = {shown(data[name])} needs a last message of the assistant to go on with; "
-            f"that of the {last['role']} is answered",
-        )
-    return False
+    return question
 
 
 def completion_question(data: dict[str, Any]) -> Question:
@@ -197,6 +165,7 @@ def _question(
     prompts: tuple[PromptText, ...],
     logprobs: int | None = None,
     echo: bool = False,
+    functions: Calling = NO_FUNCTIONS,
 ) -> Question:
     model = data.get("model")
     if not isinstance(model, str) or not model:
@@ -215,6 +184,8 @@ def _question(
         flag(data, "recall"),
         logprobs,
         echo,
+        functions,
+        schema_of(data.get("response_format")),
     )
     _check_answers(question)
     return question
@@ -256,41 +227,5 @@ def _usage_wanted(options: Any) -> bool:
         return False
     if not isinstance(options, dict):
         raise wrong("stream_options", options, 'an object, as {"include_usage": true}')
-    _check_fields("stream_options", options, _STREAM_OPTIONS)
+    check_fields("stream_options", options, _STREAM_OPTIONS)
     return flag(options, "include_usage")
-
-
-def _check_fields(where: str, fields: dict[str, Any], known: Collection[str]) -> None:
-    """Refuse fields inside a parameter that are not known, unless they are null, false or empty."""
-    for name, value in fields.items():
-        if value and name not in known:
-            name = f"{where}.{name}"[:100]
-            raise unsupported(name, f"{name} is not supported by this server: leave it out")
-
-
-def _message(index: int, message: Any) -> Message:
-    where = f"messages[{index}]"
-    if not isinstance(message, dict):
-        raise wrong(where, message, "an object with role and content")
-    role = message.get("role")
-    if role not in ROLES:
-        raise wrong(f"{where}.role", role, f"one of {', '.join(ROLES)}")
-    _check_fields(where, message, _OF_MESSAGES)
-    text = _content(f"{where}.content", message.get("content"))
-    if role == "user":
-        checked_text(f"{where}.content", text, check_question)
-    return {"role": "system" if role == "developer" else role, "content": text}
-
-
-def _content(where: str, content: Any) -> str:
-    if isinstance(content, str):
-        return checked_text(where, content)
-    if not isinstance(content, list) or not content:
-        raise wrong(where, content, "a text, or a list of text parts")
-    for part in content:
-        if not isinstance(part, dict) or part.get("type") != "text":
-            kind = part.get("type") if isinstance(part, dict) else part
-            message = f"{where} has a part of type {shown(kind)}: only 'text' is supported"
-            raise unsupported(where, message)
-        _check_fields(where, part, _OF_PARTS)
-    return "".join(checked_text(where, part.get("text")) for part in content)

@@ -11,11 +11,14 @@ from typing import Any
 from inf_llm.conversation import BETWEEN
 from inf_llm.errors import TextError
 from inf_llm.generation import choose_layout
+from inf_llm.generation.calls import in_words, with_tools
 from inf_llm.generation.control import control_tokens
+from inf_llm.generation.layout import Message
 from inf_llm.generation.tokens import encode_with_places, known_ids
 from inf_llm.serve.documents import Sources
 from inf_llm.serve.errors import ApiError, bad_value
-from inf_llm.serve.params import Message, PromptText, Question
+from inf_llm.serve.params import PromptText, Question
+from inf_llm.serve.tools import NO_FUNCTIONS, Calling
 from inf_llm.truncation import kept
 
 LONG_MESSAGE = 2000
@@ -110,7 +113,8 @@ class Prompts:
         """
         self._check_ids("logit_bias", list(question.sampling.logit_bias))
         if question.messages:
-            return [self.of_chat(question.messages, sources, question.continues)]
+            asked = question.messages, sources, question.continues, question.functions
+            return [self.of_chat(*asked)]
         return [self.of_text(prompt, sources) for prompt in question.prompts]
 
     def of_text(self, prompt: PromptText, sources: Sources, special: bool = True) -> Prompt:
@@ -152,10 +156,16 @@ class Prompts:
         return Prompt(whole.ids[: end + 1], [end], whole.offsets, whole.text, whole.document)
 
     def of_chat(
-        self, messages: Sequence[Message], sources: Sources, continued: bool = False
+        self,
+        messages: Sequence[Message],
+        sources: Sources,
+        continued: bool = False,
+        functions: Calling = NO_FUNCTIONS,
     ) -> Prompt:
         """The prompt of a conversation, which ends where the answer begins, or goes on."""
         messages = [dict(message) for message in messages]
+        if functions.forced and not self.layout.takes_tools:
+            messages = with_tools(messages, functions.tools)
         if sources.documents:
             first = next((m for m in messages if m["role"] == "user"), None)
             if first is None:
@@ -163,10 +173,24 @@ class Prompts:
             first["content"] = _with_sources(sources, first["content"])
         long = [m["content"] for m in messages if len(m["content"]) >= LONG_MESSAGE]
         try:
-            text = self.layout.prompt(messages, continued)
+            text = self._laid_out(messages, continued, functions)
         except TextError as error:
             raise bad_value("messages", str(error)) from None
         return self._encoded(text, self.layout.adds_special, sources, long)
+
+    def _laid_out(self, messages: list[Message], continued: bool, functions: Calling) -> str:
+        """The text of a conversation; calls and their results in words where a template refuses
+        them."""
+        tools = [tool.described for tool in functions.tools] if self.layout.takes_tools else []
+        called = any("tool_calls" in m or m["role"] == "tool" for m in messages)
+        if called and not self.layout.takes_tools:
+            return self.layout.prompt(in_words(messages), continued)
+        try:
+            return self.layout.prompt(messages, continued, tools)
+        except TextError:
+            if not called:
+                raise
+        return self.layout.prompt(in_words(messages), continued, tools)
 
     def _encoded(self, text: str, special: bool, sources: Sources, long: list[str]) -> Prompt:
         ids, places = encode_with_places(self._tokenizer, text, special)

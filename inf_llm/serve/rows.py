@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from inf_llm.generation import Session
+from inf_llm.generation.calls import Call, CallReader
 from inf_llm.generation.decoding import Decoding
+from inf_llm.generation.grammar import Constraint
 from inf_llm.generation.likelihood import Scored, scored
 from inf_llm.generation.options import answer_options
 from inf_llm.generation.penalties import AnswerPenalties
@@ -70,12 +72,16 @@ class Answer:
         self.text += piece
         self._emit(piece)
 
-    def finish(self, reason: str, passages: list[dict[str, Any]] | None) -> Choice:
+    def finish(
+        self, reason: str, passages: list[dict[str, Any]] | None, calls: Sequence[Call] = ()
+    ) -> Choice:
         """The whole, after which nothing comes."""
         reported = None if self.report is None else tuple(self.report.tokens)
         if self.report is not None and self.report.waiting:
             self._emit("")
-        choice = Choice(self.index, self.text, reason, self.tokens, passages, reported)
+        choice = Choice(
+            self.index, self.text, reason, self.tokens, passages, reported, tuple(calls)
+        )
         self.job.emit(choice)
         return choice
 
@@ -93,18 +99,26 @@ class Row:
         decoding: chooses them.
         text: turns them to text.
         ends: tokens that end it.
+        constraint: what makes it follow a grammar, if anything does.
+        reader: separates its words and calls; None where no function may be called.
     """
 
     answer: Answer
     decoding: Decoding
     text: AnswerText
     ends: Sequence[int]
+    constraint: Constraint | None = None
+    reader: CallReader | None = None
 
     def finish(self, passages: list[dict[str, Any]] | None) -> Choice:
         """The answer, which is over."""
         ended = self.text.stopped or self.decoding.new[-1] in self.ends
+        ended = ended or (self.constraint is not None and self.constraint.complete)
         self.answer.tokens = self.text.tokens
-        return self.answer.finish("stop" if ended else "length", passages)
+        left, calls = ("", []) if self.reader is None else self.reader.end()
+        if left:
+            self.answer.say(left)
+        return self.answer.finish("stop" if ended else "length", passages, calls)
 
 
 @dataclass
@@ -136,8 +150,15 @@ class Rows:
         self, question: Question, ready: Ready, answer: Answer, session: Session, number: int
     ) -> Row:
         """What gives an answer, the one of this number to what a session has read."""
-        sampling, report = question.sampling, answer.report
-        text = AnswerText(self.tokenizer, sampling.stop, answer.say)
+        sampling, shape, report = question.sampling, ready.shape, answer.report
+        constraint, reader = shape.constraint(len(session.ids)), shape.reader()
+
+        def put(piece: str) -> None:
+            words = piece if reader is None else reader.put(piece)
+            if words:
+                answer.say(words)
+
+        text = AnswerText(self.tokenizer, sampling.stop, put, reader is not None, shape.without)
 
         def note(logits: torch.Tensor, token: int) -> None:
             if report is not None:
@@ -145,25 +166,33 @@ class Rows:
 
         decoding = Decoding(
             session,
-            self._options(sampling, ready.longest, len(session.ids)),
+            self._options(sampling, ready.longest, len(session.ids), constraint),
             text,
             self._generator(sampling, number),
             traced=question.recall and self.recalls,
             noted=None if report is None else note,
         )
-        return Row(answer, decoding, text, () if sampling.ignore_eos else self.ends)
+        ends = () if sampling.ignore_eos else self.ends
+        return Row(answer, decoding, text, ends, constraint, reader)
 
-    def _options(self, sampling: Sampling, longest: int, prompt: int) -> dict[str, Any]:
+    def _options(
+        self, sampling: Sampling, longest: int, prompt: int, constraint: Constraint | None
+    ) -> dict[str, Any]:
         """Keywords for `generate` that make an answer to a prompt of so many tokens."""
         ends = None if sampling.ignore_eos else list(self.ends) or None
         asked = sampling.asked(longest) | {"eos_token_id": ends}
         options = answer_options(self.model, self.tokenizer, longest, asked)
+        processors: list[Any] = []
+        criteria: list[Any] = []
         if sampling.stop:
-            options["stopping_criteria"] = [Ended(self.tokenizer, sampling.stop, None, prompt)]
+            criteria.append(Ended(self.tokenizer, sampling.stop, None, prompt))
         if sampling.penalizes:
             found = sampling.frequency_penalty, sampling.presence_penalty
-            options["logits_processor"] = [AnswerPenalties(prompt, *found)]
-        return options
+            processors.append(AnswerPenalties(prompt, *found))
+        if constraint is not None:
+            processors.append(constraint)
+            criteria.append(constraint.over)
+        return options | {"logits_processor": processors, "stopping_criteria": criteria}
 
     def _generator(self, sampling: Sampling, number: int) -> torch.Generator | None:
         seed = sampling.seed_of(number)

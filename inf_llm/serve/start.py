@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from inf_llm.config import RunConfig
+from inf_llm.generation import answer_ends
 from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.plan.budget import text_bytes
 from inf_llm.serve.app import Application, Limits
@@ -17,6 +18,7 @@ from inf_llm.serve.jobs import Engine
 from inf_llm.serve.library import Library
 from inf_llm.serve.log_limit import limit_logs
 from inf_llm.serve.prompts import Prompts
+from inf_llm.serve.shapes import Shapes
 from inf_llm.serve.web import Listening, WebServer, is_local, listen, most_connections
 from inf_llm.serve.worker import Worker
 
@@ -49,6 +51,7 @@ class ServeOptions:
         proxies: addresses whose X-Forwarded-For says who the client is.
         cors_origins: of pages in browsers that may ask; "*" for any.
         allowed_hosts: names that a server on a local address answers to beside the local ones.
+        calls: form of the model's function calls; None for that of its chat template.
     """
 
     host: str = "127.0.0.1"
@@ -69,6 +72,7 @@ class ServeOptions:
     proxies: list[str] | None = None
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    calls: str | None = None
 
 
 def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) -> Application:
@@ -76,6 +80,7 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
 
     Raises:
         ConfigError: the budget has no room for a text.
+        SettingsError: there is no such form of function calls.
         SavedMemoryError: the folder for what outlives the server cannot be used.
     """
     library = None
@@ -110,7 +115,9 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         options.allowed_hosts,
         options.cors_origins,
     )
-    intake = Intake(prompts, config, budget, options.answer_tokens)
+    ends = answer_ends(model, prompts.layout)
+    shapes = Shapes(tokenizer, prompts.layout, vocabulary, ends, options.calls)
+    intake = Intake(prompts, config, budget, options.answer_tokens, shapes)
     worker = Worker(
         options.queue, on_failure, options.at_once, options.reading_share, return_memory
     )

@@ -11,7 +11,8 @@ from starlette.responses import Response
 from inf_llm.serve.documents import Sources
 from inf_llm.serve.errors import bad_value
 from inf_llm.serve.intake import Intake
-from inf_llm.serve.params import CONTINUING, continues, messages_of, prompt_of
+from inf_llm.serve.messages import CONTINUING, continues, messages_of
+from inf_llm.serve.params import prompt_of
 from inf_llm.serve.prompts import Prompt, Prompts
 from inf_llm.serve.values import flag, wrong
 from inf_llm.serve.vendors import check_names

@@ -33,6 +33,9 @@ class Calling:
     several: bool = True
 
 
+NO_FUNCTIONS = Calling()
+
+
 def calling(data: dict[str, Any]) -> Calling:
     """The functions of a request.
 

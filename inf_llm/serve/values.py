@@ -6,12 +6,12 @@ A message names the value that was sent, the rule, and what is accepted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from inf_llm.checks import LARGEST, check_text
 from inf_llm.errors import TextError
-from inf_llm.serve.errors import ApiError, bad_value
+from inf_llm.serve.errors import ApiError, bad_value, unsupported
 
 _SHOWN = 60
 """Characters of a value that a message has."""
@@ -89,3 +89,15 @@ def checked_text(where: str, value: Any, check: Callable[[str, Any], Any] = chec
     except TextError as error:
         raise bad_value(where, str(error)) from None
     return str(value)
+
+
+def check_fields(where: str, fields: dict[str, Any], known: Collection[str]) -> None:
+    """Refuse fields inside a parameter that are not known, unless they are null, false or empty.
+
+    Raises:
+        ApiError: there is one.
+    """
+    for name, value in fields.items():
+        if value and name not in known:
+            name = f"{where}.{name}"[:100]
+            raise unsupported(name, f"{name} is not supported by this server: leave it out")

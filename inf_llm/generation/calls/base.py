@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inf_llm.generation.grammar import BOUNDED
+
 _OPEN = ("properties", "type", "title", "description", "required", "additionalProperties", "$defs")
 """What a schema may have and still accept no other properties than those that it names."""
-_WHITE = {"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Tool:
     @property
     def schema(self) -> dict[str, Any]:
         """What arguments must fit; no others than those named, where that is certain."""
-        schema = {"type": "object", "properties": {}, **self.parameters, "x-guidance": _WHITE}
+        schema = {"type": "object", "properties": {}, **self.parameters, "x-guidance": BOUNDED}
         if not self.parameters.keys() - set(_OPEN):
             schema.setdefault("additionalProperties", False)
         return schema
@@ -61,11 +62,13 @@ class CallForm(ABC):
     Attributes:
         marks: one of these is in a chat template of the family.
         opens: texts that only a call begins with.
+        tokens: texts of the form that may be control tokens.
         several: whether an answer may have more than one call.
     """
 
     marks: tuple[str, ...] = ()
     opens: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
     several = True
 
     @abstractmethod

@@ -13,7 +13,8 @@ def form_of(template: str | None, name: str | None = None) -> CallForm:
         SettingsError: there is no form of this name.
     """
     if name is not None:
-        return CALLS.get(name)()  # type: ignore[no-any-return]
+        form: CallForm = CALLS.get(name)()
+        return form
     forms: list[CallForm] = [CALLS.get(row)() for row in CALLS]
     found = (form for form in forms if any(mark in (template or "") for mark in form.marks))
     return next(found, None) or CALLS.get("bare")()

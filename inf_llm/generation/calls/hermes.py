@@ -14,6 +14,7 @@ class Hermes(CallForm):
     """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, one for each call."""
 
     marks = opens = (_OPEN,)
+    tokens = (_OPEN, _CLOSE)
 
     def calls(self, text: str) -> list[Any] | None:
         """See `CallForm`; the last closing tag may be missing."""

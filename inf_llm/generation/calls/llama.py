@@ -14,7 +14,7 @@ class Llama(CallForm):
     """`{"name": ..., "parameters": {...}}`; the models write no more than one call."""
 
     marks = (_TAG, '"parameters": ')
-    opens = (_TAG,)
+    opens = tokens = (_TAG,)
     several = False
 
     def calls(self, text: str) -> list[Any] | None:

@@ -17,6 +17,7 @@ class Mistral(CallForm):
     `[TOOL_CALLS]name[ARGS]{...}`, one for each call."""
 
     marks = opens = (_MARK,)
+    tokens = (_MARK, _ARGUMENTS)
 
     def calls(self, text: str) -> list[Any] | None:
         """See `CallForm`."""

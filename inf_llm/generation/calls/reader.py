@@ -32,6 +32,11 @@ class CallReader:
         self._text = ""
         self._said = 0
 
+    @property
+    def words(self) -> str:
+        """What of the answer is words, so far."""
+        return self._text[: self._said]
+
     def put(self, piece: str) -> str:
         """More of the answer; what of it is words for certain."""
         self._text += piece
