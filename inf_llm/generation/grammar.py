@@ -126,7 +126,7 @@ class Constraint:
     def __init__(self, matcher: Any, prompt: int) -> None:
         self._matcher, self._read = matcher, prompt
 
-    def __call__(self, ids: Tensor, scores: Tensor, **more: Any) -> Tensor:
+    def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (1, V) without the tokens that may not follow ids (1, n)."""
         self._follow(ids)
         bits = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
