@@ -76,7 +76,7 @@ class Grammars:
             inner = self._inner
         matcher = _llguidance().LLMatcher(inner, grammar, log_level=0)
         problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
-        if not problems and not any(matcher.compute_bitmask()):
+        if not problems and not _begins(matcher.deep_copy()):
             problems = ["no text fits it"]
         if problems:
             raise SettingsError(f"the schema cannot be enforced: {_short(problems[0])}")
@@ -172,6 +172,12 @@ def _schema_grammar(schema: Any) -> str:
 
 def _llguidance() -> Any:
     return need("llguidance", "an answer in a form that is asked for", EXTRA)
+
+
+def _begins(matcher: Any) -> bool:
+    """Whether there is a first token."""
+    some = any(matcher.compute_bitmask())
+    return some and not matcher.is_error() and not matcher.is_stopped()
 
 
 def _short(words: str) -> str:

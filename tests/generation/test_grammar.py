@@ -1,0 +1,157 @@
+"""Answers that follow a grammar: whatever a model would say, its text fits, and ends in time."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("llguidance", reason="needs the extra 'structured'")
+pytest.importorskip("jsonschema", reason="needs the extra 'dev'")
+
+import jsonschema
+
+from benchmark.schemas import SCHEMAS
+from inf_llm.errors import MissingExtraError, SettingsError
+from inf_llm.generation.grammar import Constraint, Grammar, Grammars
+from tests.chat.conftest import chat_tokenizer
+from tests.tiny import tiny_tokenizer
+
+OBJECT = {"type": "object"}
+EXTRA = 5
+"""Scores that a model has more than its tokenizer has tokens."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return tiny_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def grammars(tokenizer: Any) -> Grammars:
+    return Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
+
+
+def drawn(grammar: Grammar, size: int, seed: int, most: int = 3000) -> tuple[list[int], Constraint]:
+    """Tokens as a model would draw them that knows nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    ids, constraint = torch.tensor([[7, 7]]), grammar.constraint(2)
+    while ids.shape[1] < most:
+        scores = constraint(ids, torch.randn(1, size + EXTRA, generator=generator))
+        token = torch.multinomial(scores.softmax(-1), 1, generator=generator)
+        ids = torch.cat((ids, token), 1)
+        if constraint.over(ids, scores).item():
+            break
+    return ids[0, 2:].tolist(), constraint
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_whatever_is_drawn_fits_the_schema(name: str, grammars: Grammars, tokenizer: Any) -> None:
+    schema = SCHEMAS[name][1]
+    check = jsonschema.Draft202012Validator
+    validator = check(schema, format_checker=check.FORMAT_CHECKER)
+    grammar = grammars.of_schema(schema)
+    texts = set()
+    for seed in range(8):
+        ids, constraint = drawn(grammar, len(tokenizer), seed)
+        assert constraint.complete
+        texts.add(tokenizer.decode(ids, skip_special_tokens=True))
+    assert len(texts) > 1
+    for text in texts:
+        validator.validate(json.loads(text))
+
+
+def test_the_end_comes_where_the_json_is_complete(grammars: Grammars, tokenizer: Any) -> None:
+    end = tokenizer.eos_token_id
+    constraint = grammars.of_schema({"type": "integer"}).constraint(0)
+    ids = torch.empty(1, 0, dtype=torch.int64)
+    for said, may_end in (("", False), ("-", False), ("1", True), ("2", True)):
+        ids = torch.cat((ids, torch.tensor([tokenizer.encode(said)], dtype=torch.int64)), 1)
+        scores = constraint(ids, torch.zeros(1, len(tokenizer)))
+        assert (scores[0, end] == 0).item() is may_end
+        assert not constraint.over(ids, scores).item()
+    ids = torch.cat((ids, torch.tensor([[end]])), 1)
+    assert constraint.over(ids, None).item()
+
+
+def test_a_model_without_an_end_stops_there_too(tokenizer: Any) -> None:
+    grammar = Grammars(tokenizer, len(tokenizer), None).of_schema(SCHEMAS["flat"][1])
+    _, constraint = drawn(grammar, len(tokenizer), 0)
+    assert constraint.complete
+
+
+def test_control_tokens_are_never_text() -> None:
+    """Not even those that only the chat template makes control tokens."""
+    tokenizer = chat_tokenizer()
+    tokenizer.add_tokens(["<turn>"])
+    tokenizer.chat_template = "{% for m in messages %}<turn>{{ m['content'] }}{% endfor %}"
+    grammars = Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
+    constraint = grammars.of_schema({"type": "string"}).constraint(0)
+    scores = constraint(torch.tensor([tokenizer.encode('"')]), torch.zeros(1, len(tokenizer)))
+    turn = tokenizer.convert_tokens_to_ids("<turn>")
+    letter = tokenizer.convert_tokens_to_ids("t")
+    assert scores[0, turn] == -torch.inf
+    assert scores[0, letter] == 0
+    assert grammars.lark_piece("<turn>") == f"<[{turn}]>"
+    assert grammars.lark_piece("[x]") == '"[x]"'
+
+
+def test_answers_of_one_grammar_do_not_touch_each_other(grammars: Grammars) -> None:
+    grammar = grammars.of_schema(OBJECT)
+    size = len(tiny_tokenizer())
+    alone = drawn(grammar, size, 1)[0]
+    drawn(grammar, size, 2)
+    assert drawn(grammar, size, 1)[0] == alone
+
+
+def test_white_space_has_an_end(grammars: Grammars, tokenizer: Any) -> None:
+    constraint = grammars.of_schema(OBJECT).constraint(0)
+    text, count = "{", 0
+    while count < 200:
+        ids = torch.tensor([tokenizer.encode(text + " " * count)])
+        scores = constraint(ids, torch.zeros(1, len(tokenizer)))
+        if scores[0, tokenizer.encode(" ")[0]] == -torch.inf:
+            break
+        count += 1
+    assert 1 < count < 100
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"type": "strin"}, "strin"),
+        ({"$ref": "#/$defs/none"}, "none"),
+        ({"$ref": "http://example.com/schema"}, "example.com"),
+        ({"$ref": "#"}, "no text fits"),
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"type": "array", "uniqueItems": True, "x-guidance": {"lenient": True}}, "uniqueItems"),
+        ({"not": {"type": "string"}}, "not"),
+        ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "oneOf"),
+        ({"type": "integer", "minimum": 3, "maximum": 2}, "minimum"),
+        ({"type": "string", "pattern": "(["}, "regex"),
+        ({"const": "\ud800"}, "schema"),
+        ("text", "schema"),
+    ],
+)
+def test_what_cannot_be_enforced_is_refused(grammars: Grammars, schema: Any, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason) as caught:
+        grammars.of_schema(schema)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:
+    monkeypatch.setitem(sys.modules, "llguidance", None)
+    with pytest.raises(MissingExtraError, match=r"inf-llm\[structured\]"):
+        Grammars(tokenizer, 10, None).of_schema(OBJECT)
+
+
+def test_without_a_fast_tokenizer() -> None:
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(SettingsError, match="fast tokenizer"):
+        Grammars(Slow(), 10, None).of_schema(OBJECT)
