@@ -8,7 +8,7 @@ _TEXT = {"type": "string", "maxLength": 40}
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 9999}
 
 
-def _object(required: int | None = None, **properties: Any) -> dict[str, Any]:
+def _object(required: int | None = None, /, **properties: Any) -> dict[str, Any]:
     """An object with these properties and no others, of which the first are required."""
     return {
         "type": "object",

@@ -136,6 +136,8 @@ class Constraint:
         allowed = ((bits[:, None] >> shifts) & 1).flatten()[: scores.shape[1]].bool()
         left = torch.full_like(scores, -math.inf)
         left[:, : len(allowed)] = scores[:, : len(allowed)].masked_fill(~allowed, -math.inf)
+        if not (left > -math.inf).any():  # another rule forbids them, which then gives way
+            left[:, : len(allowed)].masked_fill_(allowed, 0)
         return left
 
     def over(self, ids: Tensor, scores: Any, **more: Any) -> Tensor:

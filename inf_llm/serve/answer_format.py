@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from inf_llm.serve.errors import bad_value, unsupported
 from inf_llm.serve.tools import check_texts
+from inf_llm.serve.values import wrong
 
 KINDS = ("text", "json_object", "json_schema")
 
@@ -24,15 +24,15 @@ def schema_of(given: Any, where: str = "response_format") -> dict[str, Any] | No
         return None
     kind = given.get("type") if isinstance(given, dict) else None
     if not isinstance(kind, str):
-        raise bad_value(where, f"{where} must be an object with a type: one of {', '.join(KINDS)}")
+        raise wrong(where, given, f"an object with a type: one of {', '.join(KINDS)}")
     if kind not in KINDS:
-        raise unsupported(where, f"{where}.type must be one of {', '.join(KINDS)}")
+        raise wrong(f"{where}.type", kind, f"one of {', '.join(KINDS)}")
     if kind != "json_schema":
         return {"type": "object"} if kind == "json_object" else None
     # within an object of its own in chats, and beside the type in /v1/responses
     inner = given.get("json_schema", given)
     schema = inner.get("schema") if isinstance(inner, dict) else None
     if not isinstance(schema, dict):
-        raise bad_value(where, f"{where} must have a JSON schema in its field schema")
+        raise wrong(f"{where}.schema", schema, "a JSON schema, as an object")
     check_texts(where, schema)
     return schema

@@ -6,16 +6,18 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from inf_llm.checks import check_text
-from inf_llm.errors import TextError
 from inf_llm.generation.calls import Tool
 from inf_llm.serve.errors import bad_value
+from inf_llm.serve.values import checked_text, wrong
 
 MOST = 128
 DEEPEST = 64
 """Levels of a schema or of arguments."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_CHOICES = "'auto', 'none', 'required', or {'type': 'function', 'function': {'name': ...}}"
+_CHOICES = (
+    '"auto", "none", "required", or {"type": "function", "function": {"name": NAME}} with the name '
+    "of one of tools"
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def calling(data: dict[str, Any]) -> Calling:
     """
     given = data.get("tools")
     if given is not None and (not isinstance(given, list) or len(given) > MOST):
-        raise bad_value("tools", f"tools must be a list of at most {MOST} functions")
+        raise wrong("tools", given, f"a list of at most {MOST} functions")
     read = [_tool(f"tools[{index}]", tool) for index, tool in enumerate(given or ())]
     tools = tuple(tool for tool in read if tool is not None)
     names = [tool.name for tool in tools]
@@ -54,24 +56,23 @@ def calling(data: dict[str, Any]) -> Calling:
         raise bad_value("tools", "tools must have different names")
     several = data.get("parallel_tool_calls")
     if several is not None and not isinstance(several, bool):
-        raise bad_value("parallel_tool_calls", "parallel_tool_calls must be true or false")
+        raise wrong("parallel_tool_calls", several, "true or false")
     return _chosen(tools, data.get("tool_choice"), several is not False)
 
 
 def _chosen(tools: tuple[Tool, ...], choice: Any, several: bool) -> Calling:
-    if choice == "none":
-        return Calling()
+    if choice == "none" or (not tools and choice in (None, "auto")):
+        return NO_FUNCTIONS
     if choice is None or choice == "auto":
         return Calling(tools, (), several)
     if choice in ("required", "any"):
         if not tools:
-            raise bad_value("tool_choice", f"tool_choice is {choice!r}, but there are no tools")
+            raise wrong("tool_choice", choice, "it with tools, for there are none")
         return Calling(tools, tools, several)
     name = _named(choice)
     forced = tuple(tool for tool in tools if tool.name == name)
     if name is None or not forced:
-        known = f"; tools has {', '.join(t.name for t in tools)}"[:300] if tools else ""
-        raise bad_value("tool_choice", f"tool_choice must be {_CHOICES} of one of tools{known}")
+        raise wrong("tool_choice", choice, _CHOICES)
     return Calling(tools, forced, False)
 
 
@@ -85,23 +86,20 @@ def _named(choice: Any) -> Any:
 
 def _tool(where: str, given: Any) -> Tool | None:
     if not isinstance(given, dict) or not isinstance(given.get("type"), str):
-        raise bad_value(where, f"{where} must be an object with type and function")
+        raise wrong(where, given, "an object with type and function")
     if given["type"] != "function":
         return None
     function = given.get("function")
     if not isinstance(function, dict):
-        raise bad_value(where, f"{where}.function must be an object with name and parameters")
+        raise wrong(f"{where}.function", function, "an object with name and parameters")
     where = f"{where}.function"
     name, about = function.get("name"), function.get("description")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        rule = "1 to 128 letters, digits, '_', '-' or '.'"
-        raise bad_value(f"{where}.name", f"{where}.name must be {rule}")
+        raise wrong(f"{where}.name", name, "1 to 128 letters, digits, '_', '-' or '.'")
     parameters = function.get("parameters")
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
-        raise bad_value(
-            f"{where}.parameters", f"{where}.parameters must be a JSON schema of an object"
-        )
+        raise wrong(f"{where}.parameters", parameters, "a JSON schema of an object")
     about = "" if about is None else about
     check_texts(f"{where}.description", about if isinstance(about, str) else [about])
     check_texts(f"{where}.parameters", parameters)
@@ -123,15 +121,8 @@ def check_texts(where: str, value: Any) -> None:
             elif isinstance(one, list):
                 inner += one
             elif isinstance(one, str):
-                _check_text(where, one)
+                checked_text(where, one)
         level = inner
         if not level:
             return
     raise bad_value(where, f"{where} must have at most {DEEPEST} levels")
-
-
-def _check_text(where: str, text: str) -> None:
-    try:
-        check_text(where, text)
-    except TextError as error:
-        raise bad_value(where, str(error)) from None

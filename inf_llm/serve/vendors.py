@@ -32,7 +32,7 @@ _HARMLESS_NAMES = (
     "dynatemp_exponent dynatemp_low dynatemp_high xtc_threshold smoothing_curve mirostat_tau "
     "mirostat_eta dry_base dry_allowed_length dry_penalty_last_n dry_range dry_sequence_breakers "
     "repeat_last_n penalize_nl repetition_penalty_range repetition_penalty_slope rep_pen_range "
-    "rep_pen_slope length_penalty early_stopping parallel_tool_calls "
+    "rep_pen_slope length_penalty early_stopping "
     "spaces_between_special_tokens"
 )
 HARMLESS = frozenset(_HARMLESS_NAMES.split())
@@ -61,11 +61,11 @@ _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
     (([],), "transforms lora logits_processors bad_words bad_words_ids allowed_token_ids"),
     (([],), "banned_tokens banned_strings stop_token_ids stop_regex"),
     (("none", "auto"), "tool_choice function_call"),
+    ((False, True), "parallel_tool_calls"),
     (({},), "features variables kv_transfer_params vllm_xargs chat_template_kwargs"),
     (({},), "mm_processor_kwargs"),
     (({"include": False},), "usage"),
     # the form of the answer, and how a prompt is laid out
-    (({"type": "text"},), "response_format"),
     ((["text"],), "modalities"),
     (("medium",), "verbosity"),
     (("",), "format grammar regex ebnf suffix template system negative_prompt custom_token_bans"),

@@ -19,7 +19,8 @@ import typer.main
 import inf_llm
 from inf_llm.cli import app
 from inf_llm.config import SHIPPED_CONFIGS, load_config
-from inf_llm.serve.params import ROLES, SHARED
+from inf_llm.serve.messages import ROLES
+from inf_llm.serve.params import SHARED
 from inf_llm.serve.start import ServeOptions, build
 from inf_llm.serve.web import WebServer, listen
 from tests.docs.pages import ROOT, blocks

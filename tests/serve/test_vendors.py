@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from inf_llm.serve.params import chat_question, completion_question
+from inf_llm.serve.errors import ApiError
+from inf_llm.serve.params import CHAT_ONLY, chat_question, completion_question
 from inf_llm.serve.vendors import HARMLESS, INSTEAD, NEUTRAL, REASONING
 from tests.serve.questions import CHAT, ODD, PLAIN, TEXT, refused
 
@@ -15,12 +16,21 @@ from tests.serve.questions import CHAT, ODD, PLAIN, TEXT, refused
 @pytest.mark.parametrize("name", sorted(NEUTRAL | REASONING))
 def test_values_that_ask_for_nothing_pass_and_others_are_refused_by_name(name: str) -> None:
     values = (NEUTRAL | REASONING)[name]
+
+    def ask(body: dict[str, Any]) -> Any:
+        """A completion, where a chat takes the name itself."""
+        if name in CHAT_ONLY:
+            return completion_question(TEXT | body)
+        return chat_question(CHAT | body)
+
     for value in (*values, None):
         assert chat_question(CHAT | {name: value}) == PLAIN
         assert completion_question(TEXT | {name: value}).sampling == PLAIN.sampling
     for value in ODD:
         if json.dumps(value) not in map(json.dumps, values):
-            error = refused({name: value})
+            with pytest.raises(ApiError) as caught:
+                ask({name: value})
+            error = caught.value
             assert error.param == name
             assert error.message.startswith(name)
             assert "leave it out" in error.message
