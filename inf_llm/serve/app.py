@@ -7,6 +7,7 @@ GET  /metrics                 for Prometheus
 GET  /v1/models[/NAME]        the one model
 POST /v1/chat/completions     OpenAI's, and two parameters more: document, recall
 POST /v1/completions          the same for texts without turns
+POST /v1/responses            OpenAI's other form of chats
 POST /tokenize                a prompt as the model gets it
 POST /detokenize              and back
 POST /v1/documents            upload a text and have it read
@@ -44,6 +45,8 @@ from inf_llm.serve.metrics import Metrics
 from inf_llm.serve.origins import CUT_HEADER, Origins
 from inf_llm.serve.page import Page
 from inf_llm.serve.params import Question, chat_question, completion_question
+from inf_llm.serve.response_form import ResponseForm
+from inf_llm.serve.response_question import response_question
 from inf_llm.serve.token_routes import TokenRoutes
 from inf_llm.serve.wire import Events, Json, json_object, refusal
 from inf_llm.serve.worker import Job, Worker
@@ -147,6 +150,7 @@ class Application(Starlette):
             Route("/v1/models/{name:path}", keyed(self._model)),
             Route("/v1/chat/completions", keyed(self._chat), methods=["POST"]),
             Route("/v1/completions", keyed(self._complete), methods=["POST"]),
+            Route("/v1/responses", keyed(self._respond), methods=["POST"]),
             Route("/tokenize", keyed(tokens.tokenize), methods=["POST"]),
             Route("/detokenize", keyed(tokens.detokenize), methods=["POST"]),
             Route("/v1/documents", keyed(documents.all), methods=["GET", "POST"]),
@@ -215,11 +219,16 @@ class Application(Starlette):
 
     async def _chat(self, request: Request) -> Response:
         question = chat_question(await self._json(request), self.limits.thinks)
-        return await self._ask(request, question, completions.ChatForm)
+        return await self._ask(request, question, completions.ChatForm(self.limits.model))
 
     async def _complete(self, request: Request) -> Response:
         question = completion_question(await self._json(request))
-        return await self._ask(request, question, completions.TextForm)
+        return await self._ask(request, question, completions.TextForm(self.limits.model))
+
+    async def _respond(self, request: Request) -> Response:
+        body = await self._json(request)
+        question = response_question(body, self.limits.thinks)
+        return await self._ask(request, question, ResponseForm(self.limits.model, body))
 
     def _exchange(
         self, request: Request, client: str, work: Callable[[Job], Any], background: bool = False
@@ -227,7 +236,7 @@ class Application(Starlette):
         return completions.Exchange(request, client, self.worker, self.metrics, work, background)
 
     async def _ask(
-        self, request: Request, question: Question, form: type[completions.Form]
+        self, request: Request, question: Question, reply: completions.Reply
     ) -> Response:
         self._check_model(question.model)
         sources = self.documents.sources(question.documents)
@@ -236,12 +245,11 @@ class Application(Starlette):
         exchange = self._exchange(
             request, client, lambda job: self.engine.answer(question, sources, ready, job)
         )
-        shape = form(self.limits.model)
         left_out = sum(each.cut for each in ready)
         headers = {CUT_HEADER: str(left_out)} if left_out else {}
         if question.stream:
-            return Events(completions.stream_answers(exchange, shape, question), headers=headers)
-        return Json(shape.whole(await exchange.result()), headers=headers)
+            return Events(reply.stream(exchange, question), headers=headers)
+        return Json(reply.whole(await exchange.result()), headers=headers)
 
 
 def _saved_bytes(engine: Engine) -> int:

@@ -7,7 +7,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 
@@ -106,8 +106,18 @@ async def _cancel_at_end(request: Request, job: Job) -> None:
     job.cancel()
 
 
+class Reply(Protocol):
+    """What the client gets for its request."""
+
+    def whole(self, answered: Answered) -> dict[str, Any]:
+        """The body of an answer that is not streamed."""
+
+    def stream(self, exchange: Exchange, question: Question) -> AsyncIterator[bytes]:
+        """The events of one that is."""
+
+
 class Form(ABC):
-    """How an answer looks in JSON."""
+    """How answers look in JSON, as choices: a `Reply`."""
 
     prefix: str
     kind: str
@@ -150,6 +160,10 @@ class Form(ABC):
         choices = [self.choice(choice) for choice in answered.choices]
         body = {**self._head, "object": self.kind, "choices": choices, "usage": usage(answered)}
         return body | recalled(answered.choices[0])
+
+    def stream(self, exchange: Exchange, question: Question) -> AsyncIterator[bytes]:
+        """The events of streamed answers."""
+        return stream_answers(exchange, self, question)
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
         """One event of a stream."""

@@ -100,10 +100,9 @@ def _tool(where: str, given: Any) -> Tool | None:
     parameters = {} if parameters is None else parameters
     if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
         raise wrong(f"{where}.parameters", parameters, "a JSON schema of an object")
-    about = "" if about is None else about
-    check_texts(f"{where}.description", about if isinstance(about, str) else [about])
+    about = "" if about is None else checked_text(f"{where}.description", about)
     check_texts(f"{where}.parameters", parameters)
-    return Tool(name, str(about), {"type": "object", "properties": {}, **parameters})
+    return Tool(name, about, {"type": "object", "properties": {}, **parameters})
 
 
 def check_texts(where: str, value: Any) -> None:

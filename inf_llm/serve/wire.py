@@ -50,6 +50,11 @@ def event(value: Any) -> bytes:
     return b"data: " + json_line(value) + b"\n\n"
 
 
+def named_event(name: str, value: Any) -> bytes:
+    """The same with the name of the event."""
+    return f"event: {name}\n".encode() + event(value)
+
+
 DONE = b"data: [DONE]\n\n"
 """The last event of a stream."""
 

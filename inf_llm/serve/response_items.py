@@ -1,0 +1,67 @@
+"""The input of a response: a text, or items, as the messages of a chat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inf_llm.serve.errors import unsupported
+from inf_llm.serve.messages import content_of
+from inf_llm.serve.values import check_fields, checked_text, wrong
+
+_PARTS = ("input_text", "output_text", "text")
+_FIELDS = {
+    "message": {"role", "content", "phase"},
+    "function_call": {"call_id", "name", "arguments"},
+    "function_call_output": {"call_id", "output"},
+}
+_ANY = {"type", "id", "status"}
+_TYPES = ", ".join([*_FIELDS, "reasoning"])
+
+
+def messages_of_items(given: Any) -> list[dict[str, Any]]:
+    """Messages in the form of a chat's body, whose roles it does not check.
+
+    Calls that follow one another belong to one answer. Reasoning is left out, as chat templates
+    leave out that of earlier answers.
+
+    Raises:
+        ApiError: something in it is not accepted.
+    """
+    if isinstance(given, str):
+        return [{"role": "user", "content": given}]
+    if not isinstance(given, list) or not given:
+        raise wrong("input", given, "a text, or a list of at least one item")
+    messages: list[dict[str, Any]] = []
+    for index, item in enumerate(given):
+        message = _message(f"input[{index}]", item)
+        calls = message.get("tool_calls")
+        if calls and messages and messages[-1]["role"] == "assistant":
+            messages[-1].setdefault("tool_calls", []).extend(calls)
+        elif message:
+            messages.append(message)
+    return messages
+
+
+def _message(where: str, item: Any) -> dict[str, Any]:
+    """What an item is in a chat; empty for reasoning."""
+    if not isinstance(item, dict):
+        raise wrong(where, item, "an object")
+    kind = item.get("type", "message" if "role" in item else None)
+    if kind == "reasoning":
+        return {}
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        raise unsupported(f"{where}.type", f"{where}.type must be one of {_TYPES}")
+    check_fields(where, item, _FIELDS[kind] | _ANY)
+    if kind == "message":
+        content = content_of(f"{where}.content", item.get("content"), _PARTS)
+        return {"role": item.get("role"), "content": content}
+    call = checked_text(f"{where}.call_id", item.get("call_id"))
+    if kind == "function_call_output":
+        output = content_of(f"{where}.output", item.get("output"), _PARTS)
+        return {"role": "tool", "tool_call_id": call, "content": output}
+    function = {
+        "name": checked_text(f"{where}.name", item.get("name")),
+        "arguments": checked_text(f"{where}.arguments", item.get("arguments")),
+    }
+    called = {"id": call, "type": "function", "function": function}
+    return {"role": "assistant", "content": None, "tool_calls": [called]}
