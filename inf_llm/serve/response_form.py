@@ -135,7 +135,7 @@ def _status(choice: Choice) -> str:
 def _usage(answered: Answered) -> dict[str, Any]:
     return {
         "input_tokens": answered.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": answered.cached_tokens},
+        "input_tokens_details": {"cached_tokens": answered.cached_tokens, "cache_write_tokens": 0},
         "output_tokens": answered.new_tokens,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": answered.prompt_tokens + answered.new_tokens,
