@@ -26,6 +26,7 @@ from inf_llm.settings import make_settings, to_plain
 from inf_llm.testing import replay
 from inf_llm.variants import (
     ATTENTION,
+    CALLS,
     CODEC,
     EVICTION,
     FAR_POSITIONS,
@@ -53,6 +54,7 @@ KINDS = {
     "far_positions": FAR_POSITIONS,
     "codec": CODEC,
     "tier": TIER,
+    "calls": CALLS,
 }
 ROWS = [(kind, row) for kind, registry in KINDS.items() for row in registry.own]
 
@@ -139,7 +141,7 @@ def test_scalings_change_positions_alone(row: str) -> None:
 
 def test_rows_from_outside_are_listed_and_checked(outside: Any) -> None:
     names = ["window", "random", "newest", "plain", "half", "motto", "first", "head", "beside"]
-    names += ["keys-alone", "empty"]
+    names += ["keys-alone", "empty", "arrow"]
     for registry, name in zip(KINDS.values(), names, strict=True):
         assert f"outside-{name}" in registry
         assert [*registry][: len(registry.own)] == list(registry.own)

@@ -22,6 +22,7 @@ from inf_llm.cli.options import (
 )
 from inf_llm.errors import ConfigError
 from inf_llm.units import parse_bytes, size
+from inf_llm.variants import CALLS
 
 KEY = "INF_LLM_API_KEY"
 
@@ -126,6 +127,14 @@ def serve(
             "host.docker.internal; may be repeated.",
         ),
     ] = None,
+    tool_calls: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--tool-calls",
+            help="How the model writes calls of functions: hermes, mistral, llama or bare. "
+            "Default: as its chat template says.",
+        ),
+    ] = None,
     grace: Annotated[
         float,
         typer.Option(
@@ -147,6 +156,8 @@ def serve(
     if quota is not None and memory_dir is None:
         raise ConfigError("--disk-quota is for --memory-dir: give a folder, or leave it out")
     api_key = _key(api_key)
+    if tool_calls is not None:
+        CALLS.require(tool_calls)
     from inf_llm.serve import require_extra
 
     require_extra()
@@ -176,6 +187,7 @@ def serve(
         None if allowed is None else trusted_proxies("--forwarded-allow-ips", allowed),
         checked_origins("--cors-origin", cors_origin or ()),
         checked_hosts("--allowed-host", allowed_host or ()),
+        tool_calls,
     )
     bound_heap()
     listening = listen(host, port)  # before a model is loaded for nothing

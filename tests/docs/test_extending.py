@@ -21,6 +21,8 @@ from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo import plan
 from inf_llm.errors import ConfigError, SettingsError
 from inf_llm.generation import Session
+from inf_llm.generation.calls import Call, CallReader, Tool, form_of
+from inf_llm.generation.grammar import Grammars
 from inf_llm.hf.patch import patched
 from inf_llm.memory.index import TorchIndex
 from inf_llm.memory.stats import MemoryStats
@@ -32,6 +34,7 @@ from inf_llm.testing import replay
 from inf_llm.variants import ATTENTION, EVICTION, FAR_POSITIONS, INDEX, SELECTION, SUMMARY, TIER
 from tests.docs.pages import ROOT, blocks
 from tests.layers import MEMORY, random_qkv
+from tests.tiny import tiny_tokenizer
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -247,6 +250,25 @@ def test_a_needle_family(installed: Path) -> None:
     assert owner("door@1k").name == "needles"
     with pytest.raises(SettingsError, match="did you mean 'door'"):
         family("dor")
+
+
+def test_a_form_of_calls(installed: Path) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra 'structured'")
+    form = form_of("... => NAME ...")
+    assert type(form).__name__ == "Arrows"
+    tools = (Tool("add", "", {"type": "object"}), Tool("stop", "", {"type": "object"}))
+    said = 'Well.\n=> add {"a": 1}\n=> stop {}'
+    reader = CallReader(form, [tool.name for tool in tools])
+    assert reader.put(said) == "Well."
+    assert reader.end()[1] == [Call("add", '{"a": 1}'), Call("stop", "{}")]
+    tokenizer = tiny_tokenizer()
+    grammars = Grammars(tokenizer, len(tokenizer), None)
+    rules = form.rules(tools, True, grammars.lark_piece)
+    ids = torch.tensor([tokenizer.encode("=> stop {}")])
+    assert (
+        grammars.of_lark(f"start: calls\n{rules}").constraint(0)(ids, torch.zeros(1, 300)).max()
+        == 0
+    )
 
 
 def test_a_row_of_this_program(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import torch
 from inf_llm.attention.positions import OneDistance
 from inf_llm.attention.window import InfiniteLMAttention
 from inf_llm.checks import require, typed
+from inf_llm.generation.calls.bare import Bare
 from inf_llm.kernels import reference
 from inf_llm.memory.codec import RawCodec
 from inf_llm.memory.evict import Policy
@@ -131,3 +132,9 @@ class Motto(Family):
 
 
 MOTTO = Motto("outside-motto", rule="has_word", max_new_tokens=4)
+
+
+class Arrow(Bare):
+    """Another name for a form of the package's own."""
+
+    marks = ("=>",)
