@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.errors import SettingsError
+from inf_llm.generation.closed import closed
 from inf_llm.generation.control import control_tokens
 from inf_llm.optional import need
 
@@ -166,10 +167,11 @@ class Constraint:
 
 def _schema_grammar(schema: Any) -> str:
     try:
-        grammar = _llguidance().LLMatcher.grammar_from_json_schema(schema, overrides=BOUNDED)
+        grammar = _llguidance().LLMatcher.grammar_from_json_schema(
+            closed(schema), overrides=BOUNDED
+        )
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"the schema is no JSON schema: {_short(str(error))}") from None
-    return str(grammar)
 
 
 def _llguidance() -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from inf_llm.errors import MissingExtraError, SettingsError
 from inf_llm.generation.calls import CallForm, CallReader, form_of
+from inf_llm.generation.closed import closed
 from inf_llm.generation.control import control_tokens
 from inf_llm.generation.grammar import BOUNDED, Constraint, Grammar, Grammars
 from inf_llm.generation.layout import Layout
@@ -106,5 +107,5 @@ class Shapes:
         calls = self._form.rules(called, several, self._grammars.lark_piece)
         if functions.forced:
             return f"start: calls\n{calls}"
-        reply = json.dumps({**(question.schema or {}), "x-guidance": BOUNDED})
+        reply = json.dumps({**closed(question.schema or {}), "x-guidance": BOUNDED})
         return f"start: calls | reply\nreply: %json {reply}\n{calls}"

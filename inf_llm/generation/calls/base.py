@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from inf_llm.generation.closed import closed
 from inf_llm.generation.grammar import BOUNDED
-
-_OPEN = ("properties", "type", "title", "description", "required", "additionalProperties", "$defs")
-"""What a schema may have and still accept no other properties than those that it names."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,8 @@ class Tool:
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What arguments must fit; no others than those named, where that is certain."""
-        schema = {"type": "object", "properties": {}, **self.parameters, "x-guidance": BOUNDED}
-        if not self.parameters.keys() - set(_OPEN):
-            schema.setdefault("additionalProperties", False)
-        return schema
+        """What arguments must fit, as a grammar has it."""
+        return {**closed(self.parameters), "x-guidance": BOUNDED}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ NODE: dict[str, Any] = {
     "required": ["of"],
     "$defs": {"kind": {"enum": ["a", "b"]}},
 }
-TOOLS = (Tool("count-it", 'Says "how many".', NODE), Tool("stop_it", "", {"type": "object"}))
+TOOLS = (
+    Tool("count-it", 'Says "how many".', NODE),
+    Tool("stop_it", "", {"type": "object", "properties": {}}),
+)
 TEMPLATES = {
     "hermes": "...\n<tool_call>\n{...",
     "mistral": "{{ '[TOOL_CALLS]' }}",
