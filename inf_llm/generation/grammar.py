@@ -166,10 +166,9 @@ class Constraint:
 
 
 def _schema_grammar(schema: Any) -> str:
+    make = _llguidance().LLMatcher.grammar_from_json_schema
     try:
-        grammar = _llguidance().LLMatcher.grammar_from_json_schema(
-            closed(schema), overrides=BOUNDED
-        )
+        return str(make(closed(schema), overrides=BOUNDED))
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"the schema is no JSON schema: {_short(str(error))}") from None
 

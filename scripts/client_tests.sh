@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Clients of other projects against `inf-llm serve` with a real model:
+#   bash scripts/real_models.sh smollm2 .models/smollm2 && bash scripts/client_tests.sh
+# They have an environment of their own, .venv-clients: their versions are not this project's.
+# More clients: .venv-clients/bin/pip install litellm (300 MB)
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+install "[dev,eval,faiss,chat,gguf,documents]"
+cd "$ROOT"
+CLIENTS="$ROOT/.venv-clients" WANTED="tests/real/clients/requirements.txt"
+if ! cmp -s "$WANTED" "$CLIENTS/.installed"; then
+    step "installing the clients in $CLIENTS (some 200 MB)"
+    "$VENV/bin/python" -m venv --clear "$CLIENTS"
+    "$CLIENTS/bin/pip" install --disable-pip-version-check --quiet --requirement "$WANTED"
+    cp "$WANTED" "$CLIENTS/.installed"
+fi
+OMP_NUM_THREADS=1 timed "clients with a real model" \
+    "$VENV/bin/python" -m pytest tests/real/test_clients.py -m real "$@"
