@@ -17,7 +17,7 @@ from inf_llm.serve.logprobs import MOST_TOP
 from inf_llm.serve.messages import CONTINUING, continues, messages_of
 from inf_llm.serve.sampling import NAMES, Sampling, sampling_of
 from inf_llm.serve.tools import NO_FUNCTIONS, Calling, calling
-from inf_llm.serve.values import check_fields, checked_text, flag, whole, wrong
+from inf_llm.serve.values import check_fields, checked_text, flag, shown, whole, wrong
 from inf_llm.serve.vendors import check_names
 
 SHARED = {
@@ -184,8 +184,8 @@ def _question(
         flag(data, "recall"),
         logprobs,
         echo,
-        functions,
-        schema_of(data.get("response_format")),
+        functions=functions,
+        schema=schema_of(data.get("response_format")),
     )
     _check_answers(question)
     return question

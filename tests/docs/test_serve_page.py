@@ -20,7 +20,7 @@ import inf_llm
 from inf_llm.cli import app
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.serve.messages import ROLES
-from inf_llm.serve.params import SHARED
+from inf_llm.serve.params import CHAT_ONLY, SHARED
 from inf_llm.serve.start import ServeOptions, build
 from inf_llm.serve.web import WebServer, listen
 from tests.docs.pages import ROOT, blocks
@@ -65,6 +65,14 @@ def test_documents(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.match(r"0\.\d+ \[\d+, \d+\] ", passages[0])
 
 
+@pytest.mark.parametrize("name", ["structured.py", "functions.py", "responses.py"])
+def test_shapes(server: Any, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    pytest.importorskip("llguidance", reason="needs the extra 'structured'")
+    found = said(CODE[name], server[1], capsys).strip()
+    assert {"structured.py": "title=", "functions.py": "add ", "responses.py": ""}[name] in found
+    assert found
+
+
 def test_every_route_is_named(server: Any) -> None:
     for route in server[0].routes:
         assert f"{route.path_format}`" in PAGE, route.path_format
@@ -79,7 +87,7 @@ def test_every_metric_is_named(server: Any) -> None:
 
 
 def test_every_parameter_and_option_is_named() -> None:
-    for name in (*SHARED, "messages", "prompt", "max_completion_tokens", *ROLES):
+    for name in (*SHARED, *CHAT_ONLY, "prompt", "input", "instructions", *ROLES):
         assert f"`{name}`" in PAGE, name
     command = typer.main.get_command(app).commands["serve"]  # type: ignore[attr-defined]
     for option in (name for each in command.params for name in each.opts):
