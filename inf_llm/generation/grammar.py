@@ -37,6 +37,8 @@ BOUNDED = {
     "coerce_one_of": False,
 }
 """How JSON is written, as `x-guidance` of a schema in Lark's notation."""
+LONGEST = 200_000
+"""Characters of a grammar: a longer one would take more than seconds to prepare."""
 _SHOWN = 300
 """Characters of llguidance's words that an error shows."""
 
@@ -73,6 +75,11 @@ class Grammars:
         return json.dumps(text, ensure_ascii=False) if index is None else f"<[{index}]>"
 
     def _made(self, grammar: str) -> Grammar:
+        if len(grammar) > LONGEST:
+            raise SettingsError(
+                f"the schema makes a grammar of {len(grammar):,} characters: give one of at most "
+                f"{LONGEST:,}"
+            )
         with self._lock:
             inner = self._inner
         matcher = _llguidance().LLMatcher(inner, grammar, log_level=0)

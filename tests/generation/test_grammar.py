@@ -134,6 +134,7 @@ def test_white_space_has_an_end(grammars: Grammars, tokenizer: Any) -> None:
         ({"type": "string", "pattern": "(["}, "regex"),
         ({"const": "\ud800"}, "schema"),
         ("text", "schema"),
+        ({"enum": ["x" * 300_000]}, "at most 200,000"),
     ],
 )
 def test_what_cannot_be_enforced_is_refused(grammars: Grammars, schema: Any, reason: str) -> None:

@@ -47,7 +47,7 @@ def test_eight_clients_at_once(server: Server) -> None:
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"function_call": {"name": "f"}}, "function_call"),
-        ({"response_format": {"type": "grammar"}}, "response_format"),
+        ({"response_format": {"type": "grammar"}}, "response_format.type"),
         ({"extra_body": {"guided_json": {"type": "object"}}}, "guided_json"),
         ({"extra_body": {"structured_outputs": {"json": {}}}}, "structured_outputs"),
         ({"temperature": 3}, "temperature"),

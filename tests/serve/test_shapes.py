@@ -115,6 +115,16 @@ def test_a_schema_that_cannot_be_enforced_is_refused_before_it_waits(caller: Loc
     assert choice(caller, tools=tools)["finish_reason"] == "tool_calls"
 
 
+def test_a_form_does_not_go_on_with_an_answer(caller: Local) -> None:
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "{"}]
+    for more in ({"response_format": FORMAT}, {"tools": TOOLS, "tool_choice": "required"}):
+        body = {"model": caller.model, "messages": messages, **more}
+        error = caller.post(CHAT, body).json()["error"]
+        assert error["param"] == "messages"
+        assert "add_generation_prompt" in error["message"]
+        assert caller.post(CHAT, body | {"add_generation_prompt": True}).status_code == 200
+
+
 def test_without_the_extra(caller: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llguidance", None)
     for more in ({"response_format": FORMAT}, {"tools": TOOLS, "tool_choice": "required"}):
