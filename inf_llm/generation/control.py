@@ -43,8 +43,8 @@ class ControlTokens:
         self._tokenizer = tokenizer
         self.ids = _control_ids(tokenizer)
         """Id of each by its text."""
-        first = _private(1)  # of all marks, so that a text without any is seen at once
-        self._marks = {name: first + _private(len(name) - 1) for name in self.ids}
+        first = private(1)  # of all marks, so that a text without any is seen at once
+        self._marks = {name: first + private(len(name) - 1) for name in self.ids}
         self._names = {mark: name for name, mark in self._marks.items()}
         self._find, self._find_marks = _finder(self.ids), _finder(self._names)
 
@@ -109,12 +109,12 @@ class ControlTokens:
 
     @cached_property
     def _twin_names(self) -> dict[str, str]:
-        return {name: _private(len(name)) for name in self.ids}
+        return {name: private(len(name)) for name in self.ids}
 
     @cached_property
     def _twin(self) -> Tokenizer:
         """The tokenizer with other names of control tokens."""
-        return _fast_twin(self._tokenizer.backend_tokenizer, self.ids, self._twin_names)
+        return renamed(self._tokenizer.backend_tokenizer, self.ids, self._twin_names)
 
 
 _known: WeakKeyDictionary[Any, tuple[tuple[int, str], ControlTokens]] = WeakKeyDictionary()
@@ -164,7 +164,8 @@ def _written(tokenizer: Any) -> str:
         return ""
 
 
-def _private(length: int) -> str:
+def private(length: int) -> str:
+    """So many characters of no meaning, chosen at random."""
     first, last = _PRIVATE
     return "".join(chr(first + secrets.randbelow(last - first + 1)) for _ in range(length))
 
@@ -199,7 +200,7 @@ def _replaced(text: str, spans: Iterator[Span], by: dict[str, str]) -> str:
     return "".join([*parts, text[done:]]) if parts else text
 
 
-def _fast_twin(inner: Tokenizer, ids: dict[str, int], names: dict[str, str]) -> Tokenizer:
+def renamed(inner: Tokenizer, ids: dict[str, int], names: dict[str, str]) -> Tokenizer:
     """A tokenizer whose control tokens have other names and the same ids.
 
     What merges make of ordinary text keeps its name: it means the same either way.

@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inf_llm.errors import SettingsError
+from inf_llm.errors import SettingsError, TextError
 from inf_llm.generation.closed import closed
-from inf_llm.generation.control import control_tokens
+from inf_llm.generation.control import control_tokens, private, renamed
 from inf_llm.optional import need
 
 EXTRA = "structured"
@@ -70,8 +70,8 @@ class Grammars:
         return self._made(_llguidance().LLMatcher.grammar_from_lark(rules))
 
     def lark_piece(self, text: str) -> str:
-        """A text in Lark's notation, which is its token where it is a control token."""
-        index = control_tokens(self._tokenizer).ids.get(text)
+        """A text in Lark's notation, which is its token where it is an added one."""
+        index = self._added.get(text)
         return json.dumps(text, ensure_ascii=False) if index is None else f"<[{index}]>"
 
     def _made(self, grammar: str) -> Grammar:
@@ -91,19 +91,32 @@ class Grammars:
         return Grammar(matcher)
 
     @cached_property
-    def _inner(self) -> Any:
-        """The tokenizer as llguidance knows it, which never takes control tokens for text.
-
-        Made in seconds, for large vocabularies.
-        """
-        make = _llguidance().LLTokenizer
+    def _added(self) -> dict[str, int]:
+        """Added tokens that are no text: control tokens, and others like them."""
         if not getattr(self._tokenizer, "is_fast", False):
             raise SettingsError("an answer can follow a grammar with a fast tokenizer only")
-        said = json.loads(self._tokenizer.backend_tokenizer.to_str())
-        said |= {"truncation": None, "padding": None}
-        control = set(control_tokens(self._tokenizer).ids.values())
+        added = {token.content: i for i, token in self._tokenizer.added_tokens_decoder.items()}
+        added |= control_tokens(self._tokenizer).ids
+        return {name: index for name, index in added.items() if len(name.strip()) > 1}
+
+    @cached_property
+    def _inner(self) -> Any:
+        """The tokenizer as llguidance knows it.
+
+        Added tokens have other names there, which no text has, and are special: what a grammar
+        spells out is made of ordinary tokens then. Made in seconds, for large vocabularies.
+        """
+        make = _llguidance().LLTokenizer
+        names = {name: private(len(name)) for name in self._added}
+        try:
+            said = json.loads(
+                renamed(self._tokenizer.backend_tokenizer, self._added, names).to_str()
+            )
+        except TextError as error:
+            raise SettingsError(f"this tokenizer cannot follow a grammar: {error}") from None
+        special = set(self._added.values())
         for token in said["added_tokens"]:
-            token["special"] = token["special"] or token["id"] in control
+            token["special"] = token["special"] or token["id"] in special
         ends = self._ends or self._tokenizer.eos_token_id
         return make(json.dumps(said), n_vocab=self._vocabulary, eos_token=ends)
 

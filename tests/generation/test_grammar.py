@@ -95,6 +95,13 @@ def test_control_tokens_are_never_text() -> None:
     letter = tokenizer.convert_tokens_to_ids("t")
     assert scores[0, turn] == -torch.inf
     assert scores[0, letter] == 0
+    constraint = grammars.of_schema({"const": "<turn>"}).constraint(0)
+    ids = torch.empty(1, 0, dtype=torch.int64)
+    while not constraint.over(ids, None).item():
+        scores = constraint(ids, torch.zeros(1, len(tokenizer)))
+        assert scores[0, turn] == -torch.inf
+        ids = torch.cat((ids, scores.argmax(-1, keepdim=True)), 1)
+    assert tokenizer.decode(ids[0]) == '"<turn>"'
     assert grammars.lark_piece("<turn>") == f"<[{turn}]>"
     assert grammars.lark_piece("[x]") == '"[x]"'
 
