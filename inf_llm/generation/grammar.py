@@ -30,8 +30,8 @@ from inf_llm.optional import need
 
 EXTRA = "structured"
 BOUNDED = {
-    # without a bound a model that repeats itself writes white space until its answer is cut
-    "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}",
+    # a space, or a line with its indent: a model that repeats itself writes what is allowed of it
+    "whitespace_pattern": r"(\x20|\n[\x20\x09]{0,16})",
     # an answer must fit the schema as it is written
     "lenient": False,
     "coerce_one_of": False,

@@ -114,16 +114,25 @@ def test_answers_of_one_grammar_do_not_touch_each_other(grammars: Grammars) -> N
     assert drawn(grammar, size, 1)[0] == alone
 
 
-def test_white_space_has_an_end(grammars: Grammars, tokenizer: Any) -> None:
-    constraint = grammars.of_schema(OBJECT).constraint(0)
-    text, count = "{", 0
-    while count < 200:
+@pytest.mark.parametrize(
+    ("text", "most"), [("{", 1), ('{"a":', 1), ("{\n", 16), ('{"a": 1,\n', 16)]
+)
+def test_white_space_has_an_end(grammars: Grammars, tokenizer: Any, text: str, most: int) -> None:
+    space = tokenizer.encode(" ")[0]
+    constraint, count = grammars.of_schema(OBJECT).constraint(0), 0
+    while count < 100:
         ids = torch.tensor([tokenizer.encode(text + " " * count)])
-        scores = constraint(ids, torch.zeros(1, len(tokenizer)))
-        if scores[0, tokenizer.encode(" ")[0]] == -torch.inf:
+        if constraint(ids, torch.zeros(1, len(tokenizer)))[0, space] == -torch.inf:
             break
         count += 1
-    assert 1 < count < 100
+    assert count == most
+
+
+def test_json_on_many_lines_is_json(grammars: Grammars, tokenizer: Any) -> None:
+    text = json.dumps({"a": [1, {"b": []}], "c": ""}, indent=4)
+    constraint = grammars.of_schema(OBJECT).constraint(0)
+    constraint(torch.tensor([tokenizer.encode(text)]), torch.zeros(1, len(tokenizer)))
+    assert constraint.complete
 
 
 @pytest.mark.parametrize(

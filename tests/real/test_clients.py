@@ -116,11 +116,11 @@ def test_responses(server: ServerProcess) -> None:
     whole = client.responses.create(**asked, input="Name a colour.")
     assert whole.output_text.strip()
     with client.responses.stream(**asked, input="Name a colour.") as stream:
-        kinds = [event.type for event in stream]
-        final = stream.get_final_response()
-    assert final.output_text == whole.output_text
-    assert kinds[0] == "response.created"
-    assert "response.output_text.delta" in kinds
+        events = list(stream)
+    assert events[0].type == "response.created"
+    assert events[-1].type in ("response.completed", "response.incomplete")
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert "".join(deltas) == events[-1].response.output_text == whole.output_text
     tool = {"type": "function", **TOOLS[0]["function"]}
     called = client.responses.create(
         **asked | {"max_output_tokens": 100, "tools": [tool], "parallel_tool_calls": False},
