@@ -57,7 +57,7 @@ more = st.dictionaries(st.one_of(st.sampled_from(NAMES), texts), values, max_siz
 parts = st.fixed_dictionaries({}, optional={"type": st.just("text"), "text": texts, "x": values})
 messages = st.fixed_dictionaries(
     {
-        "role": st.sampled_from(["system", "user", "assistant"]),
+        "role": st.sampled_from(["system", "user", "assistant", "tool"]),
         "content": st.one_of(texts, st.lists(parts, max_size=2)),
     },
     optional={"name": values, "tool_calls": values},
@@ -126,7 +126,10 @@ often = settings(
 
 
 @often
-@given(path=st.sampled_from([CHAT, TEXT, DOCUMENTS, "/tokenize", "/detokenize"]), body=values)
+@given(
+    path=st.sampled_from([CHAT, TEXT, "/v1/responses", DOCUMENTS, "/tokenize", "/detokenize"]),
+    body=values,
+)
 def test_any_json(server: Local, path: str, body: Any) -> None:
     _answered(server, path, body)
 
