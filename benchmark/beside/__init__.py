@@ -1,0 +1,1 @@
+"""One document, several programs that answer about it: what `benchmark/peers.py` measures with."""

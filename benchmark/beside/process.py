@@ -1,0 +1,124 @@
+"""A job in a process of its own, which is stopped when it takes too long."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.beside.job import Job
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that a subject may take; None for any.
+
+    Attributes:
+        first: from a loaded model to the first token.
+        rest: from there to the end.
+    """
+
+    first: float | None = None
+    rest: float | None = None
+
+
+def run(job: Job, limits: Limits) -> dict[str, Any]:
+    """What a job's process measured.
+
+    Returns:
+        Its figures; `stopped`, the seconds after which it was stopped, and `within`, the phase in
+        which it was; or `error`, why it ended early.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark.beside.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=_environment(job.threads),
+        start_new_session=os.name == "posix",
+    )
+    try:
+        assert process.stdin is not None
+        process.stdin.write(job.text() + "\n")
+        process.stdin.close()
+        found = _followed(process, limits)
+        if "stopped" not in found:
+            process.wait(60)  # a server that it started ends with it
+        return found
+    finally:
+        _stop(process)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    count = str(threads)
+    return {
+        **os.environ,
+        "PYTHONPATH": path,
+        "OMP_NUM_THREADS": count,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _followed(process: subprocess.Popen[str], limits: Limits) -> dict[str, Any]:
+    """The figures of all events, in one."""
+    events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    errors: list[str] = []
+    for work in (lambda: _read(process, events), lambda: _drain(process, errors)):
+        threading.Thread(target=work, daemon=True).start()
+    allowed = {"loading": None, "first": limits.first, "rest": limits.rest}
+    after = {"ready": "first", "first": "rest", "done": "end"}
+    found: dict[str, Any] = {}
+    phase, began = "loading", time.perf_counter()
+    while phase != "end":
+        limit = allowed[phase]
+        left = None if limit is None else max(0.0, began + limit - time.perf_counter())
+        try:
+            event = events.get(timeout=left)
+        except queue.Empty:
+            return found | {"stopped": limit, "within": phase}
+        if event is None:
+            said = " ".join("".join(errors[-20:]).split())[-300:]
+            return found | {"error": f"it ended with exit code {process.wait()}: {said}"}
+        if phase == "rest":
+            found["rest"] = time.perf_counter() - began
+        phase, began = after[event.pop("event")], time.perf_counter()
+        found |= event
+    return found
+
+
+def _read(process: subprocess.Popen[str], events: queue.Queue[dict[str, Any] | None]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        events.put(json.loads(line))
+    events.put(None)
+
+
+def _drain(process: subprocess.Popen[str], errors: list[str]) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        errors.append(line)
+        del errors[:-20]
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End a process, where it has not ended, and what it started."""
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.wait()

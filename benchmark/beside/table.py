@@ -1,0 +1,126 @@
+"""Rows as a table: medians, and ratios of runs that took turns."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from benchmark.beside.subjects import OWN, SUBJECTS
+from inf_llm.units import short
+
+Row = dict[str, Any]
+_HEAD = (
+    "model",
+    "tokens",
+    "task",
+    "subject",
+    "first token, s",
+    "second question, s",
+    "decode, ms a token",
+    "peak, MB",
+    "nats a token",
+    "found",
+    "documents",
+)
+_RULE = "---|---:|---|---|---:|---:|---:|---:|---:|---:|---:"
+
+
+def text(rows: Sequence[Row]) -> str:
+    """The table in Markdown, the machines over it, and under it what was not measured.
+
+    A figure is a median over documents. Beside it, for other subjects than inf-llm, stands the
+    median of its ratio to inf-llm's figure on the same document, and after "cpu" that of the
+    seconds of all processors, which other programs on the machine change less.
+    """
+    groups = _grouped(rows)
+    lines = [_line(key, own, groups.get((*key[:3], OWN), [])) for key, own in groups.items()]
+    machines = sorted({row["machine"] for row in rows})
+    head = ["; ".join(machines), "", f"| {' | '.join(_HEAD)} |", f"|{_RULE}|"]
+    return "\n".join([*head, *lines, *_notes(groups)])
+
+
+def line(row: Row) -> str:
+    """A row in short."""
+    if problem := _problem(row):
+        return problem
+    first, decode = row["first"], 1e3 * row["decode"]
+    return f"first token {first:.1f} s, {decode:.1f} ms a token, nats {row['nats']}"
+
+
+def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows by model, tokens, task and subject, in this order."""
+    order = list(SUBJECTS)
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        key = row["model"], row["tokens"], row["task"], row["subject"]
+        groups.setdefault(key, []).append(row)
+    return dict(sorted(groups.items(), key=lambda g: (*g[0][:3], order.index(g[0][3]))))
+
+
+def _line(key: tuple[Any, ...], rows: Sequence[Row], own: Sequence[Row]) -> str:
+    model, tokens, task, subject = key
+    cells = [model, short(tokens), task, f"`{subject}`"]
+    other = [] if subject == OWN else own
+    stopped = [row for row in rows if "stopped" in row]
+    slow = f"over {max(row['stopped'] for row in stopped):,.0f}" if stopped else ""
+    for name, scale, digits in (("first", 1, 1), ("second", 1, 1), ("decode", 1e3, 1)):
+        cells.append(_median(rows, other, name, scale, digits) or (slow if name == "first" else ""))
+    cells.append(_median(rows, other, "peak", 1e-6, 0))
+    cells.append(_nats(rows))
+    found = [each for row in rows for each in row.get("found", ())]
+    cells += [f"{sum(found)} of {len(found)}" if found else "", str(len(rows))]
+    return f"| {' | '.join(cells)} |"
+
+
+def _median(rows: Sequence[Row], own: Sequence[Row], name: str, scale: float, digits: int) -> str:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    if not values:
+        return ""
+    shown = f"{scale * statistics.median(values):,.{digits}f}"
+    ratios = [
+        f"{title}{statistics.median(found):.2g}x"
+        for title, figure in (("", name), ("cpu ", f"{name}_cpu"))
+        if (found := list(paired(rows, own, figure)))
+    ]
+    return f"{shown} ({', '.join(ratios)})" if ratios else shown
+
+
+def paired(rows: Sequence[Row], own: Sequence[Row], name: str) -> Iterator[float]:
+    """Ratios of a figure to inf-llm's on the same document."""
+    held = {row["run"]: row.get(name) for row in own}
+    for row in rows:
+        if row.get(name) is not None and held.get(row["run"]):
+            yield row[name] / held[row["run"]]
+
+
+def _nats(rows: Sequence[Row]) -> str:
+    values = [value for row in rows for value in row.get("nats", ())]
+    if not values:
+        return ""
+    if None in values:
+        return "not available"
+    return f"{statistics.mean(values):.2f}"
+
+
+def _problem(row: Row) -> str:
+    """Why a row is not whole; empty where it is."""
+    if "stopped" in row:
+        return (
+            f"stopped in phase {row['within']!r} after {row['stopped']:,.0f} s, which is more than "
+            f"10 times what {OWN} took"
+        )
+    if "refused" in row:
+        return f"refused: {row['refused']}"
+    return str(row.get("error", ""))
+
+
+def _notes(groups: dict[tuple[Any, ...], list[Row]]) -> list[str]:
+    """Once for each kind of problem, where it was."""
+    said: dict[str, list[str]] = {}
+    for key, rows in groups.items():
+        for problem in dict.fromkeys(filter(None, map(_problem, rows))):
+            said.setdefault(f"`{key[3]}` {problem}", []).append(
+                f"{key[0]} {short(key[1])} {key[2]}"
+            )
+    return ["", *(f"- {what} ({', '.join(where)})" for what, where in said.items())] if said else []
