@@ -2,11 +2,11 @@
 
     python benchmark/peers.py --model smollm2=FOLDER --lengths 8k,32k --output_dir_path peers
 
-A model is a configuration and a folder with its weights; a GGUF file in it is for llama.cpp. Every subject reads the same tokens in a process of its own, in turns: time to the first token of a
-new document, and of a second question about it; milliseconds per token of an answer; peak memory;
-nats a token of the right answer; whether it is found. A subject that takes ten times as long as
-inf-llm is stopped. Rows are kept: a run that was cut off goes on, and one with other settings is
-refused.
+A model is a configuration and a folder with its weights; a GGUF file in it is for llama.cpp. Every
+subject reads the same tokens in a process of its own, in turns: time to the first token of a new
+document, and of a second question about it; milliseconds per token of an answer; peak memory; nats
+a token of the right answer; whether it is found. A subject that takes ten times as long as inf-llm
+is stopped. Rows are kept: a run that was cut off goes on, and one with other settings is refused.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ SLOWER = 10
 """A subject is stopped at so many times the seconds of inf-llm ..."""
 LEAST = 30.0
 """... but not before so many seconds."""
+_LACKS = {"error": "not measured yet"}
 OFTEN, OFTEN_UP_TO = 3, 32 * 1024
 """Documents of each task up to a length; one of a longer one."""
 
@@ -109,7 +110,7 @@ def _measure(args: argparse.Namespace, out: Path) -> None:
     done = rows_done(out, ROWS)
     with RowFile(task_path(out, ROWS)) as file:
         for cell in _cells(args, list(shelves), lengths):
-            missing = [name for name in names if cell.name(name) not in done]
+            missing = [name for name in names if "error" in done.get(cell.name(name), _LACKS)]
             if missing:
                 _ask_all(cell, missing, shelves[cell.model], args, done, file)
 

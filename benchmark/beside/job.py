@@ -61,13 +61,11 @@ class Job:
         """The job that `text` wrote."""
         given: dict[str, Any] = json.loads(text)
         context = given["context"]
-        asked = [
-            Question(
-                tuple(row["tail"]), tuple(row["answer"]), row["text"], row["needle"], row["depth"]
-            )
-            for row in context["questions"]
-        ]
-        given["context"] = Context(
-            context["task"], context["number"], tuple(context["ids"]), tuple(asked)
-        )
-        return cls(**given | {"overrides": tuple(given["overrides"])})
+        context["questions"] = tuple(Question(**_tuples(row)) for row in context["questions"])
+        given["context"] = Context(**_tuples(context))
+        return cls(**_tuples(given))
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists as the tuples that they were."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}

@@ -49,8 +49,17 @@ class LlamaServer(Subject):
 
     def _flags(self, job: Job) -> list[str]:
         room = -(-job.room // _STEP) * _STEP
-        sizes = ["-c", room, "-np", 1, "-t", job.threads, "-tb", job.threads, "-fa", "on"]
-        return [*map(str, sizes), "-ctk", self.kept, "-ctv", self.kept, "--no-webui"]
+        sizes = {
+            "ctx-size": room,
+            "parallel": 1,
+            "threads": job.threads,
+            "threads-batch": job.threads,
+            "flash-attn": "on",
+            "cache-type-k": self.kept,
+            "cache-type-v": self.kept,
+        }
+        given = [part for name, value in sizes.items() for part in (f"--{name}", str(value))]
+        return [*given, "--no-webui"]
 
     def _await(self) -> None:
         """Wait until the model is loaded."""
