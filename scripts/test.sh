@@ -7,7 +7,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-install "[dev,eval,faiss,chat,gguf,documents]"
+install "[dev,eval,faiss,chat,gguf,documents,peers]"
 cd "$ROOT"
 
 python() { "$VENV/bin/python" -m "$@"; }
