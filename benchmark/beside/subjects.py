@@ -14,6 +14,7 @@ SUBJECTS: dict[str, tuple[str, str]] = {
     OWN: (_HERE, "Package"),
     "inf-llm-dense": (_HERE, "DensePackage"),
     "transformers": (_HERE, "Transformers"),
+    "transformers-chunks": (_HERE, "TransformersInChunks"),
     "bm25": (_HERE, "Retrieval"),
     "llama.cpp-f16": (_SERVER, "LlamaServer"),
     "llama.cpp-q8": (_SERVER, "EightBitServer"),

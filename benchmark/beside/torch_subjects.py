@@ -24,9 +24,6 @@ from inf_llm.hf.dtype import dtype_name
 from inf_llm.hf.load import load_bare
 from inf_llm.settings import InfLLMSettings
 
-CHUNK = 2048
-"""Tokens of a prompt that transformers is fed at a time."""
-
 
 class Package(Subject):
     """This package, as a session is used: the document is read once, each question in a fork."""
@@ -85,7 +82,14 @@ class DensePackage(Package):
 
 
 class Transformers(Subject):
-    """transformers: sdpa, a `DynamicCache` that is cut back to the document between questions."""
+    """transformers: sdpa, a `DynamicCache` that is cut back to the document between questions.
+
+    The document is read in one pass, as `generate` does: attention then needs no mask, and skips
+    what no query sees.
+    """
+
+    chunk: int | None = None
+    """Tokens of a document that are read at a time; None for all."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -119,8 +123,9 @@ class Transformers(Subject):
         document = self.before(question)
         if document != self._held:
             self._cache, self._held = self._empty(), document
-            for first in range(0, len(document), CHUNK):
-                self._feed(document[first : first + CHUNK])
+            size = self.chunk or len(document)
+            for first in range(0, len(document), size):
+                self._feed(document[first : first + size])
         if (extra := self._cache.get_seq_length() - len(document)) > 0:
             self._cache.crop(-extra)
         return self._feed([*question.tail, *answer], len(answer) + 1)
@@ -142,7 +147,13 @@ class Transformers(Subject):
 
     def how(self) -> dict[str, Any]:
         attention = self.model.config._attn_implementation
-        return {"dtype": dtype_name(self.model.dtype), "attention": attention, "chunk": CHUNK}
+        return {"dtype": dtype_name(self.model.dtype), "attention": attention, "chunk": self.chunk}
+
+
+class TransformersInChunks(Transformers):
+    """The same, which reads in chunks, as where one pass has no room."""
+
+    chunk = 2048
 
 
 class Retrieval(Transformers):
