@@ -12,7 +12,7 @@ from benchmark.beside.base import Refused, Subject
 from benchmark.beside.job import Job
 from benchmark.beside.llama_server import LlamaServer, StretchedServer
 from benchmark.beside.subjects import make
-from benchmark.beside.torch_subjects import Package, Retrieval, Transformers
+from benchmark.beside.torch_subjects import Package, Retrieval, Transformers, TransformersInChunks
 from benchmark.beside.worker import measure
 from inf_llm.errors import InfLLMError
 from inf_llm.hf.load import DEMO
@@ -55,6 +55,19 @@ def test_transformers_says_what_one_pass_says(plain: Transformers) -> None:
         start = len(ids) - len(question.answer)
         wanted = [-float(logits[at - 1, ids[at]]) for at in range(start, len(ids))]
         assert plain.likelihood(question) == pytest.approx(sum(wanted) / len(wanted), abs=1e-3)
+
+
+def test_chunks_say_what_one_pass_says(
+    plain: Transformers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TransformersInChunks, "chunk", 100)
+    chunks = TransformersInChunks(plain.job)
+    fed: list[int] = []
+    feed = chunks._feed
+    monkeypatch.setattr(chunks, "_feed", lambda ids, *k: fed.append(len(ids)) or feed(ids, *k))
+    assert _answers(chunks) == _answers(plain)
+    assert max(fed) == 100
+    assert fed.count(100) == len(plain.job.context.ids) // 100
 
 
 def test_a_window_over_everything_is_full_attention(plain: Transformers) -> None:
