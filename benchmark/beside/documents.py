@@ -124,7 +124,7 @@ class Library:
         trained = described(find("path", settings.model.path, "model"))
         ggufs = sorted(Path(folder).glob("*.gguf")) if folder else []
         return Shelf(
-            Path(config).stem,
+            Path(config).stem if config.endswith((".yaml", ".yml")) else config,
             config,
             overrides,
             settings,
