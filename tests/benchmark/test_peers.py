@@ -90,6 +90,13 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, asked: list[tuple[str, Limit
     assert [name for name, _ in asked[2:]] == ["inf-llm", "bm25"]
 
 
+def test_names_of_models(tmp_path: Path, asked: list[tuple[str, Limits]]) -> None:
+    named = "qwen2.5-0.5b", str(ROOT / "config" / "demo-inf-llm.yaml")
+    models = [part for name in named for part in ("--model", f"{name}={DEMO}")]
+    assert _main(tmp_path, "--subjects", "inf-llm", *models) == 0
+    assert [row["model"] for row in _rows(tmp_path)] == ["qwen2.5-0.5b", "demo-inf-llm"]
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [
@@ -98,13 +105,6 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, asked: list[tuple[str, Limit
         (("model.topk=8",), "overrides"),
     ],
 )
-def test_names_of_models(tmp_path: Path, asked: list[tuple[str, Limits]]) -> None:
-    named = "qwen2.5-0.5b", str(ROOT / "config" / "demo-inf-llm.yaml")
-    models = [part for name in named for part in ("--model", f"{name}={DEMO}")]
-    assert _main(tmp_path, "--subjects", "inf-llm", *models) == 0
-    assert [row["model"] for row in _rows(tmp_path)] == ["qwen2.5-0.5b", "demo-inf-llm"]
-
-
 def test_other_settings_are_refused(
     tmp_path: Path,
     asked: list[tuple[str, Limits]],
