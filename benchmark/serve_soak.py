@@ -98,7 +98,7 @@ async def _soaked(
         await soak.run(warm, clients)
         watches = [
             asyncio.create_task(watched(server, min(5.0, seconds / 100), samples)),
-            asyncio.create_task(_told(soak, samples)),
+            asyncio.create_task(_reported(soak, samples)),
         ]
         await soak.run(seconds - warm, clients)
         for watch in watches:
@@ -108,7 +108,7 @@ async def _soaked(
     return soak, samples
 
 
-async def _told(soak: Soak, samples: Sequence[Sample]) -> None:
+async def _reported(soak: Soak, samples: Sequence[Sample]) -> None:
     """Say every minute how it goes, until this is cancelled."""
     while True:
         await asyncio.sleep(60)
