@@ -42,7 +42,7 @@ class Tally:
 
     Attributes:
         requests: how often each kind of client came.
-        busy: how often it was told to come again.
+        busy: how often a refusal said to try again.
         failures: connections that broke, and what they broke of.
         wrong: what was answered wrongly.
     """
@@ -200,7 +200,7 @@ class Soak:
         await self._leave(DOCUMENTS, {"text": self._text(), "stream": True}, 2)
 
     async def clumsy(self) -> None:
-        """Send what is no request; it must be told so."""
+        """Send what is no request; the refusal must say so."""
         path, body, status = self._random.choice(CLUMSY)
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
