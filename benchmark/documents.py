@@ -1,0 +1,208 @@
+"""Documents as people have them: is each read, and what stands in it found and cited?
+
+    python benchmark/documents.py FOLDER --config demo
+
+Puts a needle, with a key of its own, into the middle of a copy of each file in the folder, uploads
+the copy to a server process, and asks for the key. A table says for each file how long it took to
+read, whether the answer has the key, and the page or heading of the first recalled passage with
+it; or the words that the server refused the file with. Exit code 1: the key of a document that was
+read was not in the answer, or another place was cited. Overrides stand at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # run as a file, from any folder
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import httpx
+
+from benchmark.guard import guarded
+from benchmark.load.planting import plant
+from benchmark.load.server import Server, serving
+from benchmark.timing.arguments import write_json
+from inf_llm.cli.output import require_writable
+from inf_llm.errors import InfLLMError
+from inf_llm.formats import decoded, is_page, kind_of
+from inf_llm.formats.places import shortened
+from inf_llm.generation.documents import document_of
+from inf_llm.units import size
+
+FOUND = 1
+"""Exit code where something that must hold did not."""
+NEEDLE = "The pass key is {0}. Remember it. {0} is the pass key."
+QUESTION = "What is the pass key?"
+BETWEEN = " \u2013 "
+"""Stands between the two labels of a passage that goes over a border."""
+
+
+@dataclass
+class Row:
+    """What became of a file.
+
+    Attributes:
+        file: its name.
+        kind: "pdf", "epub", "docx", "html" or "text".
+        bytes: its size.
+        places: pages or headings.
+        origin: what the server says that it was.
+        tokens: that were read.
+        seconds: from the upload until it was read.
+        found: whether the answer has the key.
+        wanted: the page or heading of the needle.
+        label: that of the first recalled passage with the key; None where no passage has it.
+        refused: the server's words.
+    """
+
+    file: str
+    kind: str
+    bytes: int
+    places: int = 0
+    origin: str = ""
+    tokens: int = 0
+    seconds: float = 0.0
+    found: bool = False
+    wanted: str = ""
+    label: str | None = None
+    refused: str = ""
+
+    @property
+    def cited(self) -> bool:
+        """Whether the passage is cited with the right place."""
+        if self.label is None:
+            return False
+        return self.label == self.wanted or (
+            self.label.startswith(self.wanted + BETWEEN)
+            or self.label.endswith(BETWEEN + self.wanted)
+        )
+
+    @property
+    def right(self) -> bool:
+        """Whether it was refused in words, or found and cited."""
+        return bool(self.refused) or (self.found and self.cited)
+
+    def line(self) -> str:
+        """A row of the table in Markdown."""
+        start = f"| {self.file} | {self.kind} | {size(self.bytes)} "
+        if self.refused:
+            return f"{start}| | | refused: {self.refused} | | |"
+        cited = f"{self.label or 'no place'}{'' if self.cited else f' (wrong: {self.wanted!r})'}"
+        found = "found" if self.found else "NOT FOUND"
+        said = f"{self.places:,} | {self.seconds:.1f} s, {self.tokens:,} tokens | {self.origin}"
+        return f"{start}| {said} | {found} | {cited if self.label is not None else 'NOT CITED'} |"
+
+
+HEAD = "| file | kind | size | places | read | as | needle | cited |\n|---|---|---|---|---|---|---|---|"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 1 (see the module), or 2 for bad input."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--config", default="demo")
+    parser.add_argument("--question", default=QUESTION)
+    parser.add_argument("--seed", type=int, default=0, help="of the keys")
+    parser.add_argument("--threads", type=int, default=1, help="of the server")
+    parser.add_argument("--json", type=Path, help="write the rows here too")
+    parser.add_argument("overrides", nargs="*")
+    args = parser.parse_args(arguments)
+    rows: list[Row] = []
+    code = guarded(lambda: rows.extend(_run(args)))
+    return code or (0 if all(row.right for row in rows) else FOUND)
+
+
+def _run(args: argparse.Namespace) -> list[Row]:
+    require_writable("--json", args.json)
+    files = sorted(file for file in args.folder.rglob("*") if file.is_file())
+    if not files:
+        raise InfLLMError(f"{args.folder} has no files: name a folder of documents")
+    keys = random.Random(args.seed)
+    rows = []
+    print(HEAD)
+    with serving(["--config", args.config, *args.overrides], args.threads) as server:
+        for file in files:
+            key = f"{keys.randrange(10_000, 100_000)}"
+            rows.append(tried(server, file.name, file.read_bytes(), key, args.question))
+            print(rows[-1].line(), flush=True)
+            write_json(args.json, [asdict(row) for row in rows])
+    print(f"\n{summary(rows)}")
+    return rows
+
+
+def tried(server: Server, name: str, data: bytes, key: str, question: str) -> Row:
+    """Plant, upload and ask. What cannot be read is uploaded as it is."""
+    row = Row(name, _kind(name, data), len(data))
+    try:
+        row.places = len(document_of(data, name).places)
+        planted = plant(row.kind, name, data, NEEDLE.format(key))
+        data, row.wanted = planted.data, shortened(planted.label)
+    except InfLLMError:
+        pass
+    with httpx.Client(base_url=server.address, timeout=None) as http:
+        started = time.perf_counter()
+        file = base64.b64encode(data).decode()
+        reply = http.post("/v1/documents", json={"file": file, "name": name})
+        row.seconds = time.perf_counter() - started
+        document = reply.json()
+        if reply.is_error:
+            row.refused = document["error"]["message"]
+            return row
+        row.origin, row.tokens = document.get("origin") or "text", document["tokens"]
+        _ask(http, server.model, document["id"], key, question, row)
+        http.delete(f"/v1/documents/{document['id']}")
+    return row
+
+
+def _kind(name: str, data: bytes) -> str:
+    kind = kind_of(data)
+    if kind is not None:
+        return kind
+    try:
+        return "html" if is_page(decoded(name, data)[0]) else "text"
+    except InfLLMError:
+        return "text"
+
+
+def _ask(
+    http: httpx.Client, model: str, document: str, key: str, question: str, row: Row
+) -> None:
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": 16,
+        "document": document,
+        "recall": True,
+    }
+    answer = http.post("/v1/chat/completions", json=body).json()
+    if "error" in answer:
+        raise InfLLMError(f"{row.file}: the question was refused: {answer['error']['message']}")
+    row.found = key in answer["choices"][0]["message"]["content"]
+    with_key = (each for each in answer["recalled"] if key in each["text"])
+    passage = next(with_key, None)
+    row.label = None if passage is None else passage["label"] or ""
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Counts by kind."""
+    lines = ["| kind | files | read | found | cited | refused |", "|---|---:|---:|---:|---:|---:|"]
+    for kind in dict.fromkeys(row.kind for row in rows):
+        of = [row for row in rows if row.kind == kind]
+        read = [row for row in of if not row.refused]
+        counts = len(of), len(read), sum(row.found for row in read), sum(row.cited for row in read)
+        lines.append(f"| {kind} | {' | '.join(map(str, counts))} | {len(of) - len(read)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
