@@ -5,8 +5,10 @@
 Puts a needle, with a key of its own, into the middle of a copy of each file in the folder, uploads
 the copy to a server process, and asks for the key. A table says for each file how long it took to
 read, whether the answer has the key, and the page or heading of the first recalled passage with
-it; or the words that the server refused the file with. Exit code 1: the key of a document that was
-read was not in the answer, or another place was cited. Overrides stand at the end.
+it; or the words that the server refused the file with. Of a text that the window holds nothing is
+recalled: there the place is that of the needle in the server's text. Exit code 1: the key of a
+document that was read was not in the answer, or another place was cited. Overrides stand at the
+end.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ class Row:
         seconds: from the upload until it was read.
         found: whether the answer has the key.
         wanted: the page or heading of the needle.
-        label: that of the first recalled passage with the key; None where no passage has it.
+        label: that of the first recalled passage with the key, or of the needle in the text
+            where the whole of it is within the window; None where it is in neither.
+        recalled: whether a recalled passage has the key.
         refused: the server's words.
     """
 
@@ -75,6 +79,7 @@ class Row:
     found: bool = False
     wanted: str = ""
     label: str | None = None
+    recalled: bool = False
     refused: str = ""
 
     @property
@@ -97,10 +102,12 @@ class Row:
         start = f"| {self.file} | {self.kind} | {size(self.bytes)} "
         if self.refused:
             return f"{start}| | | refused: {self.refused} | | |"
-        cited = f"{self.label or 'no place'}{'' if self.cited else f' (wrong: {self.wanted!r})'}"
         found = "found" if self.found else "NOT FOUND"
+        how = "" if self.recalled else ", in the window"
+        cited = self.label or ("no place" if self.label == "" else "NOT IN THE TEXT")
+        wrong = "" if self.cited else f" (WRONG: it is in {self.wanted!r})"
         said = f"{self.places:,} | {self.seconds:.1f} s, {self.tokens:,} tokens | {self.origin}"
-        return f"{start}| {said} | {found} | {cited if self.label is not None else 'NOT CITED'} |"
+        return f"{start}| {said} | {found}{how} | {cited}{wrong} |"
 
 
 HEAD = "| file | kind | size | places | read | as | needle | cited |\n|---|---|---|---|---|---|---|---|"
@@ -188,9 +195,23 @@ def _ask(
     if "error" in answer:
         raise InfLLMError(f"{row.file}: the question was refused: {answer['error']['message']}")
     row.found = key in answer["choices"][0]["message"]["content"]
-    with_key = (each for each in answer["recalled"] if key in each["text"])
-    passage = next(with_key, None)
-    row.label = None if passage is None else passage["label"] or ""
+    with_key = [each for each in answer["recalled"] if key in each["text"]]
+    row.recalled = bool(with_key)
+    row.label = with_key[0]["label"] or "" if with_key else _label_in_text(http, document, key)
+
+
+def _label_in_text(http: httpx.Client, document: str, key: str) -> str | None:
+    """The page or heading of the key in the text that the server holds."""
+    start = characters = 0
+    while not characters or start < characters:
+        path = f"/v1/documents/{document}/text"
+        part = http.get(path, params={"start": start}).json()
+        characters, at = part["characters"], start + part["text"].find(key)
+        if at >= start:
+            around = (p["label"] for p in part["places"] if p["start"] <= at < p["end"])
+            return next(around, "")
+        start = part["end"]
+    return None
 
 
 def summary(rows: Sequence[Row]) -> str:

@@ -136,7 +136,7 @@ def _docx(name: str, data: bytes, needle: str) -> Planted:
             raise InfLLMError(f"{name}: has no paragraph")
         upto = paragraphs[: len(paragraphs) // 2 + 1]
         at = upto[-1].end()
-        styles = _heading_styles(file.read("word/styles.xml").decode("utf-8-sig"))
+        styles = _heading_styles(file)
         labels = [
             "".join(html.unescape(said) or " " for said, _ in _WORD.findall(paragraph[0]))
             for paragraph in upto
@@ -147,7 +147,11 @@ def _docx(name: str, data: bytes, needle: str) -> Planted:
         return Planted(_with(file, main, copy.encode()), named[-1] if named else "")
 
 
-def _heading_styles(xml: str) -> set[str]:
+def _heading_styles(file: zipfile.ZipFile) -> set[str]:
+    """Ids of the styles of headings; those of Word itself where the file does not say."""
+    if "word/styles.xml" not in file.namelist():
+        return {"Title", *(f"Heading{level}" for level in range(1, 7))}
+    xml = file.read("word/styles.xml").decode("utf-8-sig")
     styles = re.findall(r'<w:style [^>]*?w:styleId="([^"]*)".*?<w:name w:val="([^"]*)"', xml, re.S)
     return {key for key, name in styles if re.fullmatch(r"heading [1-6]|title", name.lower())}
 
