@@ -181,9 +181,7 @@ def _kind(name: str, data: bytes) -> str:
         return "text"
 
 
-def _ask(
-    http: httpx.Client, model: str, document: str, key: str, question: str, row: Row
-) -> None:
+def _ask(http: httpx.Client, model: str, document: str, key: str, question: str, row: Row) -> None:
     body: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "user", "content": question}],

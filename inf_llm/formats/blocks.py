@@ -7,6 +7,8 @@ import re
 from inf_llm.formats.places import DocumentText, places_of
 
 _SPACE = re.compile(r"[ \t\n\r\f\xa0]+")
+_UNSEEN = re.compile("[\xad\u200b\u2060\ufeff]")
+"""Where a word may be broken, or not: it is one word all the same."""
 _CELL = " | "
 
 
@@ -30,6 +32,7 @@ class Blocks:
 
     def text(self, said: str) -> None:
         """Add words."""
+        said = _UNSEEN.sub("", said)
         if self._kept:
             self._write(said)
             return

@@ -31,14 +31,17 @@ def read_epub(data: bytes) -> DocumentText:
     chapters = _chapters(archive)
     there = [name for name in chapters if name in archive.names]
     archive.check_size(there)
-    blocks = Blocks()
+    blocks, empty = Blocks(), 0
     for name in there:
         count, start = len(blocks.starts), blocks.length
         page = Page(blocks)
         page.read(decoded(name, archive.read(name))[0])
         blocks.chapter(page.title, count, start)
-    missing = f", {len(chapters) - len(there)} of them missing" if there != chapters else ""
-    return blocks.document(f"an EPUB book of {len(chapters)} parts{missing}")
+        empty += blocks.length == start
+    origin = f"an EPUB book of {len(chapters)} parts"
+    origin += f", {len(chapters) - len(there)} of them missing" if there != chapters else ""
+    origin += f", {empty} of them without text" if empty else ""
+    return blocks.document(origin)
 
 
 def _chapters(archive: Archive) -> list[str]:

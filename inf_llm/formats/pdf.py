@@ -6,13 +6,18 @@ import re
 from typing import Any
 
 from inf_llm.errors import TextError
+from inf_llm.formats.glyphs import composed, out_of_order
 from inf_llm.formats.places import DocumentText, places_of
 from inf_llm.optional import need
 
 _BETWEEN = "\n\n"
+_BREAK = "\f"
 _HYPHEN = re.compile("[\x02\ufffe]")
 """What the library puts where a word is broken at the end of a line."""
+_PRINTED_HYPHEN = "\u00ad"
+"""A hyphen within a line: what is not seen elsewhere has a glyph here."""
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufeff\uffff\ud800-\udfff]")
+_WRONG_ORDER = ", with letters of Arabic or Hebrew in the wrong order"
 _UNKNOWN = re.compile("[\ufffd\ue000-\uf8ff]")
 _MOST_UNKNOWN = 0.3
 """Share of characters without a meaning from which on a text is none."""
@@ -35,6 +40,7 @@ def read_pdf(data: bytes) -> DocumentText:
         raise TextError(f"is cut off or damaged ({error})") from None
     empty = sum(not page for page in pages)
     _check(pages, empty)
+    pages = composed(_BREAK.join(pages)).split(_BREAK)
     starts, parts, length = [], [], 0
     for number, page in enumerate(pages, 1):
         if page:
@@ -42,8 +48,10 @@ def read_pdf(data: bytes) -> DocumentText:
             parts.append(page)
             length += len(page) + len(_BETWEEN)
     text = _BETWEEN.join(parts)
-    blank = f", {empty:,} of them without text" if empty else ""
-    return DocumentText(text, places_of(starts, len(text)), f"a PDF of {_counted(pages)}{blank}")
+    origin = f"a PDF of {_counted(pages)}"
+    origin += f", {empty:,} of them without text" if empty else ""
+    origin += _WRONG_ORDER if out_of_order(text) else ""
+    return DocumentText(text, places_of(starts, len(text)), origin)
 
 
 def _page(document: Any, number: int) -> str:
@@ -59,7 +67,7 @@ def _page(document: Any, number: int) -> str:
 
 
 def _cleaned(text: str) -> str:
-    text = _HYPHEN.sub("", text.replace("\r\n", "\n"))
+    text = _HYPHEN.sub("", text.replace("\r\n", "\n")).replace(_PRINTED_HYPHEN, "-")
     return _NO_TEXT.sub("", text).strip()
 
 

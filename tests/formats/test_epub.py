@@ -69,3 +69,8 @@ def test_nothing_outside_is_read() -> None:
     secret = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><package>&a;</package>'
     with pytest.raises(Exception, match="undefined entity"):
         read_epub(epub(CHAPTERS, **{"in/book.opf": secret}))
+
+
+def test_a_part_that_is_a_picture_is_said() -> None:
+    data = epub(CHAPTERS, **{"in/p 1.xhtml": '<html><body><img src="scan.png"/></body></html>'})
+    assert read_epub(data).origin == "an EPUB book of 3 parts, 1 of them without text"

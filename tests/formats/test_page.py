@@ -69,3 +69,11 @@ def test_no_word_is_lost_or_glued_however_elements_are_nested(tags: list[str]) -
     page = "".join(f"<{tag}> w{number} " for number, tag in enumerate(tags))
     words = [word for word in text_of(page + "<p>end").split() if word[0] in "we"]
     assert words == [*(f"w{number}" for number in range(len(tags))), "end"]
+
+
+@pytest.mark.parametrize("unseen", ["&shy;", "\u200b", "&#x2060;", "\ufeff"])
+def test_a_word_that_may_be_broken_is_one_word(unseen: str) -> None:
+    page = f"<p>infor{unseen}mation</p><h1>head{unseen}ing</h1><pre>pre{unseen}pare</pre>"
+    document = read_html(page.encode())
+    assert document.text == "information\n\nheading\n\nprepare"
+    assert [place.label for place in document.places] == ["heading"]

@@ -58,3 +58,31 @@ def test_letters_without_a_meaning_are_no_text() -> None:
     _check(["all right \ue000"], 0)
     with pytest.raises(TextError, match="fonts that do not say which letters"):
         _check(["\ue000\ue001\ue002 ab"], 0)
+
+
+def _drawn(octal: str, at: int = 100) -> bytes:
+    return f"BT /F 12 Tf 9 {at} Td ({octal}) Tj ET\n".encode()
+
+
+def test_an_accent_that_is_a_glyph_of_its_own_joins_its_letter() -> None:
+    data = pdf_of([stream(_drawn(r"al\264abbi")), stream(_drawn("two"))])
+    document = read_pdf(data.replace(b"/BaseFont", b"/Encoding/WinAnsiEncoding/BaseFont"))
+    assert document.text == "al\u00e1bbi\n\ntwo"
+    assert [document.text[p.start : p.end].strip() for p in document.places] == [
+        "al\u00e1bbi",
+        "two",
+    ]
+
+
+def test_a_hyphen_within_a_line_is_one() -> None:
+    data = pdf_of([stream(_drawn(r"well\255known words"))])
+    document = read_pdf(data.replace(b"/BaseFont", b"/Encoding/WinAnsiEncoding/BaseFont"))
+    assert document.text == "well-known words"
+
+
+def test_the_wrong_order_of_letters_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from inf_llm.formats import pdf as reader
+
+    monkeypatch.setattr(reader, "out_of_order", lambda text: text == "one")
+    assert "wrong order" in read_pdf(pdf(["one"])).origin
+    assert "wrong order" not in read_pdf(pdf(["two"])).origin
