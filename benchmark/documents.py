@@ -110,7 +110,7 @@ class Row:
         return f"{start}| {said} | {found}{how} | {cited}{wrong} |"
 
 
-HEAD = "| file | kind | size | places | read | as | needle | cited |\n|---|---|---|---|---|---|---|---|"
+HEAD = f"| file | kind | size | places | read | as | needle | cited |\n|{8 * '---|'}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
+from typing import Any
 
 from inf_llm.errors import TextError
 from inf_llm.formats.archive import Archive
@@ -12,6 +14,8 @@ from inf_llm.formats.places import DocumentText
 from inf_llm.optional import need
 
 _STYLES = "p[style-name='Title'] => h1:fresh"
+_LOST = {"}oMath": "formulas", "}oMathPara": "formulas", "w:altChunk": "documents within it"}
+"""Ends of the library's messages about elements that have words and are not read."""
 
 
 def read_docx(data: bytes) -> DocumentText:
@@ -26,7 +30,8 @@ def read_docx(data: bytes) -> DocumentText:
         raise TextError("is a ZIP archive, not text: unpack it first")
     archive.check_size(name for name in archive.names if name.endswith((".xml", ".rels")))
     mammoth = need("mammoth", "a Word document", "documents")
-    no_images = mammoth.images.img_element(lambda image: {})
+    pictures: list[Any] = []
+    no_images = mammoth.images.img_element(lambda image: pictures.append(image) or {})
     page = mammoth.convert_to_html(
         io.BytesIO(data),
         style_map=_STYLES,
@@ -35,4 +40,14 @@ def read_docx(data: bytes) -> DocumentText:
     )
     blocks = Blocks()
     Page(blocks).read(page.value)
-    return blocks.document("a Word document")
+    lost = _lost(message.message for message in page.messages)
+    lost += [f"pictures ({len(pictures)})"] if pictures else []
+    without = f", without its {' and '.join(lost)}" if lost else ""
+    return blocks.document(f"a Word document{without}")
+
+
+def _lost(messages: Iterable[str]) -> list[str]:
+    """What the library passed over."""
+    ends = tuple(_LOST)
+    found = (message for message in messages if message.endswith(ends))
+    return list(dict.fromkeys(_LOST[next(filter(each.endswith, ends))] for each in found))

@@ -1,4 +1,4 @@
-"""`benchmark/documents.py`: a needle in a document of each kind, on a server of the embedded model."""
+"""`benchmark/documents.py`: a needle in a document of each kind, on the embedded model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_document_of_each_kind(tmp_path: Path) -> None:
         "b.epub": epub(CHAPTERS),
         "c.docx": docx(CHAPTERS),
         "d.html": html(CHAPTERS).encode(),
-        "e.md": "# One\n\nThe grass is green.\n\n# Two\n\nThe sky is blue.\n".encode(),
+        "e.md": b"# One\n\nThe grass is green.\n\n# Two\n\nThe sky is blue.\n",
         "f.txt": "Übergröße und Ärger überall. Schöne Grüße an die Bäcker.\n".encode("cp1252"),
         "g.pdf": pdf([""]),
         "h.docx": docx(CHAPTERS)[:-30],

@@ -39,3 +39,14 @@ def test_line_ends_tabs_changes_and_tables() -> None:
 def test_what_cannot_be_read_is_said(data: bytes, says: str) -> None:
     with pytest.raises(TextError, match=says):
         read_docx(data)
+
+
+MATH = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+FORMULA = f"<w:p><w:r><w:t>if</w:t></w:r><m:oMath {MATH}><m:r><m:t>x</m:t></m:r></m:oMath></w:p>"
+
+
+def test_what_is_not_read_is_said() -> None:
+    assert read_docx(docx_of(RICH)).origin == "a Word document"
+    assert read_docx(docx_of(2 * FORMULA)).origin == "a Word document, without its formulas"
+    more = read_docx(docx_of(f"{FORMULA}<w:altChunk/>")).origin
+    assert more == "a Word document, without its formulas and documents within it"

@@ -11,7 +11,7 @@ from inf_llm.formats.glyphs import composed, out_of_order
 HUNGARIAN = (
     "az al\u00b4abbi sz\u00a8oveges \u00b4allom\u00b4any el\u02ddo\u00b4all\u00b4\u0131t\u00b4as"
 )
-ARABIC = "\u0643\u0627\u0646\u062a \u062f\u062c\u0627\u062c\u0629 \u0643\u0628\u064a\u0631\u0629 \u0647\u0646\u0627 "
+ARABIC = "\u062f\u062c\u0627\u062c\u0629 \u0643\u0628\u064a\u0631\u0629 \u0647\u0646\u0627 "
 
 
 def test_accents_join_their_letters() -> None:
