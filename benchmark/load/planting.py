@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-import pypdfium2
-import pypdfium2.raw as pdfium
-
-from inf_llm.errors import InfLLMError
+from inf_llm.errors import InfLLMError, reason
 from inf_llm.formats import decoded
+from inf_llm.optional import need
 
 _ENDS = re.compile(r"</(?:p|div|pre|[ou]l|dl|h[1-6]|table)\s*>", re.IGNORECASE)
 _HEADING = re.compile(r"<(h[1-6])\b[^>]*>(.*?)</\1\s*>", re.IGNORECASE | re.DOTALL)
@@ -57,18 +55,26 @@ def plant(kind: str, name: str, data: bytes, needle: str) -> Planted:
         name: of the file.
         data: its bytes.
         needle: ASCII words.
+
+    Raises:
+        InfLLMError: there is no place for it.
     """
-    return _PLANTERS[kind](name, data, needle)
+    try:
+        return _PLANTERS[kind](name, data, needle)
+    except Exception as error:  # whatever a library stumbles over, the file is to blame
+        raise InfLLMError(f"{name}: no needle can be put in ({reason(error)})") from None
 
 
 def _pdf(name: str, data: bytes, needle: str) -> Planted:
     """A page of its own in the middle."""
-    document = pypdfium2.PdfDocument(data)
+    library = need("pypdfium2", "a PDF document", "documents")
+    pdfium = library.raw
+    document = library.PdfDocument(data)
     at = len(document) // 2
     page = document.new_page(595, 842, at)
     text = pdfium.FPDFPageObj_NewTextObj(document.raw, b"Helvetica", ctypes.c_float(14))
     wide = (needle + "\0").encode("utf-16-le")
-    pdfium.FPDFText_SetText(text, ctypes.cast(wide, ctypes.POINTER(ctypes.c_ushort)))
+    pdfium.FPDFText_SetText(text, (ctypes.c_ushort * (len(wide) // 2)).from_buffer_copy(wide))
     pdfium.FPDFPageObj_Transform(text, 1, 0, 0, 1, 40, 420)
     pdfium.FPDFPage_InsertObject(page.raw, text)
     page.gen_content()
@@ -133,7 +139,7 @@ def _docx(name: str, data: bytes, needle: str) -> Planted:
         xml = file.read(main).decode("utf-8-sig")
         paragraphs = list(_WORD_PARAGRAPH.finditer(_blank(_WORD_BOX, xml)))
         if not paragraphs:
-            raise InfLLMError(f"{name}: has no paragraph")
+            raise InfLLMError("it has no paragraph")
         upto = paragraphs[: len(paragraphs) // 2 + 1]
         at = upto[-1].end()
         styles = _heading_styles(file)

@@ -30,12 +30,17 @@ def read_docx(data: bytes) -> DocumentText:
         raise TextError("is a ZIP archive, not text: unpack it first")
     archive.check_size(name for name in archive.names if name.endswith((".xml", ".rels")))
     mammoth = need("mammoth", "a Word document", "documents")
-    pictures: list[Any] = []
-    no_images = mammoth.images.img_element(lambda image: pictures.append(image) or {})
+    pictures = []
+
+    @mammoth.images.img_element
+    def passed_over(image: Any) -> dict[str, str]:
+        pictures.append(image)
+        return {}
+
     page = mammoth.convert_to_html(
         io.BytesIO(data),
         style_map=_STYLES,
-        convert_image=no_images,
+        convert_image=passed_over,
         include_embedded_style_map=False,
     )
     blocks = Blocks()
