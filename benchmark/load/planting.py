@@ -124,11 +124,11 @@ def _parts(book: zipfile.ZipFile) -> Iterator[str]:
     container = ElementTree.fromstring(book.read("META-INF/container.xml"))
     package = next(e.attrib["full-path"] for e in container.iter() if "full-path" in e.attrib)
     root = ElementTree.fromstring(book.read(package))
-    paths = {e.get("id"): e.attrib["href"] for e in root.iter() if "href" in e.attrib}
-    for element in root.iter():
+    paths = {e.get("id"): e.attrib["href"] for e in root.findall(".//{*}item")}
+    for element in root.findall(".//{*}itemref"):
         path = unquote(paths.get(element.get("idref"), "").partition("#")[0])
         path = posixpath.normpath(posixpath.join(posixpath.dirname(package), path))
-        if path in book.namelist() and path.rpartition(".")[2] in ("xhtml", "html", "htm", "xml"):
+        if path in book.namelist() and path.endswith(("html", "htm", "xml")):
             yield path
 
 
