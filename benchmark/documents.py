@@ -46,7 +46,7 @@ FOUND = 1
 NEEDLE = "The pass key is {0}. Remember it. {0} is the pass key."
 QUESTION = "What is the pass key?"
 BETWEEN = " \u2013 "
-"""Stands between the two labels of a passage that goes over a border."""
+"""Stands between the first and the last label of a passage that goes over borders."""
 
 
 @dataclass
@@ -87,9 +87,13 @@ class Row:
         """Whether the passage is cited with the right place."""
         if self.label is None:
             return False
-        return self.label == self.wanted or (
-            self.label.startswith(self.wanted + BETWEEN)
+        first, _, last = self.label.partition(BETWEEN)
+        page, ends = _page(self.wanted), (_page(first), _page(last or first))
+        return (
+            self.label == self.wanted
+            or self.label.startswith(self.wanted + BETWEEN)
             or self.label.endswith(BETWEEN + self.wanted)
+            or (page > 0 and ends[0] <= page <= ends[1])
         )
 
     @property
@@ -108,6 +112,12 @@ class Row:
         wrong = "" if self.cited else f" (WRONG: it is in {self.wanted!r})"
         said = f"{self.places:,} | {self.seconds:.1f} s, {self.tokens:,} tokens | {self.origin}"
         return f"{start}| {said} | {found}{how} | {cited}{wrong} |"
+
+
+def _page(label: str) -> int:
+    """The number of a page; 0 where it is none."""
+    number = label.removeprefix("page ")
+    return int(number) if label.startswith("page ") and number.isdecimal() else 0
 
 
 HEAD = f"| file | kind | size | places | read | as | needle | cited |\n|{8 * '---|'}"
