@@ -6,8 +6,12 @@ and indexes count their own bytes, those from outside included.
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
+from fractions import Fraction
+from typing import Any
 
 import torch
 
@@ -47,6 +51,9 @@ class Held:
     host_index: int = 0
     tables: int = 0
 
+    def __mul__(self, count: int) -> Held:
+        return Held(*(count * part for part in astuple(self)))
+
     def __add__(self, other: Held) -> Held:
         return Held(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
@@ -72,14 +79,18 @@ def held_by_layers(shapes: Iterable[LayerShape], settings: OriginSettings, feed:
     Raises:
         UnsupportedModelError: an attention type from outside does not say what it holds.
     """
-    known: dict[object, Held] = {}
     total = Held()
-    for shape in shapes:
-        alike = replace(shape, index=0), settings.for_layer(shape.index)
-        if alike not in known:
-            known[alike] = _held_by_layer(shape, settings, feed)
-        total += known[alike]
+    for (shape, own), count in _kinds(tuple(shapes), settings).items():
+        total += _held_by_layer(shape, own, feed) * count
     return total
+
+
+@functools.lru_cache(maxsize=16)
+def _kinds(
+    shapes: tuple[LayerShape, ...], settings: OriginSettings
+) -> Counter[tuple[LayerShape, OriginSettings]]:
+    """Layers of one shape and the same settings, and how many there are."""
+    return Counter((replace(shape, index=0), settings.for_layer(shape.index)) for shape in shapes)
 
 
 def _held_by_layer(shape: LayerShape, settings: OriginSettings, feed: Feed) -> Held:
@@ -88,80 +99,122 @@ def _held_by_layer(shape: LayerShape, settings: OriginSettings, feed: Feed) -> H
         longest = shape.chunk or shape.window
         kept = feed.tokens if longest is None else min(feed.tokens, longest - 1)
         return Held(window=kept * shape.cached * feed.dtype.itemsize)
-    make = maker_of_window(Rope.none(), settings, shape.window, shape.chunk)
-    own = settings.for_layer(shape.index)
-    attention = make() if make else ATTENTION.get(own.type)(Rope.none(), own)
+    attention = _attention(shape, settings)
     if isinstance(attention, InfLLMAttention):
         return _in_memory(attention, shape, feed)
     if isinstance(attention, WindowAttention):
         return Held(window=_in_window(attention, feed.tokens) * per_token)
     raise UnsupportedModelError(
-        f"type {own.type!r} cannot be planned: {type(attention).__name__} is neither a window nor "
-        "blocks of this package"
+        f"type {settings.type!r} cannot be planned: {type(attention).__name__} is neither a window "
+        "nor blocks of this package"
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _attention(shape: LayerShape, settings: WindowSettings) -> Any:
+    """What computes a layer's attention, empty: its sizes are looked at."""
+    make = maker_of_window(Rope.none(), settings, shape.window, shape.chunk)
+    return make() if make else ATTENTION.get(settings.type)(Rope.none(), settings)
 
 
 def _in_window(attention: WindowAttention, tokens: int) -> int:
     """Tokens that sinks and window have room for."""
     keep = attention.n_local
-    room = _room(attention.recent, None if keep is None else keep - 1, attention.block, tokens)
+    room = _room(
+        attention.recent.capacity, None if keep is None else keep - 1, attention.block, tokens
+    )
     if isinstance(attention, SinkAttention):
         room += min(attention.n_init, tokens)
     if isinstance(attention, MiddleAttention):
-        room += _room(Recent(None), None, attention.block, tokens - attention.n_init)
+        room += _room(Recent(None).capacity, None, attention.block, tokens - attention.n_init)
     return room
 
 
-def _room(recent: Recent, keep: int | None, step: int, tokens: int) -> int:
+@functools.lru_cache(maxsize=256)
+def _room(capacity: int | None, keep: int | None, step: int, tokens: int) -> int:
     """The room of a queue that is fed so many tokens by `step` and keeps so many, None for all."""
-    twin = Recent(recent.capacity)
+    queue = Recent(capacity)
     nothing = torch.empty(1, 1, step, 1, device="meta")
-    while tokens > 0 and twin.room != recent.capacity:
-        twin.append(k=nothing[:, :, : min(step, tokens)])
-        twin.drop(0 if keep is None else max(0, len(twin) - keep))
+    while tokens > 0 and queue.room != capacity:
+        queue.append(k=nothing[:, :, : min(step, tokens)])
+        queue.drop(0 if keep is None else max(0, len(queue) - keep))
         tokens -= step
-    return twin.room
+    return queue.room
 
 
-@torch.no_grad()
 def _in_memory(attention: InfLLMAttention, shape: LayerShape, feed: Feed) -> Held:
-    settings, recent = attention.settings, attention.memory.recent
-    room = _room(recent, settings.n_local, settings.exc_block_size, feed.tokens)
+    settings = attention.settings
+    room = _room(
+        attention.memory.recent.capacity, settings.n_local, settings.exc_block_size, feed.tokens
+    )
     blocks = max(0, feed.tokens - settings.n_init - settings.n_local) // settings.block_size
-    sample = _sample(settings, shape, feed)
-    window = room * sample.recent.nbytes // sample.recent.room
+    one = _one_block(settings, shape, feed.dtype, feed.slots)
+    window = int(room * one.window)
     sinks = min(settings.n_init, max(0, feed.tokens - settings.n_local))
     window += sinks * shape.numbers * feed.dtype.itemsize
-    store, stats = sample.store, sample.stats()
-    if not blocks or store is None:
+    if not blocks:
         return Held(window)
-    recalled = store.cache_bytes
-    if not recalled:
-        recalled = (stats.device_bytes - sample.nbytes) * min(settings.topk, blocks)
-    index, host = blocks * stats.index_bytes, store.index.on_host
-    units = 1 if store.selection.key_heads is None else shape.groups
+    recalled = one.cache or one.recalled * min(settings.topk, blocks)
+    index = blocks * one.index
     return Held(
         window=window,
         recalled=recalled,
-        blocks=blocks * stats.host_bytes,
-        index=0 if host else index,
-        host_index=index if host else 0,
-        tables=blocks * units * _NUMBER_BYTES,
+        blocks=blocks * one.host,
+        index=0 if one.index_on_host else index,
+        host_index=index if one.index_on_host else 0,
+        tables=blocks * one.units * _NUMBER_BYTES,
     )
 
 
-def _sample(settings: InfLLMSettings, shape: LayerShape, feed: Feed) -> BlockMemory:
-    """A memory that has sealed and recalled one block, and keeps nothing in its window."""
+@dataclass(frozen=True)
+class _OneBlock:
+    """Bytes of a memory with one block.
+
+    Attributes:
+        window: of a token in the window.
+        cache: of the places on the device, or 0 where blocks are recalled without any.
+        recalled: of a block that is recalled then.
+        host: of a block.
+        index: of what finds it.
+        index_on_host: whether that is in host memory.
+        units: entries of a block in the tables.
+    """
+
+    window: Fraction
+    cache: int
+    recalled: int
+    host: int
+    index: int
+    index_on_host: bool
+    units: int
+
+
+@functools.lru_cache(maxsize=16)
+@torch.no_grad()
+def _one_block(
+    settings: InfLLMSettings, shape: LayerShape, dtype: torch.dtype, slots: bool
+) -> _OneBlock:
+    """Seal and recall one block, and see what it takes."""
     size = settings.block_size
     near = replace(settings, n_init=0, tier=None)  # a sample needs no file
-    memory = BlockMemory(near, 0, size, feed.slots)
+    memory = BlockMemory(near, 0, size, slots)
 
     def ones(heads: int, *rest: int) -> torch.Tensor:
-        return torch.ones(1, heads, *rest, dtype=feed.dtype)
+        return torch.ones(1, heads, *rest, dtype=dtype)
 
     k = ones(shape.groups, size, shape.key_width)
     memory.append(k, ones(shape.groups, size, shape.value_width), shape.heads, near_k=k)
     memory.settle()
-    if not feed.slots:
+    if not slots:
         memory.recall(Query(ones(shape.heads, 1, shape.key_width)))
-    return memory
+    store, stats = memory.store, memory.stats()
+    assert store is not None
+    return _OneBlock(
+        Fraction(memory.recent.nbytes, memory.recent.room),
+        store.cache_bytes,
+        stats.device_bytes - memory.nbytes,
+        stats.host_bytes,
+        stats.index_bytes,
+        store.index.on_host,
+        1 if store.selection.key_heads is None else shape.groups,
+    )

@@ -11,6 +11,7 @@ import inf_llm
 from inf_llm.config import ModelConfig, RunConfig
 from inf_llm.generation import Session
 from inf_llm.generation.footprint import footprint
+from inf_llm.plan import held
 from inf_llm.plan.budget import text_bytes
 from inf_llm.plan.free import machine_bytes
 from inf_llm.settings import make_settings
@@ -57,3 +58,21 @@ def test_the_machine_has_memory() -> None:
     found = machine_bytes()
     assert found is not None
     assert found > 1 << 28
+
+
+def test_a_block_is_sealed_once_for_all_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server asks for every prompt and every token of an answer."""
+    made: list[int] = []
+
+    class Counted(held.BlockMemory):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            made.append(1)
+            super().__init__(*args, **more)
+
+    monkeypatch.setattr(held, "BlockMemory", Counted)
+    held._one_block.cache_clear()
+    settings = make_settings("inf-llm", **SETTINGS)
+    needs = text_bytes(tiny_model(), RunConfig(ModelConfig("tiny"), settings, chunk_size=64))
+    assert needs is not None
+    assert len({needs.of(tokens) for tokens in range(1000, 3000, 20)}) > 50
+    assert len(made) == 1
