@@ -80,15 +80,26 @@ def test_what_is_restored_is_not_copied() -> None:
     assert lies_in(second) == [False, False, False, True, False]
 
 
-@pytest.mark.parametrize("count", [63, 64, 65, 500])
-def test_room_doubles_up_to_a_chunk(count: int) -> None:
-    chunks = Chunks(256)
+@pytest.mark.parametrize(("count", "most"), [(63, 1), (64, 1), (65, 2), (500, 8), (5000, 28)])
+def test_room_grows_in_steps_and_little_of_it_is_unused(count: int, most: int) -> None:
+    chunks = Chunks(8192)
     moved, places = 0, None
     for number in range(count):
         chunks.put(torch.tensor([number]), values(1))
-        last = chunks.parts(number + 1)[-1].data_ptr()
-        moved, places = moved + (last != places), last
-    assert moved <= 6
+        (last,) = chunks.parts(number + 1)
+        moved, places = moved + (last.data_ptr() != places), last.data_ptr()
+        room = last.untyped_storage().nbytes() // last[:, :1].nbytes
+        assert room <= number + 1 + max(64, number // 8)
+    assert moved <= most
+
+
+def test_a_chunk_does_not_move_once_the_next_one_has_begun() -> None:
+    chunks = Chunks(256)
+    chunks.put(torch.arange(256), values(256))
+    first = chunks.parts(256)[0].data_ptr()
+    chunks.put(torch.arange(256, 300), values(44))
+    assert [part.shape[1] for part in chunks.parts(300)] == [256, 44]
+    assert chunks.parts(300)[0].data_ptr() == first
 
 
 def test_nothing_is_held_at_first() -> None:
