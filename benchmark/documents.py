@@ -133,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1, help="of the server")
     parser.add_argument("--json", type=Path, help="write the rows here too")
     parser.add_argument("overrides", nargs="*")
-    args = parser.parse_args(arguments)
+    args = parser.parse_intermixed_args(arguments)
     rows: list[Row] = []
     code = guarded(lambda: rows.extend(_run(args)))
     return code or (0 if all(row.right for row in rows) else FOUND)

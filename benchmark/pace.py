@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", default="32k", help="length of the text: 32k, 256k")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here too")
-    return guarded(lambda: _run(parser.parse_args(arguments)))
+    return guarded(lambda: _run(parser.parse_intermixed_args(arguments)))
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -12,9 +12,11 @@ from benchmark import pace
 
 def test_what_was_foreseen_stands_beside_what_happened(tmp_path: Path) -> None:
     out = tmp_path / "pace.json"
-    assert pace.main(["demo-inf-llm", "--tokens", "3k", "--json", str(out)]) == 0
+    given = ["demo-inf-llm", "--tokens", "3k", "--json", str(out), "model.dtype=float32"]
+    assert pace.main(given) == 0
     facts = json.loads(out.read_text())
     assert facts["tokens"] == 3072
+    assert facts["dtype"] == "float32"
     assert facts["reading"] > facts["answering"] > 0
     assert 0.02 < facts["reading_planned"] < 50
     assert 0.02 < facts["answering_planned"] < 50

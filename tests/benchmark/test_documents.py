@@ -36,7 +36,7 @@ def test_a_document_of_each_kind(tmp_path: Path) -> None:
         "h.docx": docx(CHAPTERS)[:-30],
     }.items():
         (folder / name).write_bytes(data)
-    assert documents.main([str(folder), "--json", str(file)]) == 0
+    assert documents.main([str(folder), "--json", str(file), "model.dtype=float32"]) == 0
     rows = {row["file"]: row for row in json.loads(file.read_text())}
     assert "a scan" in rows.pop("g.pdf")["refused"]
     assert "cut off or damaged" in rows.pop("h.docx")["refused"]
