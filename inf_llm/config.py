@@ -70,8 +70,9 @@ class ModelConfig:
             the fastest of those that hold its weights as they are (`inf_llm.hf.dtype`).
         device_map: as `transformers` takes it ("auto", "cpu", "cuda:0"); None picks the GPU
             where there is one.
-        weights: "int8" keeps the weights of linear layers in 8 bits too, for answers on a CPU,
-            which are faster for it; prompts are read with the weights as they are.
+        weights: "int8" keeps the weights of linear layers in 8 bits too, for tokens that are fed
+            alone on a CPU, as those of up to 16 answers at once; texts are read with the weights as
+            they are.
     """
 
     path: str

@@ -1,9 +1,12 @@
-"""Weights in int8 for the products of few rows, on a CPU: what an answer waits for.
+"""Weights in int8 for tokens that are fed alone, on a CPU: what an answer waits for.
 
-A token of an answer is one row, and its time is that of reading all weights once from memory: int8
-has a quarter of float32's bytes. Many rows, as of a text that is read, are faster in the weights'
-own format, so both are kept: 1 byte a weight more. Each output channel has a scale of its own, and
-rows are rounded to bfloat16, which is what torch has a kernel for that needs AVX2 alone.
+The time of such a token is that of reading all weights once from memory: int8 has a quarter of
+float32's bytes. Texts are read with the weights as they are, which is faster for many rows, so both
+are kept: 1 byte a weight more. Each output channel has a scale of its own, and rows are rounded to
+bfloat16, which is what torch has a kernel for that needs AVX2 alone.
+
+Only single tokens are concerned, so that a text gives the same whether it is read in one piece or
+in several. Of more than `MOST_ROWS` texts at once the weights are used as they are.
 
 Only the `forward` of each linear layer is replaced, on the layer itself: its weights, names and
 `state_dict` stay as they were.
@@ -17,14 +20,14 @@ from torch import Tensor, nn
 from inf_llm.errors import SettingsError
 
 MOST_ROWS = 16
-"""Rows up to which int8 is used."""
+"""Texts that have a token each, up to which int8 is the faster."""
 _LEAST_WEIGHTS = 1 << 14
 """Smaller layers are not worth a change of format."""
 _AT_ONCE = 4096
 """Output channels rounded at once, so that no copy of all weights is made in float32."""
 
 
-class FewRows:
+class SingleTokens:
     """The `forward` of a linear layer with a copy of its weights in int8.
 
     Args:
@@ -48,9 +51,10 @@ class FewRows:
         self._weight, self._scale = rounded, scale
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Rows (..., m) to (..., n); see `nn.Linear.forward`."""
-        layer, few = self._layer, x.numel() <= MOST_ROWS * x.shape[-1]
-        if not few or torch.is_grad_enabled() or layer.weight.device.type != "cpu":
+        """Tokens (B, L, m) to (B, L, n); see `nn.Linear.forward`."""
+        layer = self._layer
+        alone = x.dim() > 1 and x.shape[-2] == 1 and x.numel() <= MOST_ROWS * x.shape[-1]
+        if not alone or torch.is_grad_enabled() or layer.weight.device.type != "cpu":
             return nn.Linear.forward(layer, x)
         if self._of != (layer.weight.data_ptr(), layer.weight._version):
             self._round()  # the weights have changed, or this is a copy
@@ -66,7 +70,7 @@ class FewRows:
 
 
 def round_weights(model: nn.Module) -> None:
-    """Let products of few rows read weights in int8, until `restore_weights`.
+    """Let tokens that are fed alone read weights in int8, until `restore_weights`.
 
     Raises:
         SettingsError: the model has no linear layers on a CPU that are large enough.
@@ -79,20 +83,20 @@ def round_weights(model: nn.Module) -> None:
             "weights",
         )
     for layer in layers:
-        layer.forward = FewRows(layer)  # type: ignore[arg-type]
+        layer.forward = SingleTokens(layer)  # type: ignore[arg-type]
 
 
 def restore_weights(model: nn.Module) -> None:
     """Undo `round_weights`; nothing where it was not called."""
     for module in model.modules():
-        if isinstance(vars(module).get("forward"), FewRows):
+        if isinstance(vars(module).get("forward"), SingleTokens):
             del module.forward
 
 
 def rounded_bytes(model: nn.Module) -> int:
     """What the copies in int8 take."""
     forwards = (vars(module).get("forward") for module in model.modules())
-    return sum(each.bytes for each in forwards if isinstance(each, FewRows))
+    return sum(each.bytes for each in forwards if isinstance(each, SingleTokens))
 
 
 def _fits(module: nn.Module) -> bool:

@@ -1,4 +1,4 @@
-"""inf_llm/hf/weights.py: products of few rows read weights in int8."""
+"""inf_llm/hf/weights.py: tokens that are fed alone read weights in int8."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def most_apart(layer: nn.Linear, x: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [1, 2, MOST_ROWS])
 @torch.no_grad()
-def test_few_rows_are_as_near_as_int8_allows(
+def test_single_tokens_are_as_near_as_int8_allows(
     layer: nn.Linear, rows: int, dtype: torch.dtype
 ) -> None:
     layer = layer.to(dtype)
-    x = torch.randn(rows, 192, dtype=dtype)
+    x = torch.randn(rows, 1, 192, dtype=dtype)
     want = x.double() @ layer.weight.double().T + layer.bias.double()
     got = rounded(layer)(x)
     assert got.dtype == dtype
@@ -55,15 +55,15 @@ def test_few_rows_are_as_near_as_int8_allows(
 
 
 @torch.no_grad()
-def test_a_row_is_what_it_is_alone(layer: nn.Linear) -> None:
-    x, layer = torch.randn(2, 8, 192), rounded(layer)
-    alone = torch.stack([layer(row[None])[0] for row in x.flatten(0, 1)])
-    assert torch.equal(layer(x).flatten(0, 1), alone)
+def test_a_token_is_what_it_is_beside_no_others(layer: nn.Linear) -> None:
+    x, layer = torch.randn(MOST_ROWS, 1, 192), rounded(layer)
+    assert torch.equal(layer(x), torch.cat([layer(row[None]) for row in x]))
 
 
+@pytest.mark.parametrize("shape", [(1, 2), (3, 5), (MOST_ROWS + 1, 1)])
 @torch.no_grad()
-def test_many_rows_are_not_rounded(layer: nn.Linear) -> None:
-    x = torch.randn(MOST_ROWS + 1, 192)
+def test_texts_and_many_rows_are_not_rounded(layer: nn.Linear, shape: tuple[int, int]) -> None:
+    x = torch.randn(*shape, 192)
     want = layer(x)
     assert torch.equal(rounded(layer)(x), want)
 
