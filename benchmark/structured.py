@@ -88,6 +88,11 @@ class Writer:
         generator = torch.Generator(session.tensor([0]).device).manual_seed(seed)
         return Decoding(session, options, generator=generator), constraint
 
+    def ended(self, answer: Decoding, constraint: Constraint | None) -> bool:
+        """Whether an answer is over for another reason than its length."""
+        complete = constraint is not None and constraint.complete
+        return complete or answer.new[-1] in (self._ends or ())
+
 
 def validity(writer: Writer, name: str, answers: int, seed: int) -> dict[str, Any]:
     """Of so many answers under a schema: valid, cut, and the texts of invalid ones."""
@@ -101,11 +106,12 @@ def validity(writer: Writer, name: str, answers: int, seed: int) -> dict[str, An
         going = [each for each, _ in made]
         while going := [each for each in going if not each.over]:
             step(going)
-        for each, _ in made:
+        for each, constraint in made:
             row["tokens"] += len(each.new)
-            _judge(row, writer.tokenizer.decode(each.new, skip_special_tokens=True), validator)
-            if len(each.new) >= writer.longest and row["invalid"]:
-                row["invalid"].pop()
+            if writer.ended(each, constraint):
+                text = writer.tokenizer.decode(each.new, skip_special_tokens=True)
+                _judge(row, text, validator)
+            else:
                 row["cut"] += 1
     return row
 
