@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +12,6 @@ from transformers import DynamicCache
 from benchmark.beside.base import WARM_UP, Subject
 from benchmark.beside.job import Job
 from benchmark.beside.passages import Passages
-from inf_llm.attention.base import running
 from inf_llm.cli.options import load_quietly
 from inf_llm.fidelity.tasks import Question
 from inf_llm.generation import Session
@@ -21,6 +19,7 @@ from inf_llm.generation.decoding import Decoding, step
 from inf_llm.generation.options import answer_options
 from inf_llm.generation.prefill import feed
 from inf_llm.hf.dtype import dtype_name
+from inf_llm.hf.generate import answering
 from inf_llm.hf.load import load_bare
 from inf_llm.settings import InfLLMSettings
 
@@ -61,11 +60,8 @@ class Package(Subject):
         ids = [*asked.ids[asked.fed :], *question.tail, *question.answer]
         last_too = getattr(self._config.attention, "split_last", True)
         end = len(asked.ids) + len(question.tail) + (not last_too)
-        token = running.set(replace(running.get(), prompt_end=end))
-        try:
+        with answering(end):
             logits = feed(self.model, asked.tensor(ids), asked.cache, len(question.answer) + 1)
-        finally:
-            running.reset(token)
         return nats(logits[0, :-1], question)
 
     def text(self, ids: list[int]) -> str:

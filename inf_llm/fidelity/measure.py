@@ -8,13 +8,11 @@ the prompt's last token and every token of the answer choose their blocks alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from inf_llm.attention.base import running
 from inf_llm.fidelity.readers import FULL, Desk
 from inf_llm.fidelity.recall import FIELDS
 from inf_llm.fidelity.tasks import Context, Question
@@ -22,6 +20,7 @@ from inf_llm.fidelity.tee import Probe, of_one, recall, tees
 from inf_llm.generation.prefill import prefill
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import device_of, with_cache
+from inf_llm.hf.generate import answering
 
 OWN, DENSE = READS = ("own", "dense")
 """Every rule reads the context in its own way, or full attention reads it once for all."""
@@ -120,12 +119,9 @@ class Measure:
         if question.tail:
             last_too = self._desk.readers[name].prompt_alone
             end = len(context.ids) + len(question.tail) + (not last_too)
-        token = running.set(replace(running.get(), prompt_end=end))
-        try:
+        with answering(end):
             arguments = with_cache(self._desk.model, cache)
             logits = self._desk.model(input_ids=ids, **arguments).logits[0, :-1]
-        finally:
-            running.reset(token)
         self._on_step(1)
         return logits.float().log_softmax(-1)
 
