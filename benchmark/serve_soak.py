@@ -126,7 +126,7 @@ def _figures(soak: Soak, samples: Sequence[Sample]) -> dict[str, Any]:
     tally = soak.tally
     return {
         "requests": dict(sorted(tally.requests.items())),
-        "told to come again": dict(tally.busy),
+        "refused as busy": dict(tally.busy),
         "connections that broke": dict(tally.failures),
         "wrong": tally.wrong,
         **figures(samples),

@@ -6,8 +6,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-install "[dev,eval,faiss,chat,gguf,documents]"
-cd "$ROOT"
+make_venv
 CLIENTS="$ROOT/.venv-clients" WANTED="tests/real/clients/requirements.txt"
 if ! cmp -s "$WANTED" "$CLIENTS/.installed"; then
     step "installing the clients in $CLIENTS (some 200 MB)"
@@ -16,4 +15,4 @@ if ! cmp -s "$WANTED" "$CLIENTS/.installed"; then
     cp "$WANTED" "$CLIENTS/.installed"
 fi
 OMP_NUM_THREADS=1 timed "clients with a real model" \
-    "$VENV/bin/python" -m pytest tests/real/test_clients.py -m real "$@"
+    bash "$ROOT/scripts/test.sh" tests/real/test_clients.py -m real "$@"

@@ -58,10 +58,8 @@ def calibrate(model: Any, tokens: int, chunk_size: int) -> Pace:
 def _furthest(cache: Any) -> int:
     """See `_FURTHEST`."""
     stats = held(cache)
-    each = (stats.host_bytes + stats.index_bytes) / max(
-        1, stats.tokens
-    )  # of a token that is sealed
-    return max(_FURTHEST, int(_MOST_BYTES / each)) if each else _FURTHEST
+    sealed = stats.host_bytes + stats.index_bytes
+    return max(_FURTHEST, _MOST_BYTES * stats.tokens // sealed) if sealed else _FURTHEST
 
 
 def _first(model: Any) -> int:

@@ -259,5 +259,9 @@ class DocumentRoutes:
         with suppress(ApiError):  # it was never read, or the server is stopping
             prompt = (await self._intake.document(document)).prompt
             others = [(await self._intake.document(each)).prompt for each in like]
-            work = lambda job: self._engine.forget(prompt, others)  # noqa: E731
-            self._worker.submit(Job(document.owner, work, lambda result: None), always=True)
+            job = Job(
+                document.owner,
+                lambda job: self._engine.forget(prompt, others),
+                lambda result: None,
+            )
+            self._worker.submit(job, always=True)

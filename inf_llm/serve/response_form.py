@@ -11,6 +11,7 @@ from inf_llm.generation.calls import Call
 from inf_llm.serve.answers import Answered, Choice, Delta, Reading
 from inf_llm.serve.completions import Exchange, new_id, recalled
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.params import Question
 from inf_llm.serve.wire import comment, named_event
 
 _REPEATED: dict[str, Any] = {
@@ -95,7 +96,7 @@ class ResponseForm:
             "content": [text_part(text)],
         }
 
-    def stream(self, exchange: Exchange, question: Any) -> AsyncIterator[bytes]:
+    def stream(self, exchange: Exchange, question: Question) -> AsyncIterator[bytes]:
         """The events of a streamed answer."""
         return stream_response(exchange, self)
 

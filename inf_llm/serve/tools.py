@@ -8,7 +8,7 @@ from typing import Any
 
 from inf_llm.generation.calls import Tool
 from inf_llm.serve.errors import bad_value
-from inf_llm.serve.values import checked_text, wrong
+from inf_llm.serve.values import checked_text, flag, wrong
 
 MOST = 128
 DEEPEST = 64
@@ -54,10 +54,8 @@ def calling(data: dict[str, Any]) -> Calling:
     names = [tool.name for tool in tools]
     if len(set(names)) < len(names):
         raise bad_value("tools", "tools must have different names")
-    several = data.get("parallel_tool_calls")
-    if several is not None and not isinstance(several, bool):
-        raise wrong("parallel_tool_calls", several, "true or false")
-    return _chosen(tools, data.get("tool_choice"), several is not False)
+    several = flag(data, "parallel_tool_calls") or data.get("parallel_tool_calls") is None
+    return _chosen(tools, data.get("tool_choice"), several)
 
 
 def _chosen(tools: tuple[Tool, ...], choice: Any, several: bool) -> Calling:

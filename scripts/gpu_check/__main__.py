@@ -36,7 +36,7 @@ STEPS = (kernels, pinned_copies, types, choices, saved, together, decode_at_32k,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="gpu_check.py", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="gpu_check.sh", description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", type=Path, default=Path("gpu_check.json"), metavar="FILE")
     parser.add_argument("--seconds", type=float, default=400, help="after which no step begins")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
