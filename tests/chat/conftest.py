@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from inf_llm.chat.session import ChatSession
 from tests.checkpoints import memory_model, model, script, write_config  # noqa: F401
 
 TEMPLATE = (
@@ -49,3 +50,8 @@ def config(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The configuration of inf-llm."""
     file = tmp_path_factory.mktemp("chat-config") / "inf-llm.yaml"
     return write_config(file, "inf-llm", str(checkpoint))
+
+
+@pytest.fixture
+def chat(memory_model: Any, tokenizer: Any) -> ChatSession:  # noqa: F811
+    return ChatSession(memory_model, tokenizer)

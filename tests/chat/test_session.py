@@ -19,33 +19,11 @@ from inf_llm.errors import (
     TextError,
     UnsupportedInputError,
 )
-from inf_llm.generation import Session, encode
-from inf_llm.saved.manifest import read_manifest
+from inf_llm.generation import Session
+from tests.chat.afresh import BOOK, NEW, check
 from tests.checkpoints import SETTINGS
 
-BOOK = "The quick brown fox jumps over the lazy dog, again and again. " * 10
-NEW = 6
 BLOCK = SETTINGS["inf-llm"]["exc_block_size"]
-
-
-def _afresh(chat: ChatSession, model: Any, tokenizer: Any, said: Transcript, text: str) -> str:
-    """What the model answers to a whole conversation that it has never seen."""
-    turns = (*said.turns, Turn(USER, text, said.documents))
-    prompt = chat.layout.prompt([turn.message() for turn in turns])
-    ids = encode(tokenizer, prompt, chat.layout.adds_special)
-    return Session(model, tokenizer).ask(ids, max_new_tokens=NEW).text.strip()
-
-
-def _check(chat: ChatSession, model: Any, tokenizer: Any, text: str) -> Any:
-    expected = _afresh(chat, model, tokenizer, chat.transcript, text)
-    reply = chat.ask(text, max_new_tokens=NEW)
-    assert reply.text == expected
-    return reply.reuse
-
-
-@pytest.fixture
-def chat(memory_model: Any, tokenizer: Any) -> ChatSession:
-    return ChatSession(memory_model, tokenizer)
 
 
 def test_every_turn_equals_a_fresh_read(model: Any, tokenizer: Any) -> None:
@@ -53,7 +31,7 @@ def test_every_turn_equals_a_fresh_read(model: Any, tokenizer: Any) -> None:
     added = chat.add_document(BOOK, "book")
     assert added.how == "fresh"
     for text in ("Who?", "And why did the fox do that?", "Where, then?"):
-        reuse = _check(chat, model, tokenizer, text)
+        reuse = check(chat, model, tokenizer, text)
         assert reuse.how == "continued"
         assert reuse.fed < 2 * BLOCK + NEW + len(text) + len("<user></s><assistant></s>")
     assert len(chat.turns) == 6
@@ -73,7 +51,7 @@ def test_an_edited_turn_goes_back(memory_model: Any, tokenizer: Any, chat: ChatS
     chat.ask("Who?", max_new_tokens=NEW)
     chat.ask("Why? " * 30, max_new_tokens=NEW)
     chat.edit(0, "Which animal?")
-    reuse = _check(chat, memory_model, tokenizer, "And?")
+    reuse = check(chat, memory_model, tokenizer, "And?")
     assert reuse.how == "went back"
     assert reuse.changed_at is not None
     assert len(BOOK) // BLOCK * BLOCK <= reuse.reused <= reuse.changed_at
@@ -85,7 +63,7 @@ def test_a_changed_beginning_is_rebuilt(
 ) -> None:
     chat.ask("Once upon a time. " + BOOK, max_new_tokens=NEW)
     chat.edit(0, "Twice upon a time. " + BOOK)
-    reuse = _check(chat, memory_model, tokenizer, "And?")
+    reuse = check(chat, memory_model, tokenizer, "And?")
     assert (reuse.how, reuse.reused) == ("rebuilt", 0)
     assert "rebuilt" in str(reuse)
 
@@ -95,7 +73,7 @@ def test_thinking_that_the_template_strips(model: Any, tokenizer: Any) -> None:
     chat.add_document(BOOK)
     chat.ask("Who?", max_new_tokens=NEW)
     chat.edit(1, "Let me see. THOUGHT A fox.")
-    reuse = _check(chat, model, tokenizer, "And?")
+    reuse = check(chat, model, tokenizer, "And?")
     assert reuse.reused >= len(BOOK) // BLOCK * BLOCK
     assert "THOUGHT" not in chat.layout.prompt([turn.message() for turn in chat.turns])
 
@@ -105,7 +83,7 @@ def test_forks_share_a_document(memory_model: Any, tokenizer: Any, chat: ChatSes
     alone = chat.held().bytes
     branches = [chat.fork() for _ in range(3)]
     for branch, text in zip(branches, ("Who?", "Where?", "When?"), strict=True):
-        reuse = _check(branch, memory_model, tokenizer, text)
+        reuse = check(branch, memory_model, tokenizer, text)
         assert reuse.fed < 2 * BLOCK
     assert chat.turns == ()
     assert chat.held().bytes < 1.5 * alone  # blocks of the branches beside the common ones
@@ -183,7 +161,7 @@ def test_an_interrupted_answer_leaves_no_trace(model: Any, tokenizer: Any) -> No
     with pytest.raises(KeyboardInterrupt):
         chat.ask("Tell me all!", max_new_tokens=60, on_text=_interrupt_after(3))
     assert chat.transcript == before
-    _check(chat, model, tokenizer, "Who?")
+    check(chat, model, tokenizer, "Who?")
 
 
 def test_an_interrupted_reading_is_continued(memory_model: Any, tokenizer: Any) -> None:
@@ -192,7 +170,7 @@ def test_an_interrupted_reading_is_continued(memory_model: Any, tokenizer: Any) 
         chat.add_document(BOOK, on_progress=_interrupt_after(2))
     assert chat.documents == ()
     assert chat.add_document(BOOK).reused == 3 * 128
-    _check(chat, memory_model, tokenizer, "Who?")
+    check(chat, memory_model, tokenizer, "Who?")
 
 
 def test_a_feed_that_breaks_off_is_read_again(
@@ -208,7 +186,7 @@ def test_a_feed_that_breaks_off_is_read_again(
             chat.add_document(BOOK, "again")
     assert len(chat.documents) == 1
     chat.add_document(BOOK, "again")
-    _check(chat, memory_model, tokenizer, "Who?")
+    check(chat, memory_model, tokenizer, "Who?")
 
 
 def test_should_stop_keeps_what_was_said(chat: ChatSession) -> None:
@@ -219,43 +197,6 @@ def test_should_stop_keeps_what_was_said(chat: ChatSession) -> None:
     assert reply.stopped
     assert 4 < reply.new_tokens < 60
     assert reply.text == "".join(pieces).strip() == chat.turns[-1].content
-
-
-def test_save_and_load(chat: ChatSession, memory_model: Any, tokenizer: Any, tmp_path: Any) -> None:
-    chat.add_document(BOOK, "book")
-    chat.ask("Who? \N{SNOWMAN}", max_new_tokens=NEW)
-    chat.add_document("More.", "more")
-    chat.save(tmp_path / "c.json")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["c.json", "c.memory"]
-    other = ChatSession(memory_model, tokenizer)
-    assert other.load(tmp_path / "c.json") is None
-    assert other.transcript == chat.transcript
-    reuse = _check(other, memory_model, tokenizer, "And?")
-    assert reuse.reused > reuse.prompt // 2
-    chat.load(tmp_path / "c.json")
-    assert _check(chat, memory_model, tokenizer, "And?").how == "continued"
-
-
-def test_a_memory_that_cannot_be_used_is_read_again(
-    chat: ChatSession, memory_model: Any, tokenizer: Any, tmp_path: Any
-) -> None:
-    chat.add_document(BOOK, "book")
-    chat.save(tmp_path / "c.json")
-    (state,) = (tmp_path / "c.memory").glob("state-*")
-    state.write_bytes(state.read_bytes()[:-1])
-    other = ChatSession(memory_model, tokenizer)
-    assert "state-000001.safetensors" in str(other.load(tmp_path / "c.json"))
-    assert other.transcript == chat.transcript
-    assert _check(other, memory_model, tokenizer, "Who?").how == "fresh"
-
-
-def test_saving_again_adds_to_the_memory(chat: ChatSession, tmp_path: Any) -> None:
-    chat.add_document(BOOK, "book")
-    chat.save(tmp_path / "c.json")
-    chat.ask("Who?", max_new_tokens=NEW)
-    chat.add_document(BOOK, "again")
-    chat.save(tmp_path / "c.json")
-    assert read_manifest(tmp_path / "c.memory").generation == 2
 
 
 def test_longest_prompt(memory_model: Any, tokenizer: Any) -> None:
@@ -380,17 +321,6 @@ def test_turns_alternate() -> None:
     with pytest.raises(TextError, match="turn 1 is of role 'assistant'"):
         Transcript((Turn(ASSISTANT, "Hello"),))
     assert Turn(USER, "Who?", (Document("d", "A text."),)).message()["content"] == "A text.\n\nWho?"
-
-
-def test_a_conversation_without_memory_leaves_none_of_the_one_it_replaces(
-    chat: ChatSession, tmp_path: Any
-) -> None:
-    chat.add_document("The sky is blue. " * 60, "sky")
-    chat.save(tmp_path / "c.json")
-    assert (tmp_path / "c.memory").exists()
-    chat.reset()
-    chat.save(tmp_path / "c.json")
-    assert not (tmp_path / "c.memory").exists()
 
 
 def test_what_is_said_has_no_control_tokens(bare: Any, tokenizer: Any) -> None:
