@@ -17,7 +17,11 @@ SHELL = ROOT / "scripts" / "gpu_check.sh"
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from gpu_check import __main__ as gpu_check  # noqa: E402
+from gpu_check import choices as of_choices  # noqa: E402
 from gpu_check import kernels as of_kernels  # noqa: E402
+from gpu_check.check import Check, DifferenceError  # noqa: E402
+
+from inf_llm import variants  # noqa: E402
 
 
 def run(folder: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -81,6 +85,37 @@ def test_a_wrong_kernel_and_a_broken_step_are_reported(
     assert steps["kernels"]["error"].startswith("differ from the reference: fused, prompt, float32")
     assert steps["kernels"]["figures"]
     assert steps["breaks"]["error"] == "RuntimeError: device-side assert"
+
+
+def test_a_device_that_computes_otherwise_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare, made = of_choices._bare, []
+
+    def perturbed(device: torch.device) -> Any:
+        model, tokenizer = bare(device)
+        made.append(model)
+        if len(made) == 2:  # the device's
+            with torch.no_grad():
+                model.lm_head.weight.mul_(1.5)
+        return model, tokenizer
+
+    monkeypatch.setattr(of_choices, "_bare", perturbed)
+    monkeypatch.setattr(of_choices, "KINDS", {"codec": variants.CODEC})
+    with pytest.raises(DifferenceError, match="differ from the CPU: codec: raw, codec: int8"):
+        of_choices.choices(Check(torch.device("cpu"), small=True))
+
+
+def test_answers_that_differ_when_given_together_are_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    right = of_choices.feed_all
+
+    def wrong(rows: Any) -> Any:
+        logits = right(rows)
+        return [each.flip(-1) for each in logits] if len(rows) > 1 else logits
+
+    monkeypatch.setattr(of_choices, "feed_all", wrong)
+    with pytest.raises(DifferenceError, match="differ when they are given together"):
+        of_choices.together(Check(torch.device("cpu"), small=True))
 
 
 def test_no_step_begins_once_the_time_is_over(tmp_path: Path) -> None:
