@@ -21,7 +21,7 @@ ROOMS = ("inf_llm", "benchmark")
 # From the top of the house to the ground. A module may import those of its own floor's package and
 # anything below; the first prefix that fits decides.
 FLOORS: list[tuple[str, ...]] = [
-    ("inf_llm.cli", "inf_llm.chat", "inf_llm.serve", "benchmark"),
+    ("inf_llm.cli", "inf_llm.chat", "inf_llm.serve", "inf_llm.cluster", "benchmark"),
     ("inf_llm.testing", "inf_llm.picture", "inf_llm.demo", "inf_llm.fidelity", "inf_llm.plan"),
     ("inf_llm.generation",),
     ("inf_llm.hf",),
@@ -43,6 +43,9 @@ FORBIDDEN = [
     ("inf_llm.chat", "inf_llm.serve"),
     ("inf_llm.serve", "inf_llm.cli"),
     ("inf_llm.serve", "inf_llm.chat"),
+    ("inf_llm.serve", "inf_llm.cluster"),
+    ("inf_llm.cluster", "inf_llm.cli"),
+    ("inf_llm.cluster", "inf_llm.chat"),
     ("inf_llm.memory", "inf_llm.rope"),
     ("inf_llm.memory", "inf_llm.attention"),
     ("inf_llm.memory", "transformers"),

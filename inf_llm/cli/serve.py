@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 
@@ -17,13 +17,13 @@ from inf_llm.cli.options import (
     Model,
     Overrides,
     configuration,
-    load_aloud,
     path_option,
 )
 from inf_llm.errors import ConfigError
 from inf_llm.units import parse_bytes, size
 from inf_llm.variants import CALLS
 
+Engine = Literal["local", "ray"]
 KEY = "INF_LLM_API_KEY"
 
 
@@ -135,6 +135,37 @@ def serve(
             "Default: as its chat template says.",
         ),
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="This process, or replicas on Ray.")
+    ] = "local",
+    replicas: Annotated[
+        str,
+        typer.Option(
+            "--replicas",
+            help="With --engine ray: how many, or the least and the most, 1-8; between these "
+            "their number follows the tokens that wait.",
+        ),
+    ] = "1",
+    address: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--address", help="With --engine ray: of a cluster. Default: this machine alone."
+        ),
+    ] = None,
+    replica_cpus: Annotated[
+        float, typer.Option("--replica-cpus", min=0.1, help="With --engine ray: cores of each.")
+    ] = 1.0,
+    replica_gpus: Annotated[
+        float, typer.Option("--replica-gpus", min=0, help="With --engine ray: GPUs of each.")
+    ] = 0.0,
+    tokens_per_replica: Annotated[
+        int,
+        typer.Option(
+            "--tokens-per-replica",
+            min=1,
+            help="With --replicas 1-8: tokens that may wait for each before there is another.",
+        ),
+    ] = 50_000,
     grace: Annotated[
         float,
         typer.Option(
@@ -161,10 +192,10 @@ def serve(
     from inf_llm.serve import require_extra
 
     require_extra()
-    from inf_llm.serve.heap import bound_heap
+    from inf_llm.cli.serving import serve_here, serve_on_ray
+    from inf_llm.cluster.options import Cluster, parse_replicas
     from inf_llm.serve.origins import checked_hosts, checked_origins
-    from inf_llm.serve.start import ServeOptions, build
-    from inf_llm.serve.start import serve as serve_until_stopped
+    from inf_llm.serve.start import ServeOptions
     from inf_llm.serve.web import listen, trusted_proxies
 
     allowed = forwarded_allow_ips
@@ -189,21 +220,14 @@ def serve(
         checked_hosts("--allowed-host", allowed_host or ()),
         tool_calls,
     )
-    bound_heap()
     listening = listen(host, port)  # before a model is loaded for nothing
     with contextlib.closing(listening.socket):
-        loaded, tokenizer = load_aloud(chosen, force)
-        application = build(loaded, tokenizer, chosen, options)
-        refused = application.engine.try_out()
-        if refused is not None:
-            say(f"chats will be refused: {refused}")
-
-        def on_ready(address: str) -> None:
-            say(f"serving {application.limits.model} at {address}, texts kept in {size(budget)}")
-            if not application.limits.local and api_key is None:
-                say("other computers can reach this address, and no --api-key protects it")
-
-        in_time = serve_until_stopped(application, options, on_ready, listening)
+        if engine == "ray":
+            counts = parse_replicas("--replicas", replicas)
+            cluster = Cluster(address, *counts, replica_cpus, replica_gpus, tokens_per_replica)
+            in_time = serve_on_ray(chosen, options, cluster, listening)
+        else:
+            in_time = serve_here(chosen, options, force, listening)
     say("stopped" if in_time else "stopped before everything had ended")
     if not in_time:
         raise typer.Exit(UNEXPECTED)

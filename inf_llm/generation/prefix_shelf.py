@@ -56,16 +56,26 @@ class PrefixShelf:
         model: the model that reads.
         tokenizer: the model's.
         quota: most bytes of all that is kept; None for no limit.
+        shared: whether other processes add and remove sessions at the same time.
 
     Raises:
         SavedMemoryError: the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, model: Any, tokenizer: Any, quota: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        model: Any,
+        tokenizer: Any,
+        quota: int | None = None,
+        shared: bool = False,
+    ) -> None:
         self._folder, self._model, self._tokenizer = folder, model, tokenizer
-        self.quota = quota
+        self.quota, self._shared = quota, shared
+        self._identity = model_identity(model) | tokenizer_identity(tokenizer)
         self._lock = threading.Lock()
         self._held: list[Shelved] = []  # that used least recently first
+        self._seen: set[str] = set()
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
             self._find()
@@ -74,22 +84,36 @@ class PrefixShelf:
                 f"{folder} cannot hold memories ({error.strerror}): give one that may be written"
             ) from error
 
-    def _find(self) -> None:
-        """What an earlier process left; of a session that was not committed nothing stays."""
-        identity = model_identity(self._model) | tokenizer_identity(self._tokenizer)
-        found = [each for each in self._folder.iterdir() if _FOLDER.fullmatch(each.name)]
-        for folder in sorted(found, key=_last_use):
-            if not (folder / NAME).exists():
+    def sweep(self) -> None:
+        """Remove sessions that were not committed, while no other process writes any."""
+        for folder in self._folder.iterdir():
+            if _FOLDER.fullmatch(folder.name) and not (folder / NAME).exists():
                 shutil.rmtree(folder, ignore_errors=True)
-                continue
-            try:
-                manifest = read_manifest(folder)
-                check_identity(folder, manifest, identity)
-                tokens = saved_tokens(folder, manifest)
-            except SavedMemoryError as error:
-                _log.warning("%s is left alone: %s", folder, error)
-                continue
-            self._held.append(Shelved(array("q", tokens.tolist()), folder, manifest.nbytes))
+
+    def _find(self) -> None:
+        """Hold what earlier and other processes committed, and no more what they removed."""
+        with self._lock:
+            there = {each.name: each for each in self._folder.iterdir() if _is_session(each)}
+            self._held = [each for each in self._held if each.name in there]
+            new = there.keys() - self._seen - {each.name for each in self._held}
+            folders = sorted((there[name] for name in new), key=_last_use)
+            self._held += filter(None, map(self._read, folders))
+            self._seen = set(there)
+
+    def _read(self, folder: Path) -> Shelved | None:
+        """A session that is not held yet; None where it is another model's, or damaged."""
+        try:
+            manifest = read_manifest(folder)
+            check_identity(folder, manifest, self._identity)
+            tokens = saved_tokens(folder, manifest)
+        except SavedMemoryError as error:
+            _log.warning("%s is left alone: %s", folder, error)
+            return None
+        return Shelved(array("q", tokens.tolist()), folder, manifest.nbytes)
+
+    def _look_again(self) -> None:
+        if self._shared:
+            self._find()
 
     def __len__(self) -> int:
         return len(self._held)
@@ -102,6 +126,7 @@ class PrefixShelf:
 
     def best(self, key: array[int]) -> Shelved | None:
         """The session that has read the longest beginning of a prompt, one token less at most."""
+        self._look_again()
         with self._lock:
             fits = [
                 each
@@ -136,6 +161,7 @@ class PrefixShelf:
         Raises:
             SavedMemoryError: it cannot be written. What was kept before is as it was.
         """
+        self._look_again()
         key = array("q", session.ids)
         known = next((each for each in self._held if each.key == key), None)
         if known is not None:
@@ -151,7 +177,8 @@ class PrefixShelf:
             raise
         shelved = Shelved(key, folder, read_manifest(folder).nbytes)
         with self._lock:
-            self._held.append(shelved)
+            if shelved not in self._held:
+                self._held.append(shelved)
         self._trim()
         return shelved if shelved in self._held else None
 
@@ -202,6 +229,10 @@ def _sealed_bytes(session: Session) -> int:
     """Bytes of what a session has off the device; its files have more."""
     held = session.stats()
     return held.host_bytes + held.disk_bytes
+
+
+def _is_session(folder: Path) -> bool:
+    return _FOLDER.fullmatch(folder.name) is not None and (folder / NAME).exists()
 
 
 def _last_use(folder: Path) -> float:

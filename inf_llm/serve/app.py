@@ -71,6 +71,7 @@ class Limits:
         thinks: whether the chat template has a switch for reasoning, which requests cannot set.
         hosts: names of it that are answered beside the local ones.
         origins: of pages that may ask from a browser.
+        home: its name among several servers, which the ids of its texts have.
     """
 
     model: str
@@ -82,6 +83,7 @@ class Limits:
     thinks: bool = False
     hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    home: str = ""
 
 
 class Application(Starlette):
@@ -98,7 +100,13 @@ class Application(Starlette):
         self.engine, self.intake, self.worker, self.limits = engine, intake, worker, limits
         self.admission = Admission(limits.share, BODIES * limits.request_bytes)
         self.documents = DocumentRoutes(
-            engine, intake, limits.characters, limits.request_bytes, self._exchange, worker
+            engine,
+            intake,
+            limits.characters,
+            limits.request_bytes,
+            self._exchange,
+            worker,
+            limits.home,
         )
         self.tokens = TokenRoutes(intake, limits.request_bytes, self._check_model)
         self.created = int(time.time())
@@ -117,6 +125,14 @@ class Application(Starlette):
                 "saved_bytes": ("Bytes of memories on the disk.", lambda: _saved_bytes(engine)),
                 "jobs_waiting": ("Jobs that wait for the model.", lambda: worker.waiting),
                 "jobs_running": ("Jobs that run.", lambda: worker.running),
+                "waiting_tokens": (
+                    "Tokens of prompts that are not read yet.",
+                    lambda: worker.waiting_tokens,
+                ),
+                "memory_usage_ratio": (
+                    "Part of the memory budget that is taken.",
+                    lambda: engine.pool.bytes / (engine.pool.budget or 1),
+                ),
                 "cancelled_total": ("Jobs whose client left.", lambda: worker.cancelled),
             }
         )
@@ -138,6 +154,19 @@ class Application(Starlette):
             exception_handlers={ApiError: _refused, HTTPException: _not_here},
         )
         self.router.redirect_slashes = False
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self.worker.start()
+
+    def stop(self, seconds: float) -> bool:
+        """Cancel everything; whether it ended in so many seconds."""
+        return self.worker.stop(seconds)
+
+    def close(self) -> None:
+        """Leave the folder of memories to others, once all has ended."""
+        if self.engine.library is not None:
+            self.engine.library.close()
 
     def _routes(self) -> list[Route]:
         keyed, documents, tokens = self._keyed, self.documents, self.tokens
@@ -231,9 +260,9 @@ class Application(Starlette):
         return await self._ask(request, question, ResponseForm(self.limits.model, body))
 
     def _exchange(
-        self, request: Request, client: str, work: Callable[[Job], Any], background: bool = False
+        self, request: Request, client: str, work: Callable[[Job], Any], *more: Any
     ) -> completions.Exchange:
-        return completions.Exchange(request, client, self.worker, self.metrics, work, background)
+        return completions.Exchange(request, client, self.worker, self.metrics, work, *more)
 
     async def _ask(
         self, request: Request, question: Question, reply: completions.Reply
@@ -243,7 +272,11 @@ class Application(Starlette):
         client = entered(request)
         ready = await self.intake.question(question, sources)
         exchange = self._exchange(
-            request, client, lambda job: self.engine.answer(question, sources, ready, job)
+            request,
+            client,
+            lambda job: self.engine.answer(question, sources, ready, job),
+            False,
+            sum(len(each.prompt.ids) for each in ready),
         )
         left_out = sum(each.cut for each in ready)
         headers = {CUT_HEADER: str(left_out)} if left_out else {}

@@ -36,6 +36,7 @@ class Exchange:
         metrics: counts what comes of it.
         work: the job's.
         background: whether the job goes on without the client.
+        tokens: of the prompts that it reads.
 
     Raises:
         ApiError: the job is not taken.
@@ -49,6 +50,7 @@ class Exchange:
         metrics: Metrics,
         work: Callable[[Job], Any],
         background: bool = False,
+        tokens: int = 0,
     ) -> None:
         self._metrics = metrics
         self._started = time.perf_counter()
@@ -59,7 +61,7 @@ class Exchange:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._events.put_nowait, happened)
 
-        job = Job(client, work, emit)
+        job = Job(client, work, emit, tokens)
         worker.submit(job)
         self.cancel = job.cancel
         if not background:

@@ -30,8 +30,8 @@ from inf_llm.serve.worker import Job, Worker
 
 _log = logging.getLogger("inf_llm.serve")
 Exchanges = Callable[..., Exchange]
-"""Makes an exchange of a request, its client's name, a job's work, and whether that goes on without
-the client."""
+"""Makes an exchange of a request, its client's name, a job's work, whether that goes on without the
+client, and tokens that it reads."""
 
 _SAME_START = 200
 """Characters by which texts are found that may share memories."""
@@ -47,6 +47,7 @@ class DocumentRoutes:
         request_bytes: largest body.
         exchange: see `Exchanges`.
         worker: forgets.
+        home: name of this server among several, which the ids of its texts have.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class DocumentRoutes:
         request_bytes: int,
         exchange: Exchanges,
         worker: Worker,
+        home: str = "",
     ) -> None:
-        self._engine, self._intake = engine, intake
+        self._engine, self._intake, self._home = engine, intake, home
         self._request_bytes = request_bytes
         self._exchange, self._worker = exchange, worker
         self._readers: dict[str, Reader] = {}
@@ -92,7 +94,33 @@ class DocumentRoutes:
         for name in names:
             self._check_not_read(name)
             self._check_not_failed(name)
+            self._catch_up(name)
         return Sources(tuple(map(self.held.get, names)))
+
+    def _named(self, request: Request) -> str:
+        name: str = request.path_params["id"]
+        self._catch_up(name)
+        return name
+
+    def _catch_up(self, name: str) -> None:
+        """Hold a text as it is on the disk, where other servers may have changed it."""
+        library = self._engine.library
+        if library is None or not library.shared or name in self._readers:
+            return
+        held = self.held.get(name) if name in self.held else None
+        now = library.current(name, held)
+        if now is None and held is not None:
+            self.held.remove(name)
+        elif now is not None and now is not held:
+            self.held.add(now)
+
+    def _catch_up_all(self) -> None:
+        library = self._engine.library
+        if library is not None and library.shared:
+            for name in library.names()[-MOST_DOCUMENTS:]:
+                self._catch_up(name)
+            for document in self.held.all():
+                self._catch_up(document.id)
 
     def _check_not_read(self, name: str) -> None:
         if name in self._readers:
@@ -122,10 +150,11 @@ class DocumentRoutes:
             return self._list(client_of(request))
         wanted = uploaded(await json_object(request, self._request_bytes))
         client = entered(request)
-        document = Document.of(await self._intake.content(wanted), wanted.name, client)
+        document = Document.of(await self._intake.content(wanted), wanted.name, client, self._home)
         return await self._read(request, client, document, wanted)
 
     def _list(self, owner: str) -> Response:
+        self._catch_up_all()
         reading = [reader for reader in self._readers.values() if reader.document.owner == owner]
         names = {reader.document.id for reader in reading}
         failed = [
@@ -139,7 +168,7 @@ class DocumentRoutes:
 
     async def one(self, request: Request) -> Response:
         """GET tells what is known of a text, DELETE forgets it, POST puts another behind it."""
-        name = request.path_params["id"]
+        name = self._named(request)
         if request.method == "DELETE":
             return await self._remove(name)
         if request.method == "POST":
@@ -160,7 +189,7 @@ class DocumentRoutes:
 
     async def events(self, request: Request) -> Response:
         """Progress of reading, until the document is there."""
-        name = request.path_params["id"]
+        name = self._named(request)
         reader, failed = self._readers.get(name), self._failed.get(name)
         if reader is not None:
             return Events(reader.events())
@@ -170,7 +199,7 @@ class DocumentRoutes:
 
     async def text(self, request: Request) -> Response:
         """Characters of a text, which may be being read."""
-        name = request.path_params["id"]
+        name = self._named(request)
         reader = self._readers.get(name)
         document = self.held.get(name) if reader is None else reader.document
         return Json(excerpt(document, request.query_params))
@@ -198,6 +227,7 @@ class DocumentRoutes:
             client,
             lambda job: self._engine.read(document, ready, job),
             wanted.background,
+            len(ready.prompt.ids),
         )
         reader = self._readers[document.id] = Reader(document, exchange, self._commit)
         self._failed.forget(document.id)
@@ -217,7 +247,7 @@ class DocumentRoutes:
         if library is not None and read.memory is not None:
             await library.keep(document, read.memory)
         for left in self.held.add(document):
-            if library is not None:
+            if library is not None and not library.shared:
                 await library.remove(left.id)
         return document
 

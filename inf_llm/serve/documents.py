@@ -23,6 +23,11 @@ MOST_DOCUMENTS = 256
 LONGEST_NAME = 200
 
 
+def new_id(home: str = "") -> str:
+    """An id that cannot be guessed, with the name of the one of several servers that has it."""
+    return "-".join(filter(None, ("doc", home, secrets.token_urlsafe(18))))
+
+
 @dataclass
 class Document:
     """A text to ask about.
@@ -44,7 +49,7 @@ class Document:
 
     text: str
     name: str
-    id: str = field(default_factory=lambda: "doc-" + secrets.token_urlsafe(18))
+    id: str = field(default_factory=lambda: new_id())
     created: int = field(default_factory=lambda: int(time.time()))
     tokens: int = 0
     cut: int = 0
@@ -56,10 +61,11 @@ class Document:
     places: list[tuple[int, int, str]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, content: DocumentText, name: str, owner: str) -> Document:
-        """A document with the text of a file."""
+    def of(cls, content: DocumentText, name: str, owner: str, home: str = "") -> Document:
+        """A document with the text of a file; its id has the name of the server that reads it."""
         origin, places = content.origin, _plain(content.places, 0)
-        return cls(content.text, name, owner=owner, origin=origin, places=places)
+        own_id = new_id(home)
+        return cls(content.text, name, own_id, owner=owner, origin=origin, places=places)
 
     @property
     def core(self) -> str:

@@ -3,7 +3,7 @@
     DIR/documents/ID.json    a text
     DIR/documents/ID.names   of the memories that have it, one a line
     DIR/memories/            a `PrefixShelf`
-    DIR/lock                 of the server that uses the folder
+    DIR/lock, server-*.lock  of the servers that use the folder; see `Occupancy`
 
 A text is committed once its file is there, which is after its memory. A memory's name is noted
 before it is written, and memories go before their text does, so that those of a text that was
@@ -22,13 +22,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
-
 from inf_llm.atomic import write_atomically
 from inf_llm.errors import InfLLMError, SavedMemoryError, reason
 from inf_llm.generation import Session
 from inf_llm.generation.prefix_shelf import PrefixShelf
 from inf_llm.serve.documents import Document
+from inf_llm.serve.occupancy import Occupancy
 
 _log = logging.getLogger("inf_llm.serve")
 _T = TypeVar("_T")
@@ -43,27 +42,61 @@ class Library:
         model: the model that reads.
         tokenizer: the model's.
         quota: most bytes of memories; None for no limit.
+        shared: whether other servers, which share it too, use the folder at the same time.
 
     Raises:
         SavedMemoryError: the folder cannot be used.
     """
 
-    def __init__(self, folder: Path, model: Any, tokenizer: Any, quota: int | None = None) -> None:
-        self._texts = folder / "documents"
+    def __init__(
+        self,
+        folder: Path,
+        model: Any,
+        tokenizer: Any,
+        quota: int | None = None,
+        shared: bool = False,
+    ) -> None:
+        self._texts, self.shared = folder / "documents", shared
+        self._versions: dict[str, int] = {}
         try:
             self._texts.mkdir(0o700, parents=True, exist_ok=True)
-            self._lock = _locked(folder)
-            self.shelf = PrefixShelf(folder / "memories", model, tokenizer, quota)
-            self._sweep()
+            self._place = Occupancy(folder, shared)
+            self.shelf = PrefixShelf(folder / "memories", model, tokenizer, quota, shared)
+            if self._place.first:
+                self.shelf.sweep()
+                self._sweep()
+            self._place.settle()
         except OSError as error:
             raise SavedMemoryError(f"{folder} cannot be used ({reason(error)})") from error
         self._thread = ThreadPoolExecutor(1, "library")
         self._writing: Future[Any] | None = None
 
     def documents(self) -> list[Document]:
-        """The texts of earlier processes, the oldest first."""
-        found = filter(None, map(_read, self._texts.glob("doc-*.json")))
+        """The texts of earlier processes, and of other servers, the oldest first."""
+        found = filter(None, map(self._read, self._texts.glob("doc-*.json")))
         return sorted(found, key=lambda document: document.created)
+
+    def names(self) -> list[str]:
+        """Ids of all texts, that changed last last."""
+        return [file.stem for file in sorted(self._texts.glob("doc-*.json"), key=_version)]
+
+    def current(self, name: str, held: Document | None) -> Document | None:
+        """A text as it is now, for other servers may have changed it; None where there is none.
+
+        Args:
+            name: its id.
+            held: the text that this server holds, which may never have been written.
+        """
+        version = _version(self._file(name)) if name in self else 0
+        if version == self._versions.get(name, 0) and held is not None:
+            return held
+        return self._read(self._file(name)) if version else None
+
+    def _read(self, file: Path) -> Document | None:
+        version = _version(file)
+        document = _read(file)
+        self._versions[file.stem] = version
+        return document
 
     def _sweep(self) -> None:
         """Remove what a server that was killed left of texts that are not there."""
@@ -86,6 +119,7 @@ class Library:
         shelved = self.shelf.put(memory)
         saved = replace(document, memory=None if shelved is None else shelved.name)
         write_atomically(self._file(document.id), json.dumps(asdict(saved)).encode(), True)
+        self._versions[document.id] = _version(self._file(document.id))
         document.memory = saved.memory
 
     def _note(self, document: Document, memory: Session) -> None:
@@ -127,7 +161,7 @@ class Library:
     def close(self) -> None:
         """Wait for what is being written, and leave the folder to others."""
         self._thread.shutdown()
-        self._lock.release()
+        self._place.release()
 
     async def _do(self, work: Callable[[], _T]) -> _T | None:
         """The result of what the thread does; None where a disk did not let it."""
@@ -147,15 +181,12 @@ class Library:
         return self._texts / f"{name}.names"
 
 
-def _locked(folder: Path) -> FileLock:
-    lock = FileLock(folder / "lock", timeout=0, mode=0o600)
+def _version(file: Path) -> int:
+    """A number that changes with a file; 0 where it is not there."""
     try:
-        lock.acquire()
-    except Timeout:
-        raise SavedMemoryError(
-            f"{folder} is used by another server: end that, or give another folder"
-        ) from None
-    return lock
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _lines(file: Path) -> list[str]:

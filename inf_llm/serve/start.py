@@ -52,6 +52,7 @@ class ServeOptions:
         cors_origins: of pages in browsers that may ask; "*" for any.
         allowed_hosts: names that a server on a local address answers to beside the local ones.
         calls: form of the model's function calls; None for that of its chat template.
+        home: its name among several servers that share `memory_dir`; empty for one alone.
     """
 
     host: str = "127.0.0.1"
@@ -73,6 +74,7 @@ class ServeOptions:
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     calls: str | None = None
+    home: str = ""
 
 
 def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) -> Application:
@@ -85,7 +87,9 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
     """
     library = None
     if options.memory_dir is not None:
-        library = Library(options.memory_dir, model, tokenizer, options.disk_quota)
+        library = Library(
+            options.memory_dir, model, tokenizer, options.disk_quota, bool(options.home)
+        )
     needs = text_bytes(model, config)
     pool = PrefixCache(
         model,
@@ -105,7 +109,7 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
             pool.clear()
 
     limits = Limits(
-        options.model_name or PurePath(config.model.path).name or config.model.path,
+        served_name(config, options),
         options.api_key,
         options.request_bytes,
         is_local(options.host),
@@ -114,6 +118,7 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         config.conv_type is None and _thinks(tokenizer),
         options.allowed_hosts,
         options.cors_origins,
+        options.home,
     )
     ends = answer_ends(model, prompts.layout)
     shapes = Shapes(tokenizer, prompts.layout, vocabulary, ends, options.calls)
@@ -122,6 +127,11 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         options.queue, on_failure, options.at_once, options.reading_share, return_memory
     )
     return Application(engine, intake, worker, limits)
+
+
+def served_name(config: RunConfig, options: ServeOptions) -> str:
+    """What clients call the model."""
+    return options.model_name or PurePath(config.model.path).name or config.model.path
 
 
 def serve(
@@ -153,11 +163,10 @@ def serve(
         most_connections(options.connections),
         options.proxies,
     )
-    application.worker.start()
+    application.start()
     server.run()
-    ended = application.worker.stop(JOIN_SECONDS)
-    if application.engine.library is not None:
-        application.engine.library.close()
+    ended = application.stop(JOIN_SECONDS)
+    application.close()
     return ended and server.started
 
 

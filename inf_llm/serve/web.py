@@ -15,12 +15,12 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
+from starlette.types import Receive, Scope, Send
 
 from inf_llm.errors import ConfigError
-from inf_llm.serve.app import Application
 from inf_llm.serve.connection import MOST_REFUSED, Connection, WebConfig
 
 BACKLOG = 64
@@ -119,11 +119,21 @@ def most_connections(wanted: int) -> int:
     return min(wanted, soft - spare)
 
 
+class Answering(Protocol):
+    """What a web server serves: an ASGI application that can be stopped."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI's entry."""
+
+    def stop(self, seconds: float) -> bool:
+        """Cancel all requests; whether they ended in so many seconds."""
+
+
 class WebServer(uvicorn.Server):
     """Says when it can be reached, and ends without a word of its own.
 
     Args:
-        application: answers; its worker is stopped where requests do not end in time.
+        application: answers; it is stopped where requests do not end in time.
         listening: where.
         on_ready: called with the address once it can be reached.
         grace: seconds that running requests have to finish at the end.
@@ -133,7 +143,7 @@ class WebServer(uvicorn.Server):
 
     def __init__(
         self,
-        application: Application,
+        application: Answering,
         listening: Listening,
         on_ready: Callable[[str], None],
         grace: float = 30.0,
@@ -156,7 +166,7 @@ class WebServer(uvicorn.Server):
         config.most_connections = connections
         super().__init__(config)
         self.listening, self._on_ready = listening, on_ready
-        self._worker, self._grace = application.worker, grace
+        self._application, self._grace = application, grace
         self._hurry = asyncio.Event()
 
     def run(self, sockets: Any = None) -> None:
@@ -179,7 +189,7 @@ class WebServer(uvicorn.Server):
         """After the grace, or a second Ctrl-C, cancel what runs; then do not wait for it."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), self._grace)
-        await asyncio.to_thread(self._worker.stop, LAST_SECONDS)
+        await asyncio.to_thread(self._application.stop, LAST_SECONDS)
         await asyncio.sleep(0.2)  # in which the answers are sent
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # of requests cut off
         self.force_exit = True

@@ -85,16 +85,24 @@ async def json_object(request: Request, limit: int) -> dict[str, Any]:
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, f"Content-Type is {kind or 'missing'!r}: application/json is accepted")
+    return _parsed(await whole_body(request, limit))
+
+
+async def whole_body(request: Request, limit: int) -> bytes:
+    """The body of a request, of at most `limit` bytes.
+
+    Raises:
+        ApiError: it is too large or too slow.
+    """
     declared = request.headers.get("content-length", "")
     too_large = declared.isdecimal() and int(declared) > limit
     seconds = DRAIN_SECONDS if too_large else BODY_SECONDS
     try:
-        body = await asyncio.wait_for(_body(request, limit), seconds)
+        return await asyncio.wait_for(_body(request, limit), seconds)
     except asyncio.TimeoutError:
         if too_large:
             raise _too_large(limit) from None
         raise ApiError(408, f"the body has not arrived in {seconds:.0f} s") from None
-    return _parsed(body)
 
 
 async def _body(request: Request, limit: int) -> bytes:

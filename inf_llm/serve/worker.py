@@ -38,12 +38,17 @@ class Job:
         work: its steps, which run in the worker's thread; may call `emit`.
         emit: called in the worker's thread with each event: what `work` emits, then either its
             result or an `ApiError`.
+        tokens: of the prompts that it reads.
     """
 
     def __init__(
-        self, client: str, work: Callable[[Job], Steps], emit: Callable[[Any], None]
+        self,
+        client: str,
+        work: Callable[[Job], Steps],
+        emit: Callable[[Any], None],
+        tokens: int = 0,
     ) -> None:
-        self.client = client
+        self.client, self.tokens = client, tokens
         self.emit = emit
         self.steps = work(self)
         self.cancelled = threading.Event()
@@ -115,6 +120,13 @@ class Worker:
     def running(self) -> int:
         """Jobs that take turns."""
         return len(self._able())
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Tokens of prompts that are not read yet."""
+        with self._changed:
+            waiting = [job for jobs in self._waiting.values() for job in jobs]
+            return sum(job.tokens for job in (*waiting, *self._running))
 
     def submit(self, job: Job, always: bool = False) -> None:
         """Queue a job, `always` however many there are.
@@ -239,7 +251,9 @@ class Worker:
             if job.held_up and given is not None:
                 self._let_go()
             job.held_up = given is None
-            return given if isinstance(given, int) else 0
+            read = given if isinstance(given, int) else 0
+            job.tokens = 0 if job.answers else max(0, job.tokens - read)
+            return read
         return 0
 
     def _cancel(self, job: Job) -> None:

@@ -1,0 +1,1 @@
+"""Several machines, or several processes of one, by Ray."""

@@ -1,0 +1,78 @@
+"""Which memory a request goes on from: a name by which requests meet where that is held."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+LONG = 2000
+"""Characters of a text by which it is known; a shorter one is read anew wherever it comes."""
+_DOCUMENT = re.compile(r"/v1/documents/([^/]+)")
+
+
+def memory_key(path: str, body: bytes) -> str:
+    """The first document that a request is about, or the beginning of its conversation.
+
+    Args:
+        path: of the request.
+        body: JSON, or anything.
+
+    Returns:
+        The key; empty where any replica answers as quickly: the request is about no document, and
+        neither long nor the second turn of a conversation.
+    """
+    found = _DOCUMENT.match(path)
+    if found:
+        return found[1]
+    try:
+        value = json.loads(body) if body else None
+    except (ValueError, RecursionError):
+        return ""  # the replica says what is wrong
+    if not isinstance(value, dict):
+        return ""
+    documents = value.get("documents")
+    named = [value.get("document"), *(documents if isinstance(documents, list) else [])]
+    first = next((name for name in named if isinstance(name, str) and name), None)
+    return first or _conversation(value)
+
+
+def _conversation(body: dict[str, Any]) -> str:
+    """A digest of what all turns of a conversation, or questions about one text, begin with."""
+    turns = next((body[key] for key in ("messages", "input", "prompt") if body.get(key)), "")
+    begins = [*_texts(body.get("instructions")), *_before_the_first_answer(turns)]
+    if not _answered(turns) and max(map(len, begins), default=0) < LONG:
+        return ""
+    digest = hashlib.sha256()
+    for text in begins:
+        digest.update(text[:LONG].encode("utf-8", "replace") + b"\0")
+    return digest.hexdigest()
+
+
+def _answered(turns: Any) -> bool:
+    return isinstance(turns, list) and any(map(_is_answer, turns))
+
+
+def _before_the_first_answer(turns: Any) -> Iterator[str]:
+    if not isinstance(turns, list):
+        yield from _texts(turns)
+        return
+    for turn in turns:
+        if _is_answer(turn):
+            return
+        yield from _texts(turn.get("content") if isinstance(turn, dict) else turn)
+
+
+def _is_answer(turn: Any) -> bool:
+    return isinstance(turn, dict) and turn.get("role") == "assistant"
+
+
+def _texts(content: Any) -> Iterator[str]:
+    """The texts of a message, which may come in parts."""
+    if isinstance(content, str):
+        yield content
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            yield part["text"]

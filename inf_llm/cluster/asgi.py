@@ -1,0 +1,35 @@
+"""An ASGI application, called without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from starlette.types import ASGIApp, Message, Scope
+
+
+async def messages(app: ASGIApp, scope: Scope, body: bytes) -> AsyncIterator[Message]:
+    """What an ASGI application sends for one request.
+
+    Closing the iterator early is to the application as a client that leaves.
+    """
+    sent: asyncio.Queue[Message | None] = asyncio.Queue()
+    given, left = [{"type": "http.request", "body": body, "more_body": False}], asyncio.Event()
+
+    async def receive() -> Message:
+        if given:
+            return given.pop()
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def answer() -> None:
+        await app(scope, receive, sent.put)
+
+    task = asyncio.create_task(answer())
+    task.add_done_callback(lambda _: sent.put_nowait(None))
+    try:
+        while (message := await sent.get()) is not None:
+            yield message
+        await task
+    finally:
+        left.set()

@@ -1,0 +1,82 @@
+"""One of several servers: a model with its memories, in a process of its own, asked by Ray."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+from ray import serve
+from starlette.types import Message, Scope
+
+from inf_llm.cluster.asgi import messages
+from inf_llm.cluster.export import Exported
+from inf_llm.cluster.scaling import WAITING_TOKENS
+from inf_llm.config import RunConfig
+from inf_llm.errors import InfLLMError
+from inf_llm.hf.load import load
+from inf_llm.serve.heap import bound_heap
+from inf_llm.serve.log_limit import limit_logs
+from inf_llm.serve.start import JOIN_SECONDS, ServeOptions, build
+
+HEADER = b"x-inf-llm-replica"
+"""Of answers: the replica's name."""
+_log = logging.getLogger("inf_llm.serve")
+
+
+class Replica:
+    """The application of one machine; its methods are Ray Serve's.
+
+    Args:
+        config: of the run.
+        options: as for a server alone, without the place where it listens.
+        digest: of these settings and the cluster's.
+
+    Raises:
+        InfLLMError: the model cannot be loaded, or cannot answer.
+    """
+
+    def __init__(self, config: RunConfig, options: ServeOptions, digest: str) -> None:
+        self._digest = digest
+        bound_heap()
+        limit_logs()
+        model, tokenizer = load(config)
+        self._name = serve.get_replica_context().replica_id.unique_id
+        self._app = build(model, tokenizer, config, replace(options, home=self._name))
+        self._exported = Exported(self._app.metrics.registry)
+        refused = self._app.engine.try_out()
+        if refused is not None:
+            _log.warning("chats will be refused: %s", refused)
+        self._app.start()
+
+    def digest(self) -> str:
+        """By which a later front finds that it need not start others."""
+        return self._digest
+
+    async def answer(self, key: str, scope: Scope, body: bytes) -> AsyncIterator[Message]:
+        """What the application sends for a request; `key` is for the router."""
+        async for message in messages(self._app, scope, body):
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (HEADER, self._name.encode())]
+            yield message
+
+    def check_health(self) -> None:
+        """Raises where the model's thread has ended: then Ray starts another replica.
+
+        What is measured is exported here, for Ray calls this now and then.
+        """
+        self._exported.update()
+        if not self._app.worker.alive:
+            raise InfLLMError("the model's thread has ended")
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the number of replicas follows."""
+        return {WAITING_TOKENS: float(self._app.worker.waiting_tokens)}
+
+    def __del__(self) -> None:
+        """Called when the replica is to end, after its grace."""
+        app: Any = getattr(self, "_app", None)
+        if app is not None:
+            app.stop(JOIN_SECONDS)
+            app.close()

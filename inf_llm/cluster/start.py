@@ -1,0 +1,137 @@
+"""Replicas on a Ray cluster, and a front before them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import inf_llm
+from inf_llm.cluster.options import Cluster
+from inf_llm.config import RunConfig
+from inf_llm.errors import ConfigError
+from inf_llm.optional import need
+from inf_llm.serve.log_limit import limit_logs
+from inf_llm.serve.start import ServeOptions
+from inf_llm.serve.web import Listening, WebServer, most_connections
+
+NAME = "inf-llm"
+
+
+def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
+    """Start replicas, or go on with those that run with the same settings.
+
+    With other settings the old ones end one after another, each after its requests or its grace.
+
+    Returns:
+        A Ray Serve handle of `Replica`s.
+
+    Raises:
+        MissingExtraError: ray is not installed.
+        ConfigError: there is no such cluster, or the replicas do not start.
+    """
+    ray = need("ray", "--engine ray", extra="ray")
+    serve = need("ray.serve", "--engine ray", extra="ray")
+    try:
+        ray.init(cluster.address or "local", log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(f"--address {cluster.address}: {error}") from error
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    serve.start(http_options={"location": "NoServer"})
+    config, options = _on_any_machine(config, options)
+    digest = _digest(config, options, cluster)
+    running = _running(serve)
+    if running is not None and running.digest.remote().result() == digest:
+        return running
+    replicas = _replicas(serve, cluster, options).bind(config, options, digest)
+    try:
+        return serve.run(replicas, name=NAME, route_prefix=None)
+    except RuntimeError as error:
+        raise ConfigError(f"the replicas did not start: {_last_line(error)}") from error
+
+
+def _running(serve: Any) -> Any:
+    """A handle of the replicas that are there already; None where there are none."""
+    there = serve.status().applications.get(NAME)
+    return serve.get_app_handle(NAME) if there and there.status == "RUNNING" else None
+
+
+def _replicas(serve: Any, cluster: Cluster, options: ServeOptions) -> Any:
+    """A Ray Serve deployment."""
+    from inf_llm.cluster.replica import Replica
+    from inf_llm.cluster.router import MemoryRouter
+
+    return serve.deployment(
+        Replica,
+        name=NAME,
+        max_ongoing_requests=options.queue + options.at_once,
+        max_constructor_retry_count=1,
+        graceful_shutdown_timeout_s=options.grace,
+        ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
+        request_router_config={"request_router_class": MemoryRouter},
+        **_count(cluster),
+    )
+
+
+def _count(cluster: Cluster) -> dict[str, Any]:
+    """How many replicas, in Ray Serve's words."""
+    if cluster.most == cluster.least:
+        return {"num_replicas": cluster.least}
+    from inf_llm.cluster.scaling import ByTokens
+
+    policy = {"policy_function": ByTokens, "policy_kwargs": {"tokens": cluster.tokens}}
+    bounds = {"min_replicas": cluster.least, "max_replicas": cluster.most}
+    return {"autoscaling_config": {**bounds, "policy": policy}}
+
+
+def serve_front(
+    handle: Any, options: ServeOptions, on_ready: Callable[[str], None], listening: Listening
+) -> bool:
+    """Send requests to replicas until a signal comes; whether the server began.
+
+    Args:
+        handle: from `deploy`.
+        options: how to serve.
+        on_ready: called with the address once it can be reached.
+        listening: where.
+
+    Raises:
+        ConfigError: too few files may be opened.
+    """
+    from inf_llm.cluster.front import Front
+
+    limit_logs()
+    front = Front(handle, options.request_bytes)
+    connections = most_connections(options.connections)
+    server = WebServer(front, listening, on_ready, options.grace, connections, options.proxies)
+    server.run()
+    return bool(server.started)
+
+
+def stop() -> None:
+    """End the replicas, and the cluster of this machine."""
+    serve, ray = need("ray.serve", "--engine ray"), need("ray", "--engine ray")
+    serve.shutdown()
+    ray.shutdown()
+
+
+def _on_any_machine(config: RunConfig, options: ServeOptions) -> tuple[RunConfig, ServeOptions]:
+    """What replicas get: whole paths, for they run in other folders, and nothing of the front."""
+    folder = Path(config.model.path)
+    if folder.exists():
+        config = replace(config, model=replace(config.model, path=str(folder.resolve())))
+    if options.memory_dir is not None:
+        options = replace(options, memory_dir=options.memory_dir.resolve())
+    return config, replace(options, port=0, proxies=None)
+
+
+def _digest(*settings: Any) -> str:
+    said = "\n".join([inf_llm.__version__, *map(repr, settings)])
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def _last_line(error: BaseException) -> str:
+    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]

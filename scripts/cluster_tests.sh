@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Replicas of the server on Ray, on this machine:
+#   bash scripts/cluster_tests.sh
+#   bash scripts/cluster_tests.sh -m slow    500 requests while replicas are killed
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+EXTRAS="[dev,eval,faiss,chat,gguf,documents,peers,ray]"
+install "$EXTRAS"
+cd "$ROOT"
+RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1 timed "replicas on Ray" \
+    "$VENV/bin/python" -m pytest tests/cluster tests/benchmark/test_benchmark_ray.py "$@"
