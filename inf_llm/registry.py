@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inf_llm.errors import SettingsError
+from inf_llm.errors import SettingsError, reason
 
 GROUP = "inf_llm.variants"
 """Entry points of this group are rows from outside; see `inf_llm.variants`."""
@@ -90,17 +90,33 @@ class Registry:
         self._added[name] = _Row(target)
 
     def get(self, name: str) -> Any:
-        """The class or function behind `name`; an unknown name lists the known ones."""
+        """The class or function behind `name`.
+
+        Raises:
+            SettingsError: there is none, with the known names; or it is not where its row says.
+        """
         self.require(name)
-        return _load(self._rows[name].target)
+        return self._found(name)
 
     def options(self, name: str) -> Any:
         """The dataclass of the options of `name`, or None where it takes none."""
         self.require(name)
         row = self._rows[name]
         if row.outside:
-            return getattr(_load(row.target), "Settings", None)
+            return getattr(self._found(name), "Settings", None)
         return None if row.options is None else _load(row.options)
+
+    def _found(self, name: str) -> Any:
+        row = self._rows[name]
+        try:
+            return _load(row.target)
+        except (ImportError, AttributeError) as error:
+            if not row.outside:
+                raise
+            raise SettingsError(
+                f"{self.kind} {name!r} is to be at {row.target!r}, which cannot be imported: "
+                f"{reason(error)}"
+            ) from error
 
     def require(self, name: str) -> None:
         """Raise `SettingsError` unless `name` is a row."""

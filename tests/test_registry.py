@@ -39,6 +39,14 @@ def test_added_row(colours: Registry) -> None:
     assert colours.get("green") > 3
 
 
+@pytest.mark.parametrize("place", ["no_such_module:Blue", "math:tau_and_a_half"])
+def test_an_added_row_that_cannot_be_imported_is_named(colours: Registry, place: str) -> None:
+    colours.add("green", place)
+    for read in (colours.get, colours.options):
+        with pytest.raises(SettingsError, match=f"colour 'green' is to be at '{place}', which"):
+            read("green")
+
+
 def test_nearest_counts_the_last_part_of_a_dotted_name() -> None:
     assert nearest("topk", ["model.base", "model.topk"]) == "did you mean 'model.topk'? "
     assert nearest("xyz", ["model.base", "model.topk"]) == ""

@@ -37,7 +37,8 @@ from inf_llm.generation import (
     encode,
     fit,
 )
-from inf_llm.generation.options import answer_options, stop_texts
+from inf_llm.generation.ends import stop_texts
+from inf_llm.generation.options import answer_options
 from inf_llm.generation.prefill import Progress
 from inf_llm.generation.text import AnswerText
 from inf_llm.memory.stats import MemoryStats

@@ -8,8 +8,9 @@ from inf_llm.generation.documents import (
     read_document,
     read_text,
 )
+from inf_llm.generation.ends import answer_ends
 from inf_llm.generation.landmarks import Landmarks
-from inf_llm.generation.layout import Layout, answer_ends, choose_layout
+from inf_llm.generation.layout import Layout, choose_layout
 from inf_llm.generation.perplexity import Bucket, Perplexity, measure_perplexity
 from inf_llm.generation.prompt_start import PromptStart, finish_prompt, start_prompt
 from inf_llm.generation.report import save_report

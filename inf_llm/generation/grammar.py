@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from inf_llm.errors import SettingsError, TextError
-from inf_llm.generation.closed import closed
+from inf_llm.generation.closed_schema import closed
 from inf_llm.generation.control import control_tokens, private, renamed
 from inf_llm.optional import need
 

@@ -12,7 +12,6 @@ from inf_llm.checks import require_type
 from inf_llm.conversation import ASSISTANT, BETWEEN, CONV_TYPES, PLAIN, TEMPLATES, USER
 from inf_llm.errors import SettingsError, TextError, reason
 from inf_llm.generation.control import as_text
-from inf_llm.generation.tokens import vocabulary
 from inf_llm.registry import accepted
 
 Message = dict[str, Any]
@@ -317,11 +316,3 @@ def own_template(tokenizer: Any) -> str | None:
             "conv_type",
         )
     return template or None
-
-
-def answer_ends(model: Any, layout: Layout) -> list[int] | None:
-    """Tokens that end an answer: the model's own, and those of the layout; None for none."""
-    own = model.generation_config.eos_token_id
-    own = [] if own is None else own if isinstance(own, list) else [own]
-    known = range(vocabulary(model))  # some checkpoints name tokens that their model lacks
-    return [index for index in dict.fromkeys([*own, *layout.ends]) if index in known] or None

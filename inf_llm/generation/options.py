@@ -20,7 +20,6 @@ from transformers import GenerationConfig
 
 from inf_llm.checks import (
     LEAST_TEMPERATURE,
-    check_text,
     count,
     require,
     require_callable,
@@ -211,22 +210,6 @@ def listed(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def stop_texts(stop: Any) -> tuple[str, ...]:
-    """Texts that end an answer: one text, several, or None.
-
-    Raises:
-        SettingsError: one is empty, or there is something else among them.
-        TextError: one cannot be encoded.
-    """
-    ordered = sorted(stop) if isinstance(stop, set | frozenset) else stop
-    texts = tuple(listed(ordered))
-    for text in texts:
-        message = f"stop has {text!r:.60}: a text is accepted, or a list of texts, none empty"
-        require(isinstance(text, str) and text != "", "stop", message)
-        check_text("stop", text)
-    return texts
 
 
 def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Feeding a text to a model, a chunk of whole execution blocks at a time."""
+"""Feeding a text to a model, a chunk of whole execution blocks at a time.
+
+Whether the setting `prefill` has it read densely is decided in `inf_llm.attention.inf_llm`.
+"""
 
 from __future__ import annotations
 

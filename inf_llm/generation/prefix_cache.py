@@ -16,7 +16,6 @@ import copy
 from array import array
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,14 @@ from torch import Tensor
 from typing_extensions import Self
 
 from inf_llm.checks import count
-from inf_llm.errors import UnsupportedInputError
-from inf_llm.generation.kept import Kept, beginnings, least, marks, overlap, without
+from inf_llm.generation.kept import KeptSessions, marks, overlap
 from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
 from inf_llm.generation.prefix_shelf import PrefixShelf
 from inf_llm.generation.room import InUse, Room
 from inf_llm.generation.session import Session
 from inf_llm.saved.folder import remove
 from inf_llm.saved.manifest import NAME
-from inf_llm.truncation import common_length
 
-LOSS = 8
-"""A session is cut rather than copied where at least so many times what is cut off stays."""
 PLAIN_GRAIN = 256
 """Where nothing is retrieved any place would do."""
 
@@ -80,15 +75,14 @@ class PrefixCache:
         needs: Callable[[int], int] | None = None,
     ) -> None:
         self._shelf = shelf
-        self._points = None if points is None else count("points", points)
+        points = None if points is None else count("points", points)
         self._model, self._fresh = model, Session(model, tokenizer, chunk_size)
         self.chunk_size = self._fresh.chunk_size
-        self._cuts = self._fresh.can_cut
+        self._kept = KeptSessions(self._fresh, points)
         self._block = execution_block(model)
         self.grain = self._block if self._block > 1 else PLAIN_GRAIN
         self._room = Room(budget, needs)
-        self.evicted = self._clock = 0
-        self._kept: list[Kept] = []
+        self.evicted = 0
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -156,12 +150,10 @@ class PrefixCache:
         returns what `read` does. The session is in use until it is released.
         """
         key = array("q", ids)
-        self._clock += 1
+        self._kept.use(key)
         if hear is None:
             self._fetch(key)
-        for kept in beginnings(self._kept, key):
-            kept.used = self._clock
-        session = self._start(key) if hear is None else self._fresh.fork()
+        session = self._kept.start(key, self._room) if hear is None else self._fresh.fork()
         reused = session.fed
         self._room.enter(session, len(ids))
         self.trim()
@@ -169,13 +161,13 @@ class PrefixCache:
             yield reused
             for mark in self._marks(key, reused, boundaries):
                 yield from self._feeds(session, ids[len(session.ids) : mark + 1], hear)
-                self._keep(key[:mark], session)
+                self._kept.keep(key[:mark], session)
             yield from self._feeds(session, ids[len(session.ids) :], hear)
         except BaseException:
             self._room.leave(session)
             raise
         finally:
-            self._keep(key[: session.fed], session)
+            self._kept.keep(key[: session.fed], session)
             self.trim()
         return session, reused
 
@@ -209,7 +201,7 @@ class PrefixCache:
             sessions: memories that go on from it, each counted as one that has read it alone.
             fresh: all of it is read, whatever is in memory.
         """
-        done = 0 if fresh else self._reach(array("q", ids))
+        done = 0 if fresh else self._kept.reach(array("q", ids))
         return self._room.has_place(done, len(ids), sessions)
 
     def kept_of(self, ids: Tokens) -> int:
@@ -219,9 +211,8 @@ class PrefixCache:
 
     def keep(self, session: Session) -> None:
         """Keep a session that `read` gave with its answer, where that is as good as read."""
-        if self._cuts or self._block == 1:
-            self._kept = [kept for kept in self._kept if kept.session is not session]
-            self._keep(array("q", session.ids[: session.fed]), session)
+        if self._kept.cuts or self._block == 1:
+            self._kept.keep_anew(session)
         self.trim()
 
     def trim(self) -> None:
@@ -231,11 +222,9 @@ class PrefixCache:
         """
         while True:
             large = not self._room.fits(kept.session for kept in self._kept)
-            many = self._points is not None and len(self._kept) > self._points
-            if not self._kept or not (many or large):
+            if not self._kept or not (self._kept.too_many or large):
                 return
-            candidates = self._kept[:-1] if many else self._kept  # of a few, the newest stays
-            self._kept.remove(least(candidates, self._kept))
+            self._kept.let_one_go()
             self.evicted += 1
 
     def save(self, folder: Path) -> int:
@@ -247,7 +236,7 @@ class PrefixCache:
         Raises:
             SavedMemoryError: it cannot be written.
         """
-        longest = max(self._kept, key=lambda kept: len(kept.key), default=None)
+        longest = self._kept.longest()
         if longest is None:
             if (folder / NAME).exists():  # of a conversation that this one takes the place of
                 remove(folder)
@@ -263,7 +252,7 @@ class PrefixCache:
         """
         fresh = self._fresh
         session = Session.load(folder, self._model, fresh.tokenizer, fresh.chunk_size)
-        self._keep(array("q", session.ids[: session.fed]), session)
+        self._kept.keep_anew(session)
         self.trim()
 
     def forget(self, text: Tokens, shared: Sequence[Tokens] = ()) -> bool:
@@ -277,23 +266,19 @@ class PrefixCache:
             Whether nothing in use has the text; else memories of it may be kept again.
         """
         part = array("q", text)
-        self._kept = without(self._kept, part, [array("q", prompt) for prompt in shared])
+        self._kept.forget(part, [array("q", prompt) for prompt in shared])
         self.trim()
         return not any(overlap(array("q", session.ids), part) for session in self._room)
 
     def clear(self) -> None:
         """Let all go."""
-        self._kept = []
+        self._kept.clear()
         self.trim()
 
     def fork(self) -> Self:
         """One that goes on by itself; what is kept is shared."""
         twin = copy.copy(self)
-        twin._room = self._room.fork()
-        twin._kept = [
-            replace(kept, session=kept.session.fork() if self._cuts else kept.session)
-            for kept in self._kept
-        ]
+        twin._room, twin._kept = self._room.fork(), self._kept.fork()
         return twin
 
     def unshelved(self, ids: Tokens, least: int | None = None) -> Session | None:
@@ -305,7 +290,7 @@ class PrefixCache:
                 for any number.
         """
         key = array("q", ids)
-        best = max(beginnings(self._kept, key), key=lambda kept: len(kept.key), default=None)
+        best = self._kept.longest(key)
         if best is None or (least is not None and len(best.key) < self._shelved(key) + least):
             return None
         return best.session.fork()
@@ -320,62 +305,15 @@ class PrefixCache:
         found = None if self._shelf is None else self._shelf.best(key)
         if found is None or self._shelf is None:
             return
-        if len(found.key) >= self._reach(key) + self.grain:
+        if len(found.key) >= self._kept.reach(key) + self.grain:
             session = self._shelf.load(found, self._fresh.chunk_size)
             if session is not None:
-                self._keep(found.key, session)
-
-    def _reach(self, key: array[int]) -> int:
-        """How many tokens of a prompt are in memory."""
-        if self._cuts:
-            return max((common_length(kept.key, key) for kept in self._kept), default=0)
-        return max((len(kept.key) for kept in beginnings(self._kept, key)), default=0)
-
-    def _start(self, key: array[int]) -> Session:
-        """A session that has read the longest beginning of a prompt, one token less at most."""
-        if self._cuts:
-            return self._cut_back(key)
-        fits = beginnings(self._kept, key)
-        if self._points is not None:
-            self._kept = fits
-        best = max(fits, key=lambda kept: len(kept.key), default=None)
-        return (best.session if best else self._fresh).fork()
-
-    def _cut_back(self, key: array[int]) -> Session:
-        """The same where a session is cut: itself where that loses little, or else a fork of it."""
-        shares = [(common_length(kept.key, key), kept) for kept in self._kept]
-        shared, best = max(shares, key=lambda pair: pair[0], default=(0, None))
-        alone = self._points is not None
-        if best is None or not shared:
-            session = self._fresh.fork()
-        else:
-            taken = alone or (len(best.key) - shared) * LOSS <= shared
-            taken = taken and best.session not in self._room
-            session = best.session if taken else best.session.fork()
-            self._kept = [kept for kept in self._kept if not (taken and kept is best)]
-            session.cut(min(shared, len(key) - 1, session.fed))
-        self._kept = [] if alone else self._kept
-        return session
+                self._kept.keep(found.key, session)
 
     def _marks(self, key: array[int], reused: int, boundaries: Tokens) -> list[int]:
         """Where to fork before the end, ascending, all more than `reused`."""
-        if self._cuts or self._points is not None:
+        if not self._kept.has_forks:
             return []
-        end = whole_blocks(self._model, len(key))
-        parting = max((common_length(key, kept.key) for kept in self._kept), default=0)
-        return marks({parting, *boundaries}, range(reused, end), self._block, self.grain)
-
-    def _keep(self, key: array[int], session: Session) -> None:
-        """Keep what has read just these tokens; what begins them was used too."""
-        for kept in self._kept:
-            if kept.begins(key):
-                kept.used = self._clock
-        if not key or any(kept.key == key for kept in self._kept):
-            return
-        if not self._cuts:
-            try:
-                session = session.fork()
-            except UnsupportedInputError:  # a model with layers whose state cannot be copied
-                return
-            del session.ids[len(key) :]
-        self._kept.append(Kept(key, session, self._clock))
+        places = {self._kept.shared(key), *boundaries}
+        coming = range(reused, whole_blocks(self._model, len(key)))
+        return marks(places, coming, self._block, self.grain)

@@ -36,7 +36,7 @@ class Room:
     def __iter__(self) -> Iterator[Session]:
         return iter(self._in_use)
 
-    def __contains__(self, session: Session) -> bool:
+    def __contains__(self, session: object) -> bool:
         return session in self._in_use
 
     def fork(self) -> Room:

@@ -25,7 +25,8 @@ from transformers.cache_utils import DynamicLayer
 from inf_llm.checks import count, require_callable, require_type
 from inf_llm.errors import CropError, SavedMemoryError, TextError, UnsupportedInputError
 from inf_llm.generation.decoding import Decoding, step
-from inf_llm.generation.options import answer_options, stop_texts
+from inf_llm.generation.ends import Ended, stop_texts
+from inf_llm.generation.options import answer_options
 from inf_llm.generation.prefill import (
     Progress,
     empty_cache,
@@ -34,7 +35,7 @@ from inf_llm.generation.prefill import (
     held,
     whole_blocks,
 )
-from inf_llm.generation.text import Ended, ended_at
+from inf_llm.generation.text import ended_at
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
 from inf_llm.hf.decoder import device_of

@@ -6,9 +6,6 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 _REPLACEMENT = "\ufffd"  # what half a character decodes to
 
 
@@ -106,34 +103,3 @@ def open_end(text: str, stops: Sequence[str]) -> int:
         if any(stop.startswith(text[-length:]) for stop in stops):
             return length
     return 0
-
-
-class Ended:
-    """A stopping criterion for `generate`: ends an answer of one row at some texts, or when asked.
-
-    transformers' own looks at prompt and answer together, so that half of a stop text in the
-    prompt counts, and refuses texts that it cannot put together from tokens.
-
-    Args:
-        tokenizer: the model's.
-        stops: the texts.
-        should_stop: asked after every token; true ends the answer there.
-        prompt: tokens before the answer.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        stops: tuple[str, ...],
-        should_stop: Callable[[], bool] | None,
-        prompt: int,
-    ) -> None:
-        self._should_stop = should_stop
-        self._answer = AnswerText(tokenizer, stops, lambda piece: None, special=True)
-        self._prompt = prompt
-
-    def __call__(self, ids: Tensor, scores: Any, **more: Any) -> Tensor:
-        """Whether each row (B,) of ids (B, tokens) has ended."""
-        self._answer.put(ids[0, self._prompt + self._answer.tokens :])
-        over = self._answer.stopped or (self._should_stop is not None and self._should_stop())
-        return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)

@@ -1,5 +1,7 @@
 """What a memory belongs to: a model by the content of its weights, and all that gives keys meaning.
 
+`saving.check_identity` refuses a memory of another one.
+
 The digest of the weights is of what the model computes with, so that further training under the
 same name is seen. It is kept while the tensors are as they were; and between processes, for weights
 as they came from files, beside these files' sizes and times.

@@ -264,7 +264,7 @@ class BlockMemory(Stateful):
             shape = PageShape(k.shape[1], size, k.shape[4], v.shape[4], k.dtype)
             self._store = self._open_store(shape, mass.shape[1], k.shape[0], k.device)
             self._table.store = self._store
-        self._table.add(self._store.add(k, v, self.summary.vectors(k, mass)))
+        self._table.add(self._store.add(k, v, self.summary.checked_vectors(k, mass)))
         self.recent.drop(count * size)
 
     def _open_store(

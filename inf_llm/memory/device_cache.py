@@ -1,6 +1,7 @@
 """Room on the device for a fixed number of pages, filled from a tier.
 
-Pages that travel together, one after another in the tier, are a unit, and fill a slot.
+Pages that travel together, one after another in the tier, are a unit, and fill a slot. Which unit
+is in which slot, and which one leaves, is decided in `slot_table`.
 """
 
 from __future__ import annotations

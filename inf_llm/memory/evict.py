@@ -6,6 +6,7 @@ numbers or tensors of them: a rule only calculates.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TypeVar
 
 from torch import Tensor
@@ -13,7 +14,7 @@ from torch import Tensor
 Number = TypeVar("Number", float, Tensor)
 
 
-class Policy:
+class Policy(ABC):
     """One rule.
 
     Attributes:
@@ -28,9 +29,9 @@ class Policy:
         """The priority of a page that comes in; `now` grows with every page that is used."""
         return now
 
+    @abstractmethod
     def used(self, before: Number, now: Number) -> Number:
-        """The priority of a page that was there and is used again."""
-        raise NotImplementedError
+        """The priority of a page that was there, with `before`, and is used again."""
 
 
 class LeastRecentlyUsed(Policy):

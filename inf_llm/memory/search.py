@@ -147,17 +147,20 @@ def make_search(index: Choice | None, selection: Selection, pages: int) -> Searc
         SettingsError: the index cannot do this.
         MissingExtraError: its package is not installed.
     """
-    products = selection.scores == "sum" and pages == 1
+    adds_up = selection.scores == "sum" and pages == 1
+    products = adds_up and selection.by_products
     chosen = index or Choice("torch" if products else "two-stage")
     made = INDEX.get(chosen.name)
     if isinstance(made, type) and issubclass(made, Search):
         built: Search = chosen.build(INDEX, selection)
         return built
     if not products:
+        here = f"scores are {selection.scores!r} over {pages} vectors per block"
+        if adds_up:
+            here = f"{type(selection).__name__} states its rule in `mass` alone"
         raise SettingsError(
             f"index = {chosen.name!r} finds sums of products with one vector per block, but here "
-            f"scores are {selection.scores!r} over {pages} vectors per block: use 'two-stage', or "
-            "leave index out",
+            f"{here}: use 'two-stage', or leave index out",
             "index",
         )
     return ProductSearch(selection, chosen.build(INDEX))

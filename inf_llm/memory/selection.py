@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 class Selection(ABC):
-    """One rule.
+    """One rule, in two forms: `vectors` and `ask` for sums of products with one vector per block,
+    and `mass` for everything else. A class that overrides only one is searched by that one.
 
     Args:
         heads: query heads, H.
@@ -44,6 +45,21 @@ class Selection(ABC):
     @abstractmethod
     def mass(self, mass: Tensor) -> Tensor:
         """What blocks received from query heads (B, H, k), for each chooser (B, X, k)."""
+
+    @property
+    def by_products(self) -> bool:
+        """Whether `vectors` and `ask` state the rule: no subclass has overridden `mass` alone."""
+        return self._depth("vectors", "ask") <= self._depth("mass")
+
+    @property
+    def by_mass(self) -> bool:
+        """Whether `mass` states the rule: no subclass has overridden `vectors` or `ask` alone."""
+        return self._depth("mass") <= self._depth("vectors", "ask")
+
+    @classmethod
+    def _depth(cls, *methods: str) -> int:
+        """How many classes up the first one is that defines one of these methods."""
+        return next(n for n, each in enumerate(cls.__mro__) if {*methods} & vars(each).keys())
 
 
 class LayerSelection(Selection):

@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from inf_llm.checks import require
+
 
 class Summary(ABC):
     """One rule.
@@ -39,6 +41,21 @@ class Summary(ABC):
         Returns:
             (B, G, n, P, D) where they are shared, else (B, H, n, P, D), in k's dtype.
         """
+
+    def checked_vectors(self, k: Tensor, mass: Tensor) -> Tensor:
+        """`vectors`, of which no page or head may be missing or too many.
+
+        Raises:
+            SettingsError: their shape is another one.
+        """
+        found, (B, G, n, _, D) = self.vectors(k, mass), k.shape
+        heads, whose = (G, "key") if self.shared else (mass.shape[1], "query")
+        needed = B, heads, n, self.pages, D
+        given = f"{type(self).__name__} gives vectors {tuple(found.shape)}"
+        what = f"rows, {whose} heads, blocks, pages = {self.pages}, width of a head"
+        message = f"{given}, but {needed} is needed: {what}"
+        require(found.shape == needed, "summary", message)
+        return found
 
 
 class Pages(Summary):

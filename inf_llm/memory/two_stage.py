@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from inf_llm.errors import SettingsError
 from inf_llm.memory.index import Found, ascending
 from inf_llm.memory.page_summaries import PageSummaries
 from inf_llm.memory.search import Query, Search
@@ -35,10 +36,20 @@ class TwoStage(Search):
     Args:
         selection: who chooses.
         shortlist: blocks scored by their pages for every block that is wanted.
+
+    Raises:
+        SettingsError: the selection does not say what to do with the scores of heads.
     """
 
     def __init__(self, selection: Selection, shortlist: int) -> None:
         super().__init__(selection)
+        if not selection.by_mass:
+            raise SettingsError(
+                f"{type(selection).__name__} overrides `vectors` or `ask` alone, which serve sums "
+                "of products with one vector per block: set summary: mean, without index and "
+                "scores: softmax, or override `mass` too",
+                "selection",
+            )
         self.shortlist = shortlist
         self.held = PageSummaries()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from inf_llm.checks import require
 from inf_llm.errors import SettingsError
 from inf_llm.needles.scoring import exact_match, score
 
@@ -25,6 +26,12 @@ class Draft:
     context: str
     question: str
     answers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        several = isinstance(self.answers, tuple | list) and len(self.answers) > 0
+        # one text would be taken for an answer per letter
+        message = f"answers = {self.answers!r:.60} is not accepted: give a tuple, as ('red',)"
+        require(several, "answers", message)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from inf_llm.checks import require
 from inf_llm.needles.base import Family, Sample
 from inf_llm.variants import NEEDLE
 
 
 def family(name: str) -> Family:
-    """The family of this name; an unknown one is answered with the nearest."""
+    """The family of this name.
+
+    Raises:
+        SettingsError: there is none, with the nearest one; or the row is no family.
+    """
     found: Family = NEEDLE.get(name)
+    message = f"needle family {name!r} is {found!r:.60}: an object of a Family is needed"
+    require(isinstance(found, Family), name, message)
     return found
 
 

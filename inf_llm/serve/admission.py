@@ -1,4 +1,7 @@
-"""What clients may take of the server: memory for bodies, and places in the queue."""
+"""What clients may take of the server: memory for bodies, and each client's share of the queue.
+
+How long the queue may be for all is `Worker.submit`'s, how many connections `connection`'s.
+"""
 
 from __future__ import annotations
 

@@ -12,12 +12,13 @@ import torch
 from inf_llm.generation import Session
 from inf_llm.generation.calls import Call, CallReader
 from inf_llm.generation.decoding import Decoding
+from inf_llm.generation.ends import Ended
 from inf_llm.generation.grammar import Constraint
 from inf_llm.generation.likelihood import Scored, scored
 from inf_llm.generation.options import answer_options
 from inf_llm.generation.penalties import AnswerPenalties
 from inf_llm.generation.spelling import Spelling
-from inf_llm.generation.text import AnswerText, Ended
+from inf_llm.generation.text import AnswerText
 from inf_llm.hf.decoder import device_of
 from inf_llm.serve.answers import Choice, Delta
 from inf_llm.serve.intake import Ready

@@ -9,7 +9,7 @@ from typing import Any
 
 from inf_llm.errors import MissingExtraError, SettingsError
 from inf_llm.generation.calls import CallForm, CallReader, form_of
-from inf_llm.generation.closed import closed
+from inf_llm.generation.closed_schema import closed
 from inf_llm.generation.control import control_tokens
 from inf_llm.generation.grammar import BOUNDED, Constraint, Grammar, Grammars
 from inf_llm.generation.layout import Layout

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from inf_llm.errors import SettingsError
 from inf_llm.needles import build, build_many, even_depths, family, score
+from inf_llm.needles.base import Draft
 from inf_llm.needles.haystack import Haystack, insert
 from inf_llm.variants import NEEDLE
 
@@ -55,6 +56,20 @@ def test_needle_stands_at_the_depth(name, depth):
     else:
         place = sample.context.index(sample.answers[0])
     assert place / len(sample.context) == pytest.approx(depth, abs=0.03)
+
+
+@pytest.mark.parametrize("answers", ["red", (), None])
+def test_one_text_is_not_taken_for_answers(answers):
+    assert Draft("a", "b", ("red",)).answers == ("red",)
+    with pytest.raises(SettingsError, match=r"give a tuple, as \('red',\)"):
+        Draft("a", "b", answers)
+
+
+def test_a_class_is_not_a_family(monkeypatch):
+    monkeypatch.setattr(NEEDLE, "_added", {})
+    NEEDLE.add("mine", type(family("passkey")))
+    with pytest.raises(SettingsError, match=r"'mine' is <class .* an object of a Family is needed"):
+        family("mine")
 
 
 def test_passkey_reads_as_everybody_writes_it():

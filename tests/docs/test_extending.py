@@ -43,7 +43,8 @@ else:
 
 PAGE = blocks(ROOT / "docs" / "extending.md")
 FILES = {block.name: block.code for block in PAGE if block.name}
-ENTRIES = tomllib.loads(FILES["pyproject.toml"])["project"]["entry-points"]["inf_llm.variants"]
+PROJECT = tomllib.loads(FILES["pyproject.toml"])
+ENTRIES = PROJECT["project"]["entry-points"]["inf_llm.variants"]
 LINES = [block.code for block in PAGE if block.language == "yaml" and not block.name]
 TEXT = "The grass is green. The sky is blue. " * 60
 
@@ -118,7 +119,9 @@ def spied(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> list[Any]:
 def test_every_kind_is_shown_in_few_lines() -> None:
     tables = [table for table in vars(variants).values() if isinstance(table, Registry)]
     assert {t._key for t in tables if t._key} <= {name.split(".")[0] for name in ENTRIES}
-    assert {target.split(":")[0] + ".py" for target in ENTRIES.values()} <= set(FILES)
+    modules = {target.split(":")[0] for target in ENTRIES.values()}
+    assert {f"{module}.py" for module in modules} <= set(FILES)
+    assert set(PROJECT["tool"]["setuptools"]["py-modules"]) == modules, "else pip installs none"
     assert all(len(code.splitlines()) <= 40 for code in FILES.values())
 
 
@@ -163,14 +166,16 @@ def test_a_summary(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
     assert torch.equal(found[:, :, ::2], torch.ones(1, 2, 2, 1, 8))
 
 
-def test_a_selection(loaded: Callable[[str], Any]) -> None:
-    """A head with long queries has no more to say than one with short ones."""
-    assert read(*loaded("selection"))[1]
-    selection = SELECTION.get("even")(4, 2, 4)
-    query = torch.randn(3, 4, 8)
-    loud = query * torch.tensor([1.0, 50.0, 0.1, 7.0])[:, None]
-    torch.testing.assert_close(selection.ask(loud), selection.ask(query))
-    assert not torch.allclose(SELECTION.get("layer")(4, 2, 4).ask(loud), selection.ask(query))
+def test_a_selection(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One head that gives a block all of its attention goes before three that give it a little."""
+    model = loaded("selection")
+    kind = SELECTION.get("strongest-head")
+    asked = spied(monkeypatch, kind, "mass")
+    read(*model)
+    assert {selection.scores for selection in asked} == {"softmax"}
+    mass = torch.tensor([[[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8]]])
+    assert kind(4, 2, 4).mass(mass).argmax(-1).tolist() == [[0]]
+    assert SELECTION.get("layer")(4, 2, 4).mass(mass).argmax(-1).tolist() == [[1]]
 
 
 def test_a_position_rule(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import importlib
 import re
 import shlex
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,17 @@ def test_python_code_uses_what_there_is(page: Path) -> None:
                 assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
             if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "inf_llm":
                 assert hasattr(inf_llm, node.attr), node.attr
+
+
+def test_rules_stand_where_the_page_says() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = page.partition("### Where a rule stands")[2].partition("\n## ")[0].splitlines()[4:]
+    for row in filter(None, rows):
+        places = re.findall(r"`(\w+/\w+)\.py` ((?:`[\w.]+`(?:, )?)+)", row)
+        assert places, row
+        for file, names in places:
+            module = importlib.import_module("inf_llm." + file.replace("/", "."))
+            assert all(attrgetter(name)(module) for name in re.findall(r"[\w.]+", names))
 
 
 def test_absolute_links() -> None:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from array import array
+from types import SimpleNamespace
 from typing import Any
 
-from inf_llm.generation.kept import Kept, beginnings, least, marks, overlap, without
+import pytest
+
+from inf_llm.generation.kept import (
+    Kept,
+    KeptSessions,
+    beginnings,
+    least,
+    marks,
+    overlap,
+    without,
+)
 
 
 def kept(tokens: str, used: int = 0) -> Kept:
@@ -32,6 +43,18 @@ def test_of_one_text_what_is_read_again_most_quickly() -> None:
 
 def key(tokens: str) -> array[int]:
     return array("q", map(int, tokens))
+
+
+@pytest.mark.parametrize(("points", "stays"), [(2, ["12", "3"]), (None, ["1", "12"])])
+def test_of_too_many_the_newest_stays(points: int | None, stays: list[str]) -> None:
+    """It is worth least here, for those before it were used after it was read."""
+    session: Any = SimpleNamespace(can_cut=True)
+    some = KeptSessions(session, points)
+    for each in ("1", "12", "3"):
+        some.keep(key(each), session)
+    some.use(key("123"))
+    some.let_one_go()
+    assert [each.key for each in some] == [key(each) for each in stays]
 
 
 def test_a_text_is_found_wherever_it_stands_as_far_as_it_was_read() -> None:

@@ -1,4 +1,4 @@
-"""Which template lays a conversation out, and what ends an answer."""
+"""Which template lays a conversation out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from inf_llm.conversation import CONV_TYPES, TEMPLATES
 from inf_llm.errors import SettingsError, TextError
-from inf_llm.generation.layout import answer_ends, choose_layout
+from inf_llm.generation.layout import choose_layout
 from tests.chat.conftest import chat_tokenizer
 from tests.checkpoints import script
 
@@ -171,19 +171,6 @@ def test_space_around_a_message_and_thoughts_may_go(tokenizer: Any) -> None:
     said = [{"role": "user", "content": " Who?\n"}]
     thought = {"role": "assistant", "content": "THOUGHTHi."}
     assert "Hi." in choose_layout(tokenizer).prompt([*HELLO, thought, *said])
-
-
-def test_tokens_that_end_an_answer(tokenizer: Any, bare: Any) -> None:
-    layout = choose_layout(tokenizer)
-    before = bare.generation_config.eos_token_id
-    try:
-        for own, wanted in ((None, [1]), (7, [7, 1]), ([1, 9], [1, 9])):
-            bare.generation_config.eos_token_id = own
-            assert answer_ends(bare, layout) == wanted
-        bare.generation_config.eos_token_id = None
-        assert answer_ends(bare, choose_layout(tokenizer, "plain")) is None
-    finally:
-        bare.generation_config.eos_token_id = before
 
 
 TAKEN_FOR_KEPT = {

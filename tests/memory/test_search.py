@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from inf_llm.choice import Choice
 from inf_llm.errors import SettingsError
 from inf_llm.memory.search import ProductSearch, Query, check_search, make_search
+from inf_llm.memory.selection import LayerSelection
 from inf_llm.memory.two_stage import TwoStage
 from inf_llm.settings import InfLLMSettings, make_settings
 from inf_llm.variants import SELECTION
@@ -53,3 +55,56 @@ def test_an_index_of_products_cannot_search_pages(index: str) -> None:
     with pytest.raises(SettingsError, match="use 'two-stage', or leave index out") as caught:
         check_search(settings(index=index))
     assert caught.value.key == "index"
+
+
+class ByMass(LayerSelection):
+    """The head that a block matters most to decides."""
+
+    def mass(self, mass: torch.Tensor) -> torch.Tensor:
+        return mass.amax(1, keepdim=True)
+
+
+class ByProducts(LayerSelection):
+    """The first query head decides."""
+
+    def ask(self, query: torch.Tensor) -> torch.Tensor:
+        return super().ask(query * torch.eye(query.shape[1])[0][:, None])
+
+
+class Subclass(ByMass):
+    """Nothing new."""
+
+
+class Both(ByMass, ByProducts):
+    """Each form from another class, the one by mass first."""
+
+    def ask(self, query: torch.Tensor) -> torch.Tensor:
+        return super().ask(query)
+
+    def mass(self, mass: torch.Tensor) -> torch.Tensor:
+        return super().mass(mass)
+
+
+@pytest.mark.parametrize(
+    ("kind", "kinds"),
+    [
+        (LayerSelection, {1: ProductSearch, 3: TwoStage}),
+        (ByMass, {1: TwoStage, 3: TwoStage}),
+        (Subclass, {1: TwoStage, 3: TwoStage}),
+        (ByProducts, {1: ProductSearch}),
+        (Both, {1: ProductSearch, 3: TwoStage}),
+    ],
+)
+def test_a_selection_is_searched_by_the_form_that_it_overrides(
+    kind: type[LayerSelection], kinds: dict[int, type]
+) -> None:
+    for pages, search in kinds.items():
+        assert type(make_search(None, kind(4, 2, 2), pages)) is search
+
+
+@pytest.mark.parametrize(("pages", "scores"), [(3, "sum"), (1, "softmax")])
+def test_a_selection_that_would_be_left_out_is_refused(pages: int, scores: str) -> None:
+    with pytest.raises(SettingsError, match="ByProducts overrides `vectors` or `ask` alone"):
+        make_search(None, ByProducts(4, 2, 2, scores), pages)
+    with pytest.raises(SettingsError, match="ByMass states its rule in `mass` alone: use 'two-st"):
+        make_search(Choice("torch"), ByMass(4, 2, 2), 1)

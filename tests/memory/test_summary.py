@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from inf_llm import registry
 from inf_llm.choice import Choice
-from inf_llm.memory.summary import MostAttended, Pages
+from inf_llm.errors import SettingsError
+from inf_llm.memory.block_memory import BlockMemory
+from inf_llm.memory.summary import Mean, MostAttended, Pages
+from inf_llm.settings import InfLLMSettings
 from inf_llm.variants import SUMMARY
 
 
@@ -50,6 +54,27 @@ def test_views_of_a_longer_buffer() -> None:
     got = MostAttended(8, 3).vectors(keys, weights)
     want = MostAttended(8, 3).vectors(keys.contiguous(), weights.contiguous())
     assert torch.equal(got, want)
+
+
+class Twice(Mean):
+    """Two vectors, of which `pages` announces one."""
+
+    def vectors(self, k: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
+        return super().vectors(k, mass).expand(-1, -1, -1, 2, -1)
+
+
+def test_vectors_that_are_not_announced_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SUMMARY, "_added", {"twice": registry._Row(Twice)})
+    settings = InfLLMSettings(
+        n_init=2, n_local=8, block_size=8, exc_block_size=8, summary=Choice("twice")
+    )
+    memory, (k, v) = BlockMemory(settings, 8, 8), torch.randn(2, 1, 2, 18, 4)
+    memory.append(k, v, 4)
+    with pytest.raises(SettingsError, match=r"\(1, 2, 1, 2, 4\), but \(1, 2, 1, 1, 4\) is needed"):
+        memory.settle()
+    memory.summary.pages = 2
+    memory.settle()
+    assert memory.blocks == 1
 
 
 @pytest.mark.parametrize("row", SUMMARY.own)

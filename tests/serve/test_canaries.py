@@ -16,7 +16,7 @@ import pytest
 import inf_llm
 from inf_llm.config import load_config
 from inf_llm.demo.trial import haystack_text
-from inf_llm.generation import prefix_cache
+from inf_llm.generation import kept
 from inf_llm.generation.kept import Kept
 from inf_llm.serve.start import ServeOptions, build
 from tests.serve.inprocess import Local
@@ -103,7 +103,7 @@ def test_control_swapped_memories_are_caught(
     def anyone(all_kept: list[Kept], key: array[int]) -> list[Kept]:
         return [kept for kept in all_kept if 0 < len(key) - len(kept.key) < 100]
 
-    monkeypatch.setattr(prefix_cache, "beginnings", anyone)
+    monkeypatch.setattr(kept, "beginnings", anyone)
     with served(tmp_path) as server:
         leaks, *_ = asyncio.run(mixed(server, 24))
     assert leaks > 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inf_llm.generation.closed import closed
+from inf_llm.generation.closed_schema import closed
 from inf_llm.generation.grammar import BOUNDED
 
 

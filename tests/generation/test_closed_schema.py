@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmark.schemas import SCHEMAS
-from inf_llm.generation.closed import closed
+from inf_llm.generation.closed_schema import closed
 
 INNER = {"type": "object", "properties": {"a": {}}}
 NO_MORE = {"additionalProperties": False}
