@@ -2,14 +2,13 @@
 # Clients of other projects against `inf-llm serve` with a real model:
 #   bash scripts/real_models.sh smollm2 .models/smollm2 && bash scripts/client_tests.sh
 # They have an environment of their own, .venv-clients: their versions are not this project's.
-# More clients: .venv-clients/bin/pip install litellm (300 MB)
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 make_venv
 CLIENTS="$ROOT/.venv-clients" WANTED="tests/real/clients/requirements.txt"
 if ! cmp -s "$WANTED" "$CLIENTS/.installed"; then
-    step "installing the clients in $CLIENTS (some 200 MB)"
+    step "installing the clients in $CLIENTS (some 500 MB)"
     "$VENV/bin/python" -m venv --clear "$CLIENTS"
     "$CLIENTS/bin/pip" install --disable-pip-version-check --quiet --requirement "$WANTED"
     cp "$WANTED" "$CLIENTS/.installed"

@@ -76,7 +76,7 @@ def _scores(tasks: Any, kind: str, **arguments: Any) -> list[Any]:
     return [tuple(reply) for sample in samples for reply in sample["filtered_resps"]]
 
 
-@pytest.mark.parametrize("name", ["demo", "smollm2"])
+@pytest.mark.parametrize("name", ["demo", "smollm2", "qwen"])
 @pytest.mark.parametrize("kind", ["inf-llm", "origin"])
 def test_endings_have_the_same_likelihood(
     write_config: Write, tasks: Any, name: str, kind: str

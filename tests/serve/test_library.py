@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import signal
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from inf_llm.errors import SavedMemoryError
@@ -232,6 +236,47 @@ def test_killed_while_it_answers(started: Callable[..., ServerProcess], tmp_path
     assert [each["id"] for each in listed] == [document["id"]]
     usage = ask(second, "Which times?", extra_body={"document": document["id"]}).usage
     assert usage.prompt_tokens_details.cached_tokens > document["tokens"] - 64
+
+
+def test_killed_while_texts_are_uploaded(
+    started: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    """Every text whose upload was answered is there, and answers without being read again."""
+    first = started("--memory-dir", str(tmp_path))
+    committed: list[dict[str, Any]] = []
+    enough = threading.Event()
+
+    def go_on(client: int) -> None:
+        with suppress(httpx.HTTPError), first.http() as http:
+            for number in itertools.count():
+                body = {"text": f"{client}, {number}. {TEXT}", "name": "tale"}
+                committed.append(http.post(DOCUMENTS, json=body).json())
+                if len(committed) > 5:
+                    enough.set()
+
+    uploading = [threading.Thread(target=go_on, args=(client,)) for client in range(3)]
+    for thread in uploading:
+        thread.start()
+    assert enough.wait(120)
+    first.process.send_signal(signal.SIGKILL)
+    for thread in uploading:
+        thread.join(60)
+    first.process.wait(60)
+
+    second = started("--memory-dir", str(tmp_path))
+    with second.http() as http:
+        listed = {each["id"] for each in http.get(DOCUMENTS).json()["data"]}
+        assert {each["id"] for each in committed} <= listed
+        for document in committed:
+            body = {
+                "model": second.model,
+                "messages": [{"role": "user", "content": "Which times?"}],
+                "document": document["id"],
+                "max_tokens": 2,
+            }
+            usage = http.post("/v1/chat/completions", json=body).json()["usage"]
+            cached = usage["prompt_tokens_details"]["cached_tokens"]
+            assert cached > document["tokens"] - 300
 
 
 def test_a_document_that_a_smaller_server_has_no_room_for_is_not_lost(
