@@ -19,6 +19,7 @@ from inf_llm.cli.options import (
     configuration,
     path_option,
 )
+from inf_llm.cluster.options import cluster_of
 from inf_llm.errors import ConfigError
 from inf_llm.units import parse_bytes, size
 from inf_llm.variants import CALLS
@@ -139,13 +140,13 @@ def serve(
         Engine, typer.Option("--engine", help="This process, or replicas on Ray.")
     ] = "local",
     replicas: Annotated[
-        str,
+        Optional[str],  # noqa: UP045
         typer.Option(
             "--replicas",
             help="With --engine ray: how many, or the least and the most, 1-8; between these "
-            "their number follows the tokens that wait.",
+            "their number follows the tokens that wait.  [default: 1]",
         ),
-    ] = "1",
+    ] = None,
     address: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -153,19 +154,26 @@ def serve(
         ),
     ] = None,
     replica_cpus: Annotated[
-        float, typer.Option("--replica-cpus", min=0.1, help="With --engine ray: cores of each.")
-    ] = 1.0,
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--replica-cpus", min=0.1, help="With --engine ray: cores of each.  [default: 1]"
+        ),
+    ] = None,
     replica_gpus: Annotated[
-        float, typer.Option("--replica-gpus", min=0, help="With --engine ray: GPUs of each.")
-    ] = 0.0,
+        Optional[float],  # noqa: UP045
+        typer.Option(
+            "--replica-gpus", min=0, help="With --engine ray: GPUs of each.  [default: 0]"
+        ),
+    ] = None,
     tokens_per_replica: Annotated[
-        int,
+        Optional[int],  # noqa: UP045
         typer.Option(
             "--tokens-per-replica",
             min=1,
-            help="With --replicas 1-8: tokens that may wait for each before there is another.",
+            help="With --replicas 1-8: tokens that may wait for each before there is another.  "
+            "[default: 50000]",
         ),
-    ] = 50_000,
+    ] = None,
     grace: Annotated[
         float,
         typer.Option(
@@ -181,7 +189,15 @@ def serve(
     Texts that were read stay in memory, so a further question costs only its own tokens.
     """
     chosen = configuration(config, model, overrides)
-    budget = _budget(memory_budget, force)
+    cluster = cluster_of(
+        engine,
+        replicas,
+        address=address,
+        cpus=replica_cpus,
+        gpus=replica_gpus,
+        tokens=tokens_per_replica,
+    )
+    budget = _budget(memory_budget, force, 1 if cluster is None else cluster.on_this_machine)
     largest = parse_bytes("--max-request-bytes", max_request_bytes)
     quota = None if disk_quota is None else parse_bytes("--disk-quota", disk_quota)
     if quota is not None and memory_dir is None:
@@ -193,7 +209,6 @@ def serve(
 
     require_extra()
     from inf_llm.cli.serving import serve_here, serve_on_ray
-    from inf_llm.cluster.options import Cluster, parse_replicas
     from inf_llm.serve.origins import checked_hosts, checked_origins
     from inf_llm.serve.start import ServeOptions
     from inf_llm.serve.web import listen, trusted_proxies
@@ -222,12 +237,10 @@ def serve(
     )
     listening = listen(host, port)  # before a model is loaded for nothing
     with contextlib.closing(listening.socket):
-        if engine == "ray":
-            counts = parse_replicas("--replicas", replicas)
-            cluster = Cluster(address, *counts, replica_cpus, replica_gpus, tokens_per_replica)
-            in_time = serve_on_ray(chosen, options, cluster, listening)
-        else:
+        if cluster is None:
             in_time = serve_here(chosen, options, force, listening)
+        else:
+            in_time = serve_on_ray(chosen, options, cluster, force, listening)
     say("stopped" if in_time else "stopped before everything had ended")
     if not in_time:
         raise typer.Exit(UNEXPECTED)
@@ -244,13 +257,13 @@ def _key(given: str | None) -> str | None:
     return key
 
 
-def _budget(text: str, force: bool) -> int:
-    """The memory budget in bytes."""
+def _budget(text: str, force: bool, replicas: int) -> int:
+    """The memory budget in bytes, of each replica on this machine."""
     from inf_llm.plan.free import machine_bytes
 
     most = machine_bytes()
     if not text:
-        return 8 << 30 if most is None else min(8 << 30, most // 2)
+        return 8 << 30 if most is None else min(8 << 30, most // 2 // replicas)
     budget = parse_bytes("--memory-budget", text)
     if most is not None and budget > most and not force:
         raise ConfigError(

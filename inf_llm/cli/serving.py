@@ -8,6 +8,7 @@ from inf_llm.cli.failures import say
 from inf_llm.cli.options import load_aloud
 from inf_llm.cluster.options import Cluster
 from inf_llm.config import RunConfig
+from inf_llm.plan.refuse import require_room
 from inf_llm.serve.heap import bound_heap
 from inf_llm.serve.start import ServeOptions, build, served_name
 from inf_llm.serve.start import serve as serve_until_stopped
@@ -27,10 +28,13 @@ def serve_here(config: RunConfig, options: ServeOptions, force: bool, listening:
 
 
 def serve_on_ray(
-    config: RunConfig, options: ServeOptions, cluster: Cluster, listening: Listening
+    config: RunConfig, options: ServeOptions, cluster: Cluster, force: bool, listening: Listening
 ) -> bool:
     """Start replicas, and send requests to them until a signal comes; whether all ended in time."""
     from inf_llm.cluster.start import deploy, serve_front, stop
+
+    if cluster.address is None and not force:
+        require_room(config)
 
     say(f"starting {cluster.said} of {config.model.path}")
     handle = deploy(config, options, cluster)

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from inf_llm.errors import ConfigError
+
+_OPTIONS = {
+    "replicas": "--replicas",
+    "address": "--address",
+    "cpus": "--replica-cpus",
+    "gpus": "--replica-gpus",
+    "tokens": "--tokens-per-replica",
+}
 
 
 @dataclass(frozen=True)
@@ -26,11 +35,39 @@ class Cluster:
     tokens: int = 50_000
 
     @property
+    def on_this_machine(self) -> int:
+        """How many replicas may have to share the memory of this machine."""
+        return self.most if self.address is None else 1
+
+    @property
     def said(self) -> str:
         """How many replicas."""
         if self.most > self.least:
             return f"{self.least} to {self.most} replicas"
         return f"{self.least} replica{'s' * (self.least > 1)}"
+
+
+def cluster_of(engine: str, replicas: str | None, **given: Any) -> Cluster | None:
+    """What options of a command say; None for no cluster.
+
+    Args:
+        engine: ``ray``, or another.
+        replicas: see `parse_replicas`; None for one.
+        **given: other fields of `Cluster`; None for what is not given.
+
+    Raises:
+        ConfigError: there are some, and no cluster, or they are wrong.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    if engine != "ray":
+        asked = [*given] if replicas is None else ["replicas"]
+        if asked:
+            raise ConfigError(
+                f"{_OPTIONS[asked[0]]} is for --engine ray: add that, or leave it out"
+            )
+        return None
+    least, most = (1, 1) if replicas is None else parse_replicas("--replicas", replicas)
+    return Cluster(least=least, most=most, **given)
 
 
 def parse_replicas(option: str, text: str) -> tuple[int, int]:

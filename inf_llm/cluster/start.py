@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +14,14 @@ from typing import Any
 import inf_llm
 from inf_llm.cluster.options import Cluster
 from inf_llm.config import RunConfig
-from inf_llm.errors import ConfigError
+from inf_llm.errors import ConfigError, reason
 from inf_llm.optional import need
 from inf_llm.serve.log_limit import limit_logs
 from inf_llm.serve.start import ServeOptions
 from inf_llm.serve.web import Listening, WebServer, most_connections
 
 NAME = "inf-llm"
+REACHED_SECONDS = 10.0
 
 
 def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
@@ -35,6 +38,8 @@ def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
     """
     ray = need("ray", "--engine ray", extra="ray")
     serve = need("ray.serve", "--engine ray", extra="ray")
+    if cluster.address is not None:
+        _check_reachable(cluster.address)
     try:
         ray.init(cluster.address or "local", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -50,7 +55,25 @@ def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
     try:
         return serve.run(replicas, name=NAME, route_prefix=None)
     except RuntimeError as error:
-        raise ConfigError(f"the replicas did not start: {_last_line(error)}") from error
+        raise ConfigError(f"the replicas did not start: {_cause(serve) or error}") from error
+
+
+def _check_reachable(address: str) -> None:
+    """See that something listens where a cluster is said to be; Ray would try for minutes.
+
+    Raises:
+        ConfigError: nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()) or "/" in host:
+        return  # "auto", or a kind of address that Ray knows
+    try:
+        socket.create_connection((host, int(port)), REACHED_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"--address {address}: no cluster answers there ({reason(error)}); start one with "
+            "'ray start --head', or leave the option out for one of this machine alone"
+        ) from None
 
 
 def _running(serve: Any) -> Any:
@@ -133,5 +156,9 @@ def _digest(*settings: Any) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def _last_line(error: BaseException) -> str:
-    return [line.strip() for line in str(error).splitlines() if line.strip()][-1]
+def _cause(serve: Any) -> str:
+    """What a replica failed of, from the traceback that Ray Serve shows; empty if it is unknown."""
+    there = serve.status().applications.get(NAME)
+    shown = [each.message for each in there.deployments.values()] if there else []
+    found = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): (.+)$", "\n".join(shown), re.MULTILINE)
+    return str(found[-1]) if found else ""
