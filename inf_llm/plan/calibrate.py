@@ -31,27 +31,33 @@ _PIECE, _PIECES, _ANSWERED = 512, 4, 12
 _FIRST = 1024  # tokens read first, where no window must be filled
 
 
+Clock = Callable[[], float]
+"""Seconds since some moment: `time.perf_counter`, or `time.process_time`, which counts those of
+this process alone and means little where a GPU computes."""
+
+
 @torch.no_grad()
-def calibrate(model: Any, tokens: int, chunk_size: int) -> Pace:
+def calibrate(model: Any, tokens: int, chunk_size: int, clock: Clock = time.perf_counter) -> Pace:
     """Measure a model, patched or not, on texts of up to `tokens` tokens.
 
     Args:
         model: as it will read.
         tokens: length of the text to plan for.
         chunk_size: tokens fed at a time.
+        clock: what time is read from.
     """
     step = feed_length(model, chunk_size)
     piece = feed_length(model, _PIECE)
     first = -(-_first(model) // piece) * piece
-    _read(model, empty_cache(model), piece, piece)  # what only the first run does
+    _read(model, empty_cache(model), piece, piece, clock)  # what only the first run does
     cache = empty_cache(model)
-    first_seconds = _read(model, cache, first, step)
-    near = far = _point(model, cache, piece)
+    first_seconds = _read(model, cache, first, step, clock)
+    near = far = _point(model, cache, piece, clock)
     if isinstance(cache, MemoryCache) or tokens > near.tokens:
         more = min(tokens, _furthest(cache)) - int(cache.get_seq_length())
         if more > piece:
             fill(cache, more, piece)
-            far = _point(model, cache, piece)
+            far = _point(model, cache, piece, clock)
     return Pace(first, first_seconds, near, far, dtype_name(model.dtype))
 
 
@@ -72,24 +78,24 @@ def _first(model: Any) -> int:
     return settings.n_init + settings.n_local + blocks
 
 
-def _point(model: Any, cache: Any, piece: int) -> Point:
+def _point(model: Any, cache: Any, piece: int, clock: Clock) -> Point:
     for step in (piece, 1):  # what only the first of its kind does behind a filled memory
-        _read(model, cache, 2 * step, step)
+        _read(model, cache, 2 * step, step, clock)
     before = int(cache.get_seq_length())
-    reading = _read(model, cache, _PIECES * piece, piece) / (_PIECES * piece)
-    answering = _read(model, cache, _ANSWERED, 1) / _ANSWERED
+    reading = _read(model, cache, _PIECES * piece, piece, clock) / (_PIECES * piece)
+    answering = _read(model, cache, _ANSWERED, 1, clock) / _ANSWERED
     return Point(before + _PIECES * piece // 2, reading, answering)
 
 
-def _read(model: Any, cache: Any, count: int, step: int) -> float:
+def _read(model: Any, cache: Any, count: int, step: int, clock: Clock) -> float:
     """Seconds in which so many tokens are fed."""
     ids = token_ids(model, count)
     _wait()
-    started = time.perf_counter()
+    started = clock()
     for _ in prefill(model, ids, cache, step):
         pass
     _wait()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def _wait() -> None:
