@@ -9,4 +9,4 @@ EXTRAS="[dev,eval,faiss,chat,gguf,documents,peers,ray]"
 install "$EXTRAS"
 cd "$ROOT"
 RAY_USAGE_STATS_ENABLED=0 OMP_NUM_THREADS=1 timed "replicas on Ray" \
-    "$VENV/bin/python" -m pytest tests/cluster tests/benchmark/test_benchmark_ray.py "$@"
+    "$VENV/bin/python" -m pytest tests/cluster tests/cli/test_many.py tests/benchmark/test_benchmark_ray.py "$@"

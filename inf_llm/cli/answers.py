@@ -1,18 +1,65 @@
-"""Many questions about one text, from a JSONL file into another."""
+"""Many questions about a text, from a JSONL file into another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inf_llm.cli.failures import say
-from inf_llm.cli.open_text import OpenText
+from inf_llm.cli.many import Bars, work_off
+from inf_llm.cli.models import Models
+from inf_llm.cli.open_text import Subject, begin
 from inf_llm.cli.options import memory_line
-from inf_llm.cli.progress import TokenProgress
+from inf_llm.cli.reading import Step
+from inf_llm.errors import TextError
 
 if TYPE_CHECKING:
+    from inf_llm.cluster.tasks import Work
     from inf_llm.generation.questions import Question
+
+_DOING = {"tokens": ("reading", "read"), "questions": ("answering", "answered")}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question more is answered.
+
+    Attributes:
+        done: questions about the text that are.
+        memory: what is held where.
+    """
+
+    done: int
+    memory: str
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A text, and questions about it.
+
+    Attributes:
+        name: of the text.
+        subject: the text.
+        about: its digest.
+        questions: each is asked of the text alone.
+        path: of their answers, from the root, for a process that runs in another folder.
+        shown: the same as it was given.
+        max_new_tokens: of an answer.
+        done: questions that were answered before.
+        force: read what is known not to fit.
+    """
+
+    name: str
+    subject: Subject
+    about: str
+    questions: tuple[Question, ...]
+    path: Path
+    shown: Path
+    max_new_tokens: int
+    done: int
+    force: bool
 
 
 def default_answers(questions: Path) -> Path:
@@ -20,24 +67,93 @@ def default_answers(questions: Path) -> Path:
     return questions.with_name(f"{questions.stem}.answers.jsonl")
 
 
-def answer_all(
-    opened: OpenText, questions: Sequence[Question], path: Path, max_new_tokens: int
-) -> None:
-    """Answer what is not answered yet; each question is asked of the text alone.
+def asking_of(
+    name: str,
+    subject: Subject,
+    tokenizer: Any,
+    questions: Sequence[Question],
+    path: Path,
+    max_new_tokens: int,
+    force: bool,
+) -> Asking:
+    """What will be answered.
 
     Raises:
         TextError: the file of the answers cannot be used, or a prompt is longer than max_len.
     """
+    from inf_llm.generation import choose_layout
     from inf_llm.generation.questions import answering
 
-    with answering(path, questions, opened.digest) as answers:
-        if answers.done:
-            say(f"{path}: {len(answers.done):,} of {len(questions):,} are answered already")
-        memory = lambda: memory_line(opened.session.stats())  # noqa: E731
-        with TokenProgress(memory, "questions", ("answering", "answered")) as progress:
-            for index, question in answers.left():
-                new = opened.prompt(question.text, max_new_tokens)
-                said = opened.ask(opened.session.fork(), new, max_new_tokens, None)
-                answers.add(index, said.text.strip())
-                progress(len(answers.done), len(questions))
-    say(f"{path}: {len(questions):,} answers")
+    config, about = subject.config, subject.digest
+    layout = choose_layout(tokenizer, config.conv_type, config.control_tokens)
+    with answering(path, questions, about) as answers:
+        done = len(answers.done)
+        for _, question in answers.left():
+            subject.prompt(tokenizer, layout, question.text, max_new_tokens)
+    if done:
+        say(f"{path}: {done:,} of {len(questions):,} are answered already")
+    return Asking(
+        name, subject, about, tuple(questions), path.absolute(), path, max_new_tokens, done, force
+    )
+
+
+def make_answerer(first: Asking) -> Work[Asking]:
+    """What reads texts and answers questions, with the model of the first; see `load_aloud`."""
+    models = Models(first.force)
+    models.of(first.subject.config)
+
+    def answer(asking: Asking, given: int) -> Iterator[Step | Answered]:
+        return _answer(models, asking)
+
+    return answer
+
+
+def _answer(models: Models, asking: Asking) -> Iterator[Step | Answered]:
+    """Read a text, and answer what is not answered yet; the answers are in their file."""
+    from inf_llm.generation.questions import answering
+
+    with answering(asking.path, asking.questions, asking.about) as answers:
+        opened = begin(asking.subject, *models.of(asking.subject.config))
+        for tokens in opened.read(asking.force):
+            yield Step(tokens, memory_line(opened.session.stats()))
+        for index, question in answers.left():
+            new = opened.prompt(question.text, asking.max_new_tokens)
+            said = opened.ask(opened.session.fork(), new, asking.max_new_tokens, None)
+            answers.add(index, said.text.strip())
+            yield Answered(len(answers.done), memory_line(opened.session.stats()))
+
+
+def answer_all(askings: Sequence[Asking], engine: str, address: str | None) -> None:
+    """Answer questions with progress: of one text, what it takes; of several, how many are done.
+
+    Raises:
+        InfLLMError: some texts failed; the questions about the others are answered.
+    """
+    left = [each for each in askings if each.done < len(each.questions)]
+    done = {each.name: each.done for each in askings}
+    total = sum(len(each.questions) for each in askings)
+    alone = len(askings) == 1
+
+    def each(asking: Asking, item: Step | Answered) -> None:
+        if isinstance(item, Answered):
+            done[asking.name] = item.done
+        elif alone:
+            bars.show("tokens", item.done, len(asking.subject.start.ids), item.memory)
+            return
+        ended = sum(done[text.name] == len(text.questions) for text in askings)
+        said = item.memory if alone else f"{ended} of {len(askings)} texts"
+        bars.show("questions", sum(done.values()), total, said)
+
+    with Bars(_DOING) as bars:
+        work_off(left, make_answerer, engine, address, each)
+    for asking in askings:
+        _check_there(asking)
+        say(f"{asking.shown}: {len(asking.questions):,} answers")
+
+
+def _check_there(asking: Asking) -> None:
+    if not asking.path.exists():
+        raise TextError(
+            f"{asking.shown} was written on another machine and is not seen here: give a folder "
+            "on a disk that all machines of the cluster have"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,22 +23,20 @@ if TYPE_CHECKING:
     from inf_llm.generation import Answer, Landmarks, Layout, PromptStart, Session
 
 
-@dataclass
-class OpenText:
-    """A session that has read a text, to be asked.
+@dataclass(frozen=True)
+class Subject:
+    """What questions are about, before a model has read it.
 
     Attributes:
-        session: what has read it.
-        start: the beginning of every prompt.
-        layout: of the prompts.
         config: of the run.
-        landmarks: of the documents that it has read.
+        start: the beginning of every prompt.
+        memory: folder of the memory that has read the first of it; None without one.
+        landmarks: of the documents in it.
     """
 
-    session: Session
-    start: PromptStart
-    layout: Layout
     config: RunConfig
+    start: PromptStart
+    memory: Path | None
     landmarks: tuple[Landmarks, ...]
 
     @property
@@ -46,20 +45,58 @@ class OpenText:
         from inf_llm.hf.identity import settings_identity
 
         model = self.config.model.path, self.config.model.dtype
-        said = [model, settings_identity(self.config.attention), self.session.ids, self.start.rest]
+        said = [model, settings_identity(self.config.attention), self.start.ids, self.start.rest]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
-    def prompt(self, question: str, room: int) -> list[int]:
-        """The tokens that ask a question, after those that are read.
+    def prompt(self, tokenizer: Any, layout: Layout, question: str, room: int) -> list[int]:
+        """The tokens that ask a question, after those of the start.
 
         Raises:
             TextError: with `room` tokens of an answer the prompt is longer than max_len allows.
         """
         from inf_llm.generation import finish_prompt
 
-        new = finish_prompt(self.session.tokenizer, self.layout, self.start, question)
-        check_length(len(self.session.ids) + len(new), self.config.max_len - room)
+        new = finish_prompt(tokenizer, layout, self.start, question)
+        check_length(len(self.start.ids) + len(new), self.config.max_len - room)
         return new
+
+
+@dataclass
+class OpenText:
+    """A session that reads what questions are about, and is asked.
+
+    Attributes:
+        subject: what they are about.
+        session: what reads it.
+        layout: of the prompts.
+    """
+
+    subject: Subject
+    session: Session
+    layout: Layout
+
+    @property
+    def left(self) -> int:
+        """Tokens of the subject that are not read."""
+        return len(self.subject.start.ids) - len(self.session.ids)
+
+    def read(self, force: bool) -> Iterator[int]:
+        """Read what is left; after each feed the tokens that are read.
+
+        Raises:
+            RoomError: it does not fit, and `force` is not set.
+        """
+        from inf_llm.plan.refuse import require_room
+
+        if not self.left:
+            return
+        if not force:
+            require_room(self.subject.config, self.left, self.session.model.dtype)
+        yield from self.session.reading(self.subject.start.ids[len(self.session.ids) :])
+
+    def prompt(self, question: str, room: int) -> list[int]:
+        """See `Subject.prompt`."""
+        return self.subject.prompt(self.session.tokenizer, self.layout, question, room)
 
     def ask(self, session: Session, new: list[int], max_new_tokens: int, streamer: Any) -> Answer:
         """The answer of a session to what `prompt` gave."""
@@ -123,37 +160,64 @@ def for_memory(chosen: RunConfig, folder: Path, manifest: Manifest) -> RunConfig
     return replace(chosen, model=replace(chosen.model, dtype=dtype))
 
 
-def open_text(
-    chosen: RunConfig, memory: Path | None, document: DocumentText, force: bool
-) -> OpenText:
-    """Read a document, or open a memory, or open one and read on.
+def subject_of(
+    chosen: RunConfig, tokenizer: Any, memory: Path | None, document: DocumentText
+) -> Subject:
+    """A document, or a memory, or one with the other behind it.
+
+    Raises:
+        SavedMemoryError: there is no memory, or it is damaged.
+        TextError: the text does not suit the layout, or is longer than max_len.
+    """
+    from inf_llm.generation import Landmarks, PromptStart, choose_layout, start_prompt
+    from inf_llm.hf.saving import saved_tokens
+
+    start: PromptStart | None = None
+    landmarks: tuple[Landmarks, ...] = ()
+    if memory is not None:
+        manifest = read_manifest(memory)
+        ids = saved_tokens(memory, manifest).tolist()
+        start = PromptStart(ids, str(manifest.note.get("rest", "")))
+        landmarks = Landmarks.noted(manifest.note.get("landmarks", []))
+    if document.text or start is None:
+        layout = choose_layout(tokenizer, chosen.conv_type, chosen.control_tokens)
+        start = start_prompt(tokenizer, layout, document.text, start)
+        landmarks = (*landmarks, Landmarks.of(document))
+        check_length(len(start.ids), chosen.max_len)
+    return Subject(chosen, start, memory, landmarks)
+
+
+def begin(subject: Subject, model: Any, tokenizer: Any) -> OpenText:
+    """What has read a subject's memory, if it has one, and nothing else.
+
+    Raises:
+        SavedMemoryError: the memory is damaged, or belongs to another model.
+    """
+    from inf_llm.generation import Session, choose_layout
+
+    config = subject.config
+    layout = choose_layout(tokenizer, config.conv_type, config.control_tokens)
+    session = Session(model, tokenizer, config.chunk_size)
+    if subject.memory is not None:
+        session = Session.load(subject.memory, model, tokenizer, config.chunk_size)
+    return OpenText(subject, session, layout)
+
+
+def open_text(chosen: RunConfig, memory: Path, document: DocumentText, force: bool) -> OpenText:
+    """Open a memory, and read a document on where there is one, with progress.
 
     Raises:
         SavedMemoryError: the memory is damaged, or belongs to another model.
         TextError: the text does not suit the layout, or is longer than max_len.
         RoomError: the model or the text does not fit, and `force` is not set.
     """
-    from inf_llm.generation import Landmarks, PromptStart, Session, choose_layout, start_prompt
-    from inf_llm.plan.refuse import require_room
-
-    loaded, tokenizer = load_aloud(chosen, force)
-    layout = choose_layout(tokenizer, chosen.conv_type, chosen.control_tokens)
-    session, start = Session(loaded, tokenizer, chosen.chunk_size), None
-    landmarks: tuple[Landmarks, ...] = ()
-    if memory is not None:
-        session = Session.load(memory, loaded, tokenizer, chosen.chunk_size)
-        note = read_manifest(memory).note
-        start = PromptStart(list(session.ids), str(note.get("rest", "")))
-        landmarks = Landmarks.noted(note.get("landmarks", []))
-        say(f"{memory}: {len(session.ids):,} tokens")
-    if document.text or start is None:
-        start = start_prompt(tokenizer, layout, document.text, start)
-        landmarks = (*landmarks, Landmarks.of(document))
-        check_length(len(start.ids), chosen.max_len)
-        new = len(start.ids) - len(session.ids)
-        if not force:
-            require_room(chosen, new, loaded.dtype)
+    model, tokenizer = load_aloud(chosen, force)
+    opened = begin(subject_of(chosen, tokenizer, memory, document), model, tokenizer)
+    session, new = opened.session, opened.left
+    say(f"{memory}: {len(session.ids):,} tokens")
+    if new:
         with TokenProgress(lambda: memory_line(session.stats())) as progress:
-            session.read(start.ids[len(session.ids) :], progress)
+            for done in opened.read(force):
+                progress(done, len(session.ids))
             say(f"read {new:,} tokens in {pace(new, progress.seconds)}")
-    return OpenText(session, start, layout, chosen, landmarks)
+    return opened

@@ -1,114 +1,125 @@
-"""`inf-llm read`: read a text into a folder, once and for all."""
+"""`inf-llm read`: read texts into folders, once and for all."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Optional
 
 from inf_llm.cli.documents import open_document
 from inf_llm.cli.failures import reported, say
-from inf_llm.cli.open_text import check_length, for_memory
-from inf_llm.cli.options import (
-    Config,
-    Debug,
-    File,
-    Force,
-    Model,
-    Overrides,
-    configuration,
-    load_aloud,
-    memory_line,
-    path_option,
+from inf_llm.cli.many import (
+    Address,
+    Bars,
+    Engine,
+    Words,
+    check_engine,
+    out_option,
+    places,
+    split_words,
+    work_off,
 )
-from inf_llm.cli.progress import TokenProgress
-from inf_llm.errors import SavedMemoryError
+from inf_llm.cli.options import Config, Debug, File, Force, Model, configuration, path_option
+from inf_llm.cli.reading import Reading, Saved, Step, make_reader, reading_of
+from inf_llm.errors import SavedMemoryError, TextError
 from inf_llm.units import pace, size
-
-if TYPE_CHECKING:
-    from inf_llm.generation import Session
-
-SECONDS = 30.0
-"""Of reading, after which what was read is saved."""
 
 
 @reported
 def read(
     save: Annotated[
-        Path,
+        Optional[Path],  # noqa: UP045
         path_option("--save", "-s", help="Folder for the memory. A memory there is gone on with."),
-    ],
+    ] = None,
     config: Config = None,
     model: Model = None,
     file: File = None,
-    overrides: Overrides = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        out_option(help="Folder with a folder for the memory of each FILE."),
+    ] = None,
+    engine: Engine = "local",
+    address: Address = None,
+    words: Words = None,
     force: Force = False,
     debug: Debug = False,
 ) -> None:
-    """Read a text of any length into a folder, for `inf-llm run --memory`.
+    """Read a text of any length into a folder, for `inf-llm run --memory`; or several texts.
 
     It is saved on the way: a reading that was interrupted goes on where it was. The folder is as
     private as the text.
     """
+    files, overrides = split_words(words, out)
+    _check_places(save, file, out)
+    check_engine(engine, address)
     chosen = configuration(config, model, overrides)
-    from inf_llm.generation import Landmarks, Session, choose_layout, start_prompt
-    from inf_llm.plan.refuse import require_room
-    from inf_llm.saved.folder import check_folder, claimed
+    from inf_llm.hf.load import load_tokenizer
+    from inf_llm.saved.folder import check_folder
 
-    held = check_folder(save)
-    note: dict[str, Any] = {"config": chosen.to_dict()}
-    if held is not None:
-        chosen = for_memory(chosen, save, held)
-    document = open_document(file)
-    loaded, tokenizer = load_aloud(chosen, force)
-    layout = choose_layout(tokenizer, chosen.conv_type, chosen.control_tokens)
-    start = start_prompt(tokenizer, layout, document.text)
-    check_length(len(start.ids), chosen.max_len)
-    if not force:
-        require_room(chosen, len(start.ids), loaded.dtype)
-    name = "standard input" if file is None else str(file)
-    note |= {"text": name, "rest": start.rest, "landmarks": [Landmarks.of(document).note()]}
-    with claimed(save) as held:
-        session = Session(loaded, tokenizer, chosen.chunk_size)
-        if held is not None:
-            session = Session.load(save, loaded, tokenizer, chosen.chunk_size)
-            _check_text(save, session.ids, start.ids)
-            say(f"{len(session.ids):,} of {len(start.ids):,} tokens are in {save} already")
-        if held is None or len(session.ids) < len(start.ids):
-            _read_and_save(session, start.ids, save, note)
-    say(f"{save}: {len(session.ids):,} tokens, {size(_bytes(save))}")
+    texts: list[tuple[Path | None, Path]] = [*places(files, out)] if out is not None else []
+    if save is not None:
+        texts.append((file, save))
+    for _, folder in texts:
+        check_folder(folder)
+    documents = [open_document(each) for each, _ in texts]
+    tokenizer = load_tokenizer(chosen)
+    readings = []
+    for (each, folder), document in zip(texts, documents, strict=True):
+        name = "standard input" if each is None else str(each)
+        readings.append(reading_of(chosen, tokenizer, document, name, folder, force))
+    _say_held(readings, out)
+    left = [each for each in readings if out is None or each.held < len(each.ids)]
+    _read_all(left, engine, address)
 
 
-def _check_text(folder: Path, held: list[int], wanted: list[int]) -> None:
-    """See that the memory is a beginning of the text.
-
-    Raises:
-        SavedMemoryError: it is not.
-    """
-    from inf_llm.truncation import common_length
-
-    common = common_length(held, wanted)
-    if common < len(held):
-        raise SavedMemoryError(
-            f"{folder} holds another text: it differs from token {common:,} on: give another "
-            "folder, or remove it with inf-llm memory rm"
+def _check_places(save: Path | None, file: Path | None, out: Path | None) -> None:
+    if save is None and out is None:
+        raise TextError(
+            "where the memory goes is not said: give --save FOLDER, or --out FOLDER for several "
+            "texts"
         )
+    for option, given in (("--save", save), ("--file", file)):
+        if given is not None and out is not None:
+            raise TextError(f"{option} is for one text, and --out for several: leave one out")
 
 
-def _read_and_save(session: Session, ids: list[int], folder: Path, note: dict[str, Any]) -> None:
-    chunk, saved = session.chunk_size, time.perf_counter()
-    with TokenProgress(lambda: memory_line(session.stats())) as progress:
-        for first in range(len(session.ids), len(ids), chunk):
-            session.read(ids[first : first + chunk])
-            progress(len(session.ids), len(ids))
-            if time.perf_counter() - saved >= SECONDS:
-                session.save(folder, note=note)
-                saved = time.perf_counter()
-        session.save(folder, note=note)
-        say(f"read in {pace(len(ids), progress.seconds)}")
+def _say_held(readings: Sequence[Reading], out: Path | None) -> None:
+    """What an earlier run has read."""
+    for each in readings:
+        if each.held and (out is None or each.held < len(each.ids)):
+            say(f"{each.held:,} of {len(each.ids):,} tokens are in {each.shown} already")
+    whole = sum(each.held == len(each.ids) for each in readings)
+    if whole and out is not None:
+        say(f"{whole} of {len(readings)} texts are in {out} already")
 
 
-def _bytes(folder: Path) -> int:
-    from inf_llm.saved.manifest import read_manifest
+def _read_all(readings: Sequence[Reading], engine: str, address: str | None) -> None:
+    """Read texts with progress: of one, what it takes; of several, how many are read."""
+    done = {each.name: each.held for each in readings}
+    total, ended = sum(len(each.ids) for each in readings), 0
 
-    return read_manifest(folder).nbytes
+    def each(reading: Reading, item: Step | Saved) -> None:
+        nonlocal ended
+        if isinstance(item, Step):
+            done[reading.name] = item.done
+            said = item.memory if len(readings) == 1 else f"{ended} of {len(readings)} texts"
+            bars.show("tokens", sum(done.values()), total, said)
+            return
+        ended += 1
+        _check_there(reading.shown)
+        if len(readings) == 1 and bars.seconds:
+            say(f"read in {pace(len(reading.ids), bars.seconds)}")
+        say(f"{reading.shown}: {len(reading.ids):,} tokens, {size(item.bytes)}")
+
+    with Bars({"tokens": ("reading", "read")}) as bars:
+        work_off(readings, make_reader, engine, address, each)
+
+
+def _check_there(folder: Path) -> None:
+    from inf_llm.saved.manifest import NAME
+
+    if not (folder / NAME).exists():
+        raise SavedMemoryError(
+            f"{folder} was saved on another machine and is not seen here: give a folder on a disk "
+            "that all machines of the cluster have"
+        )

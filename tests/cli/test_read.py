@@ -53,7 +53,7 @@ def test_reading_on_answers_as_both_texts(
 def test_an_interrupted_reading_goes_on(
     invoke: Invoke, config: Path, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["inf_llm.cli.read"], "SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules["inf_llm.cli.reading"], "SECONDS", 0.0)
     words = ("read", "-c", config, "-f", book, "--save", tmp_path / "m", "chunk_size=64")
     real, calls = Session.save, []
 

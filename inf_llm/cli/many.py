@@ -1,0 +1,184 @@
+"""Several texts at one command: which, where their results go, and how they are worked off."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Protocol, TypeVar
+
+import typer
+
+from inf_llm.cli.failures import say
+from inf_llm.cli.options import path_option
+from inf_llm.cli.progress import TokenProgress
+from inf_llm.errors import InfLLMError, TextError
+
+if TYPE_CHECKING:
+    from inf_llm.cluster.tasks import Work
+
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--engine", help="This process, or one process for each GPU on Ray."),
+]
+Address = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--address", help="With --engine ray: of a cluster. Default: this machine alone."),
+]
+Words = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Argument(
+        metavar="FILE|KEY=VALUE",
+        help="Texts, with --out, and settings that replace those of the configuration: "
+        "model.topk=32 max_len=100000. A file with '=' in its name is written ./NAME.",
+        show_default=False,
+    ),
+]
+out_option = partial(path_option, "--out", "-o")
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=")
+
+
+class Job(Protocol):
+    """What is done with one text."""
+
+    @property
+    def name(self) -> str:
+        """Of the text."""
+
+
+J = TypeVar("J", bound=Job)
+
+
+def split_words(words: Sequence[str] | None, out: Path | None) -> tuple[list[Path], list[str]]:
+    """The files among the words of a command, and the settings.
+
+    Raises:
+        TextError: there are files without --out, or none with it.
+    """
+    files = [Path(word) for word in words or () if not _SETTING.match(word)]
+    if files and out is None:
+        raise TextError(
+            f"{str(files[0])!r} is no setting (KEY=VALUE): give --out FOLDER for several texts, or "
+            "--file for one"
+        )
+    if out is not None and not files:
+        raise TextError(f"--out {out} is for several texts: name them, as in books/*.txt")
+    if Path("-") in files:
+        raise TextError("'-' is standard input, which has no name for --out: name files")
+    return files, [word for word in words or () if _SETTING.match(word)]
+
+
+def places(files: Sequence[Path], out: Path, suffix: str = "") -> list[tuple[Path, Path]]:
+    """Each file and where its result goes: a name in a folder, that of the file.
+
+    Raises:
+        TextError: two files have the same name there, or the folder cannot be made.
+    """
+    found: dict[Path, Path] = {}
+    for file in files:
+        place = out / f"{name_of(file)}{suffix}"
+        found.setdefault(place, file)
+        if found[place] != file:
+            raise TextError(
+                f"{found[place]} and {file} would both go to {place}: give them names of their "
+                "own, or another --out"
+            )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TextError(f"--out {out}: cannot be made ({error.strerror})") from None
+    return [(file, place) for place, file in found.items()]
+
+
+def name_of(file: Path) -> str:
+    """What the result of a file is called: a text without its suffix, a folder as it is."""
+    return file.resolve().name if file.is_dir() else file.stem
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """See that an address has a use, and that Ray is there where it is wanted.
+
+    Raises:
+        TextError: it has none.
+        MissingExtraError: ray is not installed.
+    """
+    if engine == "ray":
+        from inf_llm.optional import need
+
+        need("ray", "--engine ray", extra="ray")
+    elif address is not None:
+        raise TextError(f"--address {address} goes with --engine ray")
+
+
+def work_off(
+    jobs: Sequence[J],
+    make: Callable[[J], Work[J]],
+    engine: str,
+    address: str | None,
+    each: Callable[[J, Any], None],
+) -> None:
+    """Do jobs, and call `each` with every item of every one.
+
+    Args:
+        jobs: what there is to do; nothing is begun without any.
+        make: given the first job, makes what does all; for `here` and `on_ray`.
+        engine, address: where.
+        each: gets an item, and its job.
+
+    Raises:
+        InfLLMError: nothing could be begun, or some failed; the others are done.
+    """
+    from inf_llm.cluster.tasks import Failure, here, on_ray
+
+    if not jobs:
+        return
+    making, failed = partial(make, jobs[0]), []
+    on_it = here(jobs, making) if engine == "local" else on_ray(jobs, making, address or "local")
+    for job, item in on_it:
+        if isinstance(item, Failure):
+            failed.append(f"{job.name}: {item.reason}")
+            if len(jobs) > 1:
+                say(failed[-1])
+        else:
+            each(job, item)
+    if failed:
+        of = f"{len(failed)} of {len(jobs)} texts failed, the last " if len(jobs) > 1 else ""
+        raise InfLLMError(f"{of}{failed[-1]}")
+
+
+class Bars:
+    """A bar of what is counted now; with another unit the next begins."""
+
+    def __init__(self, doing: dict[str, tuple[str, str]]) -> None:
+        self._doing = doing
+        self._stack = ExitStack()
+        self._unit, self._text = "", ""
+        self._bar: TokenProgress | None = None
+
+    def show(self, unit: str, done: int, total: int, text: str) -> None:
+        """So many are done; `text` stands beside it."""
+        self._text = text
+        if self._bar is None or unit != self._unit:
+            self._stack.close()
+            made = TokenProgress(lambda: self._text, unit, self._doing[unit])
+            self._unit, self._bar = unit, self._stack.enter_context(made)
+        self._bar(done, total)
+
+    @property
+    def seconds(self) -> float:
+        """Since the bar began; 0 without one."""
+        return self._bar.seconds if self._bar else 0.0
+
+    def __enter__(self) -> Bars:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
