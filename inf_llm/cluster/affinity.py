@@ -39,6 +39,11 @@ def memory_key(path: str, body: bytes) -> str:
     return first or _conversation(value)
 
 
+def is_fixed(path: str) -> bool:
+    """Whether only the replica that reads a document can answer a request, however much it has."""
+    return _DOCUMENT.match(path) is not None
+
+
 def _conversation(body: dict[str, Any]) -> str:
     """A digest of what all turns of a conversation, or questions about one text, begin with."""
     turns = next((body[key] for key in ("messages", "input", "prompt") if body.get(key)), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def ranked(key: str, replicas: Sequence[str]) -> list[str]:
@@ -15,6 +15,11 @@ def ranked(key: str, replicas: Sequence[str]) -> list[str]:
     """
     named = {name for name in replicas if f"-{name}-" in key}
     return sorted(replicas, key=lambda name: (name not in named, _hash(key, name)))
+
+
+def idle_first(order: Sequence[str], busy: Mapping[str, int], spill: int) -> list[str]:
+    """The same order, those last that have so many requests or more."""
+    return sorted(order, key=lambda name: busy[name] >= spill)
 
 
 def _hash(key: str, name: str) -> bytes:

@@ -6,15 +6,23 @@ from typing import Any
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
-from inf_llm.cluster.ranking import ranked
+from inf_llm.cluster.affinity import is_fixed
+from inf_llm.cluster.ranking import idle_first, ranked
 
 
 class MemoryRouter(RequestRouter):
     """The replica that holds the memory of a request; without one, that with the fewest requests.
 
-    A request's first argument is its `memory_key`. A replica that has as many requests as it may is
-    passed over: the next one takes the memory from the disk.
+    A request's arguments are its `memory_key` and its ASGI scope. A question to a replica that has
+    `spill` requests, where that is a number, goes to the next one, which takes the memory from the
+    disk: a document that many ask about needs more than one replica.
     """
+
+    _spill: int | None = None
+
+    def initialize_state(self, spill: int | None = None) -> None:
+        """See `RequestRouter`."""
+        self._spill = spill
 
     async def choose_replicas(
         self,
@@ -29,4 +37,13 @@ class MemoryRouter(RequestRouter):
         if not arguments or not arguments[0]:
             return [candidate_replicas]
         by_name = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
-        return [[by_name[name]] for name in ranked(arguments[0], list(by_name))]
+        order = ranked(arguments[0], list(by_name))
+        if self._spill is not None and not is_fixed(arguments[1]["path"]):
+            order = idle_first(
+                order, {name: self._busy(by_name[name]) for name in order}, self._spill
+            )
+        return [[by_name[name]] for name in order]
+
+    def _busy(self, replica: RunningReplica) -> int:
+        """Requests that a replica has, as far as that is known here."""
+        return self.replica_queue_len_cache.get(replica.replica_id) or 0

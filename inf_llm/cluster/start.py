@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import inf_llm
+from inf_llm.cluster.connection import connect
 from inf_llm.cluster.options import Cluster
 from inf_llm.config import RunConfig
-from inf_llm.errors import ConfigError, reason
+from inf_llm.errors import ConfigError
 from inf_llm.optional import need
 from inf_llm.serve.log_limit import limit_logs
 from inf_llm.serve.start import ServeOptions
 from inf_llm.serve.web import Listening, WebServer, most_connections
 
 NAME = "inf-llm"
-REACHED_SECONDS = 10.0
+SPILL = 8
+"""Requests at one replica from which on another takes the memory from a shared folder."""
 
 
 def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
@@ -34,16 +35,12 @@ def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
 
     Raises:
         MissingExtraError: ray is not installed.
-        ConfigError: there is no such cluster, or the replicas do not start.
+        SettingsError: there is no such cluster.
+        ConfigError: the replicas do not start.
     """
     ray = need("ray", "--engine ray", extra="ray")
     serve = need("ray.serve", "--engine ray", extra="ray")
-    if cluster.address is not None:
-        _check_reachable(cluster.address)
-    try:
-        ray.init(cluster.address or "local", log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"--address {cluster.address}: {error}") from error
+    connect(ray, cluster.address or "local")
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(http_options={"location": "NoServer"})
     config, options = _on_any_machine(config, options)
@@ -56,24 +53,6 @@ def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
         return serve.run(replicas, name=NAME, route_prefix=None)
     except RuntimeError as error:
         raise ConfigError(f"the replicas did not start: {_cause(serve) or error}") from error
-
-
-def _check_reachable(address: str) -> None:
-    """See that something listens where a cluster is said to be; Ray would try for minutes.
-
-    Raises:
-        ConfigError: nothing does.
-    """
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal()) or "/" in host:
-        return  # "auto", or a kind of address that Ray knows
-    try:
-        socket.create_connection((host, int(port)), REACHED_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"--address {address}: no cluster answers there ({reason(error)}); start one with "
-            "'ray start --head', or leave the option out for one of this machine alone"
-        ) from None
 
 
 def _running(serve: Any) -> Any:
@@ -94,7 +73,10 @@ def _replicas(serve: Any, cluster: Cluster, options: ServeOptions) -> Any:
         max_constructor_retry_count=1,
         graceful_shutdown_timeout_s=options.grace,
         ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
-        request_router_config={"request_router_class": MemoryRouter},
+        request_router_config={
+            "request_router_class": MemoryRouter,
+            "request_router_kwargs": {"spill": None if options.memory_dir is None else SPILL},
+        },
         **_count(cluster),
     )
 

@@ -7,16 +7,14 @@ the next. A job whose actor died is given to another one, once.
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from inf_llm.errors import InfLLMError, SettingsError, reason
+from inf_llm.cluster.connection import connect
+from inf_llm.errors import InfLLMError, reason
 from inf_llm.optional import need
 
 J = TypeVar("J")
@@ -25,8 +23,6 @@ Work = Callable[[J, int], Iterator[Any]]
 Make = Callable[[], Work[J]]
 """Makes what works, with a model in it; a function of a module, for an actor imports it."""
 
-SECONDS = 5.0
-"""In which a cluster answers."""
 TRIES = 2
 """Actors that a job is given to."""
 
@@ -70,45 +66,13 @@ def on_ray(jobs: Iterable[J], make: Make[J], address: str | None = None) -> Iter
         InfLLMError: an actor could not be made.
     """
     ray = need("ray", "--engine ray", extra="ray")
-    _connect(ray, address)
+    connect(ray, address)
     try:
         spread = _Spread(ray, iter(jobs), make)
         with contextlib.closing(spread):
             yield from spread.items()
     except ray.exceptions.RayError as error:
         raise InfLLMError(f"no actor could be made: {_said(error)}") from error
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    if ray.is_initialized():
-        return
-    if address is not None and "://" in address:
-        raise SettingsError(
-            f"--address {address!r}: Ray's client cannot pass on items as they are made: start "
-            "this on a machine of the cluster, with --address auto or HOST:PORT"
-        )
-    if address is not None and ":" in address:
-        _require_answer(address)
-    try:
-        ray.init(address, log_to_driver=False, logging_level="ERROR", runtime_env=_runtime())
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SettingsError(f"--address {address}: there is no cluster ({_said(error)})") from error
-
-
-def _require_answer(address: str) -> None:
-    """See that something listens at HOST:PORT; Ray itself tries for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=SECONDS).close()
-    except (OSError, ValueError, OverflowError) as error:
-        raise SettingsError(
-            f"--address {address}: no cluster answers there ({reason(error)})"
-        ) from error
-
-
-def _runtime() -> dict[str, Any]:
-    """Actors import this package from where the driver did."""
-    return {"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}}
 
 
 def _said(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inf_llm.cluster.affinity import LONG, memory_key
+from inf_llm.cluster.affinity import LONG, is_fixed, memory_key
 
 CHAT = "/v1/chat/completions"
 BOOK = "It was a dark night. " * 200
@@ -92,3 +92,10 @@ def test_what_is_no_json_has_none(body: bytes) -> None:
 
 def test_text_that_is_no_unicode_has_a_key() -> None:
     assert memory_key(CHAT, b'{"prompt": "' + b"\\ud800" * LONG + b'"}')
+
+
+def test_what_only_the_reader_of_a_document_knows_is_fixed() -> None:
+    assert is_fixed("/v1/documents/doc-1")
+    assert is_fixed("/v1/documents/doc-1/events")
+    assert not is_fixed("/v1/documents")
+    assert not is_fixed(CHAT)

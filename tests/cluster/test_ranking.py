@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
-from inf_llm.cluster.ranking import ranked
+from inf_llm.cluster.ranking import idle_first, ranked
 
 NAMES = [f"r{number}" for number in range(8)]
 KEYS = [f"doc-{number}" for number in range(2000)]
@@ -31,3 +31,8 @@ def test_one_replica_less_moves_only_its_own_keys() -> None:
     for key in KEYS[:300]:
         before, after = ranked(key, NAMES), ranked(key, NAMES[1:])
         assert after == [name for name in before if name != NAMES[0]]
+
+
+def test_those_that_have_much_to_do_come_last() -> None:
+    assert idle_first(["a", "b", "c"], {"a": 8, "b": 7, "c": 0}, 8) == ["b", "c", "a"]
+    assert idle_first(["a", "b"], {"a": 9, "b": 8}, 8) == ["a", "b"]

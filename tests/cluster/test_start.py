@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from types import SimpleNamespace as Made
 from typing import Any
 
 import pytest
 
 from inf_llm.cluster import start
-from inf_llm.errors import ConfigError
 
 COMMAND = [sys.executable, "-c", "from inf_llm.cli import main; main()", "serve", "--port", "0"]
 TRACEBACK = """The deployment failed to start 1 times in a row.
@@ -30,19 +28,6 @@ def serving(message: str | None) -> Any:
 def test_the_cause_is_the_replicas_own_word() -> None:
     assert start._cause(serving(TRACEBACK)) == "model.path = '/none': there is no such folder"
     assert start._cause(serving("")) == start._cause(serving(None)) == ""
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "no.such.host.invalid:6379", "127.0.0.1:99999"])
-def test_where_no_cluster_is_none_is_waited_for(address: str) -> None:
-    begun = time.monotonic()
-    with pytest.raises(ConfigError, match=f"--address {address}: no cluster answers there"):
-        start._check_reachable(address)
-    assert time.monotonic() - begun < 30
-
-
-@pytest.mark.parametrize("address", ["auto", "ray://host:10001"])
-def test_addresses_that_ray_knows_are_left_to_it(address: str) -> None:
-    start._check_reachable(address)
 
 
 def test_a_replica_that_does_not_start() -> None:
