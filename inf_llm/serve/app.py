@@ -270,7 +270,7 @@ class Application(Starlette):
         self._check_model(question.model)
         sources = self.documents.sources(question.documents)
         client = entered(request)
-        ready = await self.intake.question(question, sources)
+        ready = await self.intake.question(client, question, sources)
         exchange = self._exchange(
             request,
             client,
