@@ -98,7 +98,8 @@ class Application(Starlette):
 
     def __init__(self, engine: Engine, intake: Intake, worker: Worker, limits: Limits) -> None:
         self.engine, self.intake, self.worker, self.limits = engine, intake, worker, limits
-        self.admission = Admission(limits.share, BODIES * limits.request_bytes)
+        most, others = BODIES * limits.request_bytes, limits.request_bytes
+        self.admission = Admission(limits.share, most, most - others)
         self.documents = DocumentRoutes(
             engine,
             intake,

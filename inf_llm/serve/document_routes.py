@@ -147,7 +147,7 @@ class DocumentRoutes:
     async def all(self, request: Request) -> Response:
         """GET lists the client's texts, POST reads a new one."""
         if request.method != "POST":  # HEAD too
-            return self._list(client_of(request))
+            return self._list(client_of(request.scope))
         wanted = uploaded(await json_object(request, self._request_bytes))
         client = entered(request)
         content = await self._intake.content(client, wanted)

@@ -46,7 +46,7 @@ class TokenRoutes:
             ids = _laid_out(data, prompts).ids.tolist()
             return ids, prompts.names_of(ids) if named else []
 
-        ids, names = await self._intake.tokens(client_of(request), _length(data), work)
+        ids, names = await self._intake.tokens(client_of(request.scope), _length(data), work)
         body = {"count": len(ids), "max_model_len": self._intake.most_tokens, "tokens": ids}
         return Json(body | ({"token_strs": names} if named else {}))
 
@@ -56,7 +56,7 @@ class TokenRoutes:
         given = data.get("tokens")
         if not isinstance(given, list) or not all(type(token) is int for token in given):
             raise wrong("tokens", given, "a list of token ids")
-        client, length = client_of(request), len(given)
+        client, length = client_of(request.scope), len(given)
         text = await self._intake.tokens(client, length, lambda prompts: prompts.text_of(given))
         return Json({"prompt": text})
 
