@@ -49,5 +49,7 @@ def _closed(schema: Any) -> Any:
             made[name] = _closed(schema[name])
     named, needed = schema.get("properties"), schema.get("required", [])
     if isinstance(named, dict) and isinstance(needed, list) and not _OTHERS & schema.keys():
-        made["additionalProperties"] = any(name not in named for name in needed)
+        # what is no name is for the grammar to refuse
+        given = {name for name in needed if isinstance(name, str)}
+        made["additionalProperties"] = not given <= named.keys()
     return made

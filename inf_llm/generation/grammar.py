@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +41,10 @@ BOUNDED = {
 """How JSON is written, as `x-guidance` of a schema in Lark's notation."""
 LONGEST = 200_000
 """Characters of a grammar: a longer one would take more than seconds to prepare."""
+MOST_REMAINDERS = 50_000
+"""Of all numbers that are multiples (`multipleOf`): each is a state that is made beforehand, which
+takes up to a second for so many, and for millions neither ends nor can be stopped."""
+_MULTIPLE = re.compile(r'"multipleOf" *: *([0-9.eE+-]+)')
 _SHOWN = 300
 """Characters of llguidance's words that an error shows."""
 
@@ -80,6 +86,7 @@ class Grammars:
                 f"the schema makes a grammar of {len(grammar):,} characters: give one of at most "
                 f"{LONGEST:,}"
             )
+        _check_multiples(grammar)
         with self._lock:
             inner = self._inner
         matcher = _llguidance().LLMatcher(inner, grammar, log_level=0)
@@ -182,6 +189,23 @@ class Constraint:
         if self._matcher.is_error():
             raise SettingsError(
                 f"the schema cannot be enforced further: {_short(self._matcher.get_error())}"
+            )
+
+
+def _check_multiples(grammar: str) -> None:
+    """See that there are not too many remainders.
+
+    Powers of ten need none. Two rules for one number together are one for multiples of both.
+    """
+    given, common = _MULTIPLE.findall(grammar), 1
+    for text in given:
+        digits = Decimal(text).normalize().as_tuple().digits
+        common = math.lcm(common, int("".join(map(str, digits))))
+        if common * len(given) > MOST_REMAINDERS:
+            raise SettingsError(
+                f"the schema has multipleOf = {text[:40]}, which makes {common * len(given):,} "
+                f"remainders for all its multiples: give fewer or smaller ones, for at most "
+                f"{MOST_REMAINDERS:,}"
             )
 
 

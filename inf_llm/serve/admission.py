@@ -24,41 +24,40 @@ class Claim:
 
     Attributes:
         admission: of all.
+        client: whose it is.
         bytes: of its body.
-        client: that waits for the model, if one does.
+        waits: whether the client waits for the model.
         stays: whether the client goes on waiting when the request ends, until `end`.
     """
 
     admission: Admission
+    client: str
     bytes: int = 0
-    client: str | None = None
+    waits: bool = False
     stays: bool = False
 
     def take(self, count: int) -> None:
         """So many bytes of the body are held.
 
         Raises:
-            ApiError: all requests together hold too many.
+            ApiError: all requests together hold too many, or those of the client.
         """
         self.bytes += count
-        self.admission.bytes += count
-        if self.admission.bytes > self.admission.most_bytes:
-            most = self.admission.most_bytes
-            raise busy(503, f"the bodies of requests have {most:,} bytes already")
+        self.admission.take(self.client, count)
 
-    def enter(self, client: str) -> None:
+    def enter(self) -> None:
         """The client waits for the model.
 
         Raises:
             ApiError: it waits for as many answers as it may.
         """
-        self.admission.enter(client)
-        self.client = client
+        self.admission.enter(self.client)
+        self.waits = True
 
     def end(self) -> None:
         """Give all back."""
-        self.admission.bytes -= self.bytes
-        if self.client is not None:
+        self.admission.give_back(self.client, self.bytes)
+        if self.waits:
             self.admission.leave(self.client)
 
 
@@ -69,24 +68,45 @@ class Admission:
     Attributes:
         share: most requests of one client that wait for the model or are being answered.
         most_bytes: of the bodies of all requests.
-        bytes: of the bodies that are held.
+        most_of_one: of the bodies of one client's.
+        held: bytes of the bodies of each client that are held.
         asking: requests of each client that wait or are being answered.
     """
 
     share: int
     most_bytes: int
-    bytes: int = 0
+    most_of_one: int
+    held: Counter[str] = field(default_factory=Counter)
     asking: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def bytes(self) -> int:
+        """Of all bodies that are held."""
+        return self.held.total()
 
     @contextmanager
     def claim(self, scope: Scope) -> Iterator[None]:
         """A request begins; at its end all that it took is given back, unless it stays."""
-        claim = scope[_KEY] = Claim(self)
+        claim = scope[_KEY] = Claim(self, client_of(scope))
         try:
             yield
         finally:
             if not claim.stays:
                 claim.end()
+
+    def take(self, client: str, count: int) -> None:
+        """See `Claim.take`."""
+        self.held[client] += count
+        if self.bytes > self.most_bytes:
+            raise busy(503, f"the bodies of requests have {self.most_bytes:,} bytes already")
+        if self.held[client] > self.most_of_one:
+            most = self.most_of_one
+            raise busy(429, f"the bodies of this client's requests have {most:,} bytes already")
+
+    def give_back(self, client: str, count: int) -> None:
+        """The client holds so many bytes less."""
+        self.held[client] -= count
+        self.held += Counter()  # without those that hold none
 
     def enter(self, client: str) -> None:
         """See `Claim.enter`."""
@@ -106,9 +126,10 @@ def claim_of(scope: Scope) -> Claim:
     return found
 
 
-def client_of(request: Request) -> str:
-    """What a client is called."""
-    return request.client.host if request.client else "unknown"
+def client_of(scope: Scope) -> str:
+    """What the client of a request is called."""
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
 
 
 def entered(request: Request) -> str:
@@ -117,6 +138,6 @@ def entered(request: Request) -> str:
     Raises:
         ApiError: it waits for as much as it may.
     """
-    client = client_of(request)
-    claim_of(request.scope).enter(client)
-    return client
+    claim = claim_of(request.scope)
+    claim.enter()
+    return claim.client

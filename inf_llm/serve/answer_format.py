@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from inf_llm.serve.tools import check_texts
-from inf_llm.serve.values import wrong
+from inf_llm.serve.values import check_fields, wrong
 
-KINDS = ("text", "json_object", "json_schema")
+_OBJECT = {"type", "schema", "name", "description", "strict"}
+_FIELDS = {"text": {"type"}, "json_object": _OBJECT, "json_schema": _OBJECT | {"json_schema"}}
+KINDS = tuple(_FIELDS)
 
 
 def schema_of(given: Any, where: str = "response_format") -> dict[str, Any] | None:
@@ -27,7 +29,8 @@ def schema_of(given: Any, where: str = "response_format") -> dict[str, Any] | No
         raise wrong(where, given, f"an object with a type: one of {', '.join(KINDS)}")
     if kind not in KINDS:
         raise wrong(f"{where}.type", kind, f"one of {', '.join(KINDS)}")
-    if kind != "json_schema":
+    check_fields(where, given, _FIELDS[kind])
+    if kind != "json_schema" and given.get("schema") is None:
         return {"type": "object"} if kind == "json_object" else None
     # within an object of its own in chats, and beside the type in /v1/responses
     inner = given.get("json_schema", given)

@@ -98,7 +98,8 @@ class Application(Starlette):
 
     def __init__(self, engine: Engine, intake: Intake, worker: Worker, limits: Limits) -> None:
         self.engine, self.intake, self.worker, self.limits = engine, intake, worker, limits
-        self.admission = Admission(limits.share, BODIES * limits.request_bytes)
+        most, others = BODIES * limits.request_bytes, limits.request_bytes
+        self.admission = Admission(limits.share, most, most - others)
         self.documents = DocumentRoutes(
             engine,
             intake,
@@ -270,7 +271,7 @@ class Application(Starlette):
         self._check_model(question.model)
         sources = self.documents.sources(question.documents)
         client = entered(request)
-        ready = await self.intake.question(question, sources)
+        ready = await self.intake.question(client, question, sources)
         exchange = self._exchange(
             request,
             client,

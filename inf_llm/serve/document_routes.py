@@ -147,10 +147,11 @@ class DocumentRoutes:
     async def all(self, request: Request) -> Response:
         """GET lists the client's texts, POST reads a new one."""
         if request.method != "POST":  # HEAD too
-            return self._list(client_of(request))
+            return self._list(client_of(request.scope))
         wanted = uploaded(await json_object(request, self._request_bytes))
         client = entered(request)
-        document = Document.of(await self._intake.content(wanted), wanted.name, client, self._home)
+        content = await self._intake.content(client, wanted)
+        document = Document.of(content, wanted.name, client, self._home)
         return await self._read(request, client, document, wanted)
 
     def _list(self, owner: str) -> Response:
@@ -176,7 +177,7 @@ class DocumentRoutes:
             self._check_not_read(name)
             self._check_not_failed(name)
             client = entered(request)
-            content = await self._intake.content(wanted)
+            content = await self._intake.content(client, wanted)
             base = self.held.get(name)
             return await self._read(request, client, base.with_more(content), wanted, base)
         reader, failed = self._readers.get(name), self._failed.get(name)
@@ -213,7 +214,7 @@ class DocumentRoutes:
         base: Document | None = None,
     ) -> Response:
         """Read a text, or one with more behind `base`."""
-        ready = await self._intake.document(document)
+        ready = await self._intake.document(client, document)
         self._check_not_read(document.id)  # another may have begun meanwhile
         if base is not None and self.held.get(base.id) is not base:
             raise ApiError(
@@ -287,8 +288,9 @@ class DocumentRoutes:
         start = document.core[:_SAME_START]
         like = [each for each in self.held.all() if start in each.core]
         with suppress(ApiError):  # it was never read, or the server is stopping
-            prompt = (await self._intake.document(document)).prompt
-            others = [(await self._intake.document(each)).prompt for each in like]
+            intake, client = self._intake, document.owner
+            prompt = (await intake.document(client, document)).prompt
+            others = [(await intake.document(client, each)).prompt for each in like]
             job = Job(
                 document.owner,
                 lambda job: self._engine.forget(prompt, others),

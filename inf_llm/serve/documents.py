@@ -6,7 +6,7 @@ import base64
 import secrets
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -139,7 +139,7 @@ class Sources:
 
 
 class Documents:
-    """The texts held; those used least recently leave first.
+    """The texts held. Of the client that has most, those used least recently leave first.
 
     Args:
         characters: most characters held together.
@@ -166,8 +166,15 @@ class Documents:
             self._held[document.id] = document
             self._held.move_to_end(document.id)
             while len(self._held) > 1 and self._too_much():
-                left.append(self._held.popitem(last=False)[1])
+                left.append(self._held.pop(self._leaving().id))
         return left
+
+    def _leaving(self) -> Document:
+        """The one that leaves next, which is not the newest."""
+        shares: defaultdict[str, float] = defaultdict(float)
+        for each in self._held.values():
+            shares[each.owner] += len(each.text) / self.room + 1 / MOST_DOCUMENTS
+        return max([*self._held.values()][:-1], key=lambda each: shares[each.owner])
 
     def all(self) -> list[Document]:
         """Every text, the oldest first."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ from inf_llm.generation import document_of
 from inf_llm.plan.budget import TextBytes
 from inf_llm.serve.documents import Document, Sources, Upload
 from inf_llm.serve.errors import ApiError, bad_value
+from inf_llm.serve.lanes import Lane
 from inf_llm.serve.params import Question
 from inf_llm.serve.prompts import Prompt, Prompts, cut
 from inf_llm.serve.shapes import ANY, Shape, Shapes
@@ -142,26 +142,26 @@ class Intake:
         self._prompts, self._config, self._budget = prompts, config, budget
         self._shapes = shapes
         self._answer_tokens = answer_tokens
-        self._lanes = [ThreadPoolExecutor(1, f"layout-{name}") for name in ("short", "long")]
-        self._files = ThreadPoolExecutor(1, "files")
+        self._lanes = [Lane(f"layout-{name}") for name in ("short", "long")]
+        self._files = Lane("files")
 
-    async def question(self, question: Question, sources: Sources) -> list[Ready]:
-        """The prompts of a request for answers.
+    async def question(self, client: str, question: Question, sources: Sources) -> list[Ready]:
+        """The prompts of a client's request for answers.
 
         Raises:
             ApiError: it cannot be answered.
         """
         said = [*(m["content"] for m in question.messages), *question.prompts]
         length = sum(map(len, said)) + sum(len(each.text) for each in sources.documents)
-        return await self._run(length, lambda: self._of_question(question, sources))
+        return await self._run(client, length, lambda: self._of_question(question, sources))
 
-    async def tokens(self, length: int, work: Callable[[Prompts], _T]) -> _T:
+    async def tokens(self, client: str, length: int, work: Callable[[Prompts], _T]) -> _T:
         """What laying out a text of so many characters comes to.
 
         Raises:
             ApiError: it cannot be laid out.
         """
-        return await self._run(length, lambda: work(self._prompts))
+        return await self._run(client, length, lambda: work(self._prompts))
 
     @property
     def most_tokens(self) -> int | None:
@@ -169,16 +169,17 @@ class Intake:
         most = self._most(self._budget)
         return None if most >= LARGEST else most
 
-    async def document(self, document: Document) -> Ready:
-        """What all prompts about a document begin with; its counts are set.
+    async def document(self, client: str, document: Document) -> Ready:
+        """What all prompts about a document begin with, for a client; its counts are set.
 
         Raises:
             ApiError: it cannot be read.
         """
-        return await self._run(len(document.text), lambda: self._of_document(document))
+        work = functools.partial(self._of_document, document)
+        return await self._run(client, len(document.text), work)
 
-    async def content(self, upload: Upload) -> DocumentText:
-        """The text of an upload, and its places where it is a file.
+    async def content(self, client: str, upload: Upload) -> DocumentText:
+        """The text of a client's upload, and its places where it is a file.
 
         Raises:
             ApiError: there is no text in the file, or what reads its kind is not installed.
@@ -186,16 +187,15 @@ class Intake:
         content = upload.content
         if isinstance(content, str):
             return DocumentText(content)
-        name, loop = upload.name or "file", asyncio.get_running_loop()
+        name = upload.name or "file"
         try:
-            return await loop.run_in_executor(self._files, document_of, content, name)
+            return await self._files.run(client, lambda: document_of(content, name))
         except (TextError, MissingExtraError) as error:
             raise bad_value("file", str(error)) from None
 
-    async def _run(self, length: int, work: Callable[[], _T]) -> _T:
-        lane = self._lanes[length >= LONG]
+    async def _run(self, client: str, length: int, work: Callable[[], _T]) -> _T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(lane, work)
+            return await self._lanes[length >= LONG].run(client, work)
         except TextError as error:
             raise ApiError(400, str(error), "context_length_exceeded") from None
 

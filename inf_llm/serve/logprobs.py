@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,6 +55,7 @@ class Report:
         self.tokens: list[Token] = []
         self._spelling = spelling
         self._offset = self._taken = 0
+        self._decoder = _decoder()
 
     def begin(self, scored: Iterable[Scored], offsets: Sequence[int] | None, length: int) -> None:
         """The prompt, a text of so many characters, stands before the answer.
@@ -67,7 +69,7 @@ class Report:
             self.add(each)
             if offsets is not None:
                 self.tokens[-1] = _at(self.tokens[-1], offsets[index])
-        self._offset = length
+        self._offset, self._decoder = length, _decoder()
 
     def add(self, scored: Scored) -> None:
         """The next token."""
@@ -76,7 +78,8 @@ class Report:
         own = _named(spelling, scored.token, scored.logprob)
         self.tokens.append(Token(own.name, own.bytes, own.logprob, self._offset, top))
         if not spelling.is_special(scored.token):
-            self._offset += len(spelling.text(scored.token))
+            # a character that is in several tokens is one, behind the last of them
+            self._offset += len(self._decoder.decode(own.bytes))
 
     @property
     def waiting(self) -> bool:
@@ -88,6 +91,10 @@ class Report:
         new = tuple(self.tokens[self._taken :])
         self._taken = len(self.tokens)
         return new
+
+
+def _decoder() -> codecs.IncrementalDecoder:
+    return codecs.getincrementaldecoder("utf-8")("replace")
 
 
 def _named(spelling: Spelling, token: int, logprob: float | None) -> Named:

@@ -57,6 +57,9 @@ class Question:
         continues: the answer goes on with the last message, which is the assistant's.
         functions: that may be called.
         schema: what the answers must fit, as JSON; None for any text.
+
+    Raises:
+        ApiError: an answer that goes on must fit a schema, or be a call.
     """
 
     model: str
@@ -73,6 +76,15 @@ class Question:
     continues: bool = False
     functions: Calling = NO_FUNCTIONS
     schema: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.continues and (self.schema is not None or self.functions.forced):
+            raise bad_value(
+                CONTINUING[1],
+                "an answer of a form that is asked for cannot go on with the last message, which "
+                "is the assistant's: end with a message of the user, or send "
+                "add_generation_prompt = true",
+            )
 
     @property
     def scores_prompt(self) -> bool:
@@ -103,14 +115,7 @@ def chat_question(data: dict[str, Any], thinks: bool = False) -> Question:
     check_names(data, SHARED | CHAT_ONLY, thinks)
     messages, functions = messages_of(data), calling(data)
     question = _question(data, messages, (), _chat_logprobs(data), functions=functions)
-    question = replace(question, continues=continues(data, messages))
-    if question.continues and (question.schema is not None or functions.forced):
-        raise bad_value(
-            "messages",
-            "an answer of a form that is asked for cannot go on with the last message, which is "
-            "the assistant's: end with a message of the user, or send add_generation_prompt = true",
-        )
-    return question
+    return replace(question, continues=continues(data, messages))
 
 
 def completion_question(data: dict[str, Any]) -> Question:

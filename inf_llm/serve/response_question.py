@@ -9,7 +9,7 @@ from inf_llm.serve.answer_format import schema_of
 from inf_llm.serve.errors import unsupported
 from inf_llm.serve.params import CHAT_ONLY, SHARED, Question, chat_question
 from inf_llm.serve.response_items import messages_of_items
-from inf_llm.serve.values import checked_text, shown, whole, wrong
+from inf_llm.serve.values import check_fields, checked_text, shown, whole, wrong
 from inf_llm.serve.vendors import check_names
 
 _PASSED = (SHARED | CHAT_ONLY) - {
@@ -97,4 +97,5 @@ def _schema(text: Any) -> dict[str, Any] | None:
             "text.verbosity",
             f"text.verbosity = {verbosity} is not supported by this server: leave it out",
         )
+    check_fields("text", text, {"format", "verbosity"})
     return schema_of(text.get("format"), "text.format")

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from inf_llm.serve.admission import client_of
 from inf_llm.serve.documents import Sources
 from inf_llm.serve.errors import bad_value
 from inf_llm.serve.intake import Intake
@@ -45,7 +46,7 @@ class TokenRoutes:
             ids = _laid_out(data, prompts).ids.tolist()
             return ids, prompts.names_of(ids) if named else []
 
-        ids, names = await self._intake.tokens(_length(data), work)
+        ids, names = await self._intake.tokens(client_of(request.scope), _length(data), work)
         body = {"count": len(ids), "max_model_len": self._intake.most_tokens, "tokens": ids}
         return Json(body | ({"token_strs": names} if named else {}))
 
@@ -55,7 +56,8 @@ class TokenRoutes:
         given = data.get("tokens")
         if not isinstance(given, list) or not all(type(token) is int for token in given):
             raise wrong("tokens", given, "a list of token ids")
-        text = await self._intake.tokens(len(given), lambda prompts: prompts.text_of(given))
+        client, length = client_of(request.scope), len(given)
+        text = await self._intake.tokens(client, length, lambda prompts: prompts.text_of(given))
         return Json({"prompt": text})
 
     async def _body(self, request: Request, names: set[str]) -> dict[str, Any]:

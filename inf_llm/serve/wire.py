@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -128,7 +130,8 @@ def _too_large(limit: int) -> ApiError:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_float=_finite, parse_constant=_no_constant)
     except UnicodeDecodeError as error:
         raise ApiError(400, f"the body is not UTF-8 (byte {error.start})", "invalid_json") from None
     except RecursionError:
@@ -138,6 +141,14 @@ def _parsed(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ApiError(400, "the body must be a JSON object, as {...}", "invalid_json")
     return value
+
+
+def _finite(digits: str) -> float:
+    """A number that other readers of JSON have too, for some parameters are repeated in answers."""
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:40]} is too large: give numbers up to {sys.float_info.max:.1e}")
+    return number
 
 
 def _no_constant(name: str) -> None:

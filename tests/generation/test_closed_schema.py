@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from benchmark.schemas import SCHEMAS
 from inf_llm.generation.closed_schema import closed
@@ -13,6 +15,14 @@ INNER = {"type": "object", "properties": {"a": {}}}
 NO_MORE = {"additionalProperties": False}
 CLOSED = INNER | NO_MORE
 REFERENCE = {"$ref": "#/$defs/i"}
+_WORDS = st.sampled_from(
+    [*("properties", "required", "$defs", "anyOf", "oneOf", "allOf", "items", "prefixItems"), "a"]
+)
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | _WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=4),
+    max_leaves=12,
+)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +71,13 @@ def test_the_schema_given_is_not_changed() -> None:
     schema = {"properties": {"x": dict(INNER)}}
     closed(schema)
     assert schema == {"properties": {"x": INNER}}
+
+
+@given(_ANYTHING)
+@example({"properties": {"a": {}}, "required": [{}]})
+def test_any_json_is_taken(schema: Any) -> None:
+    """Whether it is a schema is for the grammar to say."""
+    closed(schema)
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -151,6 +151,13 @@ def test_json_on_many_lines_is_json(grammars: Grammars, tokenizer: Any) -> None:
         ({"const": "\ud800"}, "schema"),
         ("text", "schema"),
         ({"enum": ["x" * 300_000]}, "at most 200,000"),
+        ({"type": "number", "multipleOf": 2**31}, "multipleOf = 2147483648.* at most 50,000"),
+        ({"type": "integer", "multipleOf": 10**6 - 17}, "multipleOf = 999983,"),
+        ({"type": "number", "multipleOf": 2.0**40}, "multipleOf = 1099511627776"),
+        (
+            {"allOf": [{"type": "integer", "multipleOf": n} for n in (9973, 9967)]},
+            "198,801,782 remainders",
+        ),
     ],
 )
 def test_what_cannot_be_enforced_is_refused(grammars: Grammars, schema: Any, reason: str) -> None:
@@ -158,6 +165,16 @@ def test_what_cannot_be_enforced_is_refused(grammars: Grammars, schema: Any, rea
         grammars.of_schema(schema)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("step", [1, 0.25, 86_400, 5_000_000, 10**6, 49_999])
+def test_multiples_of_usual_numbers(grammars: Grammars, step: float) -> None:
+    assert grammars.of_schema({"type": "integer", "multipleOf": step})
+
+
+def test_words_about_multiples_are_no_rule(grammars: Grammars) -> None:
+    assert grammars.of_schema({"const": '"multipleOf": 999983', "description": "multipleOf"})
+    assert grammars.of_schema({"properties": {"multipleOf": {"const": 999_983}}})
 
 
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> None:

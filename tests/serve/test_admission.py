@@ -24,8 +24,12 @@ def server() -> Iterator[Local]:
         yield running
 
 
+def _scope(client: str) -> dict[str, Any]:
+    return {"type": "http", "client": (client, 1)}
+
+
 def test_bodies_together_are_bounded() -> None:
-    admission, one, other = Admission(1, 100), dict[str, Any](), dict[str, Any]()
+    admission, one, other = Admission(1, 100, 100), _scope("a"), _scope("b")
     with admission.claim(one):
         claim_of(one).take(90)
         with pytest.raises(ApiError) as caught, admission.claim(other):
@@ -36,17 +40,30 @@ def test_bodies_together_are_bounded() -> None:
     assert admission.bytes == 0
 
 
-def test_each_client_has_its_share() -> None:
-    admission, scopes = Admission(1, 100), [dict[str, Any]() for _ in range(3)]
-    with admission.claim(scopes[0]), admission.claim(scopes[1]), admission.claim(scopes[2]):
-        claim_of(scopes[0]).enter("a")
-        with pytest.raises(ApiError, match="1 requests of this client are waiting") as caught:
-            claim_of(scopes[1]).enter("a")
+def test_the_bodies_of_one_client_leave_room() -> None:
+    """It has them arrive as slowly as it may, and another one's are taken all the same."""
+    admission, one, more, other = Admission(9, 100, 75), _scope("a"), _scope("a"), _scope("b")
+    with admission.claim(one), admission.claim(other):
+        claim_of(one).take(70)
+        full = pytest.raises(ApiError, match="this client's requests have 75 bytes")
+        with full as caught, admission.claim(more):
+            claim_of(more).take(6)
         assert caught.value.status == 429
-        claim_of(scopes[2]).enter("b")
+        claim_of(other).take(30)
+    assert not admission.held
+
+
+def test_each_client_has_its_share() -> None:
+    admission, scopes = Admission(1, 100, 100), [_scope(client) for client in "aab"]
+    with admission.claim(scopes[0]), admission.claim(scopes[1]), admission.claim(scopes[2]):
+        claim_of(scopes[0]).enter()
+        with pytest.raises(ApiError, match="1 requests of this client are waiting") as caught:
+            claim_of(scopes[1]).enter()
+        assert caught.value.status == 429
+        claim_of(scopes[2]).enter()
     assert not admission.asking
     with admission.claim(scopes[1]):
-        claim_of(scopes[1]).enter("a")
+        claim_of(scopes[1]).enter()
 
 
 def test_one_client_does_not_fill_the_queue(server: Local) -> None:

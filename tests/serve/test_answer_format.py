@@ -26,6 +26,7 @@ def named(schema: Any, **more: Any) -> dict[str, Any]:
         (named(SCHEMA), SCHEMA),
         (named(SCHEMA, strict=True, description="y"), SCHEMA),
         ({"type": "json_schema", "schema": SCHEMA}, SCHEMA),
+        ({"type": "json_object", "schema": SCHEMA}, SCHEMA),
     ],
 )
 def test_schemas(given: Any, schema: Any) -> None:
@@ -41,6 +42,10 @@ def test_schemas(given: Any, schema: Any) -> None:
         {"type": 5},
         {"type": "json_schema"},
         {"type": "json_schema", "json_schema": 5},
+        {"type": "text", "schema": SCHEMA},
+        {"type": "json_object", "json_schema": {"schema": SCHEMA}},
+        {"type": "json_object", "shcema": SCHEMA},
+        {"type": "json_object", "schema": [1]},
         named(None),
         named([1]),
         named(True),

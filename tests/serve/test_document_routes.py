@@ -313,10 +313,10 @@ def test_what_changed_while_an_append_was_laid_out(
             path = f"{DOCUMENTS}/{(await client.post(DOCUMENTS, json={'text': ONE})).json()['id']}"
             laying_out, go_on = asyncio.Event(), asyncio.Event()
 
-            async def slow(document: Any) -> Any:
+            async def slow(*given: Any) -> Any:
                 laying_out.set()
                 await go_on.wait()
-                return await layout(document)
+                return await layout(*given)
 
             monkeypatch.setattr(intake, "document", slow)
             late = asyncio.create_task(client.post(path, json={"text": "Too late."}))

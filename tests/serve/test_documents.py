@@ -91,3 +91,28 @@ def test_their_number_is_bounded() -> None:
     for _ in range(MOST_DOCUMENTS + 3):
         held.add(Document("x", ""))
     assert len(held) == MOST_DOCUMENTS
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["many", "large"])
+def test_a_client_makes_room_of_its_own(large: bool) -> None:
+    """Its many small texts, or few large ones, do not push out those of others."""
+    held = Documents(characters=10**6)
+    mine = [Document("x" * 100, "", owner="me") for _ in range(20)]
+    for document in mine:
+        held.add(document)
+    sizes = [300_000] * 9 if large else [1] * (MOST_DOCUMENTS + 9)
+    others = [Document("y" * size, "", owner="another") for size in sizes]
+    left = [gone for document in others for gone in held.add(document)]
+    assert left == others[: len(left)]
+    assert all(document.id in held for document in (*mine, others[-1]))
+    assert len(left) == (6 if large else 29)
+
+
+def test_one_text_that_takes_most_of_the_room_stays() -> None:
+    """It was just uploaded: others leave for it, those of its own client first."""
+    held = Documents(characters=1000)
+    other = Document("x" * 90, "", owner="another")
+    mine, large = (Document("x" * size, "", owner="me") for size in (20, 950))
+    for document in (other, mine):
+        held.add(document)
+    assert held.add(large) == [mine, other]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 
 from inf_llm.errors import ConfigError
+from inf_llm.formats import DocumentText
 from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.generation.room import Room
 from inf_llm.serve import completions, intake, jobs
@@ -129,6 +132,35 @@ def test_a_long_text_has_a_lane_of_its_own(small: Local, monkeypatch: pytest.Mon
     assert time.monotonic() - started < 15
     gate.set()
     waiting.join()
+
+
+def test_the_files_of_a_client_wait_for_one_of_another(
+    small: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, gate = list[str](), threading.Event()
+
+    def slow(content: bytes, name: str) -> DocumentText:
+        gate.wait(20)
+        read.append(name)
+        return DocumentText(content.decode())
+
+    async def send(client: str, name: str) -> int:
+        transport = httpx.ASGITransport(small.app, client=(client, 1))
+        body = {"file": base64.b64encode(b"A text.").decode(), "name": name}
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as sender:
+            return (await sender.post("/v1/documents", json=body)).status_code
+
+    async def go() -> list[int]:
+        sent = [asyncio.create_task(send("10.0.0.1", f"a{number}")) for number in range(4)]
+        await asyncio.sleep(0.2)
+        sent.append(asyncio.create_task(send("10.0.0.2", "b")))
+        await asyncio.sleep(0.2)
+        gate.set()
+        return await asyncio.gather(*sent)
+
+    monkeypatch.setattr(intake, "document_of", slow)
+    assert asyncio.run(go()) == [201] * 5
+    assert read.index("b") == 1
 
 
 def test_a_stream_that_waits_says_so(small: Local, monkeypatch: pytest.MonkeyPatch) -> None:

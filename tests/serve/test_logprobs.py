@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from inf_llm.generation.likelihood import Scored
 from inf_llm.generation.spelling import Spelling
 from inf_llm.serve.logprobs import Report, of_chat, of_text
@@ -38,6 +40,23 @@ def test_offsets_of_an_answer_begin_behind_the_prompt() -> None:
     report = Report(Spelling(tiny_tokenizer()))
     report.begin([Scored(A, None), Scored(A, -1.0)], [0, 3], 4)
     assert [each.offset for each in report.tokens] == [0, 3]
+
+
+@pytest.mark.parametrize("prompt", range(20))
+def test_a_character_of_several_tokens_is_one(prompt: int) -> None:
+    """A prompt may end within one, too."""
+    tokenizer, said = tiny_tokenizer(), "a\U0001f40b\u4e2db\U0001f600\U0001f600c"
+    ids = tokenizer(said, add_special_tokens=False).input_ids
+    assert len(ids) > len(said)
+    before, after = (tokenizer.decode(part) for part in (ids[:prompt], ids[prompt:]))
+    report = Report(Spelling(tokenizer))
+    report.begin([Scored(token, -1.0) for token in ids[:prompt]], None, len(before))
+    for token in ids[prompt:]:
+        report.add(Scored(token, -1.0))
+    offsets = [each.offset for each in report.tokens]
+    assert offsets == sorted(offsets)
+    for each in report.tokens:
+        assert (before + after)[each.offset] == each.name or each.name.startswith("bytes:")
 
 
 def test_the_token_itself_is_among_the_likeliest_of_a_completion() -> None:

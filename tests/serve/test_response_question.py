@@ -14,6 +14,7 @@ from tests.serve.test_tools import PARAMETERS, function
 
 ASK = {"model": "m", "input": "hello"}
 SCHEMA = {"type": "object"}
+ENDS_OPEN = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": '{"a":'}]
 
 
 def test_the_least_is_the_same_as_a_chat() -> None:
@@ -59,6 +60,12 @@ def test_parameters_are_those_of_a_chat_by_other_names() -> None:
         ({"text": 5}, "text"),
         ({"text": {"verbosity": "low"}}, "text.verbosity"),
         ({"text": {"format": {"type": "xml"}}}, "text.format.type"),
+        ({"text": {"formt": {"type": "json_object"}}}, "text.formt"),
+        ({"text": {"format": {"type": "text", "schema": SCHEMA}}}, "text.format.schema"),
+        (
+            {"input": ENDS_OPEN, "text": {"format": {"type": "json_object"}}},
+            "add_generation_prompt",
+        ),
         ({"temperature": 3}, "temperature"),
         ({"input": None}, "input"),
         ({"model": None}, "model"),

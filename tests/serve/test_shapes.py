@@ -120,7 +120,7 @@ def test_a_form_does_not_go_on_with_an_answer(caller: Local) -> None:
     for more in ({"response_format": FORMAT}, {"tools": TOOLS, "tool_choice": "required"}):
         body = {"model": caller.model, "messages": messages, **more}
         error = caller.post(CHAT, body).json()["error"]
-        assert error["param"] == "messages"
+        assert error["param"] == "add_generation_prompt"
         assert "add_generation_prompt" in error["message"]
         assert caller.post(CHAT, body | {"add_generation_prompt": True}).status_code == 200
 

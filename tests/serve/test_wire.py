@@ -112,3 +112,20 @@ def test_another_type_of_content_is_refused(near: Local) -> None:
     reply = near.request("POST", CHAT, content=b"{}", headers={"content-type": "text/plain"})
     assert reply.status_code == 415
     assert "application/json is accepted" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "[1e400]", '{"a": 1e309}'])
+def test_a_number_that_is_too_large_is_none(near: Local, number: str) -> None:
+    """Some parameters are repeated in answers, where other readers of JSON would fail of it."""
+    body = f'{{"model": "{near.model}", "input": "Hi", "max_output_tokens": 1, "metadata": %s}}'
+    for value, status in ((number, 400), ("1e308", 200)):
+        content, headers = body % value, {"content-type": "application/json"}
+        reply = near.request("POST", "/v1/responses", content=content, headers=headers)
+        assert reply.status_code == status
+        assert "Infinity" not in reply.text
+    assert (
+        "give numbers up to 1.8e+308"
+        in near.request("POST", "/v1/responses", content=body % number, headers=headers).json()[
+            "error"
+        ]["message"]
+    )

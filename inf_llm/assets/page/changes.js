@@ -1,5 +1,6 @@
 // Who wants to know that something has changed: "documents" and "turns" of a conversation, a "turn",
-// the "list" of conversations; that something could not be kept: "unkept".
+// the "list" of conversations; that another tab has changed one: "elsewhere"; that something could not be
+// kept: "unkept".
 
 const waiting = new Map();
 

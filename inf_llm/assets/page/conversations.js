@@ -7,6 +7,7 @@ import * as store from "./store.js";
 const LONGEST_TITLE = 80;
 const SAVE_AFTER = 800; // milliseconds
 const live = new Map(), saving = new Map(), discarded = new Set();
+const tabs = otherTabs(); // with this page, in this browser
 
 export const newId = () => Date.now().toString(36) + Math.random().toString(36).slice(2, 10);
 
@@ -38,7 +39,38 @@ export async function keepNow(conversation) {
   conversation.title = subject.replace(/\s+/g, " ").slice(0, LONGEST_TITLE);
   conversation.updated = Date.now();
   await store.save(conversation).catch(() => changed("unkept")); // the disk is full, for example
+  if (!isUnderWay(conversation)) tabs.postMessage(conversation.id);
   changed("list");
+}
+
+function otherTabs() {
+  try {
+    return new BroadcastChannel("inf-llm");
+  } catch {
+    return { postMessage() {} }; // the browser keeps nothing
+  }
+}
+
+/** Take what another tab has kept for the conversation, unless this one is at work on it. */
+tabs.onmessage = async ({ data: id }) => {
+  const kept = await store.load(id), mine = live.get(id);
+  if (!kept) discarded.add(id);
+  if (mine && !isUnderWay(mine) && !(kept && isSame(kept, mine))) {
+    clearTimeout(saving.get(id));
+    saving.delete(id);
+    live.delete(id);
+    changed("elsewhere", id);
+  }
+  changed("list");
+};
+
+const isUnderWay = ({ turns, documents }) =>
+  turns.some(({ state }) => state === "waiting" || state === "answering") ||
+  documents.some(({ status }) => status === "sending" || status === "reading");
+
+function isSame(one, other) {
+  const said = ({ turns, documents }) => JSON.stringify([turns, documents.map((row) => row.key)]);
+  return said(one) === said(other);
 }
 
 export const isEmpty = ({ turns, documents }) => !turns.length && !documents.length;
@@ -47,6 +79,7 @@ export async function discard(id) {
   discarded.add(id);
   live.delete(id);
   await store.remove(id);
+  tabs.postMessage(id);
   changed("list");
 }
 

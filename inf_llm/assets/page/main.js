@@ -69,6 +69,7 @@ async function greet() {
 setUpSidebar({ open, remove, begin });
 setUpSettings(forgetAll, () => documents.resume(current));
 when("list", showTitle);
+when("elsewhere", (id) => { if (id === current.id) open(id); });
 addEventListener("popstate", () => open(location.hash.slice(1)));
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || event.isComposing || document.querySelector("dialog[open]")) return;

@@ -5,10 +5,11 @@
 const preferences = {
   /** A value that was set, or null. */
   get(name) {
+    if (name in this.unsaved) return this.unsaved[name];
     try {
       return localStorage.getItem("inf-llm." + name) ?? sessionStorage.getItem("inf-llm." + name);
     } catch {
-      return this.unsaved[name] ?? null; // the browser keeps nothing
+      return null; // the browser keeps nothing
     }
   },
   /** Keep a value; one that does not last is gone when the tab is closed. */
@@ -18,9 +19,10 @@ const preferences = {
       localStorage.removeItem("inf-llm." + name);
       sessionStorage.removeItem("inf-llm." + name);
       if (value) (lasts ? localStorage : sessionStorage).setItem("inf-llm." + name, value);
-    } catch { /* the browser keeps nothing */ }
+      delete this.unsaved[name];
+    } catch { /* the browser keeps nothing, or no more */ }
   },
-  unsaved: {},
+  unsaved: {}, // what could not be kept
   showTheme() {
     document.documentElement.dataset.theme = this.get("theme") ?? "system";
   },

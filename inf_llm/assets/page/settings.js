@@ -37,7 +37,8 @@ function fill() {
   $("system").value = preferences.get("system") ?? "";
   $("temperature").value = preferences.get("temperature") ?? "0";
   $("length").value = preferences.get("length") ?? "";
-  panel.querySelector(`[name=theme][value=${preferences.get("theme") ?? "system"}]`).checked = true;
+  const themes = [...panel.querySelectorAll("[name=theme]")];
+  (themes.find(({ value }) => value === preferences.get("theme")) ?? themes[0]).checked = true;
   showTemperature();
 }
 

@@ -32,9 +32,21 @@ function finished(request) {
   });
 }
 
-async function table(name, mode = "readonly") {
+async function table(name) {
   const opened = await database();
-  return opened && opened.transaction(name, mode).objectStore(name);
+  return opened && opened.transaction(name).objectStore(name);
+}
+
+/** Change both tables, or neither: call `change` with each. It is done when the disk has it. */
+async function write(change) {
+  const opened = await database();
+  if (!opened) return TABLES.forEach((name) => change(unsaved[name], name));
+  const changing = opened.transaction(TABLES, "readwrite");
+  for (const name of TABLES) change(changing.objectStore(name), name);
+  return new Promise((resolve, reject) => {
+    changing.oncomplete = resolve;
+    changing.onabort = () => reject(changing.error); // the disk is full, for example
+  });
 }
 
 /** Id, title and time of each conversation, the newest first. */
@@ -53,24 +65,14 @@ export async function save(conversation) {
   const { id, title, updated } = conversation;
   const documents = conversation.documents.map((each) => each.id);
   const head = { id, title, updated, documents, size: JSON.stringify(conversation).length };
-  await put("heads", head);
-  await put("bodies", conversation);
+  const rows = { heads: head, bodies: conversation };
+  await write((stored, name) => stored instanceof Map
+    ? stored.set(id, structuredClone(rows[name])) : stored.put(rows[name]));
   await makeRoom(id);
 }
 
-async function put(name, row) {
-  const stored = await table(name, "readwrite");
-  if (stored) await finished(stored.put(row));
-  else unsaved[name].set(row.id, structuredClone(row));
-}
-
-export async function remove(id) {
-  for (const name of TABLES) {
-    const stored = await table(name, "readwrite");
-    if (stored) await finished(stored.delete(id));
-    else unsaved[name].delete(id);
-  }
-}
+/** Forget a conversation. */
+export const remove = (id) => write((stored) => { stored.delete(id); });
 
 async function makeRoom(keep) {
   let size = 0;

@@ -64,3 +64,71 @@ def test_what_is_kept_is_bounded(desk: Page) -> None:
             await it.load("c9") ?? null];
     })()"""
     assert desk.module("store", code) == [200, "c202", "c3", 54, "long", None]
+
+
+def test_two_tabs_with_one_conversation(desk: Page) -> None:
+    """What one adds the other has before it adds more; what one deletes is gone in both."""
+    driver, first = desk.driver, desk.driver.current_window_handle
+    desk.ask("One?")
+    desk.until(lambda: desk.texts("#list bdi") == ["One?"])
+    address = driver.current_url
+    driver.switch_to.new_window("tab")
+    try:
+        driver.get(address)
+        desk.until(lambda: desk.texts(".asked p") == ["One?"])
+        desk.ask("Two?")
+        second = driver.current_window_handle
+        driver.switch_to.window(first)
+        desk.until(lambda: desk.texts(".asked p") == ["One?", "Two?"])
+        desk.ask("Three?")
+        driver.switch_to.window(second)
+        desk.until(lambda: desk.texts(".asked p") == ["One?", "Two?", "Three?"])
+        desk.press("Delete “One?”")
+        desk.press("Delete?")
+        driver.switch_to.window(first)
+        desk.until(lambda: not desk.all(".turn") and not desk.all("#list li"))
+    finally:
+        for window in driver.window_handles:
+            if window != first:
+                driver.switch_to.window(window)
+                driver.close()
+        driver.switch_to.window(first)
+
+
+def test_a_full_disk(desk: Page, script: Script) -> None:
+    """What the page cannot keep, it says that it does not."""
+    origin = {"origin": desk.address.rstrip("/")}
+    desk.driver.execute_cdp_cmd("Storage.overrideQuotaForOrigin", origin | {"quotaSize": 50_000})
+    try:
+        desk.ask("Short?")
+        desk.until(lambda: desk.texts("#list bdi") == ["Short?"])
+        assert not desk.one("#not-kept").is_displayed()
+        script.text = "long " * 20_000
+        desk.ask("Long?")
+        desk.until(lambda: desk.one("#not-kept").is_displayed())
+    finally:
+        desk.driver.execute_cdp_cmd("Storage.overrideQuotaForOrigin", origin)
+
+
+@pytest.mark.parametrize("theme", ["purple", 'a]b"'])
+def test_a_theme_that_is_none(desk: Page, theme: str) -> None:
+    """As another version, or another page of the same origin, may have left it."""
+    desk.js("localStorage.setItem('inf-llm.theme', arguments[0])", theme)
+    desk.driver.refresh()
+    desk.until(lambda: desk.one("#model").text)
+    assert desk.js("return document.querySelector('[name=theme]:checked').value") == "system"
+    assert desk.ask("Who?") == "Yes."
+
+
+def test_a_full_storage_of_settings(desk: Page) -> None:
+    """A key that cannot be kept holds until the tab is closed."""
+    code = "localStorage.fill = 'x'.repeat(5 * 2 ** 20 - 4 - localStorage.length * 50)"
+    desk.js(code)
+    desk.js("preferences.set('key', 'k'.repeat(500))")
+    assert desk.js("return preferences.get('key')") == "k" * 500
+    assert desk.js("return localStorage.getItem('inf-llm.key')") is None
+    desk.js("localStorage.clear(); preferences.set('key', 'k')")
+    assert desk.js("return [preferences.get('key'), preferences.unsaved.key ?? null]") == [
+        "k",
+        None,
+    ]
