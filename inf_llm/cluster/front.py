@@ -11,7 +11,6 @@ from starlette.types import Receive, Scope, Send
 from inf_llm.cluster.affinity import memory_key
 from inf_llm.cluster.relay import Relay
 from inf_llm.serve.admission import Admission
-from inf_llm.serve.app import BODIES
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.wire import whole_body
 
@@ -32,7 +31,7 @@ class Front:
     def __init__(self, handle: Any, request_bytes: int) -> None:
         self._answer = handle.options(method_name="answer", stream=True)
         self._limit = request_bytes
-        self._admission = Admission(0, BODIES * request_bytes)
+        self._admission = Admission.of(0, request_bytes)  # the replicas count what waits
         self._going: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

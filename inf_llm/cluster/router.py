@@ -39,9 +39,8 @@ class MemoryRouter(RequestRouter):
         by_name = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
         order = ranked(arguments[0], list(by_name))
         if self._spill is not None and not is_fixed(arguments[1]["path"]):
-            order = idle_first(
-                order, {name: self._busy(by_name[name]) for name in order}, self._spill
-            )
+            busy = {name: self._busy(replica) for name, replica in by_name.items()}
+            order = idle_first(order, busy, self._spill)
         return [[by_name[name]] for name in order]
 
     def _busy(self, replica: RunningReplica) -> int:

@@ -7,6 +7,7 @@ the next. A job whose actor died is given to another one, once.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

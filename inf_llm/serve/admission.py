@@ -15,6 +15,8 @@ from starlette.types import Scope
 
 from inf_llm.serve.errors import busy
 
+BODIES = 4
+"""Bodies of the largest size that all requests together may have; those of one client one less."""
 _KEY = "inf_llm.claim"
 
 
@@ -78,6 +80,11 @@ class Admission:
     most_of_one: int
     held: Counter[str] = field(default_factory=Counter)
     asking: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, share: int, request_bytes: int) -> Admission:
+        """With room for `BODIES` of the largest size."""
+        return cls(share, BODIES * request_bytes, (BODIES - 1) * request_bytes)
 
     @property
     def bytes(self) -> int:

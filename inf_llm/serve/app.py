@@ -52,8 +52,6 @@ from inf_llm.serve.wire import Events, Json, json_object, refusal
 from inf_llm.serve.worker import Job, Worker
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-BODIES = 4
-"""Bodies of the largest size that all requests together may have."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +96,7 @@ class Application(Starlette):
 
     def __init__(self, engine: Engine, intake: Intake, worker: Worker, limits: Limits) -> None:
         self.engine, self.intake, self.worker, self.limits = engine, intake, worker, limits
-        most, others = BODIES * limits.request_bytes, limits.request_bytes
-        self.admission = Admission(limits.share, most, most - others)
+        self.admission = Admission.of(limits.share, limits.request_bytes)
         self.documents = DocumentRoutes(
             engine,
             intake,
