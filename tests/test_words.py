@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = [
-    f"inf_llm/{room}" for room in ("serve", "hf", "generation", "chat", "cli", "demo", "formats")
+    f"inf_llm/{room}"
+    for room in ("serve", "cluster", "hf", "generation", "chat", "cli", "demo", "formats")
 ]
 ROOMS += [
     f"inf_llm/{room}" for room in ("memory", "attention", "kernels", "fidelity", "saved", "plan")
