@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from benchmark.simulation.scenario import Scenario
-from inf_llm.cluster.ranking import ranked
+from inf_llm.cluster.ranking import idle_first, ranked
 
 Route = Callable[[int, Sequence[int], bool], int]
 """The number of a replica, given a document, how many requests each replica has, and whether the
@@ -49,17 +49,13 @@ def with_spill(scenario: Scenario, replicas: int, when_saved: bool) -> Route:
 
 
 def to_the_next(scenario: Scenario, replicas: int) -> Route:
-    """The first in the document's order that has not many requests, once others can open it.
-
-    While all have many, the replica with the fewest.
-    """
+    """What `inf-llm serve --engine ray` does, once others can open the document."""
     orders = [order(document, replicas) for document in range(scenario.documents)]
 
     def route(document: int, present: Sequence[int], saved: bool) -> int:
         if not saved:
             return orders[document][0]
-        free = (each for each in orders[document] if present[each] <= scenario.spill)
-        return next(free, min(range(replicas), key=present.__getitem__))
+        return idle_first(orders[document], present.__getitem__, scenario.spill)[0]
 
     return route
 

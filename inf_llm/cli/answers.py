@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inf_llm.cli.failures import say
-from inf_llm.cli.many import Bars, work_off
+from inf_llm.cli.many import Bars, require_seen, work_off
 from inf_llm.cli.models import Models
 from inf_llm.cli.open_text import Subject, begin
 from inf_llm.cli.options import memory_line
 from inf_llm.cli.reading import Step
-from inf_llm.errors import TextError
 
 if TYPE_CHECKING:
     from inf_llm.cluster.tasks import Work
@@ -147,13 +146,5 @@ def answer_all(askings: Sequence[Asking], engine: str, address: str | None) -> N
     with Bars(_DOING) as bars:
         work_off(left, make_answerer, engine, address, each)
     for asking in askings:
-        _check_there(asking)
+        require_seen(asking.path, asking.shown)
         say(f"{asking.shown}: {len(asking.questions):,} answers")
-
-
-def _check_there(asking: Asking) -> None:
-    if not asking.path.exists():
-        raise TextError(
-            f"{asking.shown} was written on another machine and is not seen here: give a folder "
-            "on a disk that all machines of the cluster have"
-        )

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Protocol, TypeVar
 
 import typer
 
@@ -16,18 +15,11 @@ from inf_llm.cli.failures import say
 from inf_llm.cli.options import path_option
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.errors import InfLLMError, TextError
+from inf_llm.optional import need
 
 if TYPE_CHECKING:
     from inf_llm.cluster.tasks import Work
 
-Engine = Annotated[
-    Literal["local", "ray"],
-    typer.Option("--engine", help="This process, or one process for each GPU on Ray."),
-]
-Address = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--address", help="With --engine ray: of a cluster. Default: this machine alone."),
-]
 Words = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Argument(
@@ -102,15 +94,31 @@ def check_engine(engine: str, address: str | None) -> None:
     """See that an address has a use, and that Ray is there where it is wanted.
 
     Raises:
-        TextError: it has none.
+        ConfigError: it has none.
         MissingExtraError: ray is not installed.
     """
-    if engine == "ray":
-        from inf_llm.optional import need
+    from inf_llm.cluster.options import refuse_without_ray
 
+    refuse_without_ray(engine, address=address)
+    if engine == "ray":
         need("ray", "--engine ray", extra="ray")
-    elif address is not None:
-        raise TextError(f"--address {address} goes with --engine ray")
+
+
+def require_seen(result: Path, shown: Path) -> None:
+    """See that what a process wrote, maybe on another machine, is here.
+
+    Args:
+        result: file that must be there.
+        shown: the same, or its folder, as it was given.
+
+    Raises:
+        TextError: it is not.
+    """
+    if not result.exists():
+        raise TextError(
+            f"{shown} was written on another machine and is not seen here: give a folder on a "
+            "disk that all machines of the cluster have"
+        )
 
 
 def work_off(
@@ -149,12 +157,16 @@ def work_off(
         raise InfLLMError(f"{of}{failed[-1]}")
 
 
-class Bars:
-    """A bar of what is counted now; with another unit the next begins."""
+class Bars(ExitStack):
+    """A bar of what is counted now; with another unit the next begins.
+
+    Args:
+        doing: for each unit what is done, and the same once it is done.
+    """
 
     def __init__(self, doing: dict[str, tuple[str, str]]) -> None:
+        super().__init__()
         self._doing = doing
-        self._stack = ExitStack()
         self._unit, self._text = "", ""
         self._bar: TokenProgress | None = None
 
@@ -162,23 +174,12 @@ class Bars:
         """So many are done; `text` stands beside it."""
         self._text = text
         if self._bar is None or unit != self._unit:
-            self._stack.close()
+            self.close()
             made = TokenProgress(lambda: self._text, unit, self._doing[unit])
-            self._unit, self._bar = unit, self._stack.enter_context(made)
+            self._unit, self._bar = unit, self.enter_context(made)
         self._bar(done, total)
 
     @property
     def seconds(self) -> float:
         """Since the bar began; 0 without one."""
         return self._bar.seconds if self._bar else 0.0
-
-    def __enter__(self) -> Bars:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)

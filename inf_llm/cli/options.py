@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 
@@ -52,6 +52,14 @@ Overrides = Annotated[
         help="Settings that replace those of the file: model.topk=32 max_len=100000",
         show_default=False,
     ),
+]
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option("--engine", help="This process, or one process for each GPU or replica on Ray."),
+]
+Address = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--address", help="With --engine ray: of a cluster. Default: this machine alone."),
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Go on where memory is known to be too small.")

@@ -9,19 +9,29 @@ from typing import Annotated, Optional
 from inf_llm.cli.documents import open_document
 from inf_llm.cli.failures import reported, say
 from inf_llm.cli.many import (
-    Address,
     Bars,
-    Engine,
     Words,
     check_engine,
     out_option,
     places,
+    require_seen,
     split_words,
     work_off,
 )
-from inf_llm.cli.options import Config, Debug, File, Force, Model, configuration, path_option
+from inf_llm.cli.options import (
+    Address,
+    Config,
+    Debug,
+    Engine,
+    File,
+    Force,
+    Model,
+    configuration,
+    path_option,
+)
 from inf_llm.cli.reading import Reading, Saved, Step, make_reader, reading_of
-from inf_llm.errors import SavedMemoryError, TextError
+from inf_llm.errors import TextError
+from inf_llm.saved.manifest import NAME
 from inf_llm.units import pace, size
 
 
@@ -106,20 +116,10 @@ def _read_all(readings: Sequence[Reading], engine: str, address: str | None) -> 
             bars.show("tokens", sum(done.values()), total, said)
             return
         ended += 1
-        _check_there(reading.shown)
+        require_seen(reading.folder / NAME, reading.shown)
         if len(readings) == 1 and bars.seconds:
             say(f"read in {pace(len(reading.ids), bars.seconds)}")
         say(f"{reading.shown}: {len(reading.ids):,} tokens, {size(item.bytes)}")
 
     with Bars({"tokens": ("reading", "read")}) as bars:
         work_off(readings, make_reader, engine, address, each)
-
-
-def _check_there(folder: Path) -> None:
-    from inf_llm.saved.manifest import NAME
-
-    if not (folder / NAME).exists():
-        raise SavedMemoryError(
-            f"{folder} was saved on another machine and is not seen here: give a folder on a disk "
-            "that all machines of the cluster have"
-        )

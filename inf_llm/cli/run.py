@@ -13,11 +13,13 @@ from inf_llm.cli.answers import answer_all, default_answers
 from inf_llm.cli.asking import Text, askings_of, texts_of
 from inf_llm.cli.documents import open_document, open_piped
 from inf_llm.cli.failures import reported
-from inf_llm.cli.many import Address, Engine, Words, check_engine, out_option, split_words
+from inf_llm.cli.many import Words, check_engine, out_option, split_words
 from inf_llm.cli.open_text import memory_configuration
 from inf_llm.cli.options import (
+    Address,
     Config,
     Debug,
+    Engine,
     File,
     Force,
     Model,

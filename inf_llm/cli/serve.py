@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from inf_llm.cli.failures import UNEXPECTED, reported, say
 from inf_llm.cli.options import (
+    Address,
     Config,
     Debug,
+    Engine,
     Force,
     Model,
     Overrides,
@@ -24,7 +26,6 @@ from inf_llm.errors import ConfigError
 from inf_llm.units import parse_bytes, size
 from inf_llm.variants import CALLS
 
-Engine = Literal["local", "ray"]
 KEY = "INF_LLM_API_KEY"
 
 
@@ -136,9 +137,7 @@ def serve(
             "Default: as its chat template says.",
         ),
     ] = None,
-    engine: Annotated[
-        Engine, typer.Option("--engine", help="This process, or replicas on Ray.")
-    ] = "local",
+    engine: Engine = "local",
     replicas: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -147,12 +146,7 @@ def serve(
             "their number follows the tokens that wait.  [default: 1]",
         ),
     ] = None,
-    address: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(
-            "--address", help="With --engine ray: of a cluster. Default: this machine alone."
-        ),
-    ] = None,
+    address: Address = None,
     replica_cpus: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(

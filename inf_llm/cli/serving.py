@@ -35,7 +35,6 @@ def serve_on_ray(
 
     if cluster.address is None and not force:
         require_room(config)
-
     say(f"starting {cluster.said} of {config.model.path}")
     handle = deploy(config, options, cluster)
     try:

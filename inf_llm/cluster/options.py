@@ -58,16 +58,27 @@ def cluster_of(engine: str, replicas: str | None, **given: Any) -> Cluster | Non
     Raises:
         ConfigError: there are some, and no cluster, or they are wrong.
     """
-    given = {name: value for name, value in given.items() if value is not None}
+    refuse_without_ray(engine, replicas=replicas, **given)
     if engine != "ray":
-        asked = [*given] if replicas is None else ["replicas"]
-        if asked:
-            raise ConfigError(
-                f"{_OPTIONS[asked[0]]} is for --engine ray: add that, or leave it out"
-            )
         return None
     least, most = (1, 1) if replicas is None else parse_replicas("--replicas", replicas)
-    return Cluster(least=least, most=most, **given)
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return Cluster(least=least, most=most, **chosen)
+
+
+def refuse_without_ray(engine: str, **given: Any) -> None:
+    """See that no option of a cluster is given where there is none.
+
+    Args:
+        engine: ``ray``, or another.
+        **given: fields of `Cluster`, or `replicas`; None for what is not given.
+
+    Raises:
+        ConfigError: one is.
+    """
+    asked = [_OPTIONS[name] for name, value in given.items() if value is not None]
+    if asked and engine != "ray":
+        raise ConfigError(f"{asked[0]} is for --engine ray: add that, or leave it out")
 
 
 def parse_replicas(option: str, text: str) -> tuple[int, int]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def ranked(key: str, replicas: Sequence[str]) -> list[str]:
@@ -17,9 +20,15 @@ def ranked(key: str, replicas: Sequence[str]) -> list[str]:
     return sorted(replicas, key=lambda name: (name not in named, _hash(key, name)))
 
 
-def idle_first(order: Sequence[str], busy: Mapping[str, int], spill: int) -> list[str]:
-    """The same order, those last that have so many requests or more."""
-    return sorted(order, key=lambda name: busy[name] >= spill)
+def idle_first(order: Sequence[T], busy: Callable[[T], int], spill: int) -> list[T]:
+    """The same order, but behind the others those that are `busy` with more than `spill` requests,
+    the busiest last."""
+
+    def above(replica: T) -> int:
+        requests = busy(replica)
+        return requests if requests > spill else 0
+
+    return sorted(order, key=above)
 
 
 def _hash(key: str, name: str) -> bytes:

@@ -36,7 +36,7 @@ class Relay:
                 self._start = self._start or message
                 await self._send(message)
         except RequestCancelledError:
-            pass  # the client has all it waited for
+            return  # the client has all it waited for, or left
         except (RayError, RayServeException):
             raise ApiError(
                 503,

@@ -14,8 +14,8 @@ class MemoryRouter(RequestRouter):
     """The replica that holds the memory of a request; without one, that with the fewest requests.
 
     A request's arguments are its `memory_key` and its ASGI scope. A question to a replica that has
-    `spill` requests, where that is a number, goes to the next one, which takes the memory from the
-    disk: a document that many ask about needs more than one replica.
+    more than `spill` requests, where that is a number, goes to the next one, which takes the memory
+    from the disk: a document that many ask about needs more than one replica.
     """
 
     _spill: int | None = None
@@ -37,11 +37,10 @@ class MemoryRouter(RequestRouter):
         if not arguments or not arguments[0]:
             return [candidate_replicas]
         by_name = {replica.replica_id.unique_id: replica for replica in candidate_replicas}
-        order = ranked(arguments[0], list(by_name))
+        order = [by_name[name] for name in ranked(arguments[0], list(by_name))]
         if self._spill is not None and not is_fixed(arguments[1]["path"]):
-            busy = {name: self._busy(replica) for name, replica in by_name.items()}
-            order = idle_first(order, busy, self._spill)
-        return [[by_name[name]] for name in order]
+            order = idle_first(order, self._busy, self._spill)
+        return [[replica] for replica in order]
 
     def _busy(self, replica: RunningReplica) -> int:
         """Requests that a replica has, as far as that is known here."""

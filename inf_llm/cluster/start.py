@@ -22,7 +22,7 @@ from inf_llm.serve.web import Listening, WebServer, most_connections
 
 NAME = "inf-llm"
 SPILL = 8
-"""Requests at one replica from which on another takes the memory from a shared folder."""
+"""With more requests at one replica, another takes the memory from a shared folder."""
 
 
 def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:

@@ -36,7 +36,7 @@ class Exchange:
         metrics: counts what comes of it.
         work: the job's.
         background: whether the job goes on without the client.
-        tokens: of the prompts that it reads.
+        tokens: of its prompts.
 
     Raises:
         ApiError: the job is not taken.

@@ -223,6 +223,7 @@ class Engine:
         yield from self._wait_for_room(prompt, job, memories, scores is not None)
         hear = None if scores is None else scores.hear
         reading, done = self.pool.reading(prompt.ids, prompt.boundaries, hear), None
+        other_tokens = job.tokens - len(prompt.ids)  # of prompts that come after this one
         with closing(reading):
             while True:
                 self.pool.chunk_size = self.pace.tokens
@@ -233,9 +234,11 @@ class Engine:
                     before, done = done, next(reading)
                 except StopIteration as end:
                     result: tuple[Session, int] = end.value
+                    job.tokens = other_tokens
                     return result
                 fed = 0 if before is None else done - before
                 self.pace.note(fed, time.perf_counter() - started)
+                job.tokens = other_tokens + len(prompt.ids) - done
                 job.emit(Reading(done, len(prompt.ids)))
                 self._return_memory()
                 yield fed

@@ -77,7 +77,7 @@ class Library:
         return sorted(found, key=lambda document: document.created)
 
     def names(self) -> list[str]:
-        """Ids of all texts, that changed last last."""
+        """Ids of all texts; the one that changed last comes last."""
         return [file.stem for file in sorted(self._texts.glob("doc-*.json"), key=_version)]
 
     def current(self, name: str, held: Document | None) -> Document | None:

@@ -38,7 +38,7 @@ class Job:
         work: its steps, which run in the worker's thread; may call `emit`.
         emit: called in the worker's thread with each event: what `work` emits, then either its
             result or an `ApiError`.
-        tokens: of the prompts that it reads.
+        tokens: of its prompts that are not read yet; `work` counts them down.
     """
 
     def __init__(
@@ -251,9 +251,7 @@ class Worker:
             if job.held_up and given is not None:
                 self._let_go()
             job.held_up = given is None
-            read = given if isinstance(given, int) else 0
-            job.tokens = 0 if job.answers else max(0, job.tokens - read)
-            return read
+            return given if isinstance(given, int) else 0
         return 0
 
     def _cancel(self, job: Job) -> None:

@@ -209,7 +209,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "too long": (["read", "ONE", "TWO", "--out", "o", "max_len=600"], "room for 600"),
     "other files": (["read", "ONE", "TWO", "--out", "taken"], "holds no memory, but other files"),
     "a file for a folder": (["read", "ONE", "--out", "TWO"], "cannot be made"),
-    "no cluster wanted": (["read", "ONE", "--out", "o", "--address", "a:1"], "with --engine ray"),
+    "no cluster wanted": (["read", "ONE", "--out", "o", "--address", "a:1"], "is for --engine ray"),
     "no questions": (["run", "ONE", "--out", "o", "-p", "Why?"], "--out goes with --questions"),
     "a prompt on Ray": (["run", "-f", "ONE", "-p", "Why?", "--engine", "ray"], "--engine"),
     "answers too": (

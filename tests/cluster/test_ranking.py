@@ -34,5 +34,6 @@ def test_one_replica_less_moves_only_its_own_keys() -> None:
 
 
 def test_those_that_have_much_to_do_come_last() -> None:
-    assert idle_first(["a", "b", "c"], {"a": 8, "b": 7, "c": 0}, 8) == ["b", "c", "a"]
-    assert idle_first(["a", "b"], {"a": 9, "b": 8}, 8) == ["a", "b"]
+    some, more = {"a": 9, "b": 8, "c": 0}, {"a": 11, "b": 12, "c": 9}
+    assert idle_first(["a", "b", "c"], some.__getitem__, 8) == ["b", "c", "a"]
+    assert idle_first(["a", "b", "c"], more.__getitem__, 8) == ["c", "a", "b"]

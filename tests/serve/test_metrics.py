@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.serve.inprocess import CHAT, Local, local
+from inf_llm.serve.worker import Job
+from tests.serve.inprocess import CHAT, Local, local, occupied
 
 LIMIT = 10_000
 
@@ -30,3 +33,50 @@ def test_what_only_grows_is_a_counter(server: Local) -> None:
     for name in ("first_token_seconds", "request_seconds"):
         assert kinds[f"inf_llm_{name}"] == "histogram"
     assert f'route="{CHAT}",status="200"' in text
+
+
+def metrics(server: Local) -> dict[str, float]:
+    """Values of what has one."""
+    text = server.request("GET", "/metrics").text
+    families = [each for each in text_string_to_metric_families(text) if len(each.samples) == 1]
+    return {each.name.removeprefix("inf_llm_"): each.samples[0].value for each in families}
+
+
+def test_tokens_wait_until_they_are_read(server: Local, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a second prompt while the first is being answered too; those in memory never."""
+    jobs: list[Job] = []
+    seen: list[tuple[str, int]] = []
+    submit = server.app.worker.submit
+
+    def watched(job: Job) -> None:
+        emit = job.emit
+
+        def heard(event: object) -> None:
+            seen.append((type(event).__name__, job.tokens))
+            emit(event)
+
+        job.emit = heard
+        submit(job)
+        jobs.append(job)
+
+    first, second = [5] * 40, [9] * 70
+    body = {"model": server.model, "prompt": [first, second], "max_tokens": 3, "stream": True}
+    gate = occupied(server)
+    monkeypatch.setattr(server.app.worker, "submit", watched)
+    asked = threading.Thread(target=lambda: server.post("/v1/completions", body))
+    asked.start()
+    while not jobs:
+        time.sleep(0.01)
+    assert metrics(server)["waiting_tokens"] == len(first) + len(second)
+    gate.set()
+    asked.join(60)
+    assert [tokens for _, tokens in seen] == sorted((t for _, t in seen), reverse=True)
+    deltas = {tokens for name, tokens in seen if name == "Delta"}
+    assert deltas == {len(second), 0}
+    assert metrics(server)["waiting_tokens"] == 0
+
+
+def test_memory_in_use_is_a_share_of_the_budget(server: Local) -> None:
+    server.ask()
+    now = metrics(server)
+    assert 0 < now["memory_usage_ratio"] == now["memory_bytes"] / now["memory_budget_bytes"]
