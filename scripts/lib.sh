@@ -126,3 +126,14 @@ install() { # install EXTRAS: the package, in place, with extras such as "[dev,f
         || die "the installation failed, see above"
     printf '%s\n' "$wanted" > "$stamp"
 }
+
+install_clients() { # the clients of other projects that the tests drive, in .venv-clients
+    local clients="$ROOT/.venv-clients" wanted="$ROOT/tests/real/clients/requirements.txt"
+    make_venv
+    if ! cmp -s "$wanted" "$clients/.installed"; then
+        step "installing the clients in $clients (some 500 MB)"
+        "$VENV/bin/python" -m venv --clear "$clients"
+        "$clients/bin/pip" install --disable-pip-version-check --quiet --requirement "$wanted"
+        cp "$wanted" "$clients/.installed"
+    fi
+}

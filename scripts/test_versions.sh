@@ -18,7 +18,7 @@ install_release() { # RELEASE of transformers, all else but torch unconstrained
     [ "$1" = newest ] || wanted="transformers==$1"
     (cd "$ROOT" && "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
         --upgrade --upgrade-strategy eager "$(torch_pin)" "$wanted" --editable ".[faiss,gguf]" \
-        "pytest>=8" "pytest-xdist>=3.5" "hypothesis>=6.100") \
+        "pytest>=8" "pytest-timeout>=2.3" "pytest-xdist>=3.5" "hypothesis>=6.100") \
         || die "the installation failed, see above"
 }
 

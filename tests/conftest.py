@@ -12,6 +12,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup; program
 torch.set_num_threads(1)  # tensors here are small: more threads only wait for each other
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that hangs fails after the `timeout` of pyproject.toml. Those with real models have
+    more time, and the slow ones any."""
+    for item in items:
+        for mark, seconds in (("real", 1800), ("slow", 0)):
+            if item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.timeout(seconds))
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     """Random numbers of a test do not depend on the tests that ran before it."""

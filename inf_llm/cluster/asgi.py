@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.types import ASGIApp, Message, Scope
 
 
-async def messages(app: ASGIApp, scope: Scope, body: bytes) -> AsyncIterator[Message]:
+async def messages(app: ASGIApp, scope: Scope, body: bytes) -> AsyncGenerator[Message, None]:
     """What an ASGI application sends for one request.
 
     Closing the iterator early is to the application as a client that leaves.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -56,10 +57,11 @@ class Replica:
 
     async def answer(self, key: str, scope: Scope, body: bytes) -> AsyncIterator[Message]:
         """What the application sends for a request; `key` is for the router."""
-        async for message in messages(self._app, scope, body):
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (HEADER, self._name.encode())]
-            yield message
+        async with aclosing(messages(self._app, scope, body)) as sent:
+            async for message in sent:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], (HEADER, self._name.encode())]
+                yield message
 
     def check_health(self) -> None:
         """Raises where the model's thread has ended: then Ray starts another replica.

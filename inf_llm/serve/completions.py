@@ -7,6 +7,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from starlette.requests import Request
@@ -58,7 +59,7 @@ class Exchange:
         loop = asyncio.get_running_loop()
 
         def emit(happened: Any) -> None:
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # the loop is closed, and with it the connection
                 loop.call_soon_threadsafe(self._events.put_nowait, happened)
 
         job = Job(client, work, emit, tokens)

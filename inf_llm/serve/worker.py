@@ -273,7 +273,10 @@ class Worker:
         self._let_go()
         job.waits_for = []
         job.finished = True
-        job.emit(result)
+        try:
+            job.emit(result)
+        except Exception as failure:  # the thread outlives this, too
+            _log.error("a result was lost", exc_info=failure)
 
 
 def _feed(rows: list[Decoding], apart: bool) -> list[Tensor]:

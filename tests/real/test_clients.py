@@ -45,16 +45,21 @@ class Sum(BaseModel):
     remark: str | None = Field(max_length=40)
 
 
-@pytest.fixture(scope="module", params=["smollm2", "qwen"])
+ON_RAY = ("--engine", "ray", "--replicas", "2", "--replica-cpus", "0.5")
+
+
+@pytest.fixture(scope="module", params=["smollm2", "qwen", "smollm2 on Ray"])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
-    """Without a template for functions, and with one."""
-    name = request.param
+    """Without a template for functions, with one, and two replicas."""
+    name, _, on_ray = request.param.partition(" ")
+    if on_ray:
+        pytest.importorskip("ray.serve", reason="needs the extra 'ray'")
     rows = {"type": "inf-llm", "path": MODELS[name].folder, "dtype": "auto", **MEMORY}
     config = tmp_path_factory.mktemp("served") / f"{name}.yaml"
     config.write_text("model:\n" + "".join(f"  {key}: {value}\n" for key, value in rows.items()))
-    running = start(config)
+    running = start(config, *(ON_RAY if on_ray else ()))
     yield running
     running.stop()
 

@@ -289,10 +289,9 @@ def test_a_memory_in_use_is_forgotten_after_use() -> None:
     async def go(server: Local) -> None:
         async with server.client() as client:
             document = (await client.post(DOCUMENTS, json={"text": ONE})).json()
-            body = server.question("Who?" * 99, document=document["id"], max_tokens=60)
+            body = server.question("Who?" * 99, document=document["id"], max_tokens=200)
             asked = asyncio.create_task(client.post(CHAT, json=body))
-            while not server.app.worker.running:
-                await asyncio.sleep(0.001)
+            await asyncio.to_thread(until, lambda: server.app.worker.running)
             await client.delete(f"{DOCUMENTS}/{document['id']}")
             assert (await asked).status_code == 200
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inf_llm.serve.worker import Job
 from tests.serve.inprocess import CHAT, Local, local, occupied
+from tests.serve.talk import until
 
 LIMIT = 10_000
 
@@ -65,8 +65,7 @@ def test_tokens_wait_until_they_are_read(server: Local, monkeypatch: pytest.Monk
     monkeypatch.setattr(server.app.worker, "submit", watched)
     asked = threading.Thread(target=lambda: server.post("/v1/completions", body))
     asked.start()
-    while not jobs:
-        time.sleep(0.01)
+    until(lambda: jobs)
     assert metrics(server)["waiting_tokens"] == len(first) + len(second)
     gate.set()
     asked.join(60)

@@ -101,7 +101,7 @@ def test_that_chats_will_be_refused_is_said_at_the_start(
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{{ nothing.there }}"
     tokenizer.save_pretrained(tmp_path)
-    monkeypatch.setattr("inf_llm.serve.start.serve", lambda *_: True)
+    monkeypatch.setattr("inf_llm.cli.serving.serve_until_stopped", lambda *_: True)
     words = ["serve", "-c", str(tiny_config), f"model.tokenizer_path={tmp_path}"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0

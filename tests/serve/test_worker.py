@@ -12,6 +12,7 @@ import pytest
 from inf_llm.serve import worker as worker_module
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.worker import Job, Worker
+from tests.serve.talk import until
 
 
 def _at_once(work: Callable[[], Any]) -> Callable[[Job], Iterator[Any]]:
@@ -54,13 +55,28 @@ def test_a_worker_outlives_its_jobs_and_has_a_limit() -> None:
     with pytest.raises(ApiError, match="waiting already"):
         worker.submit(Job("b", _at_once(lambda: 1), results.append))
     worker.start()
-    while worker.waiting or worker.running:
-        pass
+    until(lambda: len(results) == 3)
     assert worker.stop(10)
     assert [getattr(result, "status", result) for result in results] == [503, 500, 2]
     assert isinstance(failures[0], ZeroDivisionError)
     with pytest.raises(ApiError, match="stopping"):
         worker.submit(Job("b", _at_once(lambda: 1), results.append))
+
+
+def test_a_worker_outlives_what_cannot_take_a_result() -> None:
+    """As an event loop that has ended meanwhile."""
+    results: list[Any] = []
+
+    def closed(result: Any) -> None:
+        results.append(result)
+        raise RuntimeError("Event loop is closed")
+
+    jobs = [Job("a", _at_once(lambda value=value: value), closed) for value in range(3)]
+    jobs[1].cancel()
+    worker = _running(*jobs)
+    until(lambda: len(results) == 3)
+    assert worker.alive
+    assert worker.stop(10)
 
 
 def _running(*jobs: Job, failures: list[BaseException] | None = None) -> Worker:
@@ -69,13 +85,6 @@ def _running(*jobs: Job, failures: list[BaseException] | None = None) -> Worker:
         worker.submit(job)
     worker.start()
     return worker
-
-
-def _until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.001)
 
 
 def test_a_cancelled_job_ends_before_its_next_step() -> None:
@@ -93,12 +102,12 @@ def test_a_cancelled_job_ends_before_its_next_step() -> None:
 
     job = Job("a", book, results.append)
     worker = _running(job)
-    _until(lambda: len(done) > 5)
+    until(lambda: len(done) > 5)
     job.cancel()
     at = len(done)
     assert closed.wait(10)
     assert len(done) <= at + 1
-    _until(lambda: results)
+    until(lambda: results)
     assert results[0].code == "cancelled"
     assert worker.cancelled == 1
     assert worker.stop(10)
@@ -149,7 +158,7 @@ def test_answers_are_fed_together_and_one_that_fails_fails_alone(fed: list[int])
         for name, row in rows.items()
     ]
     worker = _running(*jobs)
-    _until(lambda: len(results) == 2)
+    until(lambda: len(results) == 2)
     assert worker.stop(10)
     assert results["a"] == 5
     assert results["b"].status == 500
@@ -161,7 +170,7 @@ def test_after_a_pass_that_failed_answers_go_on_one_by_one(fed: list[int]) -> No
     failures: list[BaseException] = []
     jobs = [Job(name, _answering(_Row()), results.append) for name in "abc"]
     worker = _running(*jobs, failures=failures)
-    _until(lambda: len(results) == 3)
+    until(lambda: len(results) == 3)
     assert worker.stop(10)
     assert results == [5, 5, 5]
     assert [type(failure) for failure in failures] == [MemoryError]
@@ -182,7 +191,7 @@ def test_several_answers_of_one_job_are_fed_in_the_same_pass(fed: list[int]) -> 
 
         fed.clear()
         worker = _running(Job("a", steps, results.append))
-        _until(lambda: results)
+        until(lambda: results)
         assert worker.stop(10)
         assert results.pop() == [5] * count
         assert set(fed) == passes
@@ -210,10 +219,10 @@ def test_a_job_that_waits_for_another_to_end_takes_no_turns_from_it(cancelled: b
 
     first = Job("a", book, results.append)
     worker = _running(first, Job("b", waits, results.append))
-    _until(lambda: looked)
+    until(lambda: looked)
     if cancelled:
         first.cancel()
-    _until(lambda: len(results) == 2)
+    until(lambda: len(results) == 2)
     assert results[1] == "waited"
     assert len(looked) <= 2
     assert worker.stop(10)
@@ -253,7 +262,7 @@ def test_jobs_that_wait_for_room_take_no_place_of_those_that_can_run() -> None:
     for job in jobs:
         worker.submit(job)
     worker.start()
-    _until(lambda: len(order) == 6)
+    until(lambda: len(order) == 6)
     assert order[:2] == ["small", "large"]
     assert most[0] == 2
     assert worker.stop(10)
@@ -276,14 +285,14 @@ def test_jobs_that_wait_for_room_count_as_waiting() -> None:
     results: list[Any] = []
     for work in (large, waits, waits):
         if work is waits:
-            _until(lambda: worker.running == 1)
+            until(lambda: worker.running == 1)
         worker.submit(Job("a", work, results.append))
     with pytest.raises(ApiError, match="waiting already"):
         worker.submit(Job("a", waits, results.append))
     worker.submit(Job("a", waits, results.append), always=True)
     assert worker.waiting == 3
     ends.set()
-    _until(lambda: len(results) == 4)
+    until(lambda: len(results) == 4)
     assert worker.stop(10)
 
 
@@ -295,8 +304,8 @@ def test_what_is_done_when_nothing_comes(monkeypatch: pytest.MonkeyPatch) -> Non
     for times in (1, 2):
         results: list[Any] = []
         worker.submit(Job("a", _book(50, lambda: None), results.append))
-        _until(lambda results=results: bool(results))
-        _until(lambda times=times: len(idle) >= times)
+        until(lambda results=results: bool(results))
+        until(lambda times=times: len(idle) >= times)
         time.sleep(0.1)
         assert len(idle) <= times + 1
     assert worker.stop(10)

@@ -77,7 +77,10 @@ function fail(conversation, row, error) {
   update(conversation, row, { status: "failed", error: error.message, refused: error.status });
 }
 
-/** Follow the reading of a document until it is there, over lost connections too. */
+/** Whether another try may do: the connection was lost, or the server is busy. */
+const mayPass = (error) => [0, 429, 503].includes(error.status);
+
+/** Follow the reading of a document until it is there, whatever passes. */
 async function watch(conversation, row) {
   const stopping = new AbortController();
   watching.get(row.key)?.abort();
@@ -89,9 +92,9 @@ async function watch(conversation, row) {
       return;
     } catch (error) {
       if (error.status === 404) return update(conversation, row, { status: "gone" });
-      if (error.status !== 0 || stopping.signal.aborted) return fail(conversation, row, error);
+      if (!mayPass(error) || stopping.signal.aborted) return fail(conversation, row, error);
+      update(conversation, row, { error: `${error.message} Trying again…` });
     }
-    update(conversation, row, { error: "The connection was lost; trying again…" });
     await new Promise((resolve) => setTimeout(resolve, RETRY_AFTER));
     if (stopping.signal.aborted) return;
   }

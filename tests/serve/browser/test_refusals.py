@@ -76,6 +76,21 @@ def test_a_busy_server(desk_window: Any) -> None:
         app.admission.leave("127.0.0.1")
 
 
+def test_a_busy_server_while_a_text_is_read(desk: Page) -> None:
+    """The page goes on to ask what has become of it."""
+    desk.js(
+        "const real = window.fetch; window.busy = 2;"
+        "window.fetch = (path, ...more) => path.endsWith('/events') && window.busy-- > 0"
+        "  ? Promise.resolve(new Response('{}', { status: 503 })) : real(path, ...more)"
+    )
+    desk.press("Paste a text")
+    desk.one("#pasted").send_keys("The cat is called Tom.")
+    desk.one("#paste-add").click()
+    desk.until(lambda: "busy (503). Trying again" in "".join(desk.texts("#documents li .about")))
+    desk.until(lambda: desk.all("#documents li.ready"))
+    assert desk.js("return window.busy") < 0
+
+
 def test_a_lost_connection(phone_window: Any) -> None:
     with ExitStack() as later:
         with scripted() as (address, _, _):
