@@ -80,10 +80,11 @@ def _bare(device: torch.device) -> tuple[Any, Any]:
 def _both(models: list[tuple[Any, Any]], settings: InfLLMSettings, check: Check) -> Figures:
     sessions = []
     for model, tokenizer in models:
-        (sample,) = plan(tokenizer, "passkey", 512 if check.small else 2048, 1, 0)
+        (sample,) = plan(tokenizer, "passkey", 300 if check.small else 2048, 1, 0)
         sessions.append(Session(inf_llm.patch(model, settings), tokenizer, 2048))
         sessions[-1].read(sample.prompt)
-    answer = list(sessions[0].fork().ask(max_new_tokens=NEW, eos_token_id=None).token_ids)
+    new = 4 if check.small else NEW
+    answer = list(sessions[0].fork().ask(max_new_tokens=new, eos_token_id=None).token_ids)
     here, there = (_likelihoods(session.fork(), answer) for session in sessions)
     for model, _ in models:
         inf_llm.unpatch(model)

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.skipif(
 SHORT = ["--tokens", "2k", "--memory-budget", "40MB", "--disk-quota", "40MB"]
 
 
+@pytest.mark.slow  # CI has one of five minutes
 def test_a_short_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
     file = tmp_path / "figures.json"

@@ -110,10 +110,6 @@ def _soak(server: ServerProcess, requests: int) -> None:
     assert ask(server, "Still there?").choices
 
 
-def test_a_short_day(started: Start) -> None:
-    _soak(started("--memory-budget", str(BUDGET)), 60)
-
-
 PER_TEXT = 200_000
 """Bytes, less than a tenth of what the memory of one of these texts takes."""
 CONSTANT = 100_000_000
