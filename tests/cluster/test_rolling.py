@@ -6,18 +6,21 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 pytest.importorskip("ray.serve", reason="needs the extra 'ray'")
 
-from tests.serve.conftest import start
+from tests.serve.conftest import ServerProcess, start
+from tests.serve.talk import until
 
-TWO = ("--engine", "ray", "--replicas", "2", "--replica-cpus", "0.5", "--grace", "120")
+REPLICA = "x-inf-llm-replica"
+TWO = ("--engine", "ray", "--replicas", "2", "--replica-cpus", "0.5", "--grace", "300")
 
 
 @pytest.fixture
@@ -39,7 +42,34 @@ def names(server: str) -> set[str]:
     """Of the replicas that answer."""
     with httpx.Client(base_url=server, timeout=120) as client:
         replies = [client.get("/v1/models") for _ in range(30)]
-    return {reply.headers["x-inf-llm-replica"] for reply in replies}
+    return {reply.headers[REPLICA] for reply in replies}
+
+
+class Stream:
+    """An answer without an end, from a server."""
+
+    def __init__(self, server: ServerProcess) -> None:
+        self.lines: list[str] = []
+        self.leave = threading.Event()
+        body = {"model": server.model, "prompt": "hello", "max_tokens": 10**6, "stream": True}
+        url = f"{server.address}/v1/completions"
+        self._asked = httpx.stream("POST", url, json=body, timeout=300)
+
+    def __enter__(self) -> Stream:
+        self._reply = self._asked.__enter__()
+        self.replica = self._reply.headers[REPLICA]
+        return self
+
+    def read(self) -> None:
+        """Read on until it is time to leave."""
+        for line in self._reply.iter_lines():
+            self.lines.append(line)
+            if self.leave.is_set():
+                return
+
+    def __exit__(self, *error: Any) -> None:
+        self.leave.set()
+        self._asked.__exit__(*error)
 
 
 def test_a_stream_goes_on_while_its_replica_is_replaced(tiny_config: Path, address: str) -> None:
@@ -49,32 +79,17 @@ def test_a_stream_goes_on_while_its_replica_is_replaced(tiny_config: Path, addre
     assert names(again.address) == before
     again.stop()
 
-    lines: list[str] = []
-    begun, leave = threading.Event(), threading.Event()
-
-    def read() -> None:
-        body = {"model": first.model, "prompt": "hello", "max_tokens": 1_000_000, "stream": True}
-        url = f"{first.address}/v1/completions"
-        with httpx.stream("POST", url, json=body, timeout=300) as reply:
-            for line in reply.iter_lines():
-                lines.append(line)
-                begun.set()
-                if leave.is_set():
-                    return
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    assert begun.wait(60)
-    other = start(tiny_config, *TWO, "--address", address, "--max-new-tokens", "7")
-    assert not names(other.address) & before
-    replaced, deadline = len(lines), time.monotonic() + 60
-    while len(lines) < replaced + 50:
-        assert reader.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    leave.set()
-    reader.join(60)
-    assert not any("error" in line for line in lines)
-    assert names(first.address) == names(other.address)
-    for server in (first, other):
+    with ThreadPoolExecutor(2) as pool, Stream(first) as stream:
+        pool.submit(stream.read)
+        other = pool.submit(start, tiny_config, *TWO, "--address", address, "--max-new-tokens", "7")
+        until(lambda: stream.replica not in names(first.address), 200)  # it is to end
+        seen = len(stream.lines)
+        until(lambda: len(stream.lines) > seen + 500, 60)
+        assert not other.done()
+        stream.leave.set()
+    assert not any("error" in line for line in stream.lines)
+    servers = first, other.result()
+    assert names(servers[0].address) == names(servers[1].address)
+    assert not names(servers[0].address) & before
+    for server in servers:
         assert server.stop() == 0
