@@ -2,8 +2,8 @@
 
     python benchmark/structured.py --config config/qwen2.5-0.5b-inf-llm.yaml --answers 20
 
-Every schema of benchmark/schemas.py is answered so many times, sampled. An answer is valid, or cut
-where it came to its longest, or invalid, which must not be. The cost of a token is that of runs
+Every schema of benchmark/schemas.py is answered so many times, sampled. An answer is valid, or
+invalid, which must not be, or cut; of the valid ones some came to their longest and were closed. The cost of a token is that of runs
 with a schema and without, in turns; a ratio of each pair.
 """
 
@@ -82,7 +82,7 @@ class Writer:
         options = answer_options(self.model, self.tokenizer, self.longest, asked)
         constraint = None
         if grammar is not None:
-            constraint = grammar.constraint(len(session.ids))
+            constraint = grammar.constraint(len(session.ids), self.longest)
             options["logits_processor"] = [constraint]
             options["stopping_criteria"] = [constraint.over]
         generator = torch.Generator(session.tensor([0]).device).manual_seed(seed)
@@ -95,11 +95,12 @@ class Writer:
 
 
 def validity(writer: Writer, name: str, answers: int, seed: int) -> dict[str, Any]:
-    """Of so many answers under a schema: valid, cut, and the texts of invalid ones."""
+    """Of so many answers under a schema: valid, closed, cut, and the texts of invalid ones."""
     check = need("jsonschema", "benchmark/structured.py", "dev").Draft202012Validator
     validator = check(SCHEMAS[name][1], format_checker=check.FORMAT_CHECKER)
     session, grammar = writer.asked(name), writer.grammar(name)
-    row: dict[str, Any] = {"schema": name, "valid": 0, "cut": 0, "invalid": [], "tokens": 0}
+    row: dict[str, Any] = {"schema": name, "valid": 0, "closed": 0, "cut": 0, "invalid": []}
+    row["tokens"] = 0
     for first in range(0, answers, TOGETHER):
         count = min(TOGETHER, answers - first)
         made = [writer.row(session.fork(), grammar, seed + first + at) for at in range(count)]
@@ -108,6 +109,7 @@ def validity(writer: Writer, name: str, answers: int, seed: int) -> dict[str, An
             step(going)
         for each, constraint in made:
             row["tokens"] += len(each.new)
+            row["closed"] += constraint is not None and constraint.closed
             if writer.ended(each, constraint):
                 text = writer.tokenizer.decode(each.new, skip_special_tokens=True)
                 _judge(row, text, validator)
@@ -166,8 +168,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append(validity(writer, name, args.answers, args.seed))
             row = rows[-1]
             print(
-                f"{name:10} {row['valid']} valid, {row['cut']} cut, {len(row['invalid'])} invalid, "
-                f"{row['tokens']} tokens",
+                f"{name:10} {row['valid']} valid, {row['closed']} closed, {row['cut']} cut, "
+                f"{len(row['invalid'])} invalid, {row['tokens']} tokens",
                 flush=True,
             )
         ratios = cost(writer, list(SCHEMAS), args.rounds, args.seed)

@@ -7,4 +7,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 install_clients
 OMP_NUM_THREADS=1 timed "clients with a real model" \
-    bash "$ROOT/scripts/test.sh" tests/real/test_clients.py -m real -k "not Ray" "$@"
+    bash "$ROOT/scripts/test.sh" tests/real/test_clients.py -m real -k "not replicas" "$@"

@@ -10,7 +10,7 @@ TESTS=(tests/cluster tests/cli/test_many.py tests/benchmark/test_benchmark_ray.p
 if [ "${1:-}" = --clients ]; then
     shift
     install_clients
-    TESTS=(tests/real/test_clients.py -m real -k Ray)
+    TESTS=(tests/real/test_clients.py -m real -k replicas)
 fi
 install "[dev,eval,faiss,chat,gguf,documents,peers,ray]"
 cd "$ROOT"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from inf_llm.generation.bounds import check_bounds
+
 _COMBINED = {"anyOf", "oneOf", "$ref"}
 _OTHERS = {
     *("additionalProperties", "patternProperties", "unevaluatedProperties"),
@@ -19,8 +21,10 @@ def closed(schema: Any) -> Any:
     """The schema, its objects closed; as it is where objects are put together from parts.
 
     Raises:
+        SettingsError: it cannot be enforced.
         RecursionError: it is too deep.
     """
+    check_bounds(schema)
     return schema if _put_together(schema) else _closed(schema)
 
 

@@ -2,7 +2,7 @@
 
     grammars = Grammars(tokenizer, vocabulary, ends)    # once for a model
     grammar = grammars.of_schema({"type": "object"})    # once for a request
-    constraint = grammar.constraint(len(session.ids))   # once for an answer
+    constraint = grammar.constraint(len(session.ids), 256)   # once for an answer
     options["logits_processor"] = [constraint]
     options["stopping_criteria"] = [constraint.over]
 
@@ -17,7 +17,7 @@ import math
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from inf_llm.errors import SettingsError, TextError
 from inf_llm.generation.closed_schema import closed
+from inf_llm.generation.closing import Closers, Closing, unpacked
 from inf_llm.generation.control import control_tokens, private, renamed
 from inf_llm.optional import need
 
@@ -69,7 +70,7 @@ class Grammars:
             SettingsError: the schema is none, or has what cannot be enforced; with the reason.
             MissingExtraError: llguidance is not installed.
         """
-        return self._made(_schema_grammar(schema))
+        return replace(self._made(_schema_grammar(schema)), closers=self._closers)
 
     def of_lark(self, rules: str) -> Grammar:
         """That of a text in llguidance's form of Lark, for example one that `lark_piece` is in."""
@@ -96,6 +97,12 @@ class Grammars:
         if problems:
             raise SettingsError(f"the schema cannot be enforced: {_short(problems[0])}")
         return Grammar(matcher)
+
+    @cached_property
+    def _closers(self) -> Closers:
+        with self._lock:
+            inner = self._inner
+        return Closers([inner.decode_bytes([token]) for token in range(inner.vocab_size)])
 
     @cached_property
     def _added(self) -> dict[str, int]:
@@ -134,13 +141,22 @@ class Grammar:
 
     Attributes:
         matcher: llguidance's, at the start of a text.
+        closers: for texts that come to their longest; None where such a text had better be cut, as
+            the call of a function, which does something else with half of its arguments.
     """
 
     matcher: Any
+    closers: Closers | None = None
 
-    def constraint(self, prompt: int) -> Constraint:
-        """What makes one answer, after so many tokens of a prompt, follow it."""
-        return Constraint(self.matcher.deep_copy(), prompt)
+    def constraint(self, prompt: int, longest: int) -> Constraint:
+        """What makes one answer follow it.
+
+        Args:
+            prompt: tokens before the answer.
+            longest: most tokens of the answer.
+        """
+        closing = None if self.closers is None else Closing(self.closers, self.matcher, longest)
+        return Constraint(self.matcher.deep_copy(), prompt, closing)
 
 
 class Constraint:
@@ -149,19 +165,23 @@ class Constraint:
     Args:
         matcher: llguidance's, at the start of the answer.
         prompt: tokens before the answer.
+        closing: brings the answer to an end before its longest length; None lets it be cut.
     """
 
-    def __init__(self, matcher: Any, prompt: int) -> None:
-        self._matcher, self._read = matcher, prompt
+    def __init__(self, matcher: Any, prompt: int, closing: Closing | None = None) -> None:
+        self._matcher, self._prompt, self._read, self._closing = matcher, prompt, prompt, closing
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
         """Scores (1, V) without the tokens that may not follow ids (1, n)."""
         self._follow(ids)
-        bits = torch.frombuffer(bytearray(self._matcher.compute_bitmask()), dtype=torch.uint8)
+        allowed = unpacked(self._matcher.compute_bitmask())[: scores.shape[1]]
         self._check()
-        bits = bits.to(scores.device)
-        shifts = torch.arange(8, dtype=torch.uint8, device=scores.device)
-        allowed = ((bits[:, None] >> shifts) & 1).flatten()[: scores.shape[1]].bool()
+        token = None
+        if self._closing is not None:
+            token = self._closing.token(self._matcher, self._read - self._prompt)
+        if token is not None:
+            allowed = torch.arange(len(allowed)) == token
+        allowed = allowed.to(scores.device)
         left = torch.full_like(scores, -math.inf)
         left[:, : len(allowed)] = scores[:, : len(allowed)].masked_fill(~allowed, -math.inf)
         if not (left > -math.inf).any():  # another rule forbids them, which then gives way
@@ -172,6 +192,11 @@ class Constraint:
         """A stopping criterion: whether the row is complete and nothing may follow."""
         self._follow(ids)
         return torch.full((1,), self.complete, dtype=torch.bool, device=ids.device)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the answer was brought to its end, for it came to its longest length."""
+        return self._closing is not None and self._closing.begun
 
     @property
     def complete(self) -> bool:
@@ -213,6 +238,8 @@ def _schema_grammar(schema: Any) -> str:
     make = _llguidance().LLMatcher.grammar_from_json_schema
     try:
         return str(make(closed(schema), overrides=BOUNDED))
+    except SettingsError:
+        raise
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"the schema is no JSON schema: {_short(str(error))}") from None
 

@@ -114,7 +114,8 @@ class Row:
     def finish(self, passages: list[dict[str, Any]] | None) -> Choice:
         """The answer, which is over."""
         ended = self.text.stopped or self.decoding.new[-1] in self.ends
-        ended = ended or (self.constraint is not None and self.constraint.complete)
+        if self.constraint is not None:
+            ended = not self.constraint.closed and (ended or self.constraint.complete)
         self.answer.tokens = self.text.tokens
         left, calls = ("", []) if self.reader is None else self.reader.end()
         if left:
@@ -152,7 +153,7 @@ class Rows:
     ) -> Row:
         """What gives an answer, the one of this number to what a session has read."""
         sampling, shape, report = question.sampling, ready.shape, answer.report
-        constraint, reader = shape.constraint(len(session.ids)), shape.reader()
+        constraint, reader = shape.constraint(len(session.ids), ready.longest), shape.reader()
 
         def put(piece: str) -> None:
             words = piece if reader is None else reader.put(piece)

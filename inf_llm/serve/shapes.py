@@ -33,9 +33,9 @@ class Shape:
     names: tuple[str, ...] = ()
     without: frozenset[int] = frozenset()
 
-    def constraint(self, prompt: int) -> Constraint | None:
-        """What makes an answer follow the grammar, after so many tokens of a prompt."""
-        return None if self.grammar is None else self.grammar.constraint(prompt)
+    def constraint(self, prompt: int, longest: int) -> Constraint | None:
+        """What makes an answer follow the grammar; see `Grammar.constraint`."""
+        return None if self.grammar is None else self.grammar.constraint(prompt, longest)
 
     def reader(self) -> CallReader | None:
         """What separates words and calls of an answer."""

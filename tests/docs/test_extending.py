@@ -271,7 +271,7 @@ def test_a_form_of_calls(installed: Path) -> None:
     rules = form.rules(tools, True, grammars.lark_piece)
     ids = torch.tensor([tokenizer.encode("=> stop {}")])
     assert (
-        grammars.of_lark(f"start: calls\n{rules}").constraint(0)(ids, torch.zeros(1, 300)).max()
+        grammars.of_lark(f"start: calls\n{rules}").constraint(0, 99)(ids, torch.zeros(1, 300)).max()
         == 0
     )
 

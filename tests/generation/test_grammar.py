@@ -38,7 +38,7 @@ def grammars(tokenizer: Any) -> Grammars:
 def drawn(grammar: Grammar, size: int, seed: int, most: int = 3000) -> tuple[list[int], Constraint]:
     """Tokens as a model would draw them that knows nothing."""
     generator = torch.Generator().manual_seed(seed)
-    ids, constraint = torch.tensor([[7, 7]]), grammar.constraint(2)
+    ids, constraint = torch.tensor([[7, 7]]), grammar.constraint(2, most)
     while ids.shape[1] < most:
         scores = constraint(ids, torch.randn(1, size + EXTRA, generator=generator))
         token = torch.multinomial(scores.softmax(-1), 1, generator=generator)
@@ -66,7 +66,7 @@ def test_whatever_is_drawn_fits_the_schema(name: str, grammars: Grammars, tokeni
 
 def test_the_end_comes_where_the_json_is_complete(grammars: Grammars, tokenizer: Any) -> None:
     end = tokenizer.eos_token_id
-    constraint = grammars.of_schema({"type": "integer"}).constraint(0)
+    constraint = grammars.of_schema({"type": "integer"}).constraint(0, 5000)
     ids = torch.empty(1, 0, dtype=torch.int64)
     for said, may_end in (("", False), ("-", False), ("1", True), ("2", True)):
         ids = torch.cat((ids, torch.tensor([tokenizer.encode(said)], dtype=torch.int64)), 1)
@@ -89,13 +89,13 @@ def test_control_tokens_are_never_text() -> None:
     tokenizer.add_tokens(["<turn>"])
     tokenizer.chat_template = "{% for m in messages %}<turn>{{ m['content'] }}{% endfor %}"
     grammars = Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
-    constraint = grammars.of_schema({"type": "string"}).constraint(0)
+    constraint = grammars.of_schema({"type": "string"}).constraint(0, 5000)
     scores = constraint(torch.tensor([tokenizer.encode('"')]), torch.zeros(1, len(tokenizer)))
     turn = tokenizer.convert_tokens_to_ids("<turn>")
     letter = tokenizer.convert_tokens_to_ids("t")
     assert scores[0, turn] == -torch.inf
     assert scores[0, letter] == 0
-    constraint = grammars.of_schema({"const": "<turn>"}).constraint(0)
+    constraint = grammars.of_schema({"const": "<turn>"}).constraint(0, 5000)
     ids = torch.empty(1, 0, dtype=torch.int64)
     while not constraint.over(ids, None).item():
         scores = constraint(ids, torch.zeros(1, len(tokenizer)))
@@ -119,7 +119,7 @@ def test_answers_of_one_grammar_do_not_touch_each_other(grammars: Grammars) -> N
 )
 def test_white_space_has_an_end(grammars: Grammars, tokenizer: Any, text: str, most: int) -> None:
     space = tokenizer.encode(" ")[0]
-    constraint, count = grammars.of_schema(OBJECT).constraint(0), 0
+    constraint, count = grammars.of_schema(OBJECT).constraint(0, 5000), 0
     while count < 100:
         ids = torch.tensor([tokenizer.encode(text + " " * count)])
         if constraint(ids, torch.zeros(1, len(tokenizer)))[0, space] == -torch.inf:
@@ -130,7 +130,7 @@ def test_white_space_has_an_end(grammars: Grammars, tokenizer: Any, text: str, m
 
 def test_json_on_many_lines_is_json(grammars: Grammars, tokenizer: Any) -> None:
     text = json.dumps({"a": [1, {"b": []}], "c": ""}, indent=4)
-    constraint = grammars.of_schema(OBJECT).constraint(0)
+    constraint = grammars.of_schema(OBJECT).constraint(0, 5000)
     constraint(torch.tensor([tokenizer.encode(text)]), torch.zeros(1, len(tokenizer)))
     assert constraint.complete
 
@@ -158,6 +158,14 @@ def test_json_on_many_lines_is_json(grammars: Grammars, tokenizer: Any) -> None:
             {"allOf": [{"type": "integer", "multipleOf": n} for n in (9973, 9967)]},
             "198,801,782 remainders",
         ),
+        (
+            {"properties": {"a": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5}}},
+            "exclusiveMinimum = 0 and maximum = 0.5",
+        ),
+        (
+            {"type": "number", "exclusiveMaximum": 2, "exclusiveMinimum": 1.5},
+            "exclusiveMaximum = 2 and exclusiveMinimum = 1.5",
+        ),
     ],
 )
 def test_what_cannot_be_enforced_is_refused(grammars: Grammars, schema: Any, reason: str) -> None:
@@ -170,6 +178,14 @@ def test_what_cannot_be_enforced_is_refused(grammars: Grammars, schema: Any, rea
 @pytest.mark.parametrize("step", [1, 0.25, 86_400, 5_000_000, 10**6, 49_999])
 def test_multiples_of_usual_numbers(grammars: Grammars, step: float) -> None:
     assert grammars.of_schema({"type": "integer", "multipleOf": step})
+
+
+@pytest.mark.parametrize("more", [{}, {"maximum": 1}, {"exclusiveMaximum": 1}, {"maximum": 1e9}])
+def test_a_whole_number_that_is_excluded(grammars: Grammars, tokenizer: Any, more: Any) -> None:
+    schema = {"type": "number", "exclusiveMinimum": 0} | more
+    matcher = grammars.of_schema(schema).matcher.deep_copy()
+    assert matcher.consume_tokens(tokenizer.encode("0", add_special_tokens=False))
+    assert not matcher.is_accepting()
 
 
 def test_words_about_multiples_are_no_rule(grammars: Grammars) -> None:

@@ -48,12 +48,12 @@ class Sum(BaseModel):
 ON_RAY = ("--engine", "ray", "--replicas", "2", "--replica-cpus", "0.5")
 
 
-@pytest.fixture(scope="module", params=["smollm2", "qwen", "smollm2 on Ray"])
+@pytest.fixture(scope="module", params=["smollm2", "qwen", "smollm2-replicas"])
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     """Without a template for functions, with one, and two replicas."""
-    name, _, on_ray = request.param.partition(" ")
+    name, _, on_ray = request.param.partition("-")
     if on_ray:
         pytest.importorskip("ray.serve", reason="needs the extra 'ray'")
     rows = {"type": "inf-llm", "path": MODELS[name].folder, "dtype": "auto", **MEMORY}
@@ -152,8 +152,7 @@ def test_answers_fit_their_schemas(server: ServerProcess, name: str) -> None:
         max_tokens=200,
     )
     for choice in answer.choices:
-        if choice.finish_reason == "stop":
-            jsonschema.validate(json.loads(choice.message.content or ""), schema)
+        jsonschema.validate(json.loads(choice.message.content or ""), schema)
     # a schema that refers to itself lets a small model go on for ever
     assert name == "reference" or any(each.finish_reason == "stop" for each in answer.choices)
 

@@ -85,6 +85,20 @@ def test_completions_too(caller: Local) -> None:
     assert json.loads(text).keys() == {"a", "b"}
 
 
+def test_json_that_comes_to_its_longest(caller: Local) -> None:
+    """It is whole, and said to be short of what the model had to say."""
+    words = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": words}}
+    found = choice(caller, response_format=form, max_tokens=20, temperature=2, seed=1)
+    assert found["finish_reason"] == "length"
+    assert json.loads(found["message"]["content"]).keys() == {"a"}
+    body = {"model": caller.model, "input": "Say a.", "max_output_tokens": 20, "temperature": 2}
+    body["text"] = {"format": {"type": "json_schema", "name": "x", "schema": words}}
+    reply = caller.post("/v1/responses", body).json()
+    assert reply["status"] == "incomplete"
+    assert json.loads(reply["output"][0]["content"][0]["text"]).keys() == {"a"}
+
+
 def test_json_that_is_cut(caller: Local) -> None:
     found = choice(caller, response_format=FORMAT, max_tokens=4)
     assert found["finish_reason"] == "length"

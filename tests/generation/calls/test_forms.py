@@ -38,7 +38,7 @@ def written(form: str, several: bool, seed: int) -> str:
     tokenizer = tiny_tokenizer()
     grammars = Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
     rules = form_of(None, form).rules(TOOLS, several, grammars.lark_piece)
-    constraint = grammars.of_lark(f"start: calls\n{rules}").constraint(0)
+    constraint = grammars.of_lark(f"start: calls\n{rules}").constraint(0, 5000)
     generator = torch.Generator().manual_seed(seed)
     ids = torch.empty(1, 0, dtype=torch.int64)
     while not constraint.over(ids, None).item() and ids.shape[1] < 3000:
