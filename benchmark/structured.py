@@ -3,8 +3,8 @@
     python benchmark/structured.py --config config/qwen2.5-0.5b-inf-llm.yaml --answers 20
 
 Every schema of benchmark/schemas.py is answered so many times, sampled. An answer is valid, or
-invalid, which must not be, or cut; of the valid ones some came to their longest and were closed. The cost of a token is that of runs
-with a schema and without, in turns; a ratio of each pair.
+invalid, which must not be, or cut; of the valid ones some came to their longest and were closed.
+The cost of a token is that of runs with a schema and without, in turns; a ratio of each pair.
 """
 
 from __future__ import annotations
