@@ -21,8 +21,6 @@ from inf_llm.serve.start import ServeOptions
 from inf_llm.serve.web import Listening, WebServer, most_connections
 
 NAME = "inf-llm"
-SPILL = 8
-"""With more requests at one replica, another takes the memory from a shared folder."""
 
 
 def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
@@ -75,7 +73,7 @@ def _replicas(serve: Any, cluster: Cluster, options: ServeOptions) -> Any:
         ray_actor_options={"num_cpus": cluster.cpus, "num_gpus": cluster.gpus},
         request_router_config={
             "request_router_class": MemoryRouter,
-            "request_router_kwargs": {"spill": None if options.memory_dir is None else SPILL},
+            "request_router_kwargs": {"folder": options.memory_dir and str(options.memory_dir)},
         },
         **_count(cluster),
     )

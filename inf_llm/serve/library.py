@@ -32,6 +32,7 @@ from inf_llm.serve.occupancy import Occupancy
 _log = logging.getLogger("inf_llm.serve")
 _T = TypeVar("_T")
 _NAME = re.compile(r"doc-[A-Za-z0-9_-]+")
+_TEXTS = "documents"
 
 
 class Library:
@@ -56,7 +57,7 @@ class Library:
         quota: int | None = None,
         shared: bool = False,
     ) -> None:
-        self._texts, self.shared = folder / "documents", shared
+        self._texts, self.shared = folder / _TEXTS, shared
         self._versions: dict[str, int] = {}
         try:
             self._texts.mkdir(0o700, parents=True, exist_ok=True)
@@ -144,7 +145,7 @@ class Library:
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a text of an id, which comes from a client."""
-        return _NAME.fullmatch(name) is not None and self._file(name).exists()
+        return is_committed(self._texts.parent, name)
 
     async def remove(self, name: str) -> bool:
         """Remove the text of an id, and all memories that have it; whether the disk let that be."""
@@ -179,6 +180,16 @@ class Library:
 
     def _names(self, name: str) -> Path:
         return self._texts / f"{name}.names"
+
+
+def is_committed(folder: Path, name: str) -> bool:
+    """Whether a folder of servers has a text of an id, which comes from a client."""
+    return is_document(name) and (folder / _TEXTS / f"{name}.json").exists()
+
+
+def is_document(name: str) -> bool:
+    """Whether a name may be a document's id."""
+    return _NAME.fullmatch(name) is not None
 
 
 def _version(file: Path) -> int:
