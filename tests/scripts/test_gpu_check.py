@@ -95,7 +95,7 @@ def test_a_device_that_computes_otherwise_is_reported(monkeypatch: pytest.Monkey
         made.append(model)
         if len(made) == 2:  # the device's
             with torch.no_grad():
-                model.lm_head.weight.mul_(1.5)
+                model.lm_head.weight.mul_(0.5)
         return model, tokenizer
 
     monkeypatch.setattr(of_choices, "_bare", perturbed)
