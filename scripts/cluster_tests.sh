@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Replicas of the server on Ray, on this machine:
 #   bash scripts/cluster_tests.sh
-#   bash scripts/cluster_tests.sh -m slow      500 requests while replicas are killed
+#   bash scripts/cluster_tests.sh -m slow      500 requests while replicas are killed; a rolling restart
 #   bash scripts/cluster_tests.sh --clients    clients of other projects; needs .models/smollm2
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

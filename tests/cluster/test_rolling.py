@@ -72,6 +72,7 @@ class Stream:
         self._asked.__exit__(*error)
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_while_its_replica_is_replaced(tiny_config: Path, address: str) -> None:
     first = start(tiny_config, *TWO, "--address", address)
     before = names(first.address)
