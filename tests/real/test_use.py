@@ -25,7 +25,7 @@ Lend = Callable[[str, str], Any]
 Write = Callable[..., Path]
 CHATTING = [name for name, real in MODELS.items() if real.chats]
 LONG_TEXT, SHORT_TEXT = 16_384, 4_096
-SECONDS = 90  # for reading; a processor that would take longer reads SHORT_TEXT
+SECONDS = 40  # for reading; a processor that would take longer reads SHORT_TEXT
 
 
 def _affordable(name: str) -> int:
