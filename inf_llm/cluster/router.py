@@ -25,7 +25,7 @@ class MemoryRouter(RequestRouter):
 
     _folder: Path | None = None
 
-    def initialize_state(self, folder: str | None = None) -> None:
+    def initialize_state(self, folder: str | None = None, **other: Any) -> None:
         """See `RequestRouter`.
 
         Args:
