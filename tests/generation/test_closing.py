@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
 pytest.importorskip("llguidance", reason="needs the extra 'structured'")
 pytest.importorskip("jsonschema", reason="needs the extra 'dev'")
@@ -15,8 +14,8 @@ pytest.importorskip("jsonschema", reason="needs the extra 'dev'")
 import jsonschema
 
 from benchmark.schemas import SCHEMAS
-from inf_llm.generation.grammar import Constraint, Grammar, Grammars
-from tests.tiny import tiny_tokenizer
+from inf_llm.generation.grammar import Grammars
+from tests.generation.grammars import TOKENIZER, drawn, made
 
 TREE = {
     "type": "object",
@@ -43,30 +42,12 @@ ALL = {name: schema for name, (_, schema) in SCHEMAS.items()} | MORE
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return tiny_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def grammars(tokenizer: Any) -> Grammars:
-    return Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
-
-
-def drawn(grammar: Grammar, size: int, seed: int, longest: int) -> tuple[list[int], Constraint]:
-    """Tokens as a model would draw them that knows nothing and seldom ends a string."""
-    generator = torch.Generator().manual_seed(seed)
-    ids, constraint = torch.empty(1, 0, dtype=torch.int64), grammar.constraint(0, longest)
-    while ids.shape[1] < longest:
-        scores = constraint(ids, torch.randn(1, size, generator=generator))
-        token = torch.multinomial(scores.softmax(-1), 1, generator=generator)
-        ids = torch.cat((ids, token), 1)
-        if constraint.over(ids, scores).item():
-            break
-    return ids[0].tolist(), constraint
+def grammars() -> Grammars:
+    return made()
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_no_text_is_cut(name: str, grammars: Grammars, tokenizer: Any) -> None:
+def test_no_text_is_cut(name: str, grammars: Grammars) -> None:
     grammar = grammars.of_schema(ALL[name])
     assert grammar.closers is not None
     shortest = grammar.closers.path(grammar.matcher, 300)
@@ -75,37 +56,37 @@ def test_no_text_is_cut(name: str, grammars: Grammars, tokenizer: Any) -> None:
     validator = check(ALL[name], format_checker=check.FORMAT_CHECKER)
     for seed in range(6):
         longest = 2 * len(shortest) + 5 + 20 * seed
-        ids, _ = drawn(grammar, len(tokenizer), seed, longest)
+        ids, _ = drawn(grammar, seed, longest)
         assert len(ids) <= longest
-        validator.validate(json.loads(tokenizer.decode(ids, skip_special_tokens=True)))
+        validator.validate(json.loads(TOKENIZER.decode(ids, skip_special_tokens=True)))
 
 
-def test_control_some_are_cut_without(grammars: Grammars, tokenizer: Any) -> None:
+def test_control_some_are_cut_without(grammars: Grammars) -> None:
     grammar = replace(grammars.of_schema(MORE["endless text"]), closers=None)
-    _, constraint = drawn(grammar, len(tokenizer), 0, 20)
+    _, constraint = drawn(grammar, 0, 20)
     assert not constraint.complete
     assert not constraint.closed
 
 
-def test_what_ends_by_itself_is_as_the_model_has_it(grammars: Grammars, tokenizer: Any) -> None:
+def test_what_ends_by_itself_is_as_the_model_has_it(grammars: Grammars) -> None:
     grammar = grammars.of_schema(SCHEMAS["enum"][1])
-    with_closers = drawn(grammar, len(tokenizer), 0, 400)
-    without = drawn(replace(grammar, closers=None), len(tokenizer), 0, 400)
+    with_closers = drawn(grammar, 0, 400)
+    without = drawn(replace(grammar, closers=None), 0, 400)
     assert with_closers[0] == without[0]
     assert not with_closers[1].closed
 
 
-def test_a_text_that_may_end_is_not_made_to(grammars: Grammars, tokenizer: Any) -> None:
-    ids, constraint = drawn(grammars.of_schema({"type": "integer"}), len(tokenizer), 3, 8)
+def test_a_text_that_may_end_is_not_made_to(grammars: Grammars) -> None:
+    ids, constraint = drawn(grammars.of_schema({"type": "integer"}), 3, 8)
     assert not constraint.closed
-    assert isinstance(json.loads(tokenizer.decode(ids, skip_special_tokens=True)), int)
+    assert isinstance(json.loads(TOKENIZER.decode(ids, skip_special_tokens=True)), int)
 
 
 @pytest.mark.parametrize("schema", [{"type": "string", "minLength": 90}, SCHEMAS["nested"][1]])
 def test_one_that_cannot_end_in_time_is_cut(
     schema: Any, grammars: Grammars, tokenizer: Any
 ) -> None:
-    ids, constraint = drawn(grammars.of_schema(schema), len(tokenizer), 0, 10)
+    ids, constraint = drawn(grammars.of_schema(schema), 0, 10)
     assert len(ids) == 10
     assert not constraint.complete
     assert not constraint.closed

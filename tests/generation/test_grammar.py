@@ -16,36 +16,21 @@ import jsonschema
 
 from benchmark.schemas import SCHEMAS
 from inf_llm.errors import MissingExtraError, SettingsError
-from inf_llm.generation.grammar import Constraint, Grammar, Grammars
+from inf_llm.generation.grammar import Grammars
 from tests.chat.conftest import chat_tokenizer
-from tests.tiny import tiny_tokenizer
+from tests.generation.grammars import TOKENIZER, drawn, made
 
 OBJECT = {"type": "object"}
-EXTRA = 5
-"""Scores that a model has more than its tokenizer has tokens."""
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    return tiny_tokenizer()
+    return TOKENIZER
 
 
 @pytest.fixture(scope="module")
-def grammars(tokenizer: Any) -> Grammars:
-    return Grammars(tokenizer, len(tokenizer), [tokenizer.eos_token_id])
-
-
-def drawn(grammar: Grammar, size: int, seed: int, most: int = 3000) -> tuple[list[int], Constraint]:
-    """Tokens as a model would draw them that knows nothing."""
-    generator = torch.Generator().manual_seed(seed)
-    ids, constraint = torch.tensor([[7, 7]]), grammar.constraint(2, most)
-    while ids.shape[1] < most:
-        scores = constraint(ids, torch.randn(1, size + EXTRA, generator=generator))
-        token = torch.multinomial(scores.softmax(-1), 1, generator=generator)
-        ids = torch.cat((ids, token), 1)
-        if constraint.over(ids, scores).item():
-            break
-    return ids[0, 2:].tolist(), constraint
+def grammars() -> Grammars:
+    return made()
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -56,7 +41,7 @@ def test_whatever_is_drawn_fits_the_schema(name: str, grammars: Grammars, tokeni
     grammar = grammars.of_schema(schema)
     texts = set()
     for seed in range(8):
-        ids, constraint = drawn(grammar, len(tokenizer), seed)
+        ids, constraint = drawn(grammar, seed)
         assert constraint.complete
         texts.add(tokenizer.decode(ids, skip_special_tokens=True))
     assert len(texts) > 1
@@ -79,7 +64,7 @@ def test_the_end_comes_where_the_json_is_complete(grammars: Grammars, tokenizer:
 
 def test_a_model_without_an_end_stops_there_too(tokenizer: Any) -> None:
     grammar = Grammars(tokenizer, len(tokenizer), None).of_schema(SCHEMAS["flat"][1])
-    _, constraint = drawn(grammar, len(tokenizer), 0)
+    _, constraint = drawn(grammar, 0)
     assert constraint.complete
 
 
@@ -108,10 +93,9 @@ def test_control_tokens_are_never_text() -> None:
 
 def test_answers_of_one_grammar_do_not_touch_each_other(grammars: Grammars) -> None:
     grammar = grammars.of_schema(OBJECT)
-    size = len(tiny_tokenizer())
-    alone = drawn(grammar, size, 1)[0]
-    drawn(grammar, size, 2)
-    assert drawn(grammar, size, 1)[0] == alone
+    alone = drawn(grammar, 1)[0]
+    drawn(grammar, 2)
+    assert drawn(grammar, 1)[0] == alone
 
 
 @pytest.mark.parametrize(
