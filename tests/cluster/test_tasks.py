@@ -15,7 +15,7 @@ import pytest
 
 from inf_llm.cluster.tasks import Failure, here, on_ray
 from inf_llm.errors import InfLLMError, MissingExtraError, SettingsError
-from tests.cluster.jobs import make_counting, make_nothing
+from tests.cluster.jobs import make_counting, make_nothing, note_given
 
 RAY = importlib.util.find_spec("ray") is not None
 with_ray = pytest.mark.skipif(not RAY, reason="ray is not installed: pip install 'inf-llm[ray]'")
@@ -30,6 +30,14 @@ def cluster() -> Iterator[None]:
     ray.init("local", num_cpus=4, log_to_driver=False, include_dashboard=False)
     yield
     ray.shutdown()
+
+
+def _noted(items: Iterator[tuple[str, Any]], folder: Path) -> Iterator[tuple[str, Any]]:
+    """The items, each noted where its job can see that it was given."""
+    for job, item in items:
+        if not isinstance(item, Failure):
+            note_given(folder, job, item[0])
+        yield job, item
 
 
 def _by_job(items: Iterator[tuple[str, Any]]) -> dict[str, list[Any]]:
@@ -64,7 +72,8 @@ def test_on_ray_items_are_those_of_one_process(cluster: None, tmp_path: Path) ->
 
 @with_ray
 def test_a_job_whose_actor_died_goes_on_in_another(cluster: None, tmp_path: Path) -> None:
-    items = list(on_ray(["fatal-1 5", "a 3"], partial(make_counting, tmp_path)))
+    spread = on_ray(["fatal-1 5", "a 3"], partial(make_counting, tmp_path))
+    items = list(_noted(spread, tmp_path))
     assert _by_job(iter(items)) == {"fatal-1 5": [0, 1, 2, 3, 4], "a 3": [0, 1, 2]}
     begun = (tmp_path / "fatal-1").read_text().split()
     assert sorted(begun) == sorted([*map(str, range(5)), "2"])  # what was given was not made again
@@ -76,7 +85,7 @@ def test_a_job_that_two_actors_died_of_fails_and_others_go_on(
     cluster: None, tmp_path: Path
 ) -> None:
     jobs = ["fatal-2 5", *(f"job{n} 2" for n in range(6))]
-    found = _by_job(on_ray(jobs, partial(make_counting, tmp_path)))
+    found = _by_job(_noted(on_ray(jobs, partial(make_counting, tmp_path)), tmp_path))
     *items, failure = found.pop("fatal-2 5")
     assert items == [0, 1]
     assert failure.reason.startswith("2 actors died of it; Ray says of the last: ")
