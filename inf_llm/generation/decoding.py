@@ -4,23 +4,20 @@
     while rows := [row for row in rows if not row.over]:
         step(rows)
 
-A step is one forward pass where the memories of the sessions go together, else one for each. Every
-row has its own rules: what `generate` of transformers makes of its options, and a generator of
-random numbers, so that an answer does not depend on the others.
+Every row has its own rules: what `generate` of transformers makes of its options, and a generator
+of random numbers, so that an answer does not depend on the others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from inf_llm.generation.prefill import feed
-from inf_llm.hf.composed import compose, feed_together
+from inf_llm.generation.rows import Row, feed_all
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.generate import answering
 from inf_llm.hf.trace import trace
@@ -66,7 +63,7 @@ class Rules:
         return made
 
 
-class Decoding:
+class Decoding(Row):
     """A session that answers.
 
     Args:
@@ -78,10 +75,10 @@ class Decoding:
         noted: called with the logits (1, V), before anything changes them, and the token taken.
 
     Attributes:
-        prompt: tokens before the answer.
         over: whether it has ended.
-        trace: what was recalled; None where it is not traced.
     """
+
+    prompt: int
 
     def __init__(
         self,
@@ -92,11 +89,11 @@ class Decoding:
         traced: bool = False,
         noted: Callable[[Tensor, int], None] | None = None,
     ) -> None:
-        self.session = session
-        self.prompt = len(session.ids)
+        prompt = len(session.ids)
+        watched = (session.cache, prompt) if traced else None
+        seen = watched and trace(session.model, prompts=False, session=watched)
+        super().__init__(session, prompt, seen)
         self.over = False
-        watched = (session.cache, self.prompt) if traced else None
-        self.trace = watched and trace(session.model, prompts=False, session=watched)
         self._ids = session.tensor(session.ids)
         self._rules = Rules.of(session.model, self._ids, session.cache, options)
         self._streamer, self._generator, self._noted = streamer, generator, noted
@@ -107,9 +104,9 @@ class Decoding:
         return self.session.ids[self.prompt :]
 
     @property
-    def waiting(self) -> int:
-        """Tokens that the next step feeds."""
-        return len(self.session.ids) - self.session.fed
+    def answers(self) -> bool:
+        """Whether all but its newest token is read; so it is not before its first token."""
+        return self.waiting == 1 and len(self.session.ids) > self.prompt
 
     def catch_up(self) -> Iterator[int]:
         """Read what waits in whole execution blocks, as `Session.reading`.
@@ -123,13 +120,6 @@ class Decoding:
             if fed is None:
                 return
             yield fed
-
-    @torch.no_grad()
-    def feed(self) -> Tensor:
-        """Feed all that waits; the logits (1, V) of what follows."""
-        session = self.session
-        with session.whole_or_nothing(), answering(self.prompt):
-            return feed(session.model, self._ids[:, session.fed :], session.cache)[:, -1]
 
     @torch.no_grad()
     def choose(self, logits: Tensor) -> None:
@@ -154,28 +144,28 @@ class Decoding:
         return torch.multinomial(scores.softmax(-1), 1, generator=self._generator)
 
 
+class PromptEnd(Row):
+    """What waits of a prompt that has been read, before any answer to it has begun.
+
+    Args:
+        first: the first answer, which feeds it.
+
+    Attributes:
+        logits: of the first token of every answer (1, V), once it is fed.
+    """
+
+    answers = False
+
+    def __init__(self, first: Decoding) -> None:
+        super().__init__(first.session, first.prompt, first.trace)
+        self.logits: Tensor | None = None
+
+    def choose(self, logits: Tensor) -> None:
+        """Keep the logits: the answers choose later, each from a memory of its own."""
+        self.logits = logits
+
+
 def step(rows: Sequence[Decoding]) -> None:
     """One token more of each row."""
     for row, logits in zip(rows, feed_all(rows), strict=True):
         row.choose(logits)
-
-
-def together(rows: Sequence[Decoding]) -> bool:
-    """Whether one forward pass feeds all rows."""
-    one_token = all(row.waiting == 1 for row in rows)
-    return len(rows) > 1 and one_token and compose([row.session.cache for row in rows])
-
-
-@torch.no_grad()
-def feed_all(rows: Sequence[Decoding]) -> list[Tensor]:
-    """Feed all that waits in each row; the logits (1, V) of what follows in each."""
-    sessions = [row.session for row in rows]
-    with ExitStack() as all_of_them:
-        for row in rows:
-            all_of_them.enter_context(row.trace or nullcontext())
-        if not together(rows):
-            return [row.feed() for row in rows]
-        for session in sessions:
-            all_of_them.enter_context(session.whole_or_nothing())
-        caches, tokens = zip(*((s.cache, s.ids[-1]) for s in sessions), strict=True)
-        return list(feed_together(sessions[0].model, caches, tokens).split(1))

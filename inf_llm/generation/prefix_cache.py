@@ -27,6 +27,7 @@ from inf_llm.generation.kept import KeptSessions, marks, overlap
 from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
 from inf_llm.generation.prefix_shelf import PrefixShelf
 from inf_llm.generation.room import InUse, Room
+from inf_llm.generation.rows import Company
 from inf_llm.generation.session import Session
 from inf_llm.saved.folder import remove
 from inf_llm.saved.manifest import NAME
@@ -141,10 +142,12 @@ class PrefixCache:
         ids: Tokens,
         boundaries: Tokens = (),
         hear: Callable[[Tensor], None] | None = None,
+        company: Company | None = None,
     ) -> Reading:
         """The same in steps, with others between them; each that is taken feeds a chunk at most.
 
-        With `hear`, which gets logits as in `Session.reading`, all is fed, whatever is in memory.
+        For `hear` and `company` see `Session.reading`. With `hear` all is fed, whatever is in
+        memory.
 
         Gives how many tokens were in memory already, then after each feed how many are, and
         returns what `read` does. The session is in use until it is released.
@@ -160,9 +163,9 @@ class PrefixCache:
         try:
             yield reused
             for mark in self._marks(key, reused, boundaries):
-                yield from self._feeds(session, ids[len(session.ids) : mark + 1], hear)
+                yield from self._feeds(session, ids[len(session.ids) : mark + 1], hear, company)
                 self._kept.keep(key[:mark], session)
-            yield from self._feeds(session, ids[len(session.ids) :], hear)
+            yield from self._feeds(session, ids[len(session.ids) :], hear, company)
         except BaseException:
             self._room.leave(session)
             raise
@@ -172,10 +175,14 @@ class PrefixCache:
         return session, reused
 
     def _feeds(
-        self, session: Session, ids: Tokens, hear: Callable[[Tensor], None] | None
+        self,
+        session: Session,
+        ids: Tokens,
+        hear: Callable[[Tensor], None] | None,
+        company: Company | None,
     ) -> Iterator[int]:
         session.chunk_size = self.chunk_size
-        for fed in session.reading(ids, hear):
+        for fed in session.reading(ids, hear, company):
             yield fed
             session.chunk_size = self.chunk_size
 

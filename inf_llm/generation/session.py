@@ -30,11 +30,11 @@ from inf_llm.generation.options import answer_options
 from inf_llm.generation.prefill import (
     Progress,
     empty_cache,
-    feed,
     feed_length,
     held,
     whole_blocks,
 )
+from inf_llm.generation.rows import Company, Row
 from inf_llm.generation.text import ended_at
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
@@ -120,27 +120,31 @@ class Session(Unsaved):
             on_progress(len(self.ids), len(self.ids))
 
     def reading(
-        self, text: Readable = "", hear: Callable[[torch.Tensor], None] | None = None
+        self,
+        text: Readable = "",
+        hear: Callable[[torch.Tensor], None] | None = None,
+        company: Company | None = None,
     ) -> Iterator[int]:
         """The same in steps: each item that is taken is a feed of at most `chunk_size` tokens.
 
         Args:
             text: see `read`.
             hear: called with the logits (1, n, V) of every feed; they are not computed without it.
+            company: answers of other sessions that each feed may take along, but with `hear`.
 
         Returns:
-            After each feed the tokens in the memory.
+            After each feed the tokens in the memory; fewer than before where one in company failed.
         """
         self.ids += token_ids(
             self.tokenizer, text, vocabulary(self.model), not self.ids, self._control_tokens
         )
         end = whole_blocks(self.model, len(self.ids))
         while self.fed < end:
-            part = self.ids[self.fed : min(end, self.fed + self.chunk_size)]
-            with self.whole_or_nothing(), torch.no_grad():
-                logits = feed(self.model, self.tensor(part), self.cache, logits=0 if hear else 1)
-            if hear is not None:
-                hear(logits)
+            chunk = Row(self, most=min(end - self.fed, self.chunk_size))
+            if hear is None:
+                (company or Company()).feed(chunk)
+            else:
+                hear(chunk.feed(logits=0))
             yield self.fed
 
     def ask(

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -73,17 +73,21 @@ class MemoryCache(Unsaved, PatchCache):
     Attributes:
         assists: whether its model guesses tokens for another one, which `generate` sets.
         makers: what made its layers: those of the patch that it belongs to.
-        row_lengths: tokens that each row has seen, where they differ.
+        positions: of the tokens that are fed next (B, L), where rows differ.
     """
 
     assists = False
     makers: Makers
-    row_lengths: tuple[int, ...] | None = None
+    positions: Tensor | None = None
 
     @property
     def memories(self) -> list[MemoryLayer]:
         """The layers that have a memory, in order."""
         return [layer for layer in self.layers if isinstance(layer, MemoryLayer)]
+
+    def ends(self, prompt_end: int | None) -> Iterator[tuple[MemoryCache, int | None]]:
+        """The memories that a feed goes to, each with the end of the prompt that it answers."""
+        yield self, prompt_end
 
     def alone_from(self, position: int | None) -> None:
         """From this token on (padding counted), every token chooses its blocks alone."""

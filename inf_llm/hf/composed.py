@@ -1,14 +1,17 @@
-"""One forward pass for several memories: each is a row, with one new token.
+"""One forward pass for several memories, each with new tokens of its own.
 
 A composed cache is a view. Its layers feed the attention objects of the memories themselves, so no
-window and no sealed block is copied, and after the pass each memory has seen one token more. Only
-the state of other recurrent layers (linear attention, convolution), which has a fixed size, is
-stacked before the pass and written back after it.
+window and no sealed block is copied, and after the pass each memory has seen its tokens. With one
+token each the memories are rows of a batch. Else their tokens stand one after another in one row:
+all but attention looks at tokens one by one. Only the state of other recurrent layers (linear
+attention, convolution), which has a fixed size, is stacked before the pass and written back after
+it; so these models have one token each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,114 +25,178 @@ from inf_llm.hf.decoder import device_of, with_cache
 from inf_llm.hf.rows import RowGroup
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one memory is fed in a pass.
+
+    Attributes:
+        cache: the memory, of one row.
+        tokens: at least one.
+        prompt_end: length of the prompt that is being answered; None while a text is read.
+    """
+
+    cache: MemoryCache
+    tokens: Sequence[int]
+    prompt_end: int | None = None
+
+    @property
+    def positions(self) -> range:
+        """Where its tokens stand."""
+        seen = int(self.cache.get_seq_length())
+        return range(seen, seen + len(self.tokens))
+
+
 class RowsTogether:
-    """One layer's attention for rows of several memories.
+    """The rows of several memories in one layer, as a watcher sees them.
 
     Args:
-        groups: of each memory, which has one row and has been fed.
+        groups: of each memory.
     """
 
     def __init__(self, groups: Sequence[RowGroup]) -> None:
         self._groups = groups
-        self.members: tuple[LayerAttention, ...] = tuple(group.members[0] for group in groups)
 
     @property
-    def seen(self) -> int:
-        """Tokens of the longest row."""
-        return max(group.seen for group in self._groups)
+    def members(self) -> list[LayerAttention]:
+        """The attention objects of all that have been fed."""
+        return [member for group in self._groups for member in group.members]
 
     def row_of(self, member: LayerAttention) -> int:
         """The row that an attention object is for."""
-        return next(row for row, other in enumerate(self.members) if other is member)
+        return next(row for row, group in enumerate(self._groups) if member in group.members)
 
     def padding_of(self, row: int) -> int:
         """There is none."""
         return 0
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        """Feed one token to every row; shapes as for `RowGroup.attend`, with L = 1."""
-        for group in self._groups:
-            group.seen += 1
-        return type(self.members[0]).attend_each(self.members, q, k, v, rule)
-
 
 class ComposedLayer(PassingLayer):
-    """One layer of several memories; see `MemoryLayer`."""
+    """One layer of several memories; see `MemoryLayer`.
 
-    def __init__(self, layers: Sequence[MemoryLayer]) -> None:
+    Args:
+        layers: of each memory.
+        lengths: tokens that each is fed.
+    """
+
+    def __init__(self, layers: Sequence[MemoryLayer], lengths: Sequence[int]) -> None:
         super().__init__()
+        self._layers, self._lengths = layers, list(lengths)
+        self._singles = [
+            at for at, length in enumerate(lengths) if length == 1 and layers[at].rows.members
+        ]
         self.rows = RowsTogether([layer.rows for layer in layers])
 
     @plainly
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
-        """See `MemoryLayer.attend`."""
-        return self.rows.attend(q, k, v, rule)
+        """Feed the tokens of every memory; see `MemoryLayer.attend`.
+
+        Shapes are (n, H, 1, D), or (1, H, L, D) where the L tokens of all stand in one row.
+        """
+        if q.shape[0] == len(self._layers) > 1:
+            return self._attend_singles(q, k, v, rule)
+        qs, ks, vs = (part.split(self._lengths, 2) for part in (q, k, v))
+        out = {
+            at: layer.attend(qs[at], ks[at], vs[at], None, rule)
+            for at, layer in enumerate(self._layers)
+            if at not in self._singles
+        }
+        if self._singles:
+            single_q, single_k, single_v = (
+                torch.cat([part[at] for at in self._singles]) for part in (qs, ks, vs)
+            )
+            rows = self._attend_singles(single_q, single_k, single_v, rule)
+            out |= zip(self._singles, rows.split(1), strict=True)
+        return torch.cat([out[at] for at in range(len(qs))], 2)
+
+    def _attend_singles(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
+        """Feed one token each to the memories that have one."""
+        groups = [self._layers[at].rows for at in self._singles]
+        for group in groups:
+            group.seen += 1
+        members = [group.members[0] for group in groups]
+        return type(members[0]).attend_each(members, q, k, v, rule)
 
     def get_seq_length(self, *args: Any) -> int:
         """Tokens of the longest row."""
-        return self.rows.seen
+        return max(layer.rows.seen for layer in self._layers)
 
 
 class ComposedCache(MemoryCache):
     """The cache of one forward pass.
 
     Args:
-        caches: one or more that `compose` together.
+        parts: one or more that `compose` together.
+        device: of the model.
     """
 
-    def __init__(self, caches: Sequence[MemoryCache]) -> None:
+    def __init__(self, parts: Sequence[Part], device: torch.device) -> None:
         super().__init__()
-        self.makers = caches[0].makers
-        self._parts = [cache.layers for cache in caches]
-        self.layers = [_joined(layers) for layers in zip(*self._parts, strict=True)]
-        self.row_lengths = tuple(int(cache.get_seq_length()) for cache in caches)
+        self._parts = parts
+        self.makers = parts[0].cache.makers
+        lengths = [len(part.tokens) for part in parts]
+        layers = zip(*(part.cache.layers for part in parts), strict=True)
+        self.layers = [_joined(each, lengths) for each in layers]
+        shape = (len(parts), 1) if set(lengths) == {1} else (1, sum(lengths))
+        positions = torch.tensor([at for part in parts for at in part.positions], device=device)
+        self.positions: Tensor = positions.view(shape)
 
-    def alone_from(self, position: int | None) -> None:
-        """One token is an execution block of its own."""
+    def ends(self, prompt_end: int | None) -> Iterator[tuple[MemoryCache, int | None]]:
+        """See `MemoryCache.ends`."""
+        return ((part.cache, part.prompt_end) for part in self._parts)
 
     def part(self) -> None:
         """After the pass: give each memory its row of what was stacked."""
-        for layer, rows in zip(self.layers, zip(*self._parts, strict=True), strict=True):
+        each = zip(*(part.cache.layers for part in self._parts), strict=True)
+        for layer, rows in zip(self.layers, each, strict=True):
             if isinstance(layer, LinearAttentionLayer):
                 for row, own in enumerate(rows):
                     _write_back(layer, own, row)
 
 
-def compose(caches: Sequence[Any]) -> bool:
-    """Whether caches go through one forward pass: memories of one row each, of one patch."""
+def compose(caches: Sequence[Any], single: bool = True) -> bool:
+    """Whether caches go through one forward pass: memories of one row each, of one patch.
+
+    Args:
+        caches: one or more.
+        single: whether each is fed one token.
+    """
     first = caches[0]
     return all(
         type(cache) is MemoryCache
         and cache.makers is first.makers
-        and all(map(_fit, first.layers, cache.layers))
+        and all(map(_fit if single else _fit_in_a_row, first.layers, cache.layers))
         for cache in caches
     )
 
 
-def feed_together(model: Any, caches: Sequence[MemoryCache], tokens: Sequence[int]) -> Tensor:
-    """Feed one token to each of several memories that `compose`.
+def feed_together(model: Any, parts: Sequence[Part]) -> Tensor:
+    """Feed several memories that `compose`, each its own tokens.
 
     Returns:
-        Logits (n, V) of what follows.
+        Logits (n, V) of what follows in each.
     """
-    cache, device = ComposedCache(caches), device_of(model)
+    device = device_of(model)
+    cache = ComposedCache(parts, device)
+    tokens = torch.tensor([token for part in parts for token in part.tokens], device=device)
+    lasts = torch.tensor([len(part.tokens) for part in parts], device=device).cumsum(0) - 1
+    in_a_row = cache.positions.shape[0] == 1
     output = model(
-        input_ids=torch.tensor(tokens, device=device)[:, None],
-        position_ids=torch.tensor(cache.row_lengths, device=device)[:, None],
+        input_ids=tokens.view(cache.positions.shape),
+        position_ids=cache.positions,
         output_hidden_states=False,
         output_attentions=False,
-        logits_to_keep=1,
+        logits_to_keep=lasts if in_a_row else 1,
         **with_cache(model, cache),
     )
     cache.part()
-    logits: Tensor = output.logits[:, -1]
-    return logits
+    logits: Tensor = output.logits
+    return logits[0] if in_a_row else logits[:, -1]
 
 
 def _fit(first: Any, other: Any) -> bool:
-    """Whether two layers can be rows of one."""
+    """Whether two layers, fed one token each, can be rows of one."""
     if type(first) is MemoryLayer:
-        return type(other) is MemoryLayer and first.held_dtype == other.held_dtype and _one(other)
+        return _fit_in_a_row(first, other) and other.rows.count == 1
     plain = type(first) is type(other) is LinearAttentionLayer
     by_number = plain and isinstance(first.conv_states, dict)  # not so in transformers 5.10
     return by_number and all(
@@ -139,21 +206,24 @@ def _fit(first: Any, other: Any) -> bool:
     )
 
 
+def _fit_in_a_row(first: Any, other: Any) -> bool:
+    """Whether the tokens of two layers can stand in one row."""
+    if not (type(first) is type(other) is MemoryLayer):
+        return False
+    dtypes = {layer.held_dtype for layer in (first, other) if layer.rows.count}
+    return len(dtypes) < 2 and other.rows.count <= 1 and not other.rows.recording
+
+
 _STATES = "conv_states", "recurrent_states"  # of a layer with linear attention or a convolution
-
-
-def _one(layer: MemoryLayer) -> bool:
-    """Whether a memory has one row, and has been fed."""
-    return layer.rows.count == 1 and not layer.rows.recording
 
 
 def _shape(tensor: Tensor | None) -> Any:
     return None if tensor is None else tensor.shape
 
 
-def _joined(layers: Sequence[Any]) -> Any:
+def _joined(layers: Sequence[Any], lengths: Sequence[int]) -> Any:
     if isinstance(layers[0], MemoryLayer):
-        return ComposedLayer(layers)
+        return ComposedLayer(layers, lengths)
     joined = LinearAttentionLayer(layers[0].number_of_states)
     joined.__dict__.update(layers[0].__dict__)
     for name in _STATES:

@@ -73,14 +73,15 @@ def _enter(
     state.check_rotary()
     kwargs = named_arguments(decoder, args, kwargs)
     _check_outputs(decoder.config, kwargs)
-    cache, memory, seen, lengths = take_cache(decoder, kwargs), None, 0, None
+    cache, memory, seen, expected = take_cache(decoder, kwargs), None, 0, None
     if cache is not None:
         kwargs[cache_argument(decoder)] = memory = adopt(cache, state.makers)
-        memory.alone_from(_first_alone(state, memory, running.get().prompt_end))
-        seen, lengths = _seen(memory, _layers(decoder, state)), memory.row_lengths
+        for own, prompt_end in memory.ends(running.get().prompt_end):
+            own.alone_from(_first_alone(state, own, prompt_end))
+        seen, expected = _seen(memory, _layers(decoder, state)), memory.positions
     ids, embeddings = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
     check_mask(kwargs.get("attention_mask"), embeddings if ids is None else ids, seen)
-    check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen, lengths)
+    check_positions(kwargs.get("position_ids"), kwargs.get("attention_mask"), seen, expected)
     begin_feed(state, memory)
     return (), kwargs
 

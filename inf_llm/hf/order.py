@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,9 +32,7 @@ def check_mask(mask: Any, tokens: Any, seen: int) -> None:
         )
 
 
-def check_positions(
-    positions: Any, mask: Any, seen: int, lengths: Sequence[int] | None = None
-) -> None:
+def check_positions(positions: Any, mask: Any, seen: int, expected: Tensor | None = None) -> None:
     """See that `position_ids` are those that the memory gives by itself.
 
     Args:
@@ -44,7 +41,7 @@ def check_positions(
         mask: (B, seen + L), 1 for tokens and 0 for padding, or None without padding. Padding may
             be counted or not; its own positions do not matter.
         seen: tokens fed before, padding included.
-        lengths: the same of each row, where rows differ.
+        expected: (B, L), where rows differ, or one holds the tokens of several memories.
 
     Raises:
         UnsupportedInputError: a row's tokens do not stand one after another.
@@ -52,8 +49,9 @@ def check_positions(
     if not torch.is_tensor(positions) or (positions.is_cuda and positions.shape[-1] == 1):
         return
     length = positions.shape[-1]
-    first = torch.tensor([seen] if lengths is None else lengths, device=positions.device)
-    columns = first[:, None] + torch.arange(length, device=positions.device)
+    columns = torch.arange(seen, seen + length, device=positions.device)[None]
+    if expected is not None:
+        columns = expected.to(positions.device)
     right = positions == columns
     if torch.is_tensor(mask) and mask.dim() == 2 and mask.shape[1] == seen + length:
         mask = mask.to(positions.device)

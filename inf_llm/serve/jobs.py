@@ -13,7 +13,7 @@ from inf_llm.config import RunConfig
 from inf_llm.conversation import USER
 from inf_llm.errors import ConfigError, reason
 from inf_llm.generation import Session, answer_ends, encode
-from inf_llm.generation.decoding import Decoding, feed_all
+from inf_llm.generation.decoding import PromptEnd
 from inf_llm.generation.likelihood import PromptScores
 from inf_llm.generation.prefill import scored_length
 from inf_llm.generation.prefix_cache import PrefixCache
@@ -29,7 +29,7 @@ from inf_llm.serve.params import Question
 from inf_llm.serve.passages import passages
 from inf_llm.serve.prompts import Prompt, Prompts
 from inf_llm.serve.rows import Answer, Beginning, Row, Rows
-from inf_llm.serve.worker import Job, Steps
+from inf_llm.serve.worker import Job, Steps, Waiting
 from inf_llm.settings import InfLLMSettings
 
 PATIENCE = 10.0
@@ -172,26 +172,25 @@ class Engine:
 
     def _begin(
         self, question: Question, ready: Ready, used: InUse, answers: Sequence[Answer]
-    ) -> Generator[int, None, list[Row]]:
+    ) -> Generator[int | Waiting, None, list[Row]]:
         """The rows of answers to a prompt that is read, each with its first token.
 
         The end of the prompt is fed once, and then the memory is forked.
         """
         rows = [self._rows.row(question, ready, answers[0], used.session, 0)]
-        decoding = rows[0].decoding
-        yield from decoding.catch_up()
-        waiting = decoding.waiting
-        (logits,) = feed_all([decoding])
+        end = PromptEnd(rows[0].decoding)
+        while end.logits is None:
+            yield from rows[0].decoding.catch_up()
+            yield [end]
         for number, answer in enumerate(answers[1:], 1):
             rows.append(self._rows.row(question, ready, answer, used.fork(), number))
         for row in rows:
-            row.decoding.choose(logits)
-        yield waiting
+            row.decoding.choose(end.logits)
         return rows
 
     def _finish(
         self, rows: Sequence[Row], question: Question, prompt: Prompt, sources: Sources
-    ) -> Generator[int | list[Decoding], None, list[Choice]]:
+    ) -> Generator[int | Waiting, None, list[Choice]]:
         """The answers of rows, each given to its end."""
         choices: dict[int, Choice] = {}
         going = list(rows)
@@ -222,7 +221,8 @@ class Engine:
         """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
         yield from self._wait_for_room(prompt, job, memories, scores is not None)
         hear = None if scores is None else scores.hear
-        reading, done = self.pool.reading(prompt.ids, prompt.boundaries, hear), None
+        reading = self.pool.reading(prompt.ids, prompt.boundaries, hear, job.company)
+        done = None
         other_tokens = job.tokens - len(prompt.ids)  # of prompts that come after this one
         with closing(reading):
             while True:

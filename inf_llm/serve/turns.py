@@ -7,7 +7,8 @@ two rounds goes first, so that no stream of short ones holds it up for ever.
 
 Between reading and answering it goes by time, in shares. What is new may overdraw the share of
 reading, so that its first word does not wait for answers; longer texts then wait for it to be made
-up.
+up. Where answers have a token with every chunk of a prompt, almost for nothing, they ask for time
+of their own later: a short answer ends without it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ AHEAD = 1024
 
 OVERDRAFT = 2.0
 """Seconds, of time divided by its share, that reading may be ahead of answering for new prompts."""
+
+LAG = 3.0
+"""The same for any prompt that answers have tokens with."""
 
 _Key = TypeVar("_Key")
 
@@ -72,6 +76,7 @@ class Turns:
     _tasks: dict[Task, _Account] = field(default_factory=dict)
     _clock: dict[bool, float] = field(default_factory=lambda: {False: 0.0, True: 0.0})
     _going: set[bool] = field(default_factory=set)
+    _alongside: bool = False
 
     def next(self, tasks: list[_Task]) -> list[_Task]:
         """Those of some tasks, at least one, whose turn it is: one that reads, or all answers."""
@@ -80,12 +85,29 @@ class Turns:
         reads = [task for task in tasks if not task.answers]
         self._note_kinds({kind for kind, some in ((True, answers), (False, reads)) if some})
         ahead = self._clock[False] - self._clock[True]
-        if answers and ahead >= 0:
+        if answers and ahead >= (LAG if self._alongside else 0):
             reads = [task for task in reads if self._tasks[task].new and ahead < OVERDRAFT]
         return [self._first(reads)] if reads else answers
 
-    def spent(self, turn: Sequence[Task], answers: bool, tokens: int, seconds: float) -> None:
-        """A turn took so many seconds, for answers or to read so many tokens."""
+    def spent(
+        self,
+        turn: Sequence[Task],
+        answers: bool,
+        tokens: int,
+        seconds: float,
+        alongside: bool | None = None,
+    ) -> None:
+        """A turn took so many seconds, for answers or to read so many tokens.
+
+        Args:
+            turn: those whose turn it was.
+            answers: whether they took a token each; else one read.
+            tokens: of a prompt that were read.
+            seconds: it took.
+            alongside: whether answers had a token with a prompt; None where there were none.
+        """
+        if alongside is not None:
+            self._alongside = alongside
         share = 1 - self.reading_share if answers else self.reading_share
         self._clock[answers] += seconds / share
         if not answers:

@@ -1,8 +1,9 @@
 """The one thread that runs the model, in steps: a chunk of a prompt, or a token of every answer.
 
 A job is a generator. It gives a number after each step that it did itself (tokens of a prompt that
-it read), or a list of answers that wait for their next tokens: all that wait are fed together. It
-gives None where it cannot go on before another job has finished.
+it read), or a list of rows that wait for what follows them: all that wait are fed together, and
+with the chunk of a prompt where they can. It gives None where it cannot go on before another job
+has finished.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from inf_llm.errors import InfLLMError, TextError
-from inf_llm.generation.decoding import Decoding, feed_all
+from inf_llm.generation.decoding import Decoding, PromptEnd
+from inf_llm.generation.rows import Company, feed_all, together
 from inf_llm.serve.errors import ApiError, busy
 from inf_llm.serve.turns import Turns
 
 _log = logging.getLogger("inf_llm.serve")
 
-Steps = Generator[int | list[Decoding] | None, None, Any]
+Waiting = Sequence[Decoding | PromptEnd]
+Steps = Generator[int | Waiting | None, None, Any]
 """What a job does, step by step; it returns the job's result."""
 
 IDLE_SECONDS = 0.5
@@ -53,11 +56,13 @@ class Job:
         self.steps = work(self)
         self.cancelled = threading.Event()
         self.finished = False
-        self.waits_for: list[Decoding] = []
+        self.waits_for: Waiting = ()
+        self.company = Company()
+        """Answers of other jobs that its next chunk of a prompt may take along."""
         self.held_up = False
         """Whether it cannot go on before another job has finished."""
         self.alone = False
-        """Whether each of its answers is fed without others, for a step with them failed."""
+        """Whether what it has is fed without others, for a step with them failed."""
 
     def cancel(self) -> None:
         """End before the next step; no harm if it has finished."""
@@ -65,8 +70,8 @@ class Job:
 
     @property
     def answers(self) -> bool:
-        """Whether its next step is a token of each answer; what is read again is more than one."""
-        return bool(self.waits_for) and all(row.waiting == 1 for row in self.waits_for)
+        """Whether its next step is a token of each answer, not the end of a prompt."""
+        return bool(self.waits_for) and all(row.answers for row in self.waits_for)
 
 
 class Worker:
@@ -192,32 +197,61 @@ class Worker:
         return [job for job in self._running if job.held_up]
 
     def _take_turn(self) -> None:
-        turn = self._turns.next(self._able()[: self._at_once] or self._running)
+        able = self._able()[: self._at_once] or self._running
+        turn = self._turns.next(able)
         started, answer = time.perf_counter(), turn[0].answers
-        tokens = 0
+        tokens, alongside = 0, None
         if answer:
             for jobs in _passes(turn):
                 self._answer(jobs)
         else:
-            tokens = self._read(turn[0])
-        self._turns.spent(turn, answer, tokens, time.perf_counter() - started)
+            tokens, alongside = self._read(turn[0], [job for job in able if job.answers])
+        seconds = time.perf_counter() - started
+        self._turns.spent(turn, answer, tokens, seconds, alongside)
 
-    def _read(self, job: Job) -> int:
-        """A step of a prompt; its tokens."""
+    def _read(self, job: Job, answers: list[Job]) -> tuple[int, bool | None]:
+        """A step of a prompt, with a token of answers where one pass feeds both.
+
+        Returns:
+            Tokens of the prompt; and whether answers had theirs, None where none could have.
+        """
+        others = [] if job.alone else [other for other in answers if not other.alone]
+        rows = [row for other in others for row in other.waits_for]
         if not job.waits_for:
-            return self._go_on(job)
+            return self._read_on(job, others, rows)
         tokens = sum(row.waiting for row in job.waits_for)
-        self._answer([job])
-        return tokens
+        alongside = together([*job.waits_for, *rows]) if rows else None
+        self._answer([job, *others] if alongside else [job])
+        return tokens, alongside
+
+    def _read_on(self, job: Job, others: list[Job], rows: Waiting) -> tuple[int, bool | None]:
+        """A chunk of a prompt, in the company of rows of others."""
+        company = job.company
+        company.rows, company.logits, company.error = rows, (), None
+        tokens = self._go_on(job)
+        if company.rows or not rows:  # it did something else
+            company.rows = ()
+            return tokens, None
+        if company.logits:
+            self._choose(others, company.logits)
+        elif company.error is not None:
+            job.alone = True
+            self._go_on_alone(others, company.error)
+        return tokens, bool(company.logits)
 
     def _answer(self, jobs: list[Job]) -> None:
-        """Feed what waits in answers, and let each take its next token."""
-        rows = [(job, row) for job in jobs for row in job.waits_for]
+        """Feed what waits in jobs, and let each row take its next token."""
+        rows = [row for job in jobs for row in job.waits_for]
         try:
-            fed = _feed([row for _, row in rows], apart=jobs[0].alone)
+            fed = _feed(rows, apart=jobs[0].alone)
         except Exception as error:
             self._feed_failed(jobs, error)
-            return
+        else:
+            self._choose(jobs, fed)
+
+    def _choose(self, jobs: list[Job], fed: Sequence[Tensor]) -> None:
+        """Let each row of some jobs take its next token, of whose logits these are."""
+        rows = [(job, row) for job in jobs for row in job.waits_for]
         failed: dict[Job, Exception] = {}
         for (job, row), logits in zip(rows, fed, strict=True):
             try:
@@ -228,10 +262,13 @@ class Worker:
             self._go_on(job, failed.get(job))
 
     def _feed_failed(self, jobs: list[Job], error: Exception) -> None:
-        """One answer fails; several go on one by one, after what was let go is read again."""
-        if jobs[0].alone or sum(len(job.waits_for) for job in jobs) == 1:
+        """One row fails; several go on one by one, after what was let go is read again."""
+        if jobs[0].alone or (len(jobs) == 1 and len(jobs[0].waits_for) == 1):
             self._go_on(jobs[0], error)
             return
+        self._go_on_alone(jobs, error)
+
+    def _go_on_alone(self, jobs: list[Job], error: Exception) -> None:
         self._on_failure(error)
         for job in jobs:
             job.alone = True
@@ -247,7 +284,7 @@ class Worker:
             self._on_failure(failure)
             self._finish(job, _as_api_error(failure))
         else:
-            job.waits_for = given if isinstance(given, list) else []
+            job.waits_for = given if isinstance(given, Sequence) else ()
             if job.held_up and given is not None:
                 self._let_go()
             job.held_up = given is None
@@ -271,7 +308,7 @@ class Worker:
         with self._changed:
             self._running.remove(job)
         self._let_go()
-        job.waits_for = []
+        job.waits_for = ()
         job.finished = True
         try:
             job.emit(result)
@@ -279,7 +316,7 @@ class Worker:
             _log.error("a result was lost", exc_info=failure)
 
 
-def _feed(rows: list[Decoding], apart: bool) -> list[Tensor]:
+def _feed(rows: Waiting, apart: bool) -> list[Tensor]:
     """The logits of what follows in each row, fed together or one after another."""
     return [logits for row in rows for logits in feed_all([row])] if apart else feed_all(rows)
 

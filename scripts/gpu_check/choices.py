@@ -17,9 +17,10 @@ from inf_llm import variants
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.demo import plan
 from inf_llm.generation import Session
-from inf_llm.generation.decoding import Decoding, feed_all
+from inf_llm.generation.decoding import Decoding
 from inf_llm.generation.options import answer_options
 from inf_llm.generation.prefill import feed
+from inf_llm.generation.rows import feed_all
 from inf_llm.hf.load import load_bare
 from inf_llm.registry import Registry
 from inf_llm.settings import InfLLMSettings

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from inf_llm.serve.turns import AHEAD, Turns
+from inf_llm.serve.turns import AHEAD, LAG, Turns
 
 CHUNK = 1000
 
@@ -118,3 +118,21 @@ def test_a_new_prompt_does_not_wait_for_answers_but_a_stream_of_them_does() -> N
         had += turn == [answer]
         turns.spent(turn, turn == [answer], 100, 0.1)
     assert 80 < had < 120
+
+
+def test_answers_that_have_tokens_with_a_text_ask_for_time_later() -> None:
+    """A short answer ends without any; a long one has its share all the same."""
+    book, answer = Task("a"), Task("b", answers=True)
+    for alongside in (True, False):
+        turns = Turns(0.5)
+        turns.spent(turns.next([book]), False, CHUNK, 0.1)
+        first, spent = [], Counter[bool]()
+        for _ in range(400):
+            turn = turns.next([book, answer])
+            first.append(turn == [book])
+            spent[turn == [book]] += 0.1  # type: ignore[assignment]
+            beside = None if turn == [answer] else alongside
+            turns.spent(turn, turn == [answer], CHUNK, 0.1, beside)
+        before = first[2:].index(False)  # the first two show whether they go together
+        assert abs(before - (LAG / 0.2 if alongside else 0)) <= 2
+        assert spent[True] / sum(spent.values()) == pytest.approx(0.5, abs=0.03)

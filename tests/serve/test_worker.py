@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from inf_llm.generation import rows as rows_module
 from inf_llm.serve import worker as worker_module
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.worker import Job, Worker
@@ -116,6 +117,8 @@ def test_a_cancelled_job_ends_before_its_next_step() -> None:
 class _Row:
     """What the worker knows of a `Decoding`."""
 
+    answers = True
+
     def __init__(self, fails: bool = False) -> None:
         self.waiting, self.taken, self.fails, self.over = 1, 0, fails, False
 
@@ -195,6 +198,86 @@ def test_several_answers_of_one_job_are_fed_in_the_same_pass(fed: list[int]) -> 
         assert worker.stop(10)
         assert results.pop() == [5] * count
         assert set(fed) == passes
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """How many rows each pass fed, of chunks and of answers."""
+    passes: list[int] = []
+
+    def feed_all(rows: list[Any]) -> list[Any]:
+        passes.append(len(rows))
+        if any(getattr(row, "breaks", False) for row in rows) and len(rows) > 1:
+            raise MemoryError
+        return [None] * len(rows)
+
+    for module in (worker_module, rows_module):
+        monkeypatch.setattr(module, "feed_all", feed_all)
+        monkeypatch.setattr(module, "together", lambda rows: len(rows) > 1)
+    return passes
+
+
+def _reads(chunks: int) -> Callable[[Job], Iterator[int]]:
+    def steps(job: Job) -> Iterator[int]:
+        for _ in range(chunks):
+            job.company.feed(object())  # type: ignore[arg-type]
+            yield 100
+        return "read"
+
+    return steps
+
+
+def _until_done(*works: Callable[[Job], Any]) -> tuple[list[Any], list[BaseException]]:
+    """What jobs of these come to, in the order in which they end, and what failed meanwhile."""
+    results: list[Any] = []
+    failures: list[BaseException] = []
+    jobs = [Job(f"client {n}", work, results.append) for n, work in enumerate(works)]
+    worker = _running(*jobs, failures=failures)
+    until(lambda: len(results) == len(works))
+    assert worker.stop(10)
+    return results, failures
+
+
+def test_answers_have_their_tokens_with_a_text(passes: list[int]) -> None:
+    row = _Row()
+    results, failures = _until_done(_reads(20), _answering(row))
+    assert results == [5, "read"]
+    assert not failures
+    assert passes.count(2) >= 3  # a token alone may come first: it is not known that they can
+    assert len(passes) == 20 + 5 - passes.count(2)
+
+
+def test_the_end_of_a_prompt_takes_answers_along(passes: list[int]) -> None:
+    row, end = _Row(), _Row()
+    row.over, end.answers, end.waiting = False, False, 40
+    asked = threading.Event()
+
+    def asks(job: Job) -> Iterator[Any]:
+        asked.wait(10)
+        yield 0
+        yield [end]
+        return "asked"
+
+    def answers(job: Job) -> Iterator[Any]:
+        for _ in range(5):
+            asked.set()
+            yield [row]
+        return "answered"
+
+    results, failures = _until_done(answers, asks)
+    assert sorted(results) == ["answered", "asked"]
+    assert not failures
+    assert (end.taken, row.taken) == (1, 5)
+    assert passes.count(2) == 1
+
+
+def test_after_a_pass_with_a_text_that_failed_each_goes_on_by_itself(passes: list[int]) -> None:
+    row = _Row()
+    row.breaks = True  # type: ignore[attr-defined]
+    results, failures = _until_done(_reads(20), _answering(row))
+    assert results == [5, "read"]
+    assert [type(failure) for failure in failures] == [MemoryError]
+    assert passes.count(2) == 1
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
