@@ -6,6 +6,7 @@ A failure says the value, the rule and what is accepted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import types
@@ -122,9 +123,12 @@ FieldTypes = dict[str, tuple[bool, type]]
 """Per field of a dataclass: whether None is allowed, and the type otherwise."""
 
 
+_hints = functools.cache(typing.get_type_hints)  # slow, and every key of a setting asks
+
+
 def field_types(cls: type) -> FieldTypes:
     """The types of a dataclass's fields, as they are declared."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     return {field.name: _split_optional(hints[field.name]) for field in dataclasses.fields(cls)}
 
 

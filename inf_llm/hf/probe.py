@@ -262,12 +262,9 @@ class _Search:
 
     def _off(self, rope: Rope, plain: list[Tensor], rotated: list[Tensor]) -> float:
         """Sum of all differences, each token at its position."""
-        total = 0.0
-        for x, wanted in zip(plain, rotated, strict=True):
-            for i, position in enumerate(self.positions):
-                got = rope.rotate_to(x[:, :, i : i + 1], position)
-                total += float((got.float() - wanted[:, :, i : i + 1].float()).abs().sum())
-        return total
+        pairs = zip(plain, rotated, strict=True)
+        turned = ((rope.rotate_at(x, self._at(x)), wanted) for x, wanted in pairs)
+        return sum(float((got.float() - wanted.float()).abs().sum()) for got, wanted in turned)
 
     def _candidates(self, call: RotaryCall, query: Tensor) -> Iterator[Rope]:
         """Every layout worth trying."""
@@ -288,16 +285,17 @@ class _Search:
     def _excess_of(self, rope: Rope, x: Tensor, wanted: Tensor) -> float:
         if x.shape != wanted.shape:
             return float("inf")
-        worst = 0.0
-        for i, position in enumerate(self.positions):
-            token = x[:, :, i : i + 1].float()
-            off = (rope.rotate_to(token, position) - wanted[:, :, i : i + 1].float()).abs()
-            limit = rope.reach(token) * rounding(x.dtype, position) + torch.finfo(x.dtype).tiny
-            worst = max(worst, float((off / limit).nan_to_num(nan=torch.inf).max()))
-        return worst
+        x, dtype, at = x.float(), x.dtype, self._at(x)
+        off = (rope.rotate_at(x, at) - wanted.float()).abs()
+        limit = rope.reach(x) * rounding(dtype, at[:, None]) + torch.finfo(dtype).tiny
+        return float((off / limit).nan_to_num(nan=torch.inf).max())
+
+    def _at(self, x: Tensor) -> Tensor:
+        """Where the tokens stand, beside those of `x`."""
+        return torch.tensor(self.positions, device=x.device)
 
 
-def rounding(dtype: torch.dtype, position: int) -> float:
+def rounding(dtype: torch.dtype, position: Tensor) -> Tensor:
     """How far, relative to its size, a pair may be off when a model rotates it to a position.
 
     Cosines, sines, two products and a sum are rounded to the layer's dtype; the angle is a product
