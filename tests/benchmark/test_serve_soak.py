@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmark import serve_soak
-from benchmark.load.server import serving
+from benchmark.load.server import Server, serving
 from benchmark.load.soak import Canary, Soak
 from benchmark.load.watch import Sample, figures, growth
 from inf_llm.hf.load import DEMO
@@ -37,34 +36,42 @@ def test_a_short_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert found["last quarter"]["threads"] < 40
 
 
-def test_a_wrong_answer_is_found(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """As `serve_soak` starts one."""
     pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
+    kept = ["--memory-dir", str(tmp_path_factory.mktemp("memory")), "--disk-quota", "40MB"]
+    options = ["--config", "demo", "--memory-budget", "40MB", *kept, "model.dtype=float32"]
+    with serving(options, 1) as running:
+        yield running
+
+
+@pytest.fixture
+def lent(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The one that `serve_soak` is given."""
+    monkeypatch.setattr(serve_soak, "serving", lambda options, threads: nullcontext(server))
+    return server
+
+
+def test_a_wrong_answer_is_found(
+    lent: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     original = Soak._canary
 
     async def another(self: Soak, number: int) -> Canary:
         return replace(await original(self, number), answer="something else")
 
     monkeypatch.setattr(Soak, "_canary", another)
-    assert serve_soak.main([*SHORT, "--minutes", "0.1"]) == serve_soak.FOUND
+    assert serve_soak.main([*SHORT, "--minutes", "0.05"]) == serve_soak.FOUND
     assert "instead of 'something else'" in capsys.readouterr().err
 
 
 def test_growth_is_found(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lent: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
     taken = iter(range(10**9, 10**12, 10**7))
-
-    @contextmanager
-    def growing(*args: Any) -> Iterator[Any]:
-        with serving(*args) as server:
-            monkeypatch.setattr(type(server), "memory", lambda self: next(taken))
-            yield server
-
-    monkeypatch.setattr(serve_soak, "serving", growing)
-    assert serve_soak.main([*SHORT, "--minutes", "0.1"]) == serve_soak.FOUND
+    monkeypatch.setattr(type(lent), "memory", lambda self: next(taken))
+    assert serve_soak.main([*SHORT, "--minutes", "0.05"]) == serve_soak.FOUND
     assert "memory grew by" in capsys.readouterr().err
 
 

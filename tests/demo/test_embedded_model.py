@@ -50,11 +50,11 @@ def test_every_type_finds_what_is_within_the_trained_length(type: str) -> None:
 
 @pytest.mark.parametrize(
     ("type", "found"),
-    [("origin", 0), ("infinite-lm", 0), ("stream-lm", 0), ("inf-llm", 4)],
+    [("origin", 0), ("infinite-lm", 0), ("stream-lm", 0), ("inf-llm", 2)],
 )
 def test_only_the_memory_finds_what_is_far_back(type: str, found: int) -> None:
     model, tokenizer = load(type)
-    hay = [build("passkey", tokenizer, haystack_text(), 3000, 0.1 * (i + 1), i) for i in range(4)]
+    hay = [build("passkey", tokenizer, haystack_text(), 3000, 0.1 + 0.3 * i, i) for i in range(2)]
     trial = run_trial(model, tokenizer, type, hay, 3000, 2048)
     assert sum(trial.found) == found
 

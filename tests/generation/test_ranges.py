@@ -14,7 +14,7 @@ from inf_llm.generation import Session
 from inf_llm.generation.options import (
     answer_options,
 )
-from tests.checkpoints import SETTINGS
+from tests.checkpoints import SETTINGS, script
 from tests.generation.test_options import NEW, TEXT, answer
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
@@ -109,26 +109,28 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("patched", [True, False], ids=["inf-llm", "not patched"])
-@pytest.mark.parametrize("what", REFUSED)
-def test_what_is_refused_costs_nothing(
-    memory_model: Any, bare: Any, tokenizer: Any, patched: bool, what: str
-) -> None:
-    asked, message = REFUSED[what]
-    if not patched:
-        inf_llm.unpatch(memory_model)
-    session = Session(bare, tokenizer)
+@pytest.fixture(scope="module", params=[True, False], ids=["inf-llm", "not patched"])
+def asked_in_vain(request: pytest.FixtureRequest, tokenizer: Any) -> Session:
+    """A session that has read a text, and stays as it is."""
+    model = script().make_model(len(tokenizer))
+    if request.param:
+        inf_llm.patch(model, type="inf-llm", **SETTINGS["inf-llm"])
+    session = Session(model, tokenizer)
     session.read(TEXT)
+    return session
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_refused_costs_nothing(asked_in_vain: Session, what: str) -> None:
+    session, (asked, message) = asked_in_vain, REFUSED[what]
     before, cache = (session.fed, list(session.ids), session.stats()), session.cache
     calls: list[int] = []
-    hook = bare.register_forward_pre_hook(lambda *_: calls.append(1))
+    hook = session.model.register_forward_pre_hook(lambda *_: calls.append(1))
     try:
         with pytest.raises(InfLLMError, match=message) as refusal:
             session.ask("What else?", **{"max_new_tokens": 4, **asked})
     finally:
         hook.remove()
-        if not patched:
-            inf_llm.patch(bare, type="inf-llm", **SETTINGS["inf-llm"])
     assert "\n" not in str(refusal.value)
     assert not calls
     assert (session.fed, session.ids, session.stats()) == before

@@ -194,13 +194,13 @@ right_completions = st.fixed_dictionaries(
 )
 
 
-@often
+@settings(often, max_examples=50)
 @given(body=st.builds(_merge, right_sampling, right_chats))
 def test_whatever_is_right_is_answered(server: Local, body: dict[str, Any]) -> None:
     assert _answered(server, CHAT, body) == 200
 
 
-@settings(often, max_examples=40)
+@settings(often, max_examples=20)
 @given(body=st.builds(_merge, right_sampling, right_completions))
 def test_completions_that_are_right_are_answered(server: Local, body: dict[str, Any]) -> None:
     assert _answered(server, TEXT, body) == 200

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +21,10 @@ Start = Callable[..., ServerProcess]
 BUDGET = 6_000_000
 
 
-def test_a_key_is_asked_for(started: Start) -> None:
-    server = started("--api-key", "right")
+def test_keys_origins_and_names_of_hosts_are_options(started: Start) -> None:
+    page = "http://localhost:3000"
+    pages = ("--cors-origin", page, "--cors-origin", "app://x")
+    server = started("--api-key", "right", *pages, "--allowed-host", "My.Host")
     with pytest.raises(openai.AuthenticationError):
         server.client("wrong").models.list()
     with pytest.raises(openai.AuthenticationError):
@@ -33,12 +33,7 @@ def test_a_key_is_asked_for(started: Start) -> None:
     assert httpx.get(f"{server.address}/health").status_code == 200
     assert httpx.get(server.address).status_code == 200
     assert server.client("right").models.list().data
-
-
-def test_origins_and_names_of_hosts_are_options(started: Start) -> None:
-    page = "http://localhost:3000"
-    server = started("--cors-origin", page, "--cors-origin", "app://x", "--allowed-host", "My.Host")
-    headers = {"origin": page, "host": "my.host"}
+    headers = {"origin": page, "host": "my.host", "authorization": "Bearer right"}
     reply = httpx.get(f"{server.address}/v1/models", headers=headers)
     assert reply.status_code == 200
     assert reply.headers["access-control-allow-origin"] == page
@@ -55,28 +50,6 @@ def test_a_signal_lets_a_running_answer_finish(started: Start, number: int) -> N
     assert rest[-1].choices[0].finish_reason in ("length", "stop")
     assert server.stop() == 0
     assert any("stopped" in line for line in server.lines)
-
-
-def test_a_signal_cancels_what_takes_too_long(started: Start) -> None:
-    server = started("--grace", "1")
-    stream = iter(ask(server, "Go on", max_tokens=1_000_000, stream=True))
-    next(stream)
-    before = time.monotonic()
-    assert server.stop() == 0
-    assert time.monotonic() - before < 30
-    with pytest.raises((openai.APIError, httpx.HTTPError)):
-        list(stream)
-
-
-def test_a_port_that_is_taken_is_said(started: Start, tiny_config: Path) -> None:
-    server = started()
-    port = server.address.rpartition(":")[2]
-    command = [sys.executable, "-c", "from inf_llm.cli import main; main()", "serve"]
-    run = subprocess.run(
-        [*command, "--config", str(tiny_config), "--port", port], capture_output=True, text=True
-    )
-    assert run.returncode == 2
-    assert "choose others with --host and --port" in run.stderr
 
 
 def _soak(server: ServerProcess, requests: int) -> None:
@@ -142,10 +115,10 @@ def _uploaded(server: ServerProcess, text: str) -> httpx.Response:
 
 
 def test_texts_do_not_take_more_than_the_budget(started: Start) -> None:
-    """One that is larger, twenty that are together, and one that just fits; all are answered as
+    """One that is larger, eight that are together, and one that just fits; all are answered as
     by a server with all the memory there is."""
     bounded, free = started("--memory-budget", str(BUDGET)), started()
-    texts = [f"{number}. " + STORY for number in range(20)]
+    texts = [f"{number}. " + STORY for number in range(8)]
     ask(bounded, "Hello")
     before = bounded.resident_bytes()
     with Peak(bounded) as peak:
