@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 import inf_llm
 from inf_llm.generation import Answer, Session
@@ -27,6 +27,7 @@ from tests.checkpoints import SETTINGS
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 8
 NEW = 8
+KINDS = (None, "inf-llm")
 
 SUGGESTED: dict[str, Any] = {
     "max_length": 30,
@@ -139,7 +140,7 @@ def answer(model: Any, tokenizer: Any, **asked: Any) -> Answer:
 def plain(folder: Path, tokenizer: Any) -> dict[str | None, tuple[int, ...]]:
     """What the checkpoint says without suggestions, per type."""
     said = {}
-    for kind in (None, "inf-llm"):
+    for kind in KINDS:
         model = AutoModelForCausalLM.from_pretrained(folder).eval()
         if kind:
             inf_llm.patch(model, type=kind, **SETTINGS[kind])
@@ -147,15 +148,25 @@ def plain(folder: Path, tokenizer: Any) -> dict[str | None, tuple[int, ...]]:
     return said
 
 
-@pytest.mark.parametrize("kind", [None, "inf-llm"], ids=["not patched", "inf-llm"])
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> dict[str | None, Any]:
+    """The checkpoint per type, for tests that change nothing but its suggestions."""
+    models = {kind: AutoModelForCausalLM.from_pretrained(folder).eval() for kind in KINDS}
+    inf_llm.patch(models["inf-llm"], type="inf-llm", **SETTINGS["inf-llm"])
+    return models
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=["not patched", "inf-llm"])
 @pytest.mark.parametrize("name", sorted(fields() - {"eos_token_id"}))
-def test_no_suggestion_changes_ananswer(
-    load: Load, plain: Any, tokenizer: Any, kind: str | None, name: str
+def test_no_suggestion_changes_an_answer(
+    loaded: Any, tmp_path: Path, plain: Any, tokenizer: Any, kind: str | None, name: str
 ) -> None:
     value = False if name == "use_cache" else SUGGESTED.get(name, True)
-    model = load(kind, generation_config={name: value} | WITH.get(name, {}))
-    assert getattr(model.generation_config, name) is not None or value is None
-    assert answer(model, tokenizer).token_ids == plain[kind]
+    suggested = {name: value} | WITH.get(name, {})
+    (tmp_path / "generation_config.json").write_text(json.dumps(suggested))
+    loaded[kind].generation_config = GenerationConfig.from_pretrained(tmp_path)
+    assert getattr(loaded[kind].generation_config, name) is not None or value is None
+    assert answer(loaded[kind], tokenizer).token_ids == plain[kind]
 
 
 @pytest.mark.parametrize("name", sorted(BITING & fields()))
@@ -181,7 +192,7 @@ def _followed(model: Any, session: Session) -> tuple[int, ...] | None:
         return None
 
 
-@pytest.mark.parametrize("kind", [None, "inf-llm"], ids=["not patched", "inf-llm"])
+@pytest.mark.parametrize("kind", KINDS, ids=["not patched", "inf-llm"])
 @pytest.mark.parametrize(
     "said",
     [{"use_cache": False}, {"num_beams": 2, "temperature": 0.3}, {"output_hidden_states": True}],
