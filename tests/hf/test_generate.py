@@ -85,7 +85,7 @@ def test_the_last_prompt_token_retrieves_alone_only_where_it_is_asked_for() -> N
 
 @pytest.mark.parametrize(
     ("kind", "seed"),
-    [("inf-llm", 0), ("inf-llm", 1), ("inf-llm-not-split", 0), ("stream-lm", 4)],
+    [("inf-llm", 0), ("inf-llm-not-split", 0), ("stream-lm", 4)],
     ids=lambda value: str(value),
 )
 @pytest.mark.parametrize("assistant", ["prompt-lookup", "unpatched", "window", "memory"])

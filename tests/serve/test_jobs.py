@@ -115,7 +115,7 @@ def test_clients_at_once_get_the_answers_that_they_get_alone(server: Server) -> 
 
 
 def test_a_short_question_does_not_wait_for_a_book(server: Server) -> None:
-    book = {"text": STORY * 40, "stream": True}
+    book = {"text": STORY * 16, "stream": True}
     url = f"{server.address}/v1/documents"
     with httpx.stream("POST", url, json=book, timeout=60) as reply:
         lines = (line for line in reply.iter_lines() if line.startswith("data: {"))
@@ -127,10 +127,10 @@ def test_a_short_question_does_not_wait_for_a_book(server: Server) -> None:
 
 
 def test_answers_go_on_while_a_book_is_read(server: Server) -> None:
-    book = {"text": STORY[7:] * 25, "stream": True}
+    book = {"text": STORY[7:] * 12, "stream": True}
     with httpx.stream("POST", f"{server.address}/v1/documents", json=book, timeout=60) as reply:
         lines = (line for line in reply.iter_lines() if line.startswith("data: {"))
         next(lines)
-        stream = ask(server, "Tell me", max_tokens=200, stream=True)
+        stream = ask(server, "Tell me", max_tokens=80, stream=True)
         assert sum(1 for _ in stream) > 20
         assert "tokens" in json.loads(list(lines)[-1][6:])

@@ -251,7 +251,7 @@ def test_killed_while_texts_are_uploaded(
             for number in itertools.count():
                 body = {"text": f"{client}, {number}. {TEXT}", "name": "tale"}
                 committed.append(http.post(DOCUMENTS, json=body).json())
-                if len(committed) > 5:
+                if len(committed) > 3:
                     enough.set()
 
     uploading = [threading.Thread(target=go_on, args=(client,)) for client in range(3)]
