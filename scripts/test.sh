@@ -27,7 +27,10 @@ case "${1:-}" in
         timed "lint" python ruff check .
         timed "format" python ruff format --check .
         timed "types" python mypy
-        timed "tests" python pytest --numprocesses 2
+        # programs that tests start would have a thread for each core; a file's tests share models
+        # and servers, so they stay together
+        OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE timed "tests" \
+            python pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
         ;;
     *) python pytest "$@" ;;
 esac
