@@ -84,8 +84,8 @@ class Turns:
         answers = [task for task in tasks if task.answers]
         reads = [task for task in tasks if not task.answers]
         self._note_kinds({kind for kind, some in ((True, answers), (False, reads)) if some})
-        ahead = self._clock[False] - self._clock[True]
-        if answers and ahead >= (LAG if self._alongside else 0):
+        ahead = self._clock[False] - self._clock[True] - (LAG if self._alongside else 0)
+        if answers and ahead >= 0:
             reads = [task for task in reads if self._tasks[task].new and ahead < OVERDRAFT]
         return [self._first(reads)] if reads else answers
 

@@ -103,20 +103,21 @@ def test_no_claim_to_time_in_which_there_was_nothing_to_do() -> None:
     assert turns.next([book, answer]) == [book]
 
 
-def test_a_new_prompt_does_not_wait_for_answers_but_a_stream_of_them_does() -> None:
+@pytest.mark.parametrize("alongside", [False, True])
+def test_a_new_prompt_does_not_wait_for_answers_but_a_stream_of_them_does(alongside: bool) -> None:
     book, answer, turns = Task("a"), Task("b", answers=True), Turns(0.5)
     for _ in range(100):
         turn = turns.next([book, answer])
-        turns.spent(turn, turn == [answer], CHUNK, 0.1)
+        turns.spent(turn, turn == [answer], CHUNK, 0.1, alongside)
     while (turn := turns.next([book, answer])) != [answer]:
-        turns.spent(turn, False, CHUNK, 0.1)
+        turns.spent(turn, False, CHUNK, 0.1, alongside)
     new = Task("c")
     assert turns.next([book, answer, new]) == [new]
     had = 0
     for n in range(200):
         turn = turns.next([book, answer, Task(f"client {n}")])
         had += turn == [answer]
-        turns.spent(turn, turn == [answer], 100, 0.1)
+        turns.spent(turn, turn == [answer], 100, 0.1, alongside)
     assert 80 < had < 120
 
 
