@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--answer", type=int, help="tokens of an answer")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the mixed load")
     parser.add_argument("--rate", type=float, default=1.0, help="short questions per second")
+    parser.add_argument(
+        "--pairs", type=int, default=1, help="texts of `book`, alone and with others"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of the server")
     parser.add_argument("--one-at-a-time", action="store_true")
@@ -67,7 +70,7 @@ def _run(args: argparse.Namespace) -> None:
     options += ["--max-active", "1"] if args.one_at_a_time else []
     with serving([*options, *args.overrides], args.threads) as server:
         clients, answer = args.clients or CLIENTS.get(scenario, 1), args.answer or ANSWERS[scenario]
-        load = Load(server, texts, clients, tokens, answer, args.seconds, args.rate)
+        load = Load(server, texts, clients, tokens, answer, args.seconds, args.rate, args.pairs)
         figures = asyncio.run(SCENARIOS[scenario](load))
         figures |= {"peak memory": server.memory("VmHWM"), "machine": machine("cpu")}
     write_json(args.json, figures)

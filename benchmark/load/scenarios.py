@@ -33,6 +33,7 @@ class Load:
         answer: tokens of an answer.
         seconds: how long requests are sent, where a scenario has no end of its own.
         rate: short questions per second.
+        pairs: texts that are read alone and with questions, where a scenario compares them.
     """
 
     server: Server
@@ -42,6 +43,7 @@ class Load:
     answer: int
     seconds: float
     rate: float
+    pairs: int = 1
 
     def client(self, http: httpx.AsyncClient, kind: str) -> Client:
         """A client."""
@@ -49,24 +51,46 @@ class Load:
 
 
 async def book(load: Load) -> Figures:
-    """Short questions while another client's text is read, against the idle server."""
+    """Short questions while another client's text is read, against the idle server.
+
+    How much longer the text takes is said in seconds, and in the time of processors, which other
+    programs of the machine change less: the time that questions took of them while it was read.
+    """
     async with connections() as http:
         asks, reads = load.client(http, "question"), load.client(http, "book")
         idle = [await asks.ask(load.texts.question(), load.answer) for _ in range(12)][2:]
-        _, tokens, alone = await reads.upload(load.texts.book(load.tokens))
-        reading = asyncio.create_task(reads.upload(load.texts.book(load.tokens)))
-        busy = await _until_done(reading, 1 / load.rate, lambda: _short(load, asks))
-        seconds = (await reading)[2]
+        alone, beside, busy = [], [], list[Answer]()
+        for _ in range(load.pairs):
+            alone.append(await _read(load, reads))
+            reading = asyncio.create_task(_read(load, reads))
+            busy += await _until_done(reading, 1 / load.rate, lambda: _short(load, asks))
+            beside.append(await reading)
     first, loaded = (spread(a.first for a in answers) for answers in (idle, busy))
+    seconds, work = (
+        [round(more[of] / less[of], 2) for less, more in zip(alone, beside, strict=True)]
+        for of in ("seconds", "work")
+    )
     return {
-        "tokens": tokens,
+        "tokens": alone[0]["tokens"],
         "first word, idle": first,
         "first word, while a text is read": loaded,
         "times": {name: round(loaded[name] / first[name], 2) for name in first},
-        "text alone, s": round(alone, 2),
-        "text, s": round(seconds, 2),
-        "text, times": round(seconds / alone, 2),
+        "text alone, s": [round(each["seconds"], 2) for each in alone],
+        "text, s": [round(each["seconds"], 2) for each in beside],
+        "text, times": seconds,
+        "text, times in processor time": work,
         "questions": len(busy),
+    }
+
+
+async def _read(load: Load, client: Client) -> dict[str, float]:
+    """A text is read: its tokens, its seconds, and those of processors meanwhile."""
+    before = load.server.cpu_seconds()
+    _, tokens, seconds = await client.upload(load.texts.book(load.tokens))
+    return {
+        "tokens": tokens,
+        "seconds": seconds,
+        "work": load.server.cpu_seconds() - before,
     }
 
 

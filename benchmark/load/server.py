@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from inf_llm.errors import InfLLMError
 
 _READY = re.compile(r"serving (\S+) at (http://\S+?),")
@@ -46,6 +48,11 @@ class Server:
             return len(list(Path(f"/proc/{self.process}/fd").iterdir()))
         except OSError:
             return None
+
+    def cpu_seconds(self) -> float:
+        """Time that processors have spent on it."""
+        used = psutil.Process(self.process).cpu_times()
+        return float(used.user + used.system)
 
     def _status(self, name: str) -> int | None:
         try:
