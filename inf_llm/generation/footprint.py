@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from inf_llm.generation.session import Session
 from inf_llm.hf.cache import MemoryCache
@@ -11,26 +13,58 @@ from inf_llm.hf.cache import MemoryCache
 _ID_BYTES = 8  # of one entry in a list of token ids
 
 
-def footprint(sessions: Iterable[Session]) -> int:
-    """Bytes on host and device: windows of each, sealed blocks and their index once.
+@dataclass(frozen=True)
+class _Held:
+    """What a session held when it had fed so many of so many tokens.
 
-    Forks of a session share its sealed blocks, so adding up `Session.stats` would count them again
-    for every fork.
+    Attributes:
+        fed: tokens in its memory.
+        tokens: all that it has.
+        own: bytes that no other session shares.
+        stores: what holds its sealed blocks, which forks of it share.
     """
-    total = 0
-    shared: dict[int, Any] = {}
-    for session in sessions:
-        total += _ID_BYTES * len(session.ids)
-        if not isinstance(session.cache, MemoryCache):
-            total += session.stats().device_bytes
-            continue
-        for layer in session.cache.memories:
-            for member in layer.rows.members:
-                total += member.stats().device_bytes
-                store = getattr(getattr(member, "memory", None), "store", None)
-                if store is not None:
-                    total -= store.cache_bytes
-                    shared[id(store)] = store
-    return total + sum(
-        store.most_bytes + store.index.nbytes + store.cache_bytes for store in shared.values()
-    )
+
+    fed: int
+    tokens: int
+    own: int
+    stores: tuple[Any, ...] = ()
+
+
+class Footprints:
+    """Bytes of sessions, each looked at again only when it has been fed since."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Session, _Held] = WeakKeyDictionary()
+
+    def of(self, sessions: Iterable[Session]) -> int:
+        """Bytes on host and device: windows of each, sealed blocks and their index once.
+
+        Forks of a session share its sealed blocks, so adding up `Session.stats` would count them
+        again for every fork.
+        """
+        held = [self._held(session) for session in sessions]
+        stores = {id(store): store for each in held for store in each.stores}
+        shared = sum(s.most_bytes + s.index.nbytes + s.cache_bytes for s in stores.values())
+        return shared + sum(each.own for each in held)
+
+    def _held(self, session: Session) -> _Held:
+        known = self._known.get(session)
+        if known is None or (known.fed, known.tokens) != (session.fed, len(session.ids)):
+            known = self._known[session] = _look(session)
+        return known
+
+
+def footprint(sessions: Iterable[Session]) -> int:
+    """What `Footprints` says of sessions, each looked at."""
+    return Footprints().of(sessions)
+
+
+def _look(session: Session) -> _Held:
+    fed, tokens = session.fed, len(session.ids)
+    if not isinstance(session.cache, MemoryCache):
+        return _Held(fed, tokens, _ID_BYTES * tokens + session.stats().device_bytes)
+    members = [member for layer in session.cache.memories for member in layer.rows.members]
+    own = _ID_BYTES * tokens + sum(member.stats().device_bytes for member in members)
+    found = (getattr(getattr(member, "memory", None), "store", None) for member in members)
+    stores = tuple(store for store in found if store is not None)
+    return _Held(fed, tokens, own - sum(store.cache_bytes for store in stores), stores)

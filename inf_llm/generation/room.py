@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from inf_llm.generation.footprint import footprint
+from inf_llm.generation.footprint import Footprints
 from inf_llm.generation.session import Session
 
 
@@ -23,6 +23,7 @@ class Room:
         self.budget = budget
         self.bytes = 0
         self._needs = needs
+        self._footprints = Footprints()
         self._in_use: dict[Session, int] = {}  # and how many tokens they will have read
 
     def enter(self, session: Session, tokens: int) -> None:
@@ -48,7 +49,7 @@ class Room:
     def fits(self, kept: Iterable[Session]) -> bool:
         """Whether there is room for sessions, and those in use with all that they will take."""
         sessions = {id(session): session for session in (*kept, *self._in_use)}
-        self.bytes = footprint(sessions.values())
+        self.bytes = self._footprints.of(sessions.values())
         return self.budget is None or self.bytes + self._coming() <= self.budget
 
     def has_place(self, done: int, total: int, sessions: int = 1) -> bool:
@@ -59,7 +60,7 @@ class Room:
             return True
         coming = self._coming() + self._growth(done, total)
         coming += (sessions - 1) * self._growth(0, total)
-        return footprint(self._in_use) + coming <= self.budget
+        return self._footprints.of(self._in_use) + coming <= self.budget
 
     def _coming(self) -> int:
         return sum(self._growth(session.fed, total) for session, total in self._in_use.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,9 @@ import torch
 import inf_llm
 from inf_llm.config import load_config
 from inf_llm.demo.trial import haystack_text
+from inf_llm.generation import Session
+from inf_llm.generation import footprint as of_footprints
+from inf_llm.generation.footprint import Footprints, footprint
 from inf_llm.generation.prefix_cache import PrefixCache
 from inf_llm.generation.tokens import encode
 
@@ -51,6 +55,26 @@ def test_nothing_of_a_kept_text_is_left_out(length: int) -> None:
     taken, counted = _read(pool, length)
     assert counted > 3_000_000
     assert counted * 0.9 < taken < counted * 1.1 + TEXTS * BESIDE
+
+
+def test_a_session_is_looked_at_again_only_when_it_was_fed(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[Session] = []
+    look = of_footprints._look
+    monkeypatch.setattr(of_footprints, "_look", lambda each: looked.append(each) or look(each))
+    model, tokenizer = _loaded()
+    sessions = [Session(model, tokenizer, 64) for _ in range(3)]
+    counted = Footprints()
+    for turn in range(4):
+        for session in sessions[turn:]:
+            session.read("It was the best of times, it was the worst of times. " * 20)
+        looked.clear()
+        assert counted.of(sessions) == footprint(sessions)
+        assert len(looked) == len(sessions[turn:]) + len(sessions)  # and each by `footprint`
+    gone = weakref.ref(sessions.pop())
+    looked.clear()
+    session = None
+    gc.collect()
+    assert gone() is None, "what was counted is not kept alive"
 
 
 def test_control_a_view_that_holds_more_than_it_shows_is_found() -> None:
