@@ -21,7 +21,7 @@ case "${1:-}" in
         shift
         # two processes of one thread do more than one process of two
         OMP_NUM_THREADS=1 timed "tests with real models" \
-            python pytest tests/real -m real --numprocesses 2 "$@"
+            python pytest tests/real -m real --numprocesses 2 --dist worksteal "$@"
         ;;
     "")
         timed "lint" python ruff check .
