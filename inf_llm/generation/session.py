@@ -130,7 +130,7 @@ class Session(Unsaved):
         Args:
             text: see `read`.
             hear: called with the logits (1, n, V) of every feed; they are not computed without it.
-            company: answers of other sessions that each feed may take along, but with `hear`.
+            company: answers of other sessions that each feed may take along; none with `hear`.
 
         Returns:
             After each feed the tokens in the memory; fewer than before where one in company failed.

@@ -26,6 +26,7 @@ from inf_llm.serve.turns import Turns
 _log = logging.getLogger("inf_llm.serve")
 
 Waiting = Sequence[Decoding | PromptEnd]
+"""Rows of a job that wait to be fed."""
 Steps = Generator[int | Waiting | None, None, Any]
 """What a job does, step by step; it returns the job's result."""
 
