@@ -56,8 +56,8 @@ class SummedTwoStage(TwoStage):
         super().__init__(selection, shortlist)
         self._group = group
 
-    def _added(self, scores: Tensor, whole: Tensor) -> Tensor:
-        added = super()._added(scores, whole).contiguous()
+    def _added(self, shares: Tensor) -> Tensor:
+        added = super()._added(shares).contiguous()
         dist.all_reduce(added, group=self._group)
         return added
 

@@ -7,6 +7,7 @@ were sealed here or come from a file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -65,15 +66,25 @@ class Chunks:
             chunk[:, : count - start] for chunk, start in zip(self._chunks, starts, strict=False)
         ]
 
+    def first(self, count: int) -> Tensor:
+        """The values (V, count, ...) of the first `count` blocks."""
+        parts = self.parts(count)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
     def rows(self, heads: Tensor, numbers: Tensor) -> Tensor:
-        """The values (m, ...) at `heads` (m,) of blocks `numbers` (m,)."""
+        """The values (B, U, S, ...) at `heads` (U,) of blocks `numbers` (B, U or 1, S)."""
+        if len(self._chunks) == 1:
+            return _rows(self._chunks[0], heads[:, None], numbers)
+        numbers = numbers.expand(-1, len(heads), -1)
+        heads = heads[:, None].expand_as(numbers)
+        owner = numbers // self._length
         found = None
-        for chunk, inside, local in self._spread(numbers):
-            values = _rows(chunk, heads[inside], local)
-            if len(values) == len(numbers):
-                return values
+        for at in owner.unique().tolist():
+            inside = owner == at
+            local = numbers[inside] - at * self._length
+            values = _rows(self._chunks[at], heads[inside], local)
             if found is None:
-                found = values.new_empty(len(numbers), *values.shape[1:])
+                found = values.new_empty(*numbers.shape, *values.shape[1:])
             found[inside] = values
         assert found is not None
         return found
@@ -81,8 +92,7 @@ class Chunks:
     def of(self, numbers: Tensor) -> Tensor:
         """The values (V, n, ...) of blocks (n,)."""
         here = numbers.to(self._chunks[0].device)
-        heads = torch.arange(self.width, device=here.device).repeat_interleave(len(here))
-        return self.rows(heads, here.repeat(self.width)).unflatten(0, (self.width, -1))
+        return self.rows(torch.arange(self.width, device=here.device), here[None, None])[0]
 
     def _spread(self, numbers: Tensor) -> Iterator[tuple[Tensor, Tensor | slice, Tensor]]:
         """Chunks, which of the numbers (n,) each has, and where it has them."""
@@ -116,12 +126,16 @@ class Chunks:
 
 
 def _rows(chunk: Tensor, heads: Tensor, local: Tensor) -> Tensor:
-    """Values (m, ...) of a chunk (V, n, ...), whose blocks are contiguous, heads apart or not."""
-    one = chunk[0, 0]
-    width = one.numel()
+    """Values (m..., ...) of a chunk (V, n, ...) at heads and blocks that broadcast to (m...).
+
+    A chunk's blocks are contiguous, its heads may lie apart.
+    """
+    one = chunk.shape[2:]
+    width = math.prod(one)
     apart = chunk.stride(0) // width  # blocks between two heads
     flat = chunk.as_strided(((len(chunk) - 1) * apart + chunk.shape[1], width), (width, 1))
-    return flat.index_select(0, torch.add(local, heads, alpha=apart)).view(-1, *one.shape)
+    at = torch.add(local, heads, alpha=apart)
+    return flat.index_select(0, at.flatten()).view(*at.shape, *one)
 
 
 def _between(parts: Sequence[Tensor], first: int, last: int) -> Tensor:

@@ -64,17 +64,28 @@ class PageSummaries:
         Returns:
             Codes (B, U, S * P, D), and what one is worth in each block (B, U, S).
         """
-        B, X, S = listed.shape
-        Y = self._codes.width
-        U = max(X, Y)
-        physical = listed
+        Y, X = self._codes.width, listed.shape[1]
         if own is not None:
-            physical = own[:, None].expand(-1, X, -1).gather(2, listed)
-        physical = physical.repeat_interleave(U // X, 1)  # (B, U, S)
-        heads = torch.arange(U, device=listed.device) // (U // Y)
-        at = heads[:, None].expand_as(physical).flatten(), physical.flatten()
-        codes = self._codes.rows(*at)  # (B * U * S, P, D)
-        return codes.view(B, U, -1, codes.shape[2]), self._steps.rows(*at).view(B, U, S)
+            listed = own[:, None].expand(-1, X, -1).gather(2, listed)
+        if 1 < X < Y:
+            listed = listed.repeat_interleave(Y // X, 1)
+        U = max(X, Y)
+        heads = torch.arange(U, device=listed.device)
+        if U > Y:
+            heads //= U // Y
+        codes = self._codes.rows(heads, listed)  # (B, U, S, P, D)
+        return codes.flatten(2, 3), self._steps.rows(heads, listed)
+
+    def all_pages(self, rows: int, total: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Pages of all blocks of so many rows, of every head; see `pages` and `rough`.
+
+        Returns:
+            Codes (B, Y, N * P, D), and what one is worth in each block (B, Y, N).
+        """
+        if own is not None:
+            return self.pages(torch.arange(total, device=own.device).expand(rows, 1, -1), own)
+        codes, steps = self._codes.first(total), self._steps.first(total)
+        return codes.flatten(1, 2).expand(rows, -1, -1, -1), steps.expand(rows, -1, -1)
 
     def of(self, blocks: Tensor) -> dict[str, Tensor]:
         """What is held of blocks (n,), as tensors (Y, n, ...)."""

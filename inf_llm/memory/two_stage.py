@@ -96,27 +96,35 @@ class TwoStage(Search):
         q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)
         each = zip(searches, q.split(len(q) // len(searches)), totals, tables, strict=True)
         rows = [_Rows(search.held, *own) for search, *own in each]
-        rough = _side_by_side([each.rough() for each in rows])  # (B, H, Q, N)
-        whole = rough.logsumexp(-1, keepdim=True)
-        scores = _within(self._added(rough, whole), totals)  # (B, X, N)
-        few = min(*totals, self.shortlist * topk)
+        few = self.shortlist * topk
         if not self.held.has_pages:
-            return ascending(*reversed(scores.topk(topk, sorted=False)))
-        listed = scores.topk(few, sorted=False).indices  # (B, X, S)
-        pages = [
-            each.pages(own)
-            for each, own in zip(rows, listed.split(len(q) // len(rows)), strict=True)
-        ]
-        fine = _fine(q, *(_joined(part) for part in zip(*pages, strict=True)))  # (B, H, Q, S)
-        whole = _corrected(whole, _of(rough, listed), fine)
-        best = self._added(fine, whole).topk(topk, sorted=False)
+            return ascending(*self._top(self._shares(_rough(rows)), totals, topk))
+        if min(totals) == max(totals) <= few:  # all of them would be listed
+            fine = _fine(q, *_together([each.all_pages() for each in rows]))
+            return ascending(*self._top(self._shares(fine), totals, topk))
+        rough = _rough(rows)  # (B, H, Q, N)
+        shares = self._shares(rough)
+        listed, _ = self._top(shares, totals, min(*totals, few))  # (B, X, S)
+        own_lists = zip(rows, listed.split(len(q) // len(rows)), strict=True)
+        fine = _fine(q, *_together([each.pages(own) for each, own in own_lists]))  # (B, H, Q, S)
+        if self.selection.scores == "softmax":
+            rest = _rest(rough, shares, _of(shares, listed))
+            fine = torch.cat((fine, rest), -1).softmax(-1)[..., :-1]
+        best = self._added(fine).topk(topk, sorted=False)
         return ascending(listed.gather(2, best.indices), best.values)
 
-    def _added(self, scores: Tensor, whole: Tensor) -> Tensor:
-        """Scores (B, H, Q, N) of heads and queries as those of choosers (B, X, N)."""
-        if self.selection.scores == "softmax":
-            scores = (scores - whole).exp()
-        return self.selection.mass(scores.sum(2) if scores.shape[2] > 1 else scores[:, :, 0])
+    def _shares(self, scores: Tensor) -> Tensor:
+        """What scores of all blocks (B, H, Q, N) count as: a head's shares of attention, or so."""
+        return scores.softmax(-1) if self.selection.scores == "softmax" else scores
+
+    def _added(self, shares: Tensor) -> Tensor:
+        """What scores (B, H, Q, N) of heads and queries count as, for each chooser (B, X, N)."""
+        return self.selection.mass(shares.sum(2) if shares.shape[2] > 1 else shares[:, :, 0])
+
+    def _top(self, shares: Tensor, totals: Sequence[int], count: int) -> Found:
+        """The best blocks of each chooser in any order, (B, X, count)."""
+        scores, blocks = _within(self._added(shares), totals).topk(count, sorted=False)
+        return blocks, scores
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
         """See `Search.dump`."""
@@ -160,6 +168,10 @@ class _Rows:
         """See `PageSummaries.pages`."""
         return self.held.pages(listed, self._own)
 
+    def all_pages(self) -> tuple[Tensor, Tensor]:
+        """See `PageSummaries.all_pages`."""
+        return self.held.all_pages(len(self.q), self.total, self._own)
+
 
 def _within(scores: Tensor, totals: Sequence[int]) -> Tensor:
     """Scores (B, X, N) with -inf for what a row does not have: rows of each total in turn."""
@@ -179,25 +191,36 @@ def _fine(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
     return (best * steps.view(B * U, 1, S)).view(B, H, Q, S)
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
+def _together(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    """Pages of several searches' rows as those of all rows."""
+    return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
-def _side_by_side(scores: Sequence[Tensor]) -> Tensor:
-    """Scores (b, H, Q, n) of several as those of (B, H, Q, N), with -inf where one has fewer."""
+def _rough(rows: Sequence[_Rows]) -> Tensor:
+    """Scores by the means (B, H, Q, N) of all rows, with -inf where a row has fewer blocks."""
+    scores = [each.rough() for each in rows]
+    if len(scores) == 1:
+        return scores[0]
     most = max(some.shape[3] for some in scores)
-    return _joined([F.pad(some, (0, most - some.shape[3]), value=-math.inf) for some in scores])
+    return torch.cat([F.pad(some, (0, most - some.shape[3]), value=-math.inf) for some in scores])
 
 
 def _of(scores: Tensor, listed: Tensor) -> Tensor:
     """Scores (B, H, Q, N) of each head's listed blocks (B, X, S): (B, H, Q, S)."""
     B, H, Q, _ = scores.shape
-    own = listed.repeat_interleave(H // listed.shape[1], 1)[:, :, None]
-    return scores.gather(3, own.expand(B, H, Q, -1))
+    X = listed.shape[1]
+    own = listed if X in (1, H) else listed.repeat_interleave(H // X, 1)
+    return scores.gather(3, own[:, :, None].expand(B, H, Q, -1))
 
 
-def _corrected(whole: Tensor, rough: Tensor, fine: Tensor) -> Tensor:
-    """The log-sum over all blocks (B, H, Q, 1) with the listed ones (B, H, Q, S) scored anew."""
-    listed = fine.logsumexp(-1, keepdim=True)
-    rest = 1 - (rough - whole).exp().sum(-1, keepdim=True)
-    return torch.logaddexp(whole + rest.clamp_(min=1e-20).log(), listed)
+def _rest(scores: Tensor, shares: Tensor, listed: Tensor) -> Tensor:
+    """What all blocks that are not listed score together (B, H, Q, 1), as a log-sum.
+
+    Args:
+        scores: of all blocks (B, H, Q, N).
+        shares: their softmax.
+        listed: shares of those that are listed (B, H, Q, S).
+    """
+    left = (1 - listed.sum(-1, keepdim=True)).clamp_(min=1e-20)
+    # a block's score is the log-sum of all plus the log of its share; the largest is never 0
+    return (left / shares.amax(-1, keepdim=True)).log_().add_(scores.amax(-1, keepdim=True))

@@ -36,8 +36,10 @@ def test_holds_what_was_put(length: int, counts: list[int], seed: int) -> None:
     chunks.put(again, fresh)
     assert torch.equal(whole(chunks), held)
     assert torch.equal(chunks.of(again), held[:, again])
-    heads = torch.randint(V, (len(again),))
-    assert torch.equal(chunks.rows(heads, again), held[heads, again])
+    assert torch.equal(chunks.first(total), held)
+    heads, apart = torch.tensor([1, 0, 1]), torch.randint(total, (2, 3, 4))
+    assert torch.equal(chunks.rows(heads, apart), held[heads[:, None], apart])
+    assert torch.equal(chunks.rows(heads, apart[:, :1]), held[heads[:, None], apart[:, :1]])
     assert chunks.nbytes == held.nbytes
 
 

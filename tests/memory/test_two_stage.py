@@ -105,6 +105,29 @@ def test_shares_are_of_all_blocks() -> None:
     torch.testing.assert_close(values.sum(-1), torch.ones(1, H))
 
 
+@every_selection
+def test_what_is_not_listed_counts_by_its_mean(selection: str) -> None:
+    """A listed block's share is of listed blocks by their pages and all others by their means."""
+    topk, shortlist, count = 3, 2, 40
+    search, summaries = made(selection, "softmax", count, 4, shortlist=shortlist)
+    query = Query(torch.randn(1, H, 1, D), scale=0.7)
+    numbers, values = search.search(query, topk, count, None)
+    vectors = query.vectors[0, :, 0].double() * query.scale
+    pages = summaries.double().repeat_interleave(H // G, 1)  # (n, H, P, D)
+    products = torch.einsum("hd,nhpd->hnp", vectors, pages)
+    means, best = products.mean(-1), products.amax(-1)
+    rough = search.selection.mass(means.softmax(-1)[None])[0]
+    for chooser, listed in enumerate(rough.topk(shortlist * topk).indices):
+        mixed = means.clone()
+        mixed[:, listed] = best[:, listed]
+        wanted = search.selection.mass(mixed.softmax(-1)[None])[0, chooser, listed]
+        order = wanted.topk(topk).indices
+        found = dict(zip(listed[order].tolist(), wanted[order].tolist(), strict=True))
+        assert numbers[0, chooser].tolist() == sorted(found)
+        want = torch.tensor([found[number] for number in sorted(found)])
+        torch.testing.assert_close(values[0, chooser], want, rtol=1e-4, atol=1e-6)
+
+
 def test_a_loud_head_does_not_choose_for_the_others() -> None:
     """Of two heads, one scores a hundred times as loud; with shares each has its block."""
     summaries = torch.zeros(9, 2, 1, 2)
