@@ -31,6 +31,8 @@ def plainly(method: _Method) -> _Method:
 
     @functools.wraps(method)
     def plain(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_inference_mode_enabled() and not torch.is_grad_enabled():
+            return method(*args, **kwargs)
         with torch.inference_mode(False), torch.no_grad():
             return method(*args, **kwargs)
 

@@ -10,6 +10,7 @@ itself. `torch.compile` leaves these functions alone and compiles all between th
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -186,7 +187,9 @@ def _attention(
             "feeds: call the model, or inf_llm.unpatch it first"
         )
     feed.fed.add(module.layer_idx)
-    query, key, value = in_one_dtype(query, key, value)
+    auto = torch.is_autocast_enabled(query.device.type)
+    if auto or not query.dtype == key.dtype == value.dtype:
+        query, key, value = in_one_dtype(query, key, value)
     layer: Any = (
         MemoryLayer(feed.state.makers[module.layer_idx])  # no cache: nothing outlives this call
         if feed.cache is None
@@ -195,7 +198,7 @@ def _attention(
     rule = make_rule(query, feed.state.settings.kernel_asked, **kwargs)
     for watcher in now.watchers:
         watcher.enters(feed.state, module.layer_idx, layer.rows, now.prompt_end)
-    with torch.no_grad(), torch.autocast(query.device.type, enabled=False):
+    with torch.autocast(query.device.type, enabled=False) if auto else nullcontext():
         out = layer.attend(query, key, value, attention_mask, rule)
     if torch.is_grad_enabled() and query.requires_grad:
         out = _ForInference.apply(out, query)
