@@ -9,6 +9,10 @@ Between reading and answering it goes by time, in shares. What is new may overdr
 reading, so that its first word does not wait for answers; longer texts then wait for it to be made
 up. Where answers have a token with every chunk of a prompt, almost for nothing, they ask for time
 of their own later: a short answer ends without it.
+
+The end of a new prompt is fed by itself, which gives its first word soonest, for a small part of
+the time. Where that is used up, it waits for the next chunk of another text and is fed with it, for
+a fraction of the cost: so many short questions do not hold a text up.
 """
 
 from __future__ import annotations
@@ -25,6 +29,16 @@ OVERDRAFT = 2.0
 
 LAG = 3.0
 """The same for any prompt that answers have tokens with."""
+
+BESIDE = 8
+"""Tokens that an answer has with chunks of prompts before answers ask for time of their own, where
+that takes longer than `LAG`."""
+
+APART = 0.15
+"""Part of the time in which ends of prompts are fed by themselves while a text is read."""
+
+SAVED = 0.5
+"""Seconds of it that can be saved up."""
 
 _Key = TypeVar("_Key")
 
@@ -76,7 +90,9 @@ class Turns:
     _tasks: dict[Task, _Account] = field(default_factory=dict)
     _clock: dict[bool, float] = field(default_factory=lambda: {False: 0.0, True: 0.0})
     _going: set[bool] = field(default_factory=set)
-    _alongside: bool = False
+    _alongside: bool | None = None
+    _chunk: float = 0.0
+    _apart: float = SAVED
 
     def next(self, tasks: list[_Task]) -> list[_Task]:
         """Those of some tasks, at least one, whose turn it is: one that reads, or all answers."""
@@ -84,10 +100,20 @@ class Turns:
         answers = [task for task in tasks if task.answers]
         reads = [task for task in tasks if not task.answers]
         self._note_kinds({kind for kind, some in ((True, answers), (False, reads)) if some})
-        ahead = self._clock[False] - self._clock[True] - (LAG if self._alongside else 0)
+        ahead = self._clock[False] - self._clock[True] - self._lag
         if answers and ahead >= 0:
             reads = [task for task in reads if self._tasks[task].new and ahead < OVERDRAFT]
-        return [self._first(reads)] if reads else answers
+        return [self.first(reads)] if reads else answers
+
+    @property
+    def _lag(self) -> float:
+        """Seconds of time by shares that reading may be ahead before answers have time."""
+        return max(LAG, BESIDE * self._chunk / self.reading_share) if self._alongside else 0.0
+
+    @property
+    def apart(self) -> bool:
+        """Whether the end of a prompt is fed by itself, though another text is read."""
+        return self._apart > 0 or self._alongside is False
 
     def spent(
         self,
@@ -96,6 +122,7 @@ class Turns:
         tokens: int,
         seconds: float,
         alongside: bool | None = None,
+        apart: bool = False,
     ) -> None:
         """A turn took so many seconds, for answers or to read so many tokens.
 
@@ -105,9 +132,11 @@ class Turns:
             tokens: of a prompt that were read.
             seconds: it took.
             alongside: whether answers had a token with a prompt; None where there were none.
+            apart: whether it was the end of a prompt, by itself, while another text is read.
         """
+        self._apart = min(SAVED, self._apart + APART * seconds) - (seconds if apart else 0)
         if alongside is not None:
-            self._alongside = alongside
+            self._alongside, self._chunk = alongside, seconds
         share = 1 - self.reading_share if answers else self.reading_share
         self._clock[answers] += seconds / share
         if not answers:
@@ -115,7 +144,8 @@ class Turns:
                 account.tokens += max(1, tokens)
                 account.begun = True
 
-    def _first(self, reads: list[_Task]) -> _Task:
+    def first(self, reads: list[_Task]) -> _Task:
+        """Whose turn it is, of some that read and that `next` was given."""
         accounts = [self._tasks[task] for task in reads]
         late = max(accounts, key=lambda account: account.passed)
         if late.passed > 2 * len(reads):

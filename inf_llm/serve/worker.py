@@ -4,6 +4,9 @@ A job is a generator. It gives a number after each step that it did itself (toke
 it read), or a list of rows that wait for what follows them: all that wait are fed together, and
 with the chunk of a prompt where they can. It gives None where it cannot go on before another job
 has finished.
+
+A row that waits is the newest token of an answer, or the end of a prompt that has been read, before
+its first word.
 """
 
 from __future__ import annotations
@@ -59,11 +62,15 @@ class Job:
         self.finished = False
         self.waits_for: Waiting = ()
         self.company = Company()
-        """Answers of other jobs that its next chunk of a prompt may take along."""
+        """Rows of other jobs that its next chunk of a prompt may take along."""
         self.held_up = False
         """Whether it cannot go on before another job has finished."""
         self.alone = False
         """Whether what it has is fed without others, for a step with them failed."""
+        self.reads = False
+        """Whether its last step read a chunk of a prompt, so that its next one may."""
+        self.put_off = False
+        """Whether the end of its prompt has waited for a chunk of another job."""
 
     def cancel(self) -> None:
         """End before the next step; no harm if it has finished."""
@@ -73,6 +80,11 @@ class Job:
     def answers(self) -> bool:
         """Whether its next step is a token of each answer, not the end of a prompt."""
         return bool(self.waits_for) and all(row.answers for row in self.waits_for)
+
+    @property
+    def ends(self) -> bool:
+        """Whether its next step is the end of a prompt."""
+        return bool(self.waits_for) and not self.answers
 
 
 class Worker:
@@ -200,23 +212,29 @@ class Worker:
     def _take_turn(self) -> None:
         able = self._able()[: self._at_once] or self._running
         turn = self._turns.next(able)
+        reads = [job for job in able if job.reads]
+        apart = turn[0].ends and bool(reads)
+        if apart and not (self._turns.apart or turn[0].put_off):
+            turn[0].put_off, apart = True, False
+            turn = [self._turns.first(reads)]
+        along = [job for job in able if job.waits_for and job is not turn[0]]
         started, answer = time.perf_counter(), turn[0].answers
         tokens, alongside = 0, None
         if answer:
             for jobs in _passes(turn):
                 self._answer(jobs)
         else:
-            tokens, alongside = self._read(turn[0], [job for job in able if job.answers])
+            tokens, alongside = self._read(turn[0], along)
         seconds = time.perf_counter() - started
-        self._turns.spent(turn, answer, tokens, seconds, alongside)
+        self._turns.spent(turn, answer, tokens, seconds, alongside, apart)
 
-    def _read(self, job: Job, answers: list[Job]) -> tuple[int, bool | None]:
-        """A step of a prompt, with a token of answers where one pass feeds both.
+    def _read(self, job: Job, others: list[Job]) -> tuple[int, bool | None]:
+        """A step of a prompt, with what others wait for where one pass feeds both.
 
         Returns:
-            Tokens of the prompt; and whether answers had theirs, None where none could have.
+            Tokens of the prompt; and whether others were fed, None where none could have been.
         """
-        others = [] if job.alone else [other for other in answers if not other.alone]
+        others = [] if job.alone else [other for other in others if not other.alone]
         rows = [row for other in others for row in other.waits_for]
         if not job.waits_for:
             return self._read_on(job, others, rows)
@@ -286,6 +304,7 @@ class Worker:
             self._finish(job, _as_api_error(failure))
         else:
             job.waits_for = given if isinstance(given, Sequence) else ()
+            job.reads, job.put_off = isinstance(given, int) and given > 0, False
             if job.held_up and given is not None:
                 self._let_go()
             job.held_up = given is None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from inf_llm.serve.turns import AHEAD, LAG, Turns
+from inf_llm.serve.turns import AHEAD, APART, LAG, SAVED, Turns
 
 CHUNK = 1000
 
@@ -137,3 +137,25 @@ def test_answers_that_have_tokens_with_a_text_ask_for_time_later() -> None:
         before = first[2:].index(False)  # the first two show whether they go together
         assert abs(before - (LAG / 0.2 if alongside else 0)) <= 2
         assert spent[True] / sum(spent.values()) == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("alongside", [True, None])
+def test_ends_of_prompts_are_fed_by_themselves_for_a_part_of_the_time(
+    alongside: bool | None,
+) -> None:
+    book, end = Task("reads"), Task("asks", answers=True)
+    turns, apart = Turns(0.5), 0.0
+    for _ in range(1000):
+        turns.next([book, end])
+        by_itself = turns.apart
+        turns.spent([book], False, 100, 0.3, alongside, by_itself)
+        apart += 0.3 * by_itself
+    assert apart == pytest.approx(APART * 300, abs=SAVED + 0.3)
+
+
+def test_ends_are_fed_by_themselves_where_a_chunk_cannot_take_them_along() -> None:
+    book, turns = Task("reads"), Turns(0.5)
+    turns.next([book])
+    for _ in range(10):
+        turns.spent([book], False, 100, 1.0, False, True)
+        assert turns.apart

@@ -12,6 +12,7 @@ import pytest
 from inf_llm.generation import rows as rows_module
 from inf_llm.serve import worker as worker_module
 from inf_llm.serve.errors import ApiError
+from inf_llm.serve.turns import Turns
 from inf_llm.serve.worker import Job, Worker
 from tests.serve.talk import until
 
@@ -269,6 +270,51 @@ def test_the_end_of_a_prompt_takes_answers_along(passes: list[int]) -> None:
     assert not failures
     assert (end.taken, row.taken) == (1, 5)
     assert passes.count(2) == 1
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_the_end_of_a_prompt_is_fed_by_itself_or_with_a_text(
+    passes: list[int], monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    """With many short prompts it waits for a chunk of the text; the text is read either way."""
+    monkeypatch.setattr(Turns, "apart", apart)
+    ends = [_Row() for _ in range(6)]
+    for end in ends:
+        end.answers, end.waiting = False, 40
+
+    def asks(job: Job) -> Iterator[Any]:
+        for end in ends:
+            yield [end]
+        return "asked"
+
+    results, failures = _until_done(_reads(20), asks)
+    assert results == ["asked", "read"]
+    assert not failures
+    assert passes.count(2) <= 2 if apart else passes.count(2) == 6  # a text has its turns too
+    assert len(passes) == 20 + 6 - passes.count(2)
+
+
+def test_an_end_that_no_chunk_took_along_is_fed_by_itself(
+    passes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job whose turn it was instead did something else."""
+    monkeypatch.setattr(Turns, "apart", False)
+    end = _Row()
+    end.answers, end.waiting = False, 40
+
+    def idles(job: Job) -> Iterator[int]:
+        for _ in range(20):
+            yield 1
+        return "idled"
+
+    def asks(job: Job) -> Iterator[Any]:
+        yield [end]
+        return "asked"
+
+    results, failures = _until_done(idles, asks)
+    assert results == ["asked", "idled"]
+    assert not failures
+    assert passes == [1]
 
 
 def test_after_a_pass_with_a_text_that_failed_each_goes_on_by_itself(passes: list[int]) -> None:
