@@ -101,8 +101,11 @@ def test_a_client_that_does_not_read_its_answer() -> None:
 def test_an_idle_connection_leaves_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_SECONDS", 30)
     with served(connections=2) as (server, address):
-        idle = [socket.create_connection(address) for _ in range(2)]
-        until(lambda: len(server.server_state.connections) == 2)
+        idle = []
+        for count in (1, 2):
+            idle.append(socket.create_connection(address))
+            until(lambda count=count: len(server.server_state.connections) == count)
+            time.sleep(0.01)  # the loop's clock may count in milliseconds
         assert httpx.get("http://{}:{}/health".format(*address)).status_code == 200
         assert all_of(idle[0]) == b""  # that which was idle for longest
         idle[1].sendall(HEAD)
