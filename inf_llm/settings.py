@@ -120,7 +120,8 @@ class InfLLMSettings(WindowSettings):
             answers depend on what is recalled; "auto", dense up to `dense_up_to` tokens and sparse
             behind them. Its last token is read as an answer is written, with `split_last`.
         dense_up_to: with prefill "auto", tokens of a text that are read with full attention: not
-            more than the model was trained with.
+            more than the model was trained with. None takes four times the tokens that a query
+            sees, or the trained length if that is less.
         split_last: give the last prompt token, and every token after it, an execution block of
             its own, so that an answer's first token retrieves with its own query.
     """
@@ -165,12 +166,11 @@ class InfLLMSettings(WindowSettings):
         one_of(self, "prefill", PREFILLS)
         if self.dense_up_to is not None:
             at_least(self, 1, "dense_up_to")
-        auto = self.prefill == "auto"
         require(
-            auto == (self.dense_up_to is not None),
+            self.dense_up_to is None or self.prefill == "auto",
             "dense_up_to",
-            f"dense_up_to = {self.dense_up_to} does not go with prefill = {self.prefill!r}: "
-            "'auto' needs it, and the others have no use for it",
+            f"dense_up_to = {self.dense_up_to} does not go with prefill = {self.prefill!r}, which "
+            "has no use for it: set prefill to 'auto', or leave it out",
         )
         require(
             not self.decode_graph,
@@ -183,12 +183,19 @@ class InfLLMSettings(WindowSettings):
     @property
     def sees(self) -> int:
         """See `OriginSettings.sees`; while a prompt is read densely, all of it."""
-        return max(super().sees + self.topk * self.block_size, self.dense_tokens)
+        return max(self._visible, self.dense_tokens)
 
     @property
     def dense_tokens(self) -> int:
         """First tokens of a text that are read with full attention."""
-        return {"sparse": 0, "dense": LARGEST}.get(self.prefill) or self.dense_up_to or 0
+        if self.prefill == "auto":
+            return self.dense_up_to or DENSE_FOR * self._visible
+        return LARGEST if self.prefill == "dense" else 0
+
+    @property
+    def _visible(self) -> int:
+        """Tokens that a query sees where a prompt is read sparsely."""
+        return super().sees + self.topk * self.block_size
 
     def _require_order(self, low: str, high: str, because: str) -> None:
         small, large = getattr(self, low), getattr(self, high)
@@ -199,6 +206,10 @@ class InfLLMSettings(WindowSettings):
             f"lower {low} to {large} or raise {high} to {small}",
         )
 
+
+DENSE_FOR = 4
+"""With prefill "auto", how many times the tokens that a query sees are read densely: so many take
+at most 1.3 times as long as read sparsely, see docs/results.md."""
 
 _OTHER_SPELLINGS = {
     "stream-llm": "stream-lm",

@@ -78,7 +78,6 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"selection": {"name": "layer", "scores": "max"}}, "selection", "accepted: sum, softmax"),
     ({"index": {"name": "two-stage", "shortlist": 0}}, "index", "at least 1"),
     ({"prefill": "dens"}, "prefill", "did you mean 'dense'?"),
-    ({"prefill": "auto"}, "dense_up_to", "'auto' needs it"),
     ({"dense_up_to": 4096}, "dense_up_to", "does not go with prefill = 'sparse'"),
     ({"prefill": "auto", "dense_up_to": 0}, "dense_up_to", "at least 1"),
     ({"scaling": "ntk"}, "scaling", "write scaling: {name: ntk, factor: ...}"),
@@ -110,6 +109,7 @@ def test_a_dense_prompt_is_seen() -> None:
     sizes = {"n_init": 4, "n_local": 64, "topk": 2, "block_size": 8, "exc_block_size": 32}
     sizes |= {"max_cached_block": 2}
     assert make_settings(**sizes).sees == 4 + 64 + 2 * 8
+    assert make_settings(**sizes, prefill="auto").sees == 4 * (4 + 64 + 2 * 8)
     assert make_settings(**sizes, prefill="auto", dense_up_to=500).sees == 500
     assert make_settings(**sizes, prefill="auto", dense_up_to=50).sees == 4 + 64 + 2 * 8
     assert make_settings(**sizes, prefill="dense").sees > 10**9

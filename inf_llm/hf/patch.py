@@ -12,6 +12,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils import is_flash_attn_2_available
 
 from inf_llm.attention.window import ChunkedAttention, WindowAttention
+from inf_llm.checks import LARGEST
 from inf_llm.errors import SettingsError, UnsupportedInputError, UnsupportedModelError
 from inf_llm.hf.cache import MemoryCache, adopt, check_layers
 from inf_llm.hf.cache_layer import MakeAttention, Makers
@@ -150,13 +151,13 @@ def makers_for(model: PreTrainedModel, settings: WindowSettings) -> Makers:
     Raises:
         UnsupportedModelError: the model's attention cannot be replaced.
     """
-    _check_memory(model, settings)
+    settings = _settled(model, settings)
     inner = unwrap(model)
     return _makers(inner, probe(decoder_of(inner), settings.sees), settings)
 
 
-def _check_memory(model: Any, settings: WindowSettings) -> None:
-    """See that blocks can be searched, and that `auto` reads densely what the model can read.
+def _settled(model: Any, settings: WindowSettings) -> WindowSettings:
+    """The settings as they are for a model: how much `auto` reads densely is not left open.
 
     Raises:
         SettingsError: they do not suit each other, or the model.
@@ -164,16 +165,21 @@ def _check_memory(model: Any, settings: WindowSettings) -> None:
         SavedMemoryError: blocks cannot be kept in the folder that the settings name.
     """
     if not isinstance(settings, InfLLMSettings):
-        return
+        return settings
     check_search(settings)
     check_tier(settings.tier)
-    trained, dense = trained_length(model), settings.dense_up_to
-    if trained is not None and dense is not None and dense > trained:
+    if settings.prefill != "auto":
+        return settings
+    trained, dense = trained_length(model) or LARGEST, settings.dense_up_to
+    if dense is None:
+        return dataclasses.replace(settings, dense_up_to=min(settings.dense_tokens, trained))
+    if dense > trained:
         raise SettingsError(
             f"dense_up_to = {dense} is more than the {trained} tokens that the model was trained "
             f"with, and full attention fails behind them: lower it to {trained}",
             "dense_up_to",
         )
+    return settings
 
 
 def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings) -> None:
@@ -189,7 +195,7 @@ def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings
 
 
 def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings) -> None:
-    _check_memory(model, settings)
+    settings = _settled(model, settings)
     facts = probe(decoder, settings.sees)
     _refuse_if_nothing_changes(model, settings, facts)
     state = Patched(settings, _makers(model, facts, settings))

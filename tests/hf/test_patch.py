@@ -21,6 +21,7 @@ from inf_llm.errors import (
     UnsupportedInputError,
     UnsupportedModelError,
 )
+from inf_llm.hf.patch import patched
 from tests.hf.families import sharpen
 from tests.hf.tiny import (
     LONG,
@@ -92,6 +93,17 @@ def test_what_is_read_densely_is_within_the_trained_length() -> None:
         inf_llm.patch(model, type="inf-llm", **sizes, dense_up_to=trained + 1)
     assert caught.value.key == "dense_up_to"
     inf_llm.patch(model, type="inf-llm", **sizes, dense_up_to=trained)
+
+
+def test_how_much_is_read_densely_by_default() -> None:
+    """Four times what a query sees, within the trained length."""
+    trained = tiny("llama").config.max_position_embeddings
+    for topk, wanted in ((2, 4 * (4 + 16 + 2 * 4)), (trained // 16, trained)):
+        model = tiny("llama")
+        sizes = {"n_init": 4, "n_local": 16, "exc_block_size": 16, "block_size": 4, "topk": topk}
+        inf_llm.patch(model, type="inf-llm", **sizes, max_cached_block=topk, prefill="auto")
+        settings = patched(model).settings
+        assert settings.dense_up_to == settings.dense_tokens == wanted
 
 
 def test_patching_twice_and_unpatching_nothing_is_refused() -> None:
