@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.beside.job import Job
+from inf_llm.cli.output import WAITING
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,7 +70,7 @@ def _environment(threads: int) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": path,
         "OMP_NUM_THREADS": count,
-        "OMP_WAIT_POLICY": "PASSIVE",
+        **WAITING,
         "TOKENIZERS_PARALLELISM": "false",
     }
 

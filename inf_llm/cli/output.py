@@ -13,6 +13,12 @@ from inf_llm.checks import check_text
 from inf_llm.cli.failures import say
 from inf_llm.errors import SettingsError
 
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+"""How threads wait for each other. Those that spin take the cores from those that work as soon as
+anything else runs on the machine: twenty times slower was measured. Those that sleep at once make a
+short step of a model take half as long again. So they spin for a moment, where the library of
+threads is GNU's, as in torch for Linux; others take the first setting."""
+
 
 def prepare_process() -> None:
     """Let nothing that is printed end the program, and threads wait without taking a core.
@@ -21,9 +27,8 @@ def prepare_process() -> None:
     what libraries print would be written into it. Characters that standard output has no code for
     become question marks, and what is typed where no language is set is read as UTF-8.
     """
-    # Read when torch is loaded, later. Threads that wait by spinning take the cores from those
-    # that work as soon as anything else runs on the machine: twenty times slower was measured.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for key, value in WAITING.items():  # read when torch is loaded, later
+        os.environ.setdefault(key, value)
     for number in range(3):
         try:
             os.fstat(number)

@@ -43,14 +43,15 @@ class Band:
 
         Kernels disagree about such rows (0, +inf, -inf or garbage), so none is asked.
         """
+        # Known on the host: the first query has the smallest range, the last one the latest.
+        last_start = -1 if self.far is None else queries - 1 + self.offset - self.far + 1
+        if self.offset >= self.near and last_start < keys:
+            return None
         newest = torch.arange(queries, device=device) + self.offset - self.near
         blind = newest < 0
         if self.far is not None:
             blind |= newest + self.near - self.far + 1 >= keys
-        # Known on the host: the first query has the smallest range, the last one the latest.
-        first_blind = self.offset - self.near < 0
-        last_start = -1 if self.far is None else queries - 1 + self.offset - self.far + 1
-        return blind if first_blind or last_start >= keys else None
+        return blind
 
 
 @functools.lru_cache(maxsize=8)

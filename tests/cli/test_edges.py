@@ -11,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from inf_llm.cli.output import argument_text, prepare_process, require_output, require_writable
+from inf_llm.cli.output import (
+    WAITING,
+    argument_text,
+    prepare_process,
+    require_output,
+    require_writable,
+)
 from inf_llm.errors import SettingsError, TextError
 from tests.chat.conftest import chat_tokenizer
 from tests.checkpoints import write_config
@@ -29,6 +35,16 @@ def shell(line: str, **how: object) -> subprocess.CompletedProcess[bytes]:
         timeout=300,
         **how,
     )
+
+
+def test_how_threads_wait_is_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the user has set stays."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")  # so that it is as it was, afterwards
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    prepare_process()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert os.environ["GOMP_SPINCOUNT"] == WAITING["GOMP_SPINCOUNT"]
 
 
 def test_without_standard_input_the_question_alone_is_answered(
