@@ -34,6 +34,10 @@ _LRU, _RAW = map(Choice, ("lru", "raw"))
 _PAGES, _LAYER = map(Choice, ("pages", "layer"))
 _ONE_DISTANCE = Choice("one-distance")
 
+DENSE_FOR = 4
+"""With prefill "auto", how many times the tokens that a query sees are read densely: so many of
+SmolLM2 took 1.2 times as long as read sparsely (docs/results.md)."""
+
 
 @dataclass(frozen=True)
 class InfiniteLMSettings(WindowSettings):
@@ -206,10 +210,6 @@ class InfLLMSettings(WindowSettings):
             f"lower {low} to {large} or raise {high} to {small}",
         )
 
-
-DENSE_FOR = 4
-"""With prefill "auto", how many times the tokens that a query sees are read densely: so many took
-1.2 times as long as read sparsely, see docs/results.md."""
 
 _OTHER_SPELLINGS = {
     "stream-llm": "stream-lm",

@@ -15,9 +15,9 @@ from inf_llm.errors import SettingsError
 
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """How threads wait for each other. Those that spin take the cores from those that work as soon as
-anything else runs on the machine: twenty times slower was measured. Those that sleep at once make a
-short step of a model take half as long again. So they spin for a moment, where the library of
-threads is GNU's, as in torch for Linux; others take the first setting."""
+anything else runs on the machine: twenty times slower was measured. Those that sleep at once make
+the many short steps of an answer take a third longer (docs/results.md). So they spin for a moment,
+where the library of threads is GNU's, as in torch for Linux; others take the first setting."""
 
 
 def prepare_process() -> None:

@@ -6,39 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.reproduce import CONFIG, SMOKE, TABLE, lines, main
+from benchmark.reproduce import CONFIG, SMOKE, TABLE, Published, lines, main
 from benchmark.scores import RunScores, TaskScore
+from benchmark.tasks.infinitebench import INFLLM_7
 from inf_llm.config import load_config
-
-MEANS = {
-    ("infllm", "mistral"): 57.7,
-    ("infllm", "llama-3"): 45.0,
-    ("lm-infinite", "mistral"): 21.6,
-    ("lm-infinite", "llama-3"): 16.0,
-    ("streaming-llm", "mistral"): 21.5,
-    ("streaming-llm", "llama-3"): 16.3,
-}
-"""As the paper prints them."""
 
 
 @pytest.mark.parametrize("key", TABLE)
 def test_rows_of_the_paper(key: tuple[str, str]) -> None:
-    """The figures add up to the mean beside them, and the settings are accepted."""
+    """The settings are accepted, of the type that the method has, and the tasks are the mean's."""
     row = TABLE[key]
-    assert sum(row.scores) / 7 == pytest.approx(MEANS[key], abs=0.05)
     config = load_config(CONFIG / f"{row.config}.yaml", list(row.settings))
     kind = {"infllm": "inf-llm", "lm-infinite": "infinite-lm", "streaming-llm": "stream-lm"}
     assert config.attention.type == kind[key[0]]
+    assert set(row.scores) <= set(INFLLM_7)
 
 
 def test_the_table() -> None:
     tasks = {"a": TaskScore("a", "some", 50.0, 4, 25.0, 0, 0)}
     found = RunScores(Path(), tasks, (), ())
-    assert lines(found, ["a"], {"a": 60.0})[2:] == [
+    assert lines(found, ["a"], Published("", (), {"a": 60.0}, 61.0))[2:] == [
         "| a | 60.0 | 50.0 | 25.0 | 4 |",
-        "| **mean** | 60.0 | 50.0 | | |",
+        "| **mean** | 61.0 | 50.0 | | |",
     ]
-    assert lines(found, ["a", "b"], {})[2:] == [
+    assert lines(found, ["a", "b"], Published(""))[2:] == [
         "| a | - | 50.0 | 25.0 | 4 |",
         "| b | - | not measured | | |",
     ]

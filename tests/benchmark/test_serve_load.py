@@ -50,9 +50,7 @@ def test_questions_while_a_text_is_read(server: Server, texts: Texts) -> None:
     assert set(figures["times"]) == {"p50", "p95", "p99"}
     for name in ("text, times", "text, times in processor time"):
         assert len(figures[name]) == 1
-        assert (
-            0.3 < figures[name][0] < 30
-        )  # of a small text: what it is made of, not how fast it is
+        assert 0.3 < figures[name][0] < 30  # of a small text: not how fast it is
 
 
 def test_texts_that_are_read_at_once_have_even_shares(server: Server, texts: Texts) -> None:
