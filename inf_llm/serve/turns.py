@@ -1,9 +1,11 @@
 """Whose turn it is: one prompt that is read, or all answers.
 
 Between prompts it goes by tokens read so far, of each client and then of each of its prompts, the
-fewest first. What is new counts as one with the fewest, and `AHEAD` fewer. So texts are read evenly
-however long they are, and a short prompt does not wait for a long one. One that was passed over for
-two rounds goes first, so that no stream of short ones holds it up for ever.
+fewest first, and those with as many in the order they came. What is new counts as one with the
+fewest of those that are not, and `AHEAD` fewer. So texts are read evenly however long they are, and
+a short prompt does not wait for a long one. One that was passed over for two rounds goes first, so
+that no stream of short ones holds it up for ever. Steps that read nothing count for nothing, and go
+before ends of prompts, which count as read: so all ends that can be fed together are.
 
 Between reading and answering it goes by time, in shares. What is new may overdraw the share of
 reading, so that its first word does not wait for answers; longer texts then wait for it to be made
@@ -52,6 +54,10 @@ class Task(Protocol):
     def answers(self) -> bool:
         """Whether its next step is a token of an answer."""
 
+    @property
+    def waiting(self) -> int:
+        """Tokens that its next step feeds, where they are the end of a prompt; else 0."""
+
 
 _Task = TypeVar("_Task", bound=Task)
 
@@ -62,13 +68,11 @@ class _Account:
 
     Attributes:
         tokens: so many; it began with `AHEAD` fewer than `fewest`, which another one had then.
-        begun: whether it has had a turn.
-        passed: how often others had a turn since.
+        passed: how often others have read since it did.
     """
 
     tokens: int = 0
     fewest: int = 0
-    begun: bool = False
     passed: int = 0
 
     @property
@@ -140,26 +144,23 @@ class Turns:
         share = 1 - self.reading_share if answers else self.reading_share
         self._clock[answers] += seconds / share
         if not answers:
-            for account in (self._clients[turn[0].client], self._tasks[turn[0]]):
-                account.tokens += max(1, tokens)
-                account.begun = True
+            own = self._tasks[turn[0]]
+            for account in self._tasks.values() if tokens else ():
+                account.passed += 1
+            own.passed = 0
+            own.tokens += tokens
+            self._clients[turn[0].client].tokens += tokens
 
     def first(self, reads: list[_Task]) -> _Task:
         """Whose turn it is, of some that read and that `next` was given."""
-        accounts = [self._tasks[task] for task in reads]
-        late = max(accounts, key=lambda account: account.passed)
-        if late.passed > 2 * len(reads):
-            chosen = accounts.index(late)
-        else:
-            order = [
-                (self._clients[task.client].tokens, own.tokens, own.begun, at)
-                for at, (task, own) in enumerate(zip(reads, accounts, strict=True))
-            ]
-            chosen = order.index(min(order))
-        for account in accounts:
-            account.passed += 1
-        accounts[chosen].passed = 0
-        return reads[chosen]
+        late = max(reads, key=lambda task: self._tasks[task].passed)
+        if self._tasks[late].passed > 2 * len(reads):
+            return late
+        return min(reads, key=self._read_by)
+
+    def _read_by(self, task: Task) -> tuple[int, int]:
+        """Tokens read for a task's client, and for itself with those that wait to be fed."""
+        return self._clients[task.client].tokens, self._tasks[task].tokens + task.waiting
 
     def _note_who_is_there(self, tasks: Sequence[Task]) -> None:
         known, self._tasks = self._tasks, {}
@@ -178,5 +179,5 @@ class Turns:
 def _kept(known: dict[_Key, _Account], keys: list[_Key]) -> dict[_Key, _Account]:
     """The accounts of these keys; for new ones see the module's text."""
     there = {key: known[key] for key in keys if key in known}
-    fewest = min((account.tokens for account in there.values()), default=0)
+    fewest = min((max(each.tokens, each.fewest) for each in there.values()), default=0)
     return {key: there[key] if key in there else _Account(fewest - AHEAD, fewest) for key in keys}

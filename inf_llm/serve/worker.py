@@ -86,6 +86,11 @@ class Job:
         """Whether its next step is the end of a prompt."""
         return bool(self.waits_for) and not self.answers
 
+    @property
+    def waiting(self) -> int:
+        """Tokens of the end of its prompt, where that is its next step."""
+        return sum(row.waiting for row in self.waits_for) if self.ends else 0
+
 
 class Worker:
     """Runs jobs, step by step.
@@ -238,7 +243,7 @@ class Worker:
         rows = [row for other in others for row in other.waits_for]
         if not job.waits_for:
             return self._read_on(job, others, rows)
-        tokens = sum(row.waiting for row in job.waits_for)
+        tokens = job.waiting
         alongside = together([*job.waits_for, *rows]) if rows else None
         self._answer([job, *others] if alongside else [job])
         return tokens, alongside

@@ -17,6 +17,7 @@ class Task:
     client: str
     left: int = 10**9
     answers: bool = False
+    waiting: int = 0
 
 
 def _read(turns: Turns, tasks: list[Task]) -> Task:
@@ -62,6 +63,34 @@ def test_a_short_prompt_does_not_wait_for_books(client: str) -> None:
         assert task is short
         short.left -= 100  # in steps
         turns.spent([task], False, 100, 0.01)
+
+
+def test_new_prompts_go_in_the_order_they_came() -> None:
+    """Each takes steps that read nothing, and then one that does; another comes with each step."""
+    book, turns = Task("a"), Turns(0.5)
+    _read(turns, [book])
+    waiting, came, done = [Task(f"client {n}", 3) for n in range(40)], list[Task](), list[Task]()
+    for at in range(400):
+        came += waiting[at : at + 1]
+        (task,) = turns.next([book, *came])
+        task.left -= 1
+        turns.spent([task], False, 50 if task is book or not task.left else 0, 0.01)
+        if not task.left:
+            came.remove(task)
+            done.append(task)
+    assert done == waiting
+
+
+def test_all_ends_of_prompts_are_there_before_one_is_fed() -> None:
+    book, turns, ends = Task("a"), Turns(0.5), [Task(f"client {n}") for n in range(5)]
+    _read(turns, [book])
+    for _ in ends:
+        (task,) = turns.next([book, *ends])
+        assert task in ends
+        assert not task.waiting
+        task.waiting = 40
+        turns.spent([task], False, 0, 0.01)
+    assert turns.next([book, *ends]) == [ends[0]]
 
 
 def test_a_late_book_does_not_hold_up_an_early_one() -> None:
