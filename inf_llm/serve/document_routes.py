@@ -17,6 +17,7 @@ from inf_llm.serve.documents import (
     Documents,
     Sources,
     Upload,
+    changed,
     uploaded,
 )
 from inf_llm.serve.errors import ApiError
@@ -217,12 +218,7 @@ class DocumentRoutes:
         ready = await self._intake.document(client, document)
         self._check_not_read(document.id)  # another may have begun meanwhile
         if base is not None and self.held.get(base.id) is not base:
-            raise ApiError(
-                409,
-                f"another text was put behind the document {base.id!r} meanwhile: send yours again",
-                "document_changed",
-                "document",
-            )
+            raise changed(base.id)
         exchange = self._exchange(
             request,
             client,

@@ -211,6 +211,16 @@ class Documents:
         return document
 
 
+def changed(name: str) -> ApiError:
+    """A document is another one now than the one that a text was put behind."""
+    return ApiError(
+        409,
+        f"the document {name!r} was changed or removed meanwhile: look at it and send yours again",
+        "document_changed",
+        "document",
+    )
+
+
 @dataclass(frozen=True)
 class Upload:
     """A request to read a text.

@@ -4,6 +4,7 @@
     DIR/documents/ID.names   of the memories that have it, one a line
     DIR/memories/            a `PrefixShelf`
     DIR/lock, server-*.lock  of the servers that use the folder; see `Occupancy`
+    DIR/writing.lock         of the one that changes a text
 
 A text is committed once its file is there, which is after its memory. A memory's name is noted
 before it is written, and memories go before their text does, so that those of a text that was
@@ -22,17 +23,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock
+
 from inf_llm.atomic import write_atomically
 from inf_llm.errors import InfLLMError, SavedMemoryError, reason
 from inf_llm.generation import Session
 from inf_llm.generation.prefix_shelf import PrefixShelf
-from inf_llm.serve.documents import Document
+from inf_llm.serve.documents import Document, changed
 from inf_llm.serve.occupancy import Occupancy
 
 _log = logging.getLogger("inf_llm.serve")
 _T = TypeVar("_T")
 _NAME = re.compile(r"doc-[A-Za-z0-9_-]+")
 _TEXTS = "documents"
+_Version = tuple[int, int]
+_NONE = 0, 0  # of a file that is not there
 
 
 class Library:
@@ -58,7 +63,8 @@ class Library:
         shared: bool = False,
     ) -> None:
         self._texts, self.shared = folder / _TEXTS, shared
-        self._versions: dict[str, int] = {}
+        self._versions: dict[str, _Version] = {}
+        self._change = FileLock(folder / "writing.lock", mode=0o600)
         try:
             self._texts.mkdir(0o700, parents=True, exist_ok=True)
             self._place = Occupancy(folder, shared)
@@ -88,10 +94,13 @@ class Library:
             name: its id.
             held: the text that this server holds, which may never have been written.
         """
-        version = _version(self._file(name)) if name in self else 0
-        if version == self._versions.get(name, 0) and held is not None:
-            return held
-        return self._read(self._file(name)) if version else None
+        if name not in self:
+            return None if name in self._versions else held
+        return held if held is not None and self._is_known(name) else self._read(self._file(name))
+
+    def _is_known(self, name: str) -> bool:
+        """Whether a text is on the disk as this server read or wrote it last, or was never."""
+        return _version(self._file(name)) == self._versions.get(name, _NONE)
 
     def _read(self, file: Path) -> Document | None:
         version = _version(file)
@@ -112,15 +121,22 @@ class Library:
             file.unlink()
 
     async def keep(self, document: Document, memory: Session) -> None:
-        """Commit a text, its memory first, if the disk has room for that."""
+        """Commit a text, its memory first, if the disk has room for that.
+
+        Raises:
+            ApiError: another server has changed it, or removed it, since this one has read it.
+        """
         await self._do(lambda: self._keep(document, memory))
 
     def _keep(self, document: Document, memory: Session) -> None:
         self._note(document, memory)
         shelved = self.shelf.put(memory)
         saved = replace(document, memory=None if shelved is None else shelved.name)
-        write_atomically(self._file(document.id), json.dumps(asdict(saved)).encode(), True)
-        self._versions[document.id] = _version(self._file(document.id))
+        with self._change:
+            if not self._is_known(document.id):
+                raise changed(document.id)
+            write_atomically(self._file(document.id), json.dumps(asdict(saved)).encode(), True)
+            self._versions[document.id] = _version(self._file(document.id))
         document.memory = saved.memory
 
     def _note(self, document: Document, memory: Session) -> None:
@@ -155,8 +171,9 @@ class Library:
         names = self._names(name)
         for each in _lines(names):
             self.shelf.forget(each)
-        self._file(name).unlink(missing_ok=True)
-        names.unlink(missing_ok=True)
+        with self._change:
+            self._file(name).unlink(missing_ok=True)
+            names.unlink(missing_ok=True)
         return True
 
     def close(self) -> None:
@@ -192,12 +209,13 @@ def is_document(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def _version(file: Path) -> int:
-    """A number that changes with a file; 0 where it is not there."""
+def _version(file: Path) -> _Version:
+    """What is another one once a file is replaced, in the order of time."""
     try:
-        return file.stat().st_mtime_ns
+        found = file.stat()
     except OSError:
-        return 0
+        return _NONE
+    return found.st_mtime_ns, found.st_ino
 
 
 def _lines(file: Path) -> list[str]:

@@ -32,8 +32,9 @@ def upload(server: Local, text: str = TEXT) -> dict[str, Any]:
 
 
 def files(folder: Path) -> list[Path]:
-    """All but the lock."""
-    return [file for file in folder.rglob("*") if file.is_file() and file != folder / "lock"]
+    """All but the locks."""
+    found = [file for file in folder.rglob("*") if file.is_file()]
+    return [file for file in found if file.name not in ("lock", "writing.lock")]
 
 
 def asked(server: Local, document: dict[str, Any]) -> tuple[Any, int]:

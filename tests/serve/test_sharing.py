@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from inf_llm.errors import SavedMemoryError
-from tests.serve.inprocess import Local, local
+from tests.serve.inprocess import Local, local, occupied
 from tests.serve.talk import STORY
 
 DOCUMENTS = "/v1/documents"
@@ -60,6 +64,43 @@ def test_what_one_adds_or_removes_the_other_knows(pair: tuple[Local, Local]) -> 
     for server in pair:
         assert server.request("GET", path).status_code == 404
         assert server.ask("Which?", document=document["id"]).status_code == 404
+
+
+@contextmanager
+def appending(server: Local, path: str, text: str) -> Iterator[list[httpx.Response]]:
+    """A text is put behind a document, and read at the end of the statement; the reply then."""
+    replies: list[httpx.Response] = []
+    gate = occupied(server)
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(server.post, path, {"text": text})
+        while server.request("GET", path).json()["status"] != "reading":
+            time.sleep(0.01)
+        yield replies
+        gate.set()
+        replies.append(reply.result())
+
+
+def test_what_both_put_behind_a_text_at_once_is_not_lost(pair: tuple[Local, Local]) -> None:
+    first, second = pair
+    path = f"{DOCUMENTS}/{upload(first)['id']}"
+    with appending(second, path, "Its colour is red.") as replies:
+        assert first.post(path, {"text": "The cat is called Tom."}).status_code == 201
+    error = replies[0].json()["error"]
+    assert (replies[0].status_code, error["code"]) == (409, "document_changed")
+    assert second.post(path, {"text": "Its colour is red."}).status_code == 201
+    for server in pair:
+        text = server.request("GET", f"{path}/text").json()["text"]
+        assert text.endswith("The cat is called Tom.\n\nIts colour is red.")
+
+
+def test_what_is_put_behind_a_text_that_is_removed_meanwhile(pair: tuple[Local, Local]) -> None:
+    first, second = pair
+    path = f"{DOCUMENTS}/{upload(first)['id']}"
+    with appending(second, path, "Its colour is red.") as replies:
+        assert first.request("DELETE", path).status_code == 200
+    assert replies[0].json()["error"]["code"] == "document_changed"
+    for server in pair:
+        assert server.request("GET", path).status_code == 404
 
 
 def test_all_are_listed_by_each(pair: tuple[Local, Local]) -> None:
