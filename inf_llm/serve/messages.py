@@ -22,8 +22,12 @@ _OF_MESSAGES = {
 _OF_PARTS = {"type", "text", "annotations", "cache_control"}
 
 
-def messages_of(data: dict[str, Any]) -> tuple[Message, ...]:
+def messages_of(data: dict[str, Any], names: Sequence[str] | None = None) -> tuple[Message, ...]:
     """The conversation in the body of a request.
+
+    Args:
+        data: the body.
+        names: what the client calls each message, where that is not `messages[0]` and so on.
 
     Raises:
         ApiError: something in it is not accepted.
@@ -31,7 +35,8 @@ def messages_of(data: dict[str, Any]) -> tuple[Message, ...]:
     given = data.get("messages")
     if not isinstance(given, list) or not given:
         raise wrong("messages", given, "a list of at least one message")
-    messages = [_message(f"messages[{index}]", message) for index, message in enumerate(given)]
+    names = names or [f"messages[{index}]" for index in range(len(given))]
+    messages = [_message(*named) for named in zip(names, given, strict=True)]
     called = {c["id"]: c["function"]["name"] for m in messages for c in m.get("tool_calls", ())}
     for message in messages:
         if message.get("tool_call_id") in called:

@@ -6,6 +6,7 @@ left without its effect. What is ignored stands in `vendors`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,18 +103,21 @@ class Question:
         return self.n * max(1, len(self.prompts))
 
 
-def chat_question(data: dict[str, Any], thinks: bool = False) -> Question:
+def chat_question(
+    data: dict[str, Any], thinks: bool = False, names: Sequence[str] | None = None
+) -> Question:
     """The body of a request to /v1/chat/completions.
 
     Args:
         data: the body.
         thinks: whether the model's chat template has a switch for reasoning.
+        names: see `messages_of`.
 
     Raises:
         ApiError: something in it is not accepted.
     """
     check_names(data, SHARED | CHAT_ONLY, thinks)
-    messages, functions = messages_of(data), calling(data)
+    messages, functions = messages_of(data, names), calling(data)
     question = _question(data, messages, (), _chat_logprobs(data), functions=functions)
     return replace(question, continues=continues(data, messages))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from inf_llm.checks import check_question
 from inf_llm.serve.errors import unsupported
 from inf_llm.serve.messages import content_of
 from inf_llm.serve.values import check_fields, checked_text, wrong
@@ -18,8 +19,8 @@ _ANY = {"type", "id", "status"}
 _TYPES = ", ".join([*_FIELDS, "reasoning"])
 
 
-def messages_of_items(given: Any) -> list[dict[str, Any]]:
-    """Messages in the form of a chat's body, whose roles it does not check.
+def messages_of_items(given: Any) -> dict[str, dict[str, Any]]:
+    """Messages in the form of a chat's body, by their names here; it does not check roles.
 
     Calls that follow one another belong to one answer. Reasoning is left out, as chat templates
     leave out that of earlier answers.
@@ -28,17 +29,21 @@ def messages_of_items(given: Any) -> list[dict[str, Any]]:
         ApiError: something in it is not accepted.
     """
     if isinstance(given, str):
-        return [{"role": "user", "content": given}]
+        content = checked_text("input", given, check_question)
+        return {"input": {"role": "user", "content": content}}
     if not isinstance(given, list) or not given:
         raise wrong("input", given, "a text, or a list of at least one item")
-    messages: list[dict[str, Any]] = []
+    messages: dict[str, dict[str, Any]] = {}
+    latest: dict[str, Any] = {}
     for index, item in enumerate(given):
         message = _message(f"input[{index}]", item)
         calls = message.get("tool_calls")
-        if calls and messages and messages[-1]["role"] == "assistant":
-            messages[-1].setdefault("tool_calls", []).extend(calls)
+        if calls and latest.get("role") == "assistant":
+            latest.setdefault("tool_calls", []).extend(calls)
         elif message:
-            messages.append(message)
+            latest = messages[f"input[{index}]"] = message
+    if not messages:
+        raise wrong("input", given, "an item that is more than reasoning")
     return messages
 
 

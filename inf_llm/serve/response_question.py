@@ -44,10 +44,12 @@ def response_question(data: dict[str, Any], thinks: bool = False) -> Question:
     check_names(data, NAMES, thinks)
     _check_absent(data)
     chat = {name: data[name] for name in _PASSED if name in data}
-    chat["messages"] = _messages(data)
+    messages = _messages(data)
+    chat["messages"] = list(messages.values())
     chat["max_tokens"] = whole("max_output_tokens", data.get("max_output_tokens"), 1)
     chat["tools"] = _tools(data.get("tools"))
-    return replace(chat_question(chat, thinks), schema=_schema(data.get("text")))
+    question = chat_question(chat, thinks, list(messages))
+    return replace(question, schema=_schema(data.get("text")))
 
 
 def _check_absent(data: dict[str, Any]) -> None:
@@ -67,11 +69,12 @@ def _check_absent(data: dict[str, Any]) -> None:
             )
 
 
-def _messages(data: dict[str, Any]) -> list[dict[str, Any]]:
-    said, first = data.get("instructions"), []
+def _messages(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    said, first = data.get("instructions"), {}
     if said is not None and said != "":
-        first = [{"role": "system", "content": checked_text("instructions", said)}]
-    return first + messages_of_items(data.get("input"))
+        content = checked_text("instructions", said)
+        first = {"instructions": {"role": "system", "content": content}}
+    return first | messages_of_items(data.get("input"))
 
 
 def _tools(given: Any) -> Any:

@@ -24,7 +24,9 @@ def test_a_conversation() -> None:
     thought = {"type": "reasoning", "id": "rs_1", "summary": []}
     user = {"role": "user", "content": [{"type": "input_text", "text": "1 + "}] * 2}
     other = CALL | {"call_id": "c2"}
-    found = messages_of_items([user, thought, SAID, CALL, other, RESULT, CALL])
+    named = messages_of_items([user, thought, SAID, CALL, other, RESULT, CALL])
+    assert list(named) == ["input[0]", "input[2]", "input[5]", "input[6]"]
+    found = list(named.values())
     assert [message["role"] for message in found] == ["user", "assistant", "tool", "assistant"]
     assert found[0]["content"] == "1 + 1 + "
     assert found[1]["content"] == "Wait."
@@ -38,6 +40,8 @@ def test_a_conversation() -> None:
     [
         (5, "input"),
         ([], "input"),
+        (" ", "input"),
+        ([{"type": "reasoning", "id": "rs_1", "summary": []}], "input"),
         ([5], "input[0]"),
         ([{}], "input[0].type"),
         ([{"type": "item_reference", "id": "x"}], "input[0].type"),

@@ -68,6 +68,8 @@ def test_parameters_are_those_of_a_chat_by_other_names() -> None:
         ),
         ({"temperature": 3}, "temperature"),
         ({"input": None}, "input"),
+        ({"instructions": "Hurry.", "input": [{"role": "x", "content": "a"}]}, "input[0].role"),
+        ({"input": [{"role": "user", "content": " "}]}, "input[0].content"),
         ({"model": None}, "model"),
         ({"reasoning": {"effort": "high"}}, "reasoning"),
     ],
