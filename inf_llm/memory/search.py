@@ -144,9 +144,10 @@ def make_search(index: Choice | None, selection: Selection, pages: int) -> Searc
         pages: vectors of a block and head, P.
 
     Raises:
-        SettingsError: the index cannot do this.
+        SettingsError: the index cannot do this, or the selection gives other shapes than it says.
         MissingExtraError: its package is not installed.
     """
+    selection.check()
     adds_up = selection.scores == "sum" and pages == 1
     products = adds_up and selection.by_products
     chosen = index or Choice("torch" if products else "two-stage")
@@ -170,8 +171,11 @@ def check_search(settings: InfLLMSettings) -> None:
     """See that the search which the settings ask for can be made.
 
     Raises:
-        SettingsError: the index cannot do it.
+        SettingsError: the index cannot do it, or the selection gives other shapes than it says.
         MissingExtraError: its package is not installed.
     """
     summary = settings.summary.build(SUMMARY, settings.block_size)
-    make_search(settings.index, settings.selection.build(SELECTION, 1, 1, 1), summary.pages)
+    heads, groups = 4, 2
+    summaries = groups if summary.shared else heads
+    selection = settings.selection.build(SELECTION, heads, groups, summaries)
+    make_search(settings.index, selection, summary.pages)

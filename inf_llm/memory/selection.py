@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from inf_llm.checks import require
+
 
 class Selection(ABC):
     """One rule, in two forms: `vectors` and `ask` for sums of products with one vector per block,
@@ -45,6 +47,30 @@ class Selection(ABC):
     @abstractmethod
     def mass(self, mass: Tensor) -> Tensor:
         """What blocks received from query heads (B, H, k), for each chooser (B, X, k)."""
+
+    def check(self) -> None:
+        """See that choices come out in the shapes that a search needs.
+
+        Raises:
+            SettingsError: they do not.
+        """
+        X, own = self.choosers, self.key_heads
+        if self.by_mass:
+            self._require("mass", self.mass(torch.zeros(2, self.heads, 3)), (2, X, 3))
+        if self.by_products:
+            held = self.vectors(torch.zeros(3, self.summaries, 8))
+            whole = held.dim() == 3 and held.shape[0] and X % held.shape[0] == 0
+            self._require("vectors", held, (held.shape[0] if whole else X, 3, held.shape[-1]))
+            self._require("ask", self.ask(torch.zeros(2, self.heads, 8)), (2, X, held.shape[2]))
+        if own is not None:
+            self._require("key_heads", own, (X,))
+
+    def _require(self, what: str, found: Tensor, needed: tuple[int, ...]) -> None:
+        message = (
+            f"{type(self).__name__}: {what} gives {tuple(found.shape)} where {needed} is needed, "
+            f"for choosers = {self.choosers}, {self.heads} query heads and {self.groups} key heads"
+        )
+        require(found.shape == needed, "selection", message)
 
     @property
     def by_products(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from inf_llm.errors import SettingsError
+from inf_llm.memory.selection import KeyHeadSelection, LayerSelection, Selection
 from inf_llm.variants import SELECTION
 
 
@@ -23,3 +25,44 @@ def test_selections_score_by_sums_of_products(row: str, summaries: int) -> None:
     torch.testing.assert_close(torch.einsum("bxw,xnw->bxn", asked, held), want)
     own = selection.key_heads
     assert own is None or own.tolist() == [h // (4 // 2) for h in range(4)][:: 4 // len(own)]
+
+
+class _EveryHead(LayerSelection):
+    def mass(self, mass: torch.Tensor) -> torch.Tensor:
+        return mass
+
+
+class _Flat(LayerSelection):
+    def ask(self, query: torch.Tensor) -> torch.Tensor:
+        return query.flatten(1)
+
+
+class _Bare(LayerSelection):
+    def vectors(self, summaries: torch.Tensor) -> torch.Tensor:
+        return summaries.flatten(1)
+
+
+class _TooMany(KeyHeadSelection):
+    @property
+    def key_heads(self) -> torch.Tensor:
+        return torch.arange(self.heads)
+
+
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        (_EveryHead, r"mass gives \(2, 4, 3\) where \(2, 1, 3\)"),
+        (_Flat, "ask gives"),
+        (_Bare, "vectors gives"),
+        (_TooMany, r"key_heads gives \(4,\) where \(2,\)"),
+    ],
+)
+def test_choices_of_another_shape_are_refused(made: type[Selection], what: str) -> None:
+    with pytest.raises(SettingsError, match=what):
+        made(4, 2, 2).check()
+
+
+@pytest.mark.parametrize("row", SELECTION.own)
+@pytest.mark.parametrize("summaries", [2, 4])
+def test_control_all_rows_give_the_shapes_they_say(row: str, summaries: int) -> None:
+    SELECTION.get(row)(4, 2, summaries).check()
