@@ -59,8 +59,7 @@ def plan(
 ) -> None:
     """Say what a text will take: weights, window, blocks, summaries; what fits, and what would.
 
-    No weights are loaded, but with --calibrate. Times are those of this machine. The model's own
-    working memory, while it computes, comes on top.
+    No weights are loaded, but with --calibrate. Times are those of this machine.
     """
     require_output()
     chosen = configuration(config, model, overrides)

@@ -70,6 +70,8 @@ class Outline:
         files: of the weights, with their sizes in bytes and times of change; none for a model that
             is not on this computer.
         packed: bytes of weights that stay as they are in the files (quantized), or None.
+        activations: numbers of one token that exist at once while a chunk is read; see
+            `activations`.
     """
 
     layers: tuple[LayerShape, ...]
@@ -77,6 +79,7 @@ class Outline:
     dtype: torch.dtype
     files: tuple[tuple[str, int, int], ...] = ()
     packed: int | None = None
+    activations: int = 0
 
     def weights(self, dtype: torch.dtype) -> int:
         """Bytes of the weights in a format."""
@@ -117,7 +120,24 @@ def outline(config: RunConfig) -> Outline:
         _dtype(about, found),
         listed,
         packed=sum(size for _, size, _ in listed) if quantized and listed else None,
+        activations=activations(about),
     )
+
+
+def activations(about: Any) -> int:
+    """Numbers of one token that exist at once while a model reads.
+
+    The peak is in a feed-forward layer: its gate, its other half and their product, for each expert
+    that a token takes, and about six hidden states (residual, norms, attention and its rotation).
+
+    Args:
+        about: the model's configuration.
+    """
+    text = about.get_text_config(decoder=True)
+    hidden = int(getattr(text, "hidden_size", 0))
+    experts = getattr(text, "num_experts_per_tok", None) or 1
+    inner = getattr(text, "moe_intermediate_size", None) or getattr(text, "intermediate_size", None)
+    return 6 * hidden + 3 * experts * int(inner or 4 * hidden)
 
 
 @torch.no_grad()

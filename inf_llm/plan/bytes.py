@@ -13,11 +13,13 @@ from inf_llm.plan.held import Feed, Held, held_by_layers
 from inf_llm.units import parse_bytes
 
 _ID_BYTES = 8  # of one entry in a list of token ids
+PROGRAM = 360 << 20
+"""Bytes of a process with all libraries and no model, as measured on Linux without CUDA."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes of one text in memory, the model's own working memory not counted.
+    """Bytes of one text in memory.
 
     Attributes:
         tokens: length of the text.
@@ -26,6 +28,7 @@ class Plan:
         weights: of the model, on the device.
         held: what all layers hold.
         ids: token ids, on the host.
+        working: the model's own working memory while it reads, where it computes.
         most_blocks: bytes of blocks that the host takes, where the others are on a disk.
     """
 
@@ -35,6 +38,7 @@ class Plan:
     weights: int
     held: Held
     ids: int
+    working: int = 0
     most_blocks: int | None = None
 
     @property
@@ -54,8 +58,14 @@ class Plan:
         return far if self.apart else far + self._near
 
     @property
+    def process(self) -> int:
+        """Bytes of the whole process in host memory, its libraries included."""
+        return self.host + PROGRAM
+
+    @property
     def _near(self) -> int:
-        return self.weights + self.held.window + self.held.recalled + self.held.index
+        held = self.held.window + self.held.recalled + self.held.index
+        return self.weights + held + self.working
 
 
 def planned_dtype(model: Outline, wanted: str, apart: bool) -> torch.dtype:
@@ -86,7 +96,8 @@ def make_plan(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Pl
     held = held_by_layers(model.layers, config.attention, Feed(tokens, dtype, apart))
     ids, most = _ID_BYTES * tokens, _most_blocks(config)
     weights = weight_bytes(model, config, dtype, apart)
-    return Plan(tokens, dtype, apart, weights, held, ids, most)
+    working = model.activations * min(tokens, config.chunk_size) * dtype.itemsize
+    return Plan(tokens, dtype, apart, weights, held, ids, working, most)
 
 
 def weight_bytes(model: Outline, config: RunConfig, dtype: torch.dtype, apart: bool) -> int:

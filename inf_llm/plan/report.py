@@ -55,6 +55,8 @@ class Report:
             "tokens": own.tokens,
             "dtype": dtype_name(own.dtype),
             "weights": own.weights,
+            "working": own.working,
+            "process": own.process,
             "files": self.model.file_bytes,
             "room": asdict(self.room),
             "lacks": self.room.lacks(own),
@@ -92,6 +94,9 @@ class Report:
         own, files = self.own, self.model.file_bytes
         on_disk = f", {size(files)} on disk" if files else ""
         yield f"weights: {size(own.weights)} in {dtype_name(own.dtype)}{on_disk}"
+        at_once = f"{self.config.chunk_size:,} tokens at a time"
+        yield f"to compute with: {size(own.working)}, {at_once}"
+        yield f"the process: {size(own.process)} of host memory, with its libraries"
         if own.disk:
             yield f"in files of the tier: {size(own.disk)} of the blocks"
         has = (("device", self.room.device), ("host", self.room.host))

@@ -43,7 +43,8 @@ def test_json_has_a_plan_for_every_codec(invoke: Invoke, config: Path) -> None:
     assert said["tokens"] == 1 << 20
     assert set(said["plans"]) >= set(CODEC.own)
     own = said["plans"]["raw"]
-    assert own["device"] == said["weights"] + own["window"] + own["recalled"] + own["index"]
+    near = own["window"] + own["recalled"] + own["index"]
+    assert own["device"] == said["weights"] + near + said["working"]
     assert said["room"] == {"device": 1 << 30, "host": 1 << 30}
     assert said["seconds"] == "unknown: --calibrate"
 

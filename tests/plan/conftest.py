@@ -9,7 +9,7 @@ import torch
 import inf_llm
 from inf_llm.config import ModelConfig, RunConfig
 from inf_llm.generation.prefill import empty_cache, feed_length, held, prefill
-from inf_llm.hf.outline import Outline, layer_shapes
+from inf_llm.hf.outline import Outline, activations, layer_shapes
 from inf_llm.memory.stats import MemoryStats
 from inf_llm.settings import OriginSettings, make_settings
 from tests.hf.families import build
@@ -48,7 +48,8 @@ def family(name: str) -> Any:
 def outline_of(model: Any) -> Outline:
     """What `outline` finds of a saved model, of one that is loaded."""
     numbers = sum(weight.numel() for weight in model.parameters())
-    return Outline(layer_shapes(model), numbers, torch.float32)
+    computes = activations(model.config)
+    return Outline(layer_shapes(model), numbers, torch.float32, activations=computes)
 
 
 def config_of(settings: OriginSettings) -> RunConfig:

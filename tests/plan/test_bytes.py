@@ -8,11 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
+import inf_llm
 from inf_llm.attention.inf_llm import InfLLMAttention
+from inf_llm.generation.prefill import empty_cache, feed, held
 from inf_llm.hf.outline import Outline
+from inf_llm.hf.recording import token_ids
 from inf_llm.plan.bytes import make_plan, planned_dtype
 from inf_llm.variants import CODEC, SELECTION
+from tests.live import LiveBytes
 from tests.plan.conftest import FAMILIES, TYPES, config_of, family, outline_of, read, settings_of
 
 TOKENS = 2000
@@ -82,11 +87,12 @@ def test_a_device_of_its_own_has_weights_window_and_slots() -> None:
     slots = 4 * 16 * shape.numbers * 4 * len(model.layers)  # max_cached_block blocks of 16 tokens
     assert apart.held.recalled == slots
     held = apart.held
-    assert apart.device == apart.weights + held.window + held.recalled + held.index
+    near = held.window + held.recalled + held.index
+    assert apart.device == apart.weights + near + apart.working
     assert apart.host == held.blocks + held.tables + apart.ids
     together = make_plan(model, config_of(settings), TOKENS, apart=False)
     assert together.device == 0
-    assert together.host > apart.host + apart.weights
+    assert together.host > apart.host + apart.weights + together.working > apart.host
 
 
 @pytest.mark.parametrize("selection", SELECTION.own)
@@ -100,6 +106,25 @@ def test_bytes_where_recalled_blocks_have_slots(
     held = read(model, settings, TOKENS)
     assert planned.window + planned.recalled == pytest.approx(held.device_bytes, rel=WITHIN)
     assert planned.blocks == pytest.approx(held.host_bytes, rel=WITHIN)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("hidden", "inner"), [(256, 1024), (256, 512), (576, 1536)])
+def test_what_a_feed_computes_with(hidden: int, inner: int) -> None:
+    """Beside the most that lives while a patched model is fed, without what its memory gained."""
+    sizes = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": hidden // 64, "num_key_value_heads": hidden // 192}
+    model: Any = LlamaForCausalLM(LlamaConfig(**sizes, **heads, vocab_size=100))
+    planned = make_plan(outline_of(model), config_of(settings_of("inf-llm")), TOKENS, apart=False)
+    inf_llm.patch(model, settings_of("inf-llm"))
+    cache = empty_cache(model)
+    feed(model, token_ids(model, TOKENS), cache)
+    before = held(cache)
+    with LiveBytes([*model.parameters(), *model.buffers()]) as live:
+        feed(model, token_ids(model, TOKENS), cache)
+    after = held(cache)
+    gained = after.host_bytes + after.index_bytes - before.host_bytes - before.index_bytes
+    assert planned.working == pytest.approx(live.most - gained, rel=0.15)
 
 
 def test_auto_on_a_cpu_is_planned_as_the_widest_format_it_may_choose() -> None:

@@ -38,7 +38,7 @@ def test_a_text_that_is_to_be_read(host: pytest.MonkeyPatch) -> None:
     config = load_config("demo-inf-llm")
     host.setattr(refuse, "host_free", lambda: 10**9)
     require_room(config, 1 << 17, torch.float32)
-    with pytest.raises(RoomError, match=r"256k tokens do not fit: .*1.7 GB.*max_len=\d+ trunc"):
+    with pytest.raises(RoomError, match=r"256k tokens do not fit: .*1.8 GB.*max_len=\d+ trunc"):
         require_room(config, 1 << 18, torch.float32)
     require_room(config, 1 << 18, torch.bfloat16)
 
