@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import os
 import random
 import sys
 import time
@@ -26,7 +25,9 @@ from typing import Any
 
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from inf_llm.cli.output import set_waiting
+
+    set_waiting()
 
 import httpx
 

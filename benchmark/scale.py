@@ -10,7 +10,6 @@ Memory is what the process holds more than before the first token; the predictio
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +18,9 @@ from typing import Any
 
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from inf_llm.cli.output import set_waiting
+
+    set_waiting()
 
 import torch
 

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from inf_llm.cli.output import set_waiting
+
+    set_waiting()
 
 from benchmark.guard import guarded
 from benchmark.load.scenarios import SCENARIOS, Load

@@ -14,7 +14,6 @@ writes its costs, on this machine, to a file. Overrides of its configuration sta
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,9 @@ from typing import Any
 
 if __package__ in (None, ""):  # run as a file, from any folder
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from inf_llm.cli.output import set_waiting
+
+    set_waiting()
 
 from benchmark.guard import guarded
 from benchmark.simulation.costs import Costs, read_costs, write_costs

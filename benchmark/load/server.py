@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from inf_llm.cli.output import WAITING
 from inf_llm.errors import InfLLMError
 
 _READY = re.compile(r"serving (\S+) at (http://\S+?),")
@@ -75,7 +76,7 @@ def serving(options: Sequence[str], threads: int) -> Iterator[Server]:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"},
+        env={**WAITING, **os.environ, "OMP_NUM_THREADS": str(threads)},
     )
     try:
         yield _ready(process)

@@ -27,8 +27,7 @@ def prepare_process() -> None:
     what libraries print would be written into it. Characters that standard output has no code for
     become question marks, and what is typed where no language is set is read as UTF-8.
     """
-    for key, value in WAITING.items():  # read when torch is loaded, later
-        os.environ.setdefault(key, value)
+    set_waiting()
     for number in range(3):
         try:
             os.fstat(number)
@@ -45,6 +44,12 @@ def prepare_process() -> None:
         and codecs.lookup(sys.stdin.encoding).name == "ascii"
     ):
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+def set_waiting() -> None:
+    """Let threads wait as `WAITING` says, but for what the user has set; before torch is loaded."""
+    for key, value in WAITING.items():
+        os.environ.setdefault(key, value)
 
 
 def require_output() -> None:
