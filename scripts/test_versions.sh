@@ -5,7 +5,8 @@
 #   bash scripts/test_versions.sh newest          the newest alone
 #   bash scripts/test_versions.sh 5.12.* 5.20.*   these releases
 #   SLOW=1 bash scripts/test_versions.sh          all families too
-# Each release has a virtual environment of its own in .venvs/, made the first time.
+# Each release has a virtual environment of its own in .venvs/, made the first time. One whose packages
+# are all of the same release in .venv is left out: scripts/test.sh tests those.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -27,6 +28,17 @@ versions() {
 print("Python", sys.version.split()[0], *(f"{n} {version(n)}" for n in ("torch", "transformers")))'
 }
 
+packages() { # PYTHON: the releases that it has, but of what only installs others
+    "$1" -c 'from importlib.metadata import distributions
+found = {f"{each.name}=={each.version}" for each in distributions()}
+print(*sorted(each for each in found if not each.startswith(("pip==", "setuptools=="))), sep="\n")'
+}
+
+is_tested() { # has .venv every package of this release's environment?
+    [ -x "$ROOT/.venv/bin/python" ] \
+        && [ -z "$(LC_ALL=C comm -23 <(packages "$VENV/bin/python") <(packages "$ROOT/.venv/bin/python"))" ]
+}
+
 test_release() {
     # two processes of one thread do more than two of two, as in scripts/test.sh
     (cd "$ROOT" && OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE "$VENV/bin/python" -m pytest tests/hf \
@@ -39,6 +51,10 @@ for release in "$@"; do
     make_venv
     timed "installing transformers $release" install_release "$release"
     with="$(versions)"
+    if is_tested; then
+        step "$with, and all that it needs, is what scripts/test.sh tests in .venv"
+        continue
+    fi
     timed "the seam with $with" test_release || failed+=("transformers $release: tests/hf")
     timed "the demo with $with" "$VENV/bin/inf-llm" demo --lengths 4k \
         || failed+=("transformers $release: inf-llm demo")
