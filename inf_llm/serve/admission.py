@@ -1,6 +1,6 @@
-"""What clients may take of the server: memory for bodies, and each client's share of the queue.
+"""Limits on clients: bytes of request bodies, and each client's share of the queue.
 
-How long the queue may be for all is `Worker.submit`'s, how many connections `connection`'s.
+`Worker.submit` limits the whole queue, and `connection` the number of connections.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from starlette.types import Scope
 from inf_llm.serve.errors import busy
 
 BODIES = 4
-"""Bodies of the largest size that all requests together may have; those of one client one less."""
+"""Bodies of the largest size that all requests may hold together; one client may hold one less."""
 _KEY = "inf_llm.claim"
 
 
 @dataclass
 class Claim:
-    """What one request takes.
+    """The bytes and the queue place of one request.
 
     Attributes:
-        admission: of all.
-        client: whose it is.
-        bytes: of its body.
-        waits: whether the client waits for the model.
-        stays: whether the client goes on waiting when the request ends, until `end`.
+        admission: the totals of all requests.
+        client: name of the client.
+        bytes: bytes of the request body that are held.
+        waits: whether the request has a place in the queue for the model.
+        stays: whether the claim outlives the HTTP request, until `end` is called.
     """
 
     admission: Admission
@@ -39,25 +39,25 @@ class Claim:
     stays: bool = False
 
     def take(self, count: int) -> None:
-        """So many bytes of the body are held.
+        """Add `count` bytes of the body.
 
         Raises:
-            ApiError: all requests together hold too many, or those of the client.
+            ApiError: all requests together, or all requests of the client, hold too many bytes.
         """
         self.bytes += count
         self.admission.take(self.client, count)
 
     def enter(self) -> None:
-        """The client waits for the model.
+        """Take a place in the queue for the model.
 
         Raises:
-            ApiError: it waits for as many answers as it may.
+            ApiError: the client has used up its share of the queue.
         """
         self.admission.enter(self.client)
         self.waits = True
 
     def end(self) -> None:
-        """Give all back."""
+        """Release the bytes and the queue place."""
         self.admission.give_back(self.client, self.bytes)
         if self.waits:
             self.admission.leave(self.client)
@@ -65,14 +65,14 @@ class Claim:
 
 @dataclass
 class Admission:
-    """What all requests take. For one thread, that of the event loop.
+    """The totals of all requests. Only the event loop's thread uses them.
 
     Attributes:
         share: most requests of one client that wait for the model or are being answered.
-        most_bytes: of the bodies of all requests.
-        most_of_one: of the bodies of one client's.
-        held: bytes of the bodies of each client that are held.
-        asking: requests of each client that wait or are being answered.
+        most_bytes: most bytes of the bodies of all requests.
+        most_of_one: most bytes of the bodies of one client's requests.
+        held: bytes of the bodies that are held, by client.
+        asking: number of requests that wait or are being answered, by client.
     """
 
     share: int
@@ -83,17 +83,17 @@ class Admission:
 
     @classmethod
     def of(cls, share: int, request_bytes: int) -> Admission:
-        """With room for `BODIES` of the largest size."""
+        """Make an admission with room for `BODIES` bodies of `request_bytes` bytes."""
         return cls(share, BODIES * request_bytes, (BODIES - 1) * request_bytes)
 
     @property
     def bytes(self) -> int:
-        """Of all bodies that are held."""
+        """Bytes of all bodies that are held."""
         return self.held.total()
 
     @contextmanager
     def claim(self, scope: Scope) -> Iterator[None]:
-        """A request begins; at its end all that it took is given back, unless it stays."""
+        """Make the claim of a request, and end it with the request unless it has `stays`."""
         claim = scope[_KEY] = Claim(self, client_of(scope))
         try:
             yield
@@ -111,9 +111,9 @@ class Admission:
             raise busy(429, f"the bodies of this client's requests have {most:,} bytes already")
 
     def give_back(self, client: str, count: int) -> None:
-        """The client holds so many bytes less."""
+        """Subtract `count` bytes from those that the client holds."""
         self.held[client] -= count
-        self.held += Counter()  # without those that hold none
+        self.held += Counter()  # drops clients with a count of 0
 
     def enter(self, client: str) -> None:
         """See `Claim.enter`."""
@@ -122,28 +122,28 @@ class Admission:
         self.asking[client] += 1
 
     def leave(self, client: str) -> None:
-        """The client waits for one answer less."""
+        """Release one queue place of the client."""
         self.asking[client] -= 1
-        self.asking += Counter()  # without those that have none left
+        self.asking += Counter()  # drops clients with a count of 0
 
 
 def claim_of(scope: Scope) -> Claim:
-    """That of a request."""
+    """Return the claim of a request."""
     found: Claim = scope[_KEY]
     return found
 
 
 def client_of(scope: Scope) -> str:
-    """What the client of a request is called."""
+    """Return the name of a request's client: its IP address, or "unknown"."""
     client = scope.get("client")
     return str(client[0]) if client else "unknown"
 
 
 def entered(request: Request) -> str:
-    """The client of a request that will wait for the model.
+    """Take a place in the queue for a request, and return the name of its client.
 
     Raises:
-        ApiError: it waits for as much as it may.
+        ApiError: the client has used up its share of the queue.
     """
     claim = claim_of(request.scope)
     claim.enter()

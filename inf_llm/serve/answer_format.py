@@ -1,4 +1,4 @@
-"""What a request says of the form of its answer: any text, JSON, or JSON of a schema."""
+"""The requested format of an answer: any text, a JSON object, or JSON that fits a schema."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ KINDS = tuple(_FIELDS)
 
 
 def schema_of(given: Any, where: str = "response_format") -> dict[str, Any] | None:
-    """The JSON schema that an answer must fit; None for any text.
+    """Return the JSON schema that an answer must fit; None for any text.
 
     Args:
         given: the value of the parameter.
-        where: what it is called.
+        where: name of the parameter.
 
     Raises:
-        ApiError: it is none that is known.
+        ApiError: the value is not a known format.
     """
     if given is None:
         return None
@@ -32,7 +32,7 @@ def schema_of(given: Any, where: str = "response_format") -> dict[str, Any] | No
     check_fields(where, given, _FIELDS[kind])
     if kind != "json_schema" and given.get("schema") is None:
         return {"type": "object"} if kind == "json_object" else None
-    # within an object of its own in chats, and beside the type in /v1/responses
+    # chats have the schema in an object `json_schema`; /v1/responses has it beside the type
     inner = given.get("json_schema", given)
     schema = inner.get("schema") if isinstance(inner, dict) else None
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""The answers of a request, and the events while they are given."""
+"""The answers of a request, and the events of their generation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inf_llm.serve.logprobs import Token
 
 @dataclass(frozen=True)
 class Reading:
-    """So many tokens of a prompt are read."""
+    """An event: `done` of `total` tokens of a prompt are read."""
 
     done: int
     total: int
@@ -19,12 +19,12 @@ class Reading:
 
 @dataclass(frozen=True)
 class Delta:
-    """More of an answer.
+    """An event: the next piece of an answer.
 
     Attributes:
-        index: of the answer, among those of the request.
-        text: what is new.
-        tokens: those that are reported with it.
+        index: number of the answer within the request.
+        text: the piece.
+        tokens: tokens that are reported with the piece.
     """
 
     index: int
@@ -34,17 +34,17 @@ class Delta:
 
 @dataclass(frozen=True)
 class Choice:
-    """An answer is complete.
+    """An event: a complete answer.
 
     Attributes:
-        index: of the answer, among those of the request.
-        text: all of it, but for calls.
-        reason: "stop", or "length" where it was cut.
-        tokens: how many were generated.
-        passages: what was recalled, in the form of the API; None where it was not asked for.
-        reported: its tokens, and those of the prompt where that is repeated; None where they were
-            not asked for.
-        calls: of functions.
+        index: number of the answer within the request.
+        text: the whole text, without function calls.
+        reason: "stop", or "length" for an answer that was cut.
+        tokens: number of generated tokens.
+        passages: recalled passages as JSON of the API; None if they are not requested.
+        reported: the tokens of the answer, after those of a repeated prompt; None if they are not
+            requested.
+        calls: function calls.
     """
 
     index: int
@@ -58,12 +58,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Answered:
-    """All answers of a request are complete.
+    """An event: all answers of a request are complete.
 
     Attributes:
-        choices: the answers, by their index.
-        prompt_tokens, cached_tokens: of all prompts; cached ones were in memory already.
-        cut_tokens: tokens of prompts that were left out; they are not in `prompt_tokens`.
+        choices: the answers, in the order of their index.
+        prompt_tokens: tokens of all prompts.
+        cached_tokens: prompt tokens that were in memory already.
+        cut_tokens: prompt tokens that were left out; they are not in `prompt_tokens`.
         first_token: seconds from the start of the job to the first token.
     """
 
@@ -75,5 +76,5 @@ class Answered:
 
     @property
     def new_tokens(self) -> int:
-        """Tokens of all answers."""
+        """Number of tokens of all answers."""
         return sum(choice.tokens for choice in self.choices)

@@ -1,21 +1,21 @@
-"""The routes, as an ASGI application: who may ask what, and how it is answered.
+"""The routes of the server, as an ASGI application.
 
 GET  /                        the chat page
-GET  /page/VERSION/NAME       its scripts and styles
-GET  /health                  whether the model's thread lives; needs no key
-GET  /metrics                 for Prometheus
+GET  /page/VERSION/NAME       scripts, styles and pictures of the chat page
+GET  /health                  whether the model's thread runs; needs no key
+GET  /metrics                 metrics for Prometheus
 GET  /v1/models[/NAME]        the one model
-POST /v1/chat/completions     OpenAI's, and two parameters more: document, recall
-POST /v1/completions          the same for texts without turns
-POST /v1/responses            OpenAI's other form of chats
-POST /tokenize                a prompt as the model gets it
-POST /detokenize              and back
-POST /v1/documents            upload a text and have it read
-GET  /v1/documents            all texts
-GET, DELETE /v1/documents/ID  what is known of one; forget it
-POST /v1/documents/ID         read on: another text behind it
+POST /v1/chat/completions     OpenAI's chats, with more parameters: document, documents, recall
+POST /v1/completions          the same for prompts without chat messages
+POST /v1/responses            OpenAI's Responses API
+POST /tokenize                the token ids of a prompt
+POST /detokenize              the text of token ids
+POST /v1/documents            upload a text and read it
+GET  /v1/documents            the client's documents
+GET, DELETE /v1/documents/ID  the state of a document; delete the document
+POST /v1/documents/ID         append a text to a document
 GET  /v1/documents/ID/events  progress of reading
-GET  /v1/documents/ID/text    characters of it
+GET  /v1/documents/ID/text    characters of the text
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server lets its clients do.
+    """Limits and settings of the server towards its clients.
 
     Attributes:
-        model: the name of the model that it serves.
-        api_key: what a client must send, or None.
-        request_bytes: largest body.
-        local: whether only this computer can reach it; then names of other hosts are refused,
-            under which a page in a browser could have come.
-        characters: most characters of documents that are held.
+        model: name of the model.
+        api_key: key that clients must send; None for no key.
+        request_bytes: most bytes of a request body.
+        local: whether only this computer can reach the server; then only local host names are
+            accepted, against DNS rebinding by web pages in a browser.
+        characters: most characters of all documents together.
         share: most requests of one client that wait or are being answered.
         thinks: whether the chat template has a switch for reasoning, which requests cannot set.
-        hosts: names of it that are answered beside the local ones.
-        origins: of pages that may ask from a browser.
-        home: its name among several servers, which the ids of its texts have.
+        hosts: host names that are accepted beside the local ones.
+        origins: origins whose web pages may send requests.
+        home: name of the server among several, which the ids of its documents contain.
     """
 
     model: str
@@ -85,13 +85,13 @@ class Limits:
 
 
 class Application(Starlette):
-    """The server's answers. `engine` runs in the worker's thread only.
+    """The ASGI application with all routes.
 
     Args:
-        engine: the model.
-        intake: lays out prompts.
-        worker: runs what the engine does.
-        limits: what clients may do.
+        engine: makes the jobs; it runs in the worker's thread only.
+        intake: makes and checks prompts.
+        worker: runs the jobs.
+        limits: limits and settings.
     """
 
     def __init__(self, engine: Engine, intake: Intake, worker: Worker, limits: Limits) -> None:
@@ -154,15 +154,15 @@ class Application(Starlette):
         self.router.redirect_slashes = False
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start the worker."""
         self.worker.start()
 
     def stop(self, seconds: float) -> bool:
-        """Cancel everything; whether it ended in so many seconds."""
+        """Cancel all jobs; return whether they ended within `seconds`."""
         return self.worker.stop(seconds)
 
     def close(self) -> None:
-        """Leave the folder of memories to others, once all has ended."""
+        """Release the folder of documents and memories, after all jobs have ended."""
         if self.engine.library is not None:
             self.engine.library.close()
 
@@ -187,7 +187,7 @@ class Application(Starlette):
         ]
 
     def _keyed(self, endpoint: Endpoint) -> Endpoint:
-        """An endpoint that answers only those who show the key, if there is one."""
+        """Wrap an endpoint so that it requires the API key, if there is one."""
 
         async def checked(request: Request) -> Response:
             kind, _, given = request.headers.get("authorization", "").partition(" ")
@@ -293,7 +293,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _not_here(request: Request, error: Exception) -> Response:
-    """No such path, or no such method there."""
+    """Respond to an unknown path, or to a method that the path does not have."""
     assert isinstance(error, HTTPException)
     if error.status_code != 405:
         return refusal(ApiError(404, _no_such_path(request), "not_found"))
@@ -303,7 +303,7 @@ async def _not_here(request: Request, error: Exception) -> Response:
 
 
 def _no_such_path(request: Request) -> str:
-    """Why there is nothing at a path, and where it may have been meant to go."""
+    """Return an error message for an unknown path, with the path that was probably meant."""
     path = request.scope["path"]
     plain = re.sub("/+", "/", path).rstrip("/")
     reason = _ABSENT.get(plain, f"there is no {path[:80]!r} here")
@@ -317,4 +317,4 @@ _ABSENT = {
     "/v1/embeddings": "there are no embeddings here: the model answers, and recalls passages of "
     "texts itself; upload them to /v1/documents"
 }
-"""Routes of other servers that clients ask for, and why they are not there."""
+"""Routes of other servers that clients ask for, with the reason for their absence."""

@@ -1,4 +1,4 @@
-"""One request for the model: its job, the events of it, and the forms that OpenAI gave answers."""
+"""One request for answers: its job, the job's events, and the JSON formats of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from inf_llm.serve.wire import DONE, comment, event
 from inf_llm.serve.worker import Job, Worker
 
 PULSE_SECONDS = 5.0
-"""A stream in which nothing else is said has a comment so often."""
+"""Seconds without an event after which a stream sends a comment."""
 
 
 class Exchange:
-    """A job of the worker, whose events the event loop takes one by one.
+    """A job of the worker, and the queue through which the event loop gets its events.
 
-    The job is cancelled when the client goes away, unless it runs in the background.
+    The job is cancelled when the client disconnects, unless it runs in the background.
 
     Args:
-        request: of the client.
-        client: what it is called, in the queue.
+        request: the client's HTTP request.
+        client: name of the client in the worker's queue.
         worker: runs the job.
-        metrics: counts what comes of it.
-        work: the job's.
-        background: whether the job goes on without the client.
-        tokens: of its prompts.
+        metrics: counts the tokens and the durations.
+        work: the steps of the job.
+        background: whether the job continues after the client has disconnected.
+        tokens: prompt tokens of the job.
 
     Raises:
-        ApiError: the job is not taken.
+        ApiError: the worker refuses the job.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Exchange:
         loop = asyncio.get_running_loop()
 
         def emit(happened: Any) -> None:
-            with suppress(RuntimeError):  # the loop is closed, and with it the connection
+            with suppress(RuntimeError):  # the event loop is closed, so the connection is too
                 loop.call_soon_threadsafe(self._events.put_nowait, happened)
 
         job = Job(client, work, emit, tokens)
@@ -69,10 +69,10 @@ class Exchange:
             self._watch = asyncio.create_task(_cancel_at_end(request, job))
 
     async def next(self) -> Any:
-        """The next event.
+        """Return the next event.
 
         Raises:
-            ApiError: the job failed; before an answer has begun, that is the answer.
+            ApiError: the job failed; if no response has begun, the error is the response.
         """
         update = await self._events.get()
         if isinstance(update, ApiError):
@@ -82,13 +82,13 @@ class Exchange:
         return update
 
     async def result(self) -> Any:
-        """What the job comes to."""
+        """Return the final `Answered` event of the job."""
         while not isinstance(result := await self.next(), Answered):
             pass
         return result
 
     async def next_or_silence(self) -> Any:
-        """The next event; None where there is none in `PULSE_SECONDS`."""
+        """Return the next event; None if none arrives within `PULSE_SECONDS`."""
         try:
             return await asyncio.wait_for(self.next(), PULSE_SECONDS)
         except asyncio.TimeoutError:
@@ -103,30 +103,30 @@ class Exchange:
 
 
 async def _cancel_at_end(request: Request, job: Job) -> None:
-    """Wait until the client goes away or has its answer; the body is read."""
+    """Cancel the job once the client disconnects or has its response; the body is read before."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     job.cancel()
 
 
 class Reply(Protocol):
-    """What the client gets for its request."""
+    """The response format of a route."""
 
     def whole(self, answered: Answered) -> dict[str, Any]:
-        """The body of an answer that is not streamed."""
+        """Return the body of a response that is not streamed."""
 
     def stream(self, exchange: Exchange, question: Question) -> AsyncIterator[bytes]:
-        """The events of one that is."""
+        """Return the server-sent events of a streamed response."""
 
 
 class Form(ABC):
-    """How answers look in JSON, as choices: a `Reply`."""
+    """A `Reply` whose JSON lists the answers as choices."""
 
     prefix: str
     kind: str
     chunk_kind: str
     tokens_as: Callable[[Sequence[Token]], dict[str, Any]]
-    """The tokens that are reported; see `logprobs`."""
+    """Formats the log-likelihoods of tokens; see `logprobs`."""
 
     def __init__(self, model: str) -> None:
         self._head = {
@@ -137,44 +137,44 @@ class Form(ABC):
 
     @abstractmethod
     def choice(self, choice: Choice) -> dict[str, Any]:
-        """A whole answer."""
+        """Return a complete answer as JSON."""
 
     @abstractmethod
     def opening(self, index: int) -> dict[str, Any]:
-        """The first piece of an answer, without text."""
+        """Return the first piece of a streamed answer, which has no text."""
 
     @abstractmethod
     def part(self, delta: Delta) -> dict[str, Any]:
-        """A piece of an answer."""
+        """Return one piece of a streamed answer."""
 
     def calls(self, choice: Choice) -> list[dict[str, Any]]:
-        """The pieces that an answer's calls are."""
+        """Return the pieces of the function calls of a streamed answer."""
         return []
 
     @abstractmethod
     def ending(self, choice: Choice) -> dict[str, Any]:
-        """The last piece of an answer, without text."""
+        """Return the last piece of a streamed answer, which has no text."""
 
     def _reported(self, tokens: Sequence[Token] | None) -> dict[str, Any] | None:
         return None if tokens is None else type(self).tokens_as(tokens)
 
     def whole(self, answered: Answered) -> dict[str, Any]:
-        """The body of a request's answers that are not streamed."""
+        """Return the body of a response that is not streamed."""
         choices = [self.choice(choice) for choice in answered.choices]
         body = {**self._head, "object": self.kind, "choices": choices, "usage": usage(answered)}
         return body | recalled(answered.choices[0])
 
     def stream(self, exchange: Exchange, question: Question) -> AsyncIterator[bytes]:
-        """The events of streamed answers."""
+        """Return the server-sent events of a streamed response."""
         return stream_answers(exchange, self, question)
 
     def chunk(self, choices: list[dict[str, Any]], **more: Any) -> bytes:
-        """One event of a stream."""
+        """Return one server-sent event of the stream."""
         return event({**self._head, "object": self.chunk_kind, "choices": choices, **more})
 
 
 class ChatForm(Form):
-    """Of /v1/chat/completions."""
+    """The response format of /v1/chat/completions."""
 
     prefix, kind, chunk_kind = "chatcmpl", "chat.completion", "chat.completion.chunk"
     tokens_as = staticmethod(of_chat)
@@ -203,7 +203,7 @@ class ChatForm(Form):
         return _choice(delta.index, None, reported, delta={"content": delta.text})
 
     def calls(self, choice: Choice) -> list[dict[str, Any]]:
-        """See `Form`; each call with its name first, then its arguments."""
+        """See `Form`; each call is one piece with its name, then one with its arguments."""
         pieces: list[dict[str, Any]] = []
         for number, call in enumerate(choice.calls):
             opening = {"id": new_id(), **_call(Call(call.name, ""))}
@@ -217,7 +217,7 @@ class ChatForm(Form):
 
 
 class TextForm(Form):
-    """Of /v1/completions."""
+    """The response format of /v1/completions."""
 
     prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
     tokens_as = staticmethod(of_text)
@@ -242,7 +242,7 @@ class TextForm(Form):
 
 
 def new_id() -> str:
-    """An id of a call, in which chat templates that check ids find 9 letters and digits."""
+    """Make an id of a call: 9 letters and digits, the form that some chat templates require."""
     return secrets.token_hex(5)[:9]
 
 
@@ -259,12 +259,12 @@ def _choice(index: int, reason: str | None, logprobs: Any = None, **said: Any) -
 
 
 def recalled(choice: Choice) -> dict[str, Any]:
-    """The passages of the one answer that has any, for the body or chunk that it is in."""
+    """Return the field with the recalled passages of an answer; no field without passages."""
     return {} if choice.passages is None else {"recalled": choice.passages}
 
 
 def usage(answered: Answered) -> dict[str, Any]:
-    """The counts."""
+    """Return the token counts of a response."""
     return {
         "prompt_tokens": answered.prompt_tokens,
         "completion_tokens": answered.new_tokens,
@@ -279,7 +279,7 @@ def usage(answered: Answered) -> dict[str, Any]:
 async def stream_answers(
     exchange: Exchange, form: Form, question: Question
 ) -> AsyncIterator[bytes]:
-    """The events of streamed answers; progress before they begin is in comments."""
+    """Yield the events of streamed answers; reading progress is sent as comments."""
     empty = {"usage": None} if question.include_usage else {}
     yield comment("accepted")
     for index in range(question.answers):

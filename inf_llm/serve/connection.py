@@ -1,7 +1,7 @@
-"""One connection: how many there may be, and how long each may keep the server waiting.
+"""HTTP connections with a limit on their number and on the time that each may stall.
 
-uvicorn closes a connection that is idle after an answer. A client that connects and says nothing,
-sends half of a request, or does not read its answer would stay for ever.
+uvicorn closes a connection that is idle after a response. This module also closes connections of
+clients that send nothing, send half of a request, or do not read their response.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from inf_llm.serve.errors import ApiError, busy
 from inf_llm.serve.wire import json_line
 
 HEAD_SECONDS = 15.0
-"""A request's head must have arrived so long after the connection was made, or its first byte."""
+"""Most seconds from the connection, or a later request's first byte, to the end of the headers."""
 STUCK_SECONDS = 60.0
-"""A client must take some of its answer in so many seconds."""
+"""Most seconds in which a client reads nothing of its response while the send buffer is full."""
 MOST_REFUSED, REFUSED_SECONDS = 16, 1.0
-"""Connections beyond the limit that are open for so long, so that their clients read why."""
+"""Most refused connections, and the seconds that each stays open, so that the client can read the
+error."""
 
 
 class WebConfig(uvicorn.Config):
-    """uvicorn's, with the most connections at once."""
+    """uvicorn's configuration, with the most connections at once."""
 
     most_connections: int
 
 
 class Connection(H11Protocol):
-    """See `H11Protocol`; of uvicorn's protocols it is the one that is always there."""
+    """See `H11Protocol`, the one protocol that uvicorn always installs."""
 
     config: WebConfig
     _due: asyncio.TimerHandle | None = None
@@ -66,11 +67,11 @@ class Connection(H11Protocol):
             self._due = None
 
     def send_400_response(self, msg: str) -> None:
-        """See `H11Protocol`; what follows a head may be no HTTP while that is being answered."""
+        """See `H11Protocol`; the invalid bytes may follow a request that is being answered."""
         if not self.idle:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        with contextlib.suppress(h11.LocalProtocolError):  # an answer has begun
+        with contextlib.suppress(h11.LocalProtocolError):  # a response has begun
             super().send_400_response(msg)
         self.transport.close()
 
@@ -96,12 +97,12 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _too_late(self) -> None:
-        """The head of a request has not come in time."""
+        """Refuse a client whose request headers have not arrived in time."""
         self._due = None
         self._refuse(ApiError(408, f"no request has arrived in {HEAD_SECONDS:.0f} s"))
 
     def _make_room(self) -> bool:
-        """Close the connection that has been idle for longest; whether there is one."""
+        """Close the connection that has been idle for longest; return whether there is one."""
         others = cast("set[Connection]", self.connections) - {self}
         idle = [one for one in others if one.idle and not one._refused]
         longest = min(idle, key=lambda one: one._since, default=None)
@@ -111,7 +112,7 @@ class Connection(H11Protocol):
         return longest is not None
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer whatever may come, and close soon."""
+        """Send an error without reading a request, and close the connection soon after."""
         self._refused = True
         refused = sum(one._refused for one in cast("set[Connection]", self.connections))
         if refused > MOST_REFUSED:
@@ -127,7 +128,7 @@ def _end(timer: asyncio.TimerHandle | None) -> None:
 
 
 def _whole(error: ApiError) -> bytes:
-    """An error as the bytes of an answer."""
+    """Encode an error as a complete HTTP response."""
     body = json_line(error.body())
     headers = {
         **error.headers,

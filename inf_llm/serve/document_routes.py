@@ -1,4 +1,4 @@
-"""The routes of documents: upload, read on, list, look, read, watch, forget."""
+"""The routes of documents: upload, append, list, state, text, progress, delete."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ from inf_llm.serve.worker import Job, Worker
 
 _log = logging.getLogger("inf_llm.serve")
 Exchanges = Callable[..., Exchange]
-"""Makes an exchange of a request, its client's name, a job's work, whether that goes on without the
-client, and tokens that it reads."""
+"""Makes an exchange from a request, its client's name, the work of a job, whether the job continues
+without the client, and the number of tokens that the job reads."""
 
 _SAME_START = 200
-"""Characters by which texts are found that may share memories."""
+"""Characters at the start of a text; texts that contain them may share memories."""
 
 
 class DocumentRoutes:
-    """See the module's text.
+    """The routes of documents.
 
     Args:
-        engine: reads.
-        intake: lays texts out.
-        characters: most characters of texts that are held.
-        request_bytes: largest body.
+        engine: makes the jobs that read and forget documents.
+        intake: makes and checks prompts.
+        characters: most characters of all documents together.
+        request_bytes: most bytes of a request body.
         exchange: see `Exchanges`.
-        worker: forgets.
-        home: name of this server among several, which the ids of its texts have.
+        worker: runs the jobs that forget documents.
+        home: name of this server among several, which the ids of its documents contain.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class DocumentRoutes:
         self._take_over()
 
     def _take_over(self) -> None:
-        """Hold the texts of earlier processes, as far as there is room."""
+        """Load the documents of earlier processes, as far as there is room."""
         library, left = self._engine.library, list[Document]()
         for document in library.documents() if library else ():
             left += self.held.add(document)
@@ -87,10 +87,10 @@ class DocumentRoutes:
             )
 
     def sources(self, names: Sequence[str]) -> Sources:
-        """The documents of a question.
+        """Return the documents of a question.
 
         Raises:
-            ApiError: there is none of a name, or it is being read, or could not be.
+            ApiError: a document does not exist, is still being read, or could not be read.
         """
         for name in names:
             self._check_not_read(name)
@@ -104,7 +104,7 @@ class DocumentRoutes:
         return name
 
     def _catch_up(self, name: str) -> None:
-        """Hold a text as it is on the disk, where other servers may have changed it."""
+        """Update a held document from the disk, where other servers may have changed it."""
         library = self._engine.library
         if library is None or not library.shared or name in self._readers:
             return
@@ -146,8 +146,8 @@ class DocumentRoutes:
             )
 
     async def all(self, request: Request) -> Response:
-        """GET lists the client's texts, POST reads a new one."""
-        if request.method != "POST":  # HEAD too
+        """List the client's documents (GET) or upload a document (POST)."""
+        if request.method != "POST":  # HEAD is handled as GET
             return self._list(client_of(request.scope))
         wanted = uploaded(await json_object(request, self._request_bytes))
         client = entered(request)
@@ -169,7 +169,7 @@ class DocumentRoutes:
         return Json({"object": "list", "data": found + failed})
 
     async def one(self, request: Request) -> Response:
-        """GET tells what is known of a text, DELETE forgets it, POST puts another behind it."""
+        """Return a document's state (GET), delete it (DELETE), or append a text to it (POST)."""
         name = self._named(request)
         if request.method == "DELETE":
             return await self._remove(name)
@@ -190,7 +190,7 @@ class DocumentRoutes:
         return Json(self.held.get(name).described() | reading_on)
 
     async def events(self, request: Request) -> Response:
-        """Progress of reading, until the document is there."""
+        """Stream the progress of reading until the document is ready."""
         name = self._named(request)
         reader, failed = self._readers.get(name), self._failed.get(name)
         if reader is not None:
@@ -200,7 +200,7 @@ class DocumentRoutes:
         return Events(iter([event(self.held.get(name).described()), DONE]))
 
     async def text(self, request: Request) -> Response:
-        """Characters of a text, which may be being read."""
+        """Return characters of a document's text; the document may still be in reading."""
         name = self._named(request)
         reader = self._readers.get(name)
         document = self.held.get(name) if reader is None else reader.document
@@ -214,9 +214,9 @@ class DocumentRoutes:
         wanted: Upload,
         base: Document | None = None,
     ) -> Response:
-        """Read a text, or one with more behind `base`."""
+        """Read a document, or `document` as `base` with a text appended."""
         ready = await self._intake.document(client, document)
-        self._check_not_read(document.id)  # another may have begun meanwhile
+        self._check_not_read(document.id)  # another request may have begun to read it meanwhile
         if base is not None and self.held.get(base.id) is not base:
             raise changed(base.id)
         exchange = self._exchange(
@@ -280,10 +280,10 @@ class DocumentRoutes:
             )
 
     async def _forget_memories(self, document: Document) -> None:
-        """Let go of what is in memory of a text that is held no more."""
+        """Drop the memories of a document that was removed."""
         start = document.core[:_SAME_START]
         like = [each for each in self.held.all() if start in each.core]
-        with suppress(ApiError):  # it was never read, or the server is stopping
+        with suppress(ApiError):  # the document was never read, or the server is stopping
             intake, client = self._intake, document.owner
             prompt = (await intake.document(client, document)).prompt
             others = [(await intake.document(client, each)).prompt for each in like]

@@ -1,4 +1,4 @@
-"""Uploaded texts, under names that cannot be guessed, bounded in number and size."""
+"""Uploaded texts, bounded in number and size, with ids that cannot be guessed."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ LONGEST_NAME = 200
 
 
 def new_id(home: str = "") -> str:
-    """An id that cannot be guessed, with the name of the one of several servers that has it."""
+    """Make a random id of a document, which contains the name of its server among several."""
     return "-".join(filter(None, ("doc", home, secrets.token_urlsafe(18))))
 
 
 @dataclass
 class Document:
-    """A text to ask about.
+    """An uploaded text that clients ask questions about.
 
     Attributes:
-        text: as it came.
-        name: what the client calls it.
-        id: what requests call it.
-        created: seconds since 1970.
-        tokens: how many, once it is read.
-        cut: how many more there were, which `truncation` left out.
-        bytes: of the memory that it takes; None where that is not known.
-        kept_tokens: how many were kept in memory when it was read.
-        memory: name of its memory on the disk, if it outlives the server.
-        owner: the client that uploaded it.
-        origin: what the text was made of, as "a PDF of 36 pages"; empty for a text.
-        places: first and last character, and the name, of its pages or of what has a heading.
+        text: the text as uploaded.
+        name: the client's name for the document.
+        id: id of the document in requests.
+        created: time of the upload, in seconds since 1970.
+        tokens: number of tokens that are read, set when the text is tokenized.
+        cut: number of tokens that `truncation` left out.
+        bytes: size of the document's memory; None if not known.
+        kept_tokens: number of tokens that were in memory right after reading.
+        memory: name of its memory on the disk; None if there is none.
+        owner: the client that uploaded the text.
+        origin: description of the source file, as "a PDF of 36 pages"; empty for a text.
+        places: start character, end character and label of each page or section with a heading.
     """
 
     text: str
@@ -62,34 +62,34 @@ class Document:
 
     @classmethod
     def of(cls, content: DocumentText, name: str, owner: str, home: str = "") -> Document:
-        """A document with the text of a file; its id has the name of the server that reads it."""
+        """Make a document of extracted text; its id contains the name `home` of the server."""
         origin, places = content.origin, _plain(content.places, 0)
         own_id = new_id(home)
         return cls(content.text, name, own_id, owner=owner, origin=origin, places=places)
 
     @property
     def core(self) -> str:
-        """The text without the white space around it, as a prompt has it."""
+        """The text without surrounding white space, as it stands in a prompt."""
         return self.text.strip()
 
     @property
     def lead(self) -> int:
-        """Characters of white space before the core."""
+        """Number of white space characters before the core."""
         return len(self.text) - len(self.text.lstrip())
 
     def with_more(self, content: DocumentText) -> Document:
-        """The same with a text behind it, which is not read yet."""
+        """Return a copy with another text appended; the result is not read yet."""
         before = self.text.rstrip() + BETWEEN
         lead = len(content.text) - len(content.text.lstrip())
         places = self.places + _plain(content.places, len(before) - lead)
         return replace(self, text=before + content.text.strip(), places=places, memory=None)
 
     def label(self, start: int, end: int) -> str:
-        """The page or heading of characters [start, end); empty where it has none."""
+        """Return the page or heading of characters [start, end); empty if there is none."""
         return label_of([Place(*place) for place in self.places], start, end)
 
     def described(self) -> dict[str, Any]:
-        """The form of the API."""
+        """Return the document as JSON of the API, without its text."""
         return {
             "id": self.id,
             "object": "document",
@@ -113,23 +113,26 @@ def _plain(places: Sequence[Place], shift: int) -> list[tuple[int, int, str]]:
 
 @dataclass(frozen=True)
 class Sources:
-    """Documents that a question is about, one after another as its prompt has them."""
+    """The documents of a question, in the order in which its prompt has them."""
 
     documents: tuple[Document, ...] = ()
 
     @property
     def core(self) -> str:
-        """What stands in the prompt."""
+        """The joined texts of the documents, as they stand in the prompt."""
         return BETWEEN.join(document.core for document in self.documents)
 
     @property
     def ends(self) -> list[int]:
-        """Where each document ends in the core."""
+        """End of each document in the core, in characters."""
         lengths = [len(document.core) + len(BETWEEN) for document in self.documents]
         return [end - len(BETWEEN) for end in accumulate(lengths)]
 
     def place(self, start: int, end: int) -> tuple[Document, int, int] | None:
-        """The document that characters of the core are in, and which of its text they are."""
+        """Return the document at characters [start, end) of the core, and the range in its text.
+
+        None if no document contains the whole range.
+        """
         for document, last in zip(self.documents, self.ends, strict=True):
             first = last - len(document.core)
             if first <= start < end <= last:
@@ -139,13 +142,15 @@ class Sources:
 
 
 class Documents:
-    """The texts held. Of the client that has most, those used least recently leave first.
+    """The documents that the server holds.
+
+    When there are too many, the client with the largest share loses its least recently used one.
 
     Args:
-        characters: most characters held together.
+        characters: most characters of all documents together.
 
     Attributes:
-        room: so many.
+        room: the same limit.
     """
 
     def __init__(self, characters: int) -> None:
@@ -160,7 +165,7 @@ class Documents:
         return name in self._held
 
     def add(self, document: Document) -> list[Document]:
-        """Hold a text, in place of another of its id; those that had to leave for it."""
+        """Add or replace a document by its id; return the documents evicted to make room."""
         left = []
         with self._lock:
             self._held[document.id] = document
@@ -170,14 +175,14 @@ class Documents:
         return left
 
     def _leaving(self) -> Document:
-        """The one that leaves next, which is not the newest."""
+        """Return the document to evict next, which is never the last one added or used."""
         shares: defaultdict[str, float] = defaultdict(float)
         for each in self._held.values():
             shares[each.owner] += len(each.text) / self.room + 1 / MOST_DOCUMENTS
         return max([*self._held.values()][:-1], key=lambda each: shares[each.owner])
 
     def all(self) -> list[Document]:
-        """Every text, the oldest first."""
+        """Return all documents, the oldest first."""
         with self._lock:
             return sorted(self._held.values(), key=lambda document: document.created)
 
@@ -186,10 +191,10 @@ class Documents:
         return len(self._held) > MOST_DOCUMENTS or total > self.room
 
     def get(self, name: str) -> Document:
-        """The text of an id.
+        """Return the document with this id and mark it as used.
 
         Raises:
-            ApiError: there is none.
+            ApiError: there is no such document.
         """
         with self._lock:
             if name not in self._held:
@@ -204,7 +209,11 @@ class Documents:
             return self._held[name]
 
     def remove(self, name: str) -> Document:
-        """Forget a text, and give it a last time."""
+        """Remove a document and return it.
+
+        Raises:
+            ApiError: there is no such document.
+        """
         document = self.get(name)
         with self._lock:
             self._held.pop(name, None)
@@ -212,7 +221,7 @@ class Documents:
 
 
 def changed(name: str) -> ApiError:
-    """A document is another one now than the one that a text was put behind."""
+    """Make the error for a document that was changed while a text was being appended to it."""
     return ApiError(
         409,
         f"the document {name!r} was changed or removed meanwhile: look at it and send yours again",
@@ -227,9 +236,9 @@ class Upload:
 
     Attributes:
         content: the text, or the bytes of a file.
-        name: what the client calls it.
-        stream: whether progress is wanted as the answer.
-        background: whether the client does not wait.
+        name: the client's name for the document.
+        stream: whether the response is a stream of progress events.
+        background: whether the response comes before the text is read.
     """
 
     content: str | bytes
@@ -239,10 +248,10 @@ class Upload:
 
 
 def uploaded(data: dict[str, Any]) -> Upload:
-    """The body of a request to /v1/documents, or to append to one.
+    """Parse the body of a request that uploads a document or appends to one.
 
     Raises:
-        ApiError: something in it is not accepted.
+        ApiError: the body has a parameter or a value that is not accepted.
     """
     check_names(data, ("text", "texts", "file", "name", "stream", "background"))
     name = data.get("name")
@@ -259,7 +268,8 @@ def uploaded(data: dict[str, Any]) -> Upload:
 
 def _file(value: Any) -> bytes:
     try:
-        return base64.b64decode("".join(str.split(value)), validate=True)  # some cut it into lines
+        # some encoders break base64 into lines
+        return base64.b64decode("".join(str.split(value)), validate=True)
     except (TypeError, ValueError):
         raise wrong("file", value, "the bytes of a file in base64") from None
 

@@ -1,4 +1,4 @@
-"""What a client did wrong, or the server cannot do, in the form that OpenAI clients understand."""
+"""Errors for clients, in the format of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 RETRY_SECONDS = {429: 5, 503: 10}
-"""By status, when a client may try again; said in the header Retry-After."""
+"""Seconds, by status, after which a client may retry; sent in the header Retry-After."""
 
 
 class ApiError(Exception):
-    """An error for the client.
+    """An error that is sent to the client.
 
     Args:
-        status: of the HTTP response.
-        message: the value, the rule, and what is accepted.
-        code: a word for programs.
-        param: the parameter it is about.
-        headers: of the HTTP response.
-        about: figures for programs, beside the message.
+        status: status of the HTTP response.
+        message: a text with the value sent, the rule, and the accepted values.
+        code: a short identifier for programs.
+        param: the request parameter at fault.
+        headers: headers of the HTTP response.
+        about: further fields of the error object, for programs.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ApiError(Exception):
             self.headers["Retry-After"] = str(RETRY_SECONDS[status])
 
     def body(self) -> dict[str, Any]:
-        """What is sent."""
+        """The JSON body of the response."""
         return {
             "error": {
                 "message": self.message,
@@ -63,15 +63,15 @@ _TYPES = {
 
 
 def busy(status: int, what: str) -> ApiError:
-    """There is too much to do, for one client (429) or for all (503)."""
+    """Make the error for too many requests or bytes at once, with status 429 or 503."""
     return ApiError(status, f"{what}: try again in {RETRY_SECONDS[status]} s", "busy")
 
 
 def bad_value(param: str, message: str) -> ApiError:
-    """A parameter has a value that is not accepted."""
+    """Make the error for a parameter with a value that is not accepted."""
     return ApiError(400, message, "invalid_value", param)
 
 
 def unsupported(param: str, message: str) -> ApiError:
-    """A parameter asks for what this server does not do."""
+    """Make the error for a parameter that this server does not support."""
     return ApiError(400, message, "unsupported_parameter", param)

@@ -1,4 +1,4 @@
-"""Characters of an uploaded text, for a reader who follows a passage to its place."""
+"""Characters of an uploaded text, for clients that show a passage in its context."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from inf_llm.serve.documents import Document
 from inf_llm.serve.errors import ApiError, bad_value
 
 LONGEST_EXCERPT = 1_000_000
-"""Characters of one answer."""
+"""Most characters of one response."""
 
 
 def excerpt(document: Document, asked: Mapping[str, str]) -> dict[str, Any]:
-    """Characters [start, end) of a text, and its pages or headings there, in the form of the API.
+    """Return characters [start, end) of a text, with its pages or headings there, as JSON.
 
     Args:
-        document: that has the text.
-        asked: of the query: `start`, the beginning without it, and `end`, the end of the text or
-            the longest excerpt without it.
+        document: the document with the text.
+        asked: the query parameters: `start`, 0 by default, and `end`, by default the end of the
+            text or of the longest excerpt.
 
     Raises:
-        ApiError: something else is asked for, or these are no characters of the text.
+        ApiError: there is another query parameter, or the range is not within the text.
     """
     for name in asked:
         if name not in ("start", "end"):
@@ -58,7 +58,7 @@ def _place(name: str, asked: Mapping[str, str], default: int, length: int) -> in
     text = asked.get(name)
     if text is None:
         return default
-    # longer texts than this are no length, and costly to read as a number
+    # more than 18 digits cannot be a valid length, and a huge number is slow to parse
     if len(text) > 18 or not (text.isascii() and text.isdigit()) or int(text) > length:
         raise bad_value(
             name, f"{name} must be a whole number from 0 to {length}, the characters of the text"

@@ -1,4 +1,4 @@
-"""What holds for every request: its host is checked, its answer gets headers and is counted."""
+"""Checks and headers that apply to every request: Host, security headers, and counting."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Guard:
     """The middleware around the application.
 
     Args:
-        app: answers.
-        local: refuse names of other hosts, under which a page in a browser could have come.
-        hosts: names that are answered beside the local ones.
-        metrics: counts the answers.
+        app: the application.
+        local: accept local host names only, against DNS rebinding by web pages in a browser.
+        hosts: host names that are accepted beside the local ones.
+        metrics: counts the responses.
         paths: the path of each endpoint, for the metrics.
-        admission: counts what requests take.
+        admission: counts the bytes and the queue places of requests.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Guard:
         self._admission = admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI's entry; see its specification."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

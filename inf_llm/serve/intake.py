@@ -1,4 +1,4 @@
-"""Prompts, laid out before they wait for the model: what cannot be answered is refused at once."""
+"""Prompts, tokenized before they wait for the model: an impossible request is refused at once."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ from inf_llm.serve.shapes import ANY, Shape, Shapes
 from inf_llm.units import size
 
 LONG = 100_000
-"""Characters from which on a text is laid out in a lane of its own, so that others do not wait."""
+"""Characters from which a text is tokenized in a separate lane, so that short texts need not wait
+for it."""
 LEAST_TOKENS = 2
-"""Of the shortest prompt with its answer."""
+"""Tokens of the shortest prompt with its answer."""
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A prompt that can be read.
+    """A prompt that the worker can read.
 
     Attributes:
-        prompt: the prompt, cut where that is allowed.
-        cut: tokens that were left out.
+        prompt: the prompt, shortened if `truncation` allows it.
+        cut: number of tokens that were left out.
         longest: most tokens of the answer.
-        bytes: of the memory that it needs; None where that is not known.
-        shape: of the answers.
+        bytes: size of the memory that the prompt needs; None if not known.
+        shape: grammar and function calls of the answers.
     """
 
     prompt: Prompt
@@ -49,13 +50,13 @@ class Ready:
 
 @dataclass(frozen=True)
 class Budget:
-    """The memory that texts may take.
+    """The bytes that the memories of texts may take.
 
     Attributes:
-        bytes: of it.
-        needs: what a text takes; None where that is not known.
-        tokens: of the longest text that fits.
-        memories: of one text at once, each of which may take that.
+        bytes: bytes of one memory at most.
+        needs: computes the bytes of a text's memory; None if they are not known.
+        tokens: tokens of the longest text that fits.
+        memories: number of memories of one text that exist at once; each may take `bytes`.
     """
 
     bytes: int
@@ -65,15 +66,15 @@ class Budget:
 
     @classmethod
     def of(cls, count: int, needs: TextBytes | None, least: int) -> Budget:
-        """A budget in bytes that is worth having.
+        """Make a budget that has room for at least `least` tokens.
 
         Args:
-            count: of it.
-            needs: what a text takes.
-            least: tokens for which there must be room.
+            count: bytes of the budget.
+            needs: computes the bytes of a text's memory; None if they are not known.
+            least: tokens that must fit.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: `least` tokens do not fit.
         """
         if needs is None:
             return cls(count, None)
@@ -85,10 +86,10 @@ class Budget:
         return cls(count, needs, min(needs.longest(count), LARGEST))
 
     def shared(self, memories: int) -> Budget:
-        """What each of several memories of one text may take.
+        """Return the budget of each of several memories of one text.
 
         Raises:
-            ApiError: it is too little for any.
+            ApiError: the share is too small for any text.
         """
         if memories == 1 or self.needs is None:
             return self
@@ -100,10 +101,10 @@ class Budget:
         return shared
 
     def check(self, tokens: int) -> None:
-        """See that a text can be read and answered.
+        """Check that a text of this many tokens fits, with one token of its answer.
 
         Raises:
-            ApiError: it cannot, with the bytes that it needs and those there are.
+            ApiError: the text does not fit; the error has the needed and the available bytes.
         """
         if tokens < self.tokens or self.needs is None:
             return
@@ -121,13 +122,13 @@ class Budget:
 
 
 class Intake:
-    """Lays out prompts, in threads of its own.
+    """Tokenizes and checks prompts in separate threads.
 
     Args:
-        prompts: how.
-        config: of the run.
-        budget: that prompts must fit.
-        answer_tokens: longest answer where a request does not say.
+        prompts: makes the prompts.
+        config: configuration of the run.
+        budget: bytes that the memory of a prompt must fit.
+        answer_tokens: longest answer if a request gives no limit.
         shapes: makes the shapes of answers.
     """
 
@@ -146,43 +147,43 @@ class Intake:
         self._files = Lane("files")
 
     async def question(self, client: str, question: Question, sources: Sources) -> list[Ready]:
-        """The prompts of a client's request for answers.
+        """Make the prompts of a client's request for answers.
 
         Raises:
-            ApiError: it cannot be answered.
+            ApiError: the request cannot be answered.
         """
         said = [*(m["content"] for m in question.messages), *question.prompts]
         length = sum(map(len, said)) + sum(len(each.text) for each in sources.documents)
         return await self._run(client, length, lambda: self._of_question(question, sources))
 
     async def tokens(self, client: str, length: int, work: Callable[[Prompts], _T]) -> _T:
-        """What laying out a text of so many characters comes to.
+        """Run `work` for a client in the lane for texts of `length` characters.
 
         Raises:
-            ApiError: it cannot be laid out.
+            ApiError: the prompt cannot be made.
         """
         return await self._run(client, length, lambda: work(self._prompts))
 
     @property
     def most_tokens(self) -> int | None:
-        """Tokens of the longest prompt with its answer; None where nothing bounds it."""
+        """Tokens of the longest prompt with its answer; None for no limit."""
         most = self._most(self._budget)
         return None if most >= LARGEST else most
 
     async def document(self, client: str, document: Document) -> Ready:
-        """What all prompts about a document begin with, for a client; its counts are set.
+        """Make the common beginning of all prompts about a document, and set its token counts.
 
         Raises:
-            ApiError: it cannot be read.
+            ApiError: the document cannot be read.
         """
         work = functools.partial(self._of_document, document)
         return await self._run(client, len(document.text), work)
 
     async def content(self, client: str, upload: Upload) -> DocumentText:
-        """The text of a client's upload, and its places where it is a file.
+        """Return the text of a client's upload; for a file with its pages or headings.
 
         Raises:
-            ApiError: there is no text in the file, or what reads its kind is not installed.
+            ApiError: the file has no text, or the package that reads its type is not installed.
         """
         content = upload.content
         if isinstance(content, str):
@@ -223,7 +224,7 @@ class Intake:
         return ready
 
     def _most(self, budget: Budget) -> int:
-        """Tokens of a prompt with its answer."""
+        """Return the most tokens of a prompt with its answer."""
         return min(self._config.max_len, budget.tokens)
 
     def _cut(self, whole: Prompt, room: int, budget: Budget) -> Prompt:
@@ -232,10 +233,10 @@ class Intake:
         return cut(whole, room, self._config.truncation)
 
     def _room(self, wanted: int, most: int) -> int:
-        """Tokens that a prompt may have, of `most` with its answer.
+        """Return the tokens that a prompt may have; `most` is the limit of prompt and answer.
 
-        A prompt that may not be cut leaves the answer what is left, one token at least. One that
-        is cut leaves it as many as are wanted, within `answer_tokens` and half of what there is.
+        A prompt that may not be cut leaves at least one token to the answer. A prompt that is cut
+        leaves `wanted` tokens, but at most `answer_tokens` and at most half of `most`.
         """
         if self._config.truncation is None:
             return self._config.max_len - 1

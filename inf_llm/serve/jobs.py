@@ -1,4 +1,4 @@
-"""What the worker does: read a document, answer a prompt."""
+"""Jobs of the worker: read a document, forget one, answer prompts."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from inf_llm.serve.worker import Job, Steps, Waiting
 from inf_llm.settings import InfLLMSettings
 
 PATIENCE = 10.0
-"""Seconds that a prompt waits for room while others go before it."""
+"""Seconds that a prompt waits for memory while other prompts may overtake it."""
 SHELVED_FROM = 2048
-"""Tokens that a conversation has more than what is on the disk, before it goes there too."""
+"""Tokens that a conversation must have beyond its part on the disk before it is saved again."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """A document is read.
+    """The result of reading a document.
 
     Attributes:
-        document: with its counts of tokens.
-        memory: a copy of what has read it, for the disk; None where there is none.
+        document: the document with its token counts.
+        memory: a copy of the document's memory, to be saved on the disk; None for no copy.
     """
 
     document: Document
@@ -53,16 +53,17 @@ class Read:
 
 @dataclass
 class Engine:
-    """A model and what is needed to serve it. Its methods are for the worker's thread; prompts
-    come from `intake`.
+    """A model, its memories, and the jobs that clients request from it.
+
+    Only the worker's thread calls the methods. `intake` makes the prompts.
 
     Attributes:
-        model: patched or not.
-        tokenizer: the model's.
-        config: of the run.
+        model: the model, patched or not.
+        tokenizer: the model's tokenizer.
+        config: configuration of the run.
         pool: memories kept between requests.
-        prompts: lays out prompts.
-        library: what is kept on a disk, if anything is.
+        prompts: makes prompts.
+        library: documents and memories on the disk; None if nothing is saved.
     """
 
     model: Any
@@ -84,10 +85,11 @@ class Engine:
         self._rows = Rows(self.model, self.tokenizer, ends, self.recalls)
 
     def try_out(self) -> str | None:
-        """Answer a question with one token, as requests will be.
+        """Answer a question with one token, in the way of a request.
 
         Returns:
-            Why chats will be refused, where the model's layout does not take the simplest one.
+            The reason why chats will be refused, if the chat template refuses the simplest chat;
+            otherwise None.
 
         Raises:
             ConfigError: the model cannot answer.
@@ -108,7 +110,7 @@ class Engine:
         return refused
 
     def read(self, document: Document, ready: Ready, job: Job) -> Steps:
-        """Read a document, so that questions about it find it in memory."""
+        """Read a document and keep its memory for questions about the document."""
         ids = ready.prompt.ids
         session, _ = yield from self._read(ready.prompt, job)
         self.pool.release(session)
@@ -116,9 +118,9 @@ class Engine:
         return Read(document, None if self.library is None else self.pool.unshelved(ids))
 
     def forget(self, document: Prompt, others: Sequence[Prompt]) -> Steps:
-        """Let go of the memories of a document, but for what others share that stay.
+        """Drop the memories of a document, except the parts that other documents share.
 
-        Those in use are let go after use.
+        Memories in use are dropped after their use.
         """
         shared = [other.ids[:-1] for other in others]
         while not self.pool.forget(document.document_ids, shared):
@@ -127,7 +129,7 @@ class Engine:
     def answer(
         self, question: Question, sources: Sources, prompts: Sequence[Ready], job: Job
     ) -> Steps:
-        """Give all answers of a request, emitting their texts as they come."""
+        """Generate all answers of a request and emit each piece of text at once."""
         started = time.perf_counter()
         choices: list[Choice] = []
         cached, first = 0, None
@@ -160,7 +162,7 @@ class Engine:
     def _beginning(
         self, question: Question, prompt: Prompt, used: InUse, scores: PromptScores | None
     ) -> Beginning:
-        """What stands before the answers to a prompt that was read."""
+        """Return the beginning of the answers to a prompt that was read; see `Beginning`."""
         if not question.echo:
             return Beginning()
         text = prompt.text or self.tokenizer.decode(prompt.ids.tolist(), skip_special_tokens=True)
@@ -173,9 +175,9 @@ class Engine:
     def _begin(
         self, question: Question, ready: Ready, used: InUse, answers: Sequence[Answer]
     ) -> Generator[int | Waiting, None, list[Row]]:
-        """The rows of answers to a prompt that is read, each with its first token.
+        """Make the rows of the answers to a prompt, each with its first token.
 
-        The end of the prompt is fed once, and then the memory is forked.
+        The end of the prompt is fed once. Then each further answer gets a fork of the memory.
         """
         rows = [self._rows.row(question, ready, answers[0], used.session, 0)]
         end = PromptEnd(rows[0].decoding)
@@ -191,7 +193,7 @@ class Engine:
     def _finish(
         self, rows: Sequence[Row], question: Question, prompt: Prompt, sources: Sources
     ) -> Generator[int | Waiting, None, list[Choice]]:
-        """The answers of rows, each given to its end."""
+        """Decode all rows to their end and return their answers."""
         choices: dict[int, Choice] = {}
         going = list(rows)
         while True:
@@ -209,7 +211,7 @@ class Engine:
             yield [row.decoding for row in going]
 
     def _shelve(self, prompt: Prompt, sources: Sources) -> None:
-        """Keep what has read a conversation on the disk, if that has much less of it."""
+        """Save the memory of a conversation if the disk lacks `SHELVED_FROM` of its tokens."""
         if self.library is not None:
             memory = self.pool.unshelved(prompt.ids, SHELVED_FROM)
             if memory is not None:
@@ -218,12 +220,17 @@ class Engine:
     def _read(
         self, prompt: Prompt, job: Job, memories: int = 1, scores: PromptScores | None = None
     ) -> Generator[int | None, None, tuple[Session, int]]:
-        """Read a prompt; what `PrefixCache.read` gives, in use until it is released."""
+        """Read a prompt in steps.
+
+        Returns:
+            The session, in use until it is released, and the number of tokens that were in memory
+            already; see `PrefixCache.reading`.
+        """
         yield from self._wait_for_room(prompt, job, memories, scores is not None)
         hear = None if scores is None else scores.hear
         reading = self.pool.reading(prompt.ids, prompt.boundaries, hear, job.company)
         done = None
-        other_tokens = job.tokens - len(prompt.ids)  # of prompts that come after this one
+        other_tokens = job.tokens - len(prompt.ids)  # of the later prompts of this job
         with closing(reading):
             while True:
                 self.pool.chunk_size = self.pace.tokens
@@ -246,7 +253,14 @@ class Engine:
     def _wait_for_room(
         self, prompt: Prompt, job: Job, memories: int, fresh: bool
     ) -> Iterator[None]:
-        """Wait until those in use leave room for so many memories of a prompt."""
+        """Wait until the budget has room for `memories` memories of a prompt beside those in use.
+
+        Args:
+            prompt: the prompt.
+            job: the job that waits.
+            memories: number of memories that continue from the prompt.
+            fresh: whether the whole prompt is read, even if it is in memory.
+        """
         self._waiting[job] = time.monotonic()
         try:
             while not (self._may_go(job) and self.pool.has_room(prompt.ids, memories, fresh)):
@@ -255,6 +269,6 @@ class Engine:
             del self._waiting[job]
 
     def _may_go(self, job: Job) -> bool:
-        """Whether no other one has waited for so long that it goes first."""
+        """Return whether no other job has waited `PATIENCE` seconds and so must go first."""
         first, since = next(iter(self._waiting.items()))
         return first is job or time.monotonic() - since < PATIENCE

@@ -1,4 +1,4 @@
-"""Texts that are laid out, or files that are read, one after another beside the event loop."""
+"""Queues of work, such as tokenizing texts or reading files, in threads beside the event loop."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _T = TypeVar("_T")
 
 
 class Lane:
-    """A thread that does one thing at a time, each client's first before another's second.
+    """A thread that does one task at a time, one of each client in turn.
 
-    So a client that sends many files which take minutes each has others wait for one of them.
+    So a client that sends many slow files delays each other client by one file only.
 
     Args:
-        name: of the thread.
+        name: name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -28,7 +28,7 @@ class Lane:
         self._changed = threading.Lock()
 
     async def run(self, client: str, work: Callable[[], _T]) -> _T:
-        """What some work for a client comes to."""
+        """Run `work` for a client and return its result."""
         future: Future[_T] = Future()
         with self._changed:
             self._waiting.setdefault(client, deque()).append((future, work))
@@ -42,7 +42,7 @@ class Lane:
         if future.set_running_or_notify_cancel():
             _settle(future, work)
         with self._changed:
-            self._waiting.move_to_end(client)  # behind those that came meanwhile, too
+            self._waiting.move_to_end(client)  # also behind clients that arrived meanwhile
             if not works:
                 del self._waiting[client]
 

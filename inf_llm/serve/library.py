@@ -1,14 +1,14 @@
-"""What outlives the server: uploaded texts, and memories of them and of conversations.
+"""The files that outlive the server: documents, and memories of documents and conversations.
 
-    DIR/documents/ID.json    a text
-    DIR/documents/ID.names   of the memories that have it, one a line
+    DIR/documents/ID.json    a document
+    DIR/documents/ID.names   names of the memories that contain the document, one a line
     DIR/memories/            a `PrefixShelf`
-    DIR/lock, server-*.lock  of the servers that use the folder; see `Occupancy`
-    DIR/writing.lock         of the one that changes a text
+    DIR/lock, server-*.lock  locks of the servers that use the folder; see `Occupancy`
+    DIR/writing.lock         lock of the server that changes a document
 
-A text is committed once its file is there, which is after its memory. A memory's name is noted
-before it is written, and memories go before their text does, so that those of a text that was
-deleted or never committed are found after a crash too.
+A document is committed when its file exists; its memory is written first. The name of a memory is
+recorded before the memory is written, and memories are removed before their document is. So after a
+crash the server finds every memory of a document that was deleted or never committed.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ _T = TypeVar("_T")
 _NAME = re.compile(r"doc-[A-Za-z0-9_-]+")
 _TEXTS = "documents"
 _Version = tuple[int, int]
-_NONE = 0, 0  # of a file that is not there
+_NONE = 0, 0  # version of a file that does not exist
 
 
 class Library:
-    """See the module's text. Files are written by a thread of its own, one after another.
+    """The documents and memories in a folder; a separate thread writes the files.
 
     Args:
-        folder: DIR; made if it is absent.
-        model: the model that reads.
-        tokenizer: the model's.
-        quota: most bytes of memories; None for no limit.
-        shared: whether other servers, which share it too, use the folder at the same time.
+        folder: the folder DIR; created if it is absent.
+        model: the model of the memories.
+        tokenizer: the model's tokenizer.
+        quota: most bytes of all memories; None for no limit.
+        shared: whether several servers, all with `shared`, may use the folder at the same time.
 
     Raises:
         SavedMemoryError: the folder cannot be used.
@@ -79,27 +79,33 @@ class Library:
         self._writing: Future[Any] | None = None
 
     def documents(self) -> list[Document]:
-        """The texts of earlier processes, and of other servers, the oldest first."""
+        """Return the documents of earlier processes and of other servers, the oldest first."""
         found = filter(None, map(self._read, self._texts.glob("doc-*.json")))
         return sorted(found, key=lambda document: document.created)
 
     def names(self) -> list[str]:
-        """Ids of all texts; the one that changed last comes last."""
+        """Return the ids of all documents, the last changed one last."""
         return [file.stem for file in sorted(self._texts.glob("doc-*.json"), key=_version)]
 
     def current(self, name: str, held: Document | None) -> Document | None:
-        """A text as it is now, for other servers may have changed it; None where there is none.
+        """Return the current state of a document, which other servers may change.
 
         Args:
-            name: its id.
-            held: the text that this server holds, which may never have been written.
+            name: the document's id.
+            held: the document as this server holds it, which may not be on the disk; or None.
+
+        Returns:
+            The document; None if there is none.
         """
         if name not in self:
             return None if name in self._versions else held
         return held if held is not None and self._is_known(name) else self._read(self._file(name))
 
     def _is_known(self, name: str) -> bool:
-        """Whether a text is on the disk as this server read or wrote it last, or was never."""
+        """Return whether the file is unchanged since this server last read or wrote it.
+
+        A file that never existed counts as unchanged.
+        """
         return _version(self._file(name)) == self._versions.get(name, _NONE)
 
     def _read(self, file: Path) -> Document | None:
@@ -109,7 +115,7 @@ class Library:
         return document
 
     def _sweep(self) -> None:
-        """Remove what a server that was killed left of texts that are not there."""
+        """Remove files that a killed server left, and memories of documents that do not exist."""
         for file in self._texts.glob(".doc-*"):
             file.unlink()
         lists = {file: _lines(file) for file in self._texts.glob("doc-*.names")}
@@ -121,10 +127,10 @@ class Library:
             file.unlink()
 
     async def keep(self, document: Document, memory: Session) -> None:
-        """Commit a text, its memory first, if the disk has room for that.
+        """Save the memory of a document, if the quota has room for it, then the document.
 
         Raises:
-            ApiError: another server has changed it, or removed it, since this one has read it.
+            ApiError: another server has changed or removed the document since this server read it.
         """
         await self._do(lambda: self._keep(document, memory))
 
@@ -140,31 +146,31 @@ class Library:
         document.memory = saved.memory
 
     def _note(self, document: Document, memory: Session) -> None:
-        """Note that a memory, which may not be there yet, has a text."""
+        """Record that a memory, which may not be written yet, contains a document."""
         file, name = self._names(document.id), self.shelf.name_of(memory)
         known = _lines(file)
         if name not in known:
             write_atomically(file, "\n".join([*known, name]).encode(), True)
 
     def keep_memory(self, memory: Session, documents: Iterable[Document]) -> None:
-        """Keep the beginning of a conversation about texts, unless another is being written."""
+        """Save the memory of a conversation about documents, unless another save is in progress."""
         if self._writing is None or self._writing.done():
             self._writing = self._thread.submit(
                 self._logged, lambda: self._keep_memory(memory, documents)
             )
 
     def _keep_memory(self, memory: Session, documents: Iterable[Document]) -> None:
-        if all(self._file(each.id).exists() for each in documents):  # else one is deleted
+        if all(self._file(each.id).exists() for each in documents):  # no document was deleted
             for each in documents:
                 self._note(each, memory)
             self.shelf.put(memory)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is a text of an id, which comes from a client."""
+        """Return whether there is a document with an id, which may be any text of a client."""
         return is_committed(self._texts.parent, name)
 
     async def remove(self, name: str) -> bool:
-        """Remove the text of an id, and all memories that have it; whether the disk let that be."""
+        """Remove a document and all memories that contain it; return whether that succeeded."""
         return bool(await self._do(lambda: self._remove(name)))
 
     def _remove(self, name: str) -> bool:
@@ -177,12 +183,12 @@ class Library:
         return True
 
     def close(self) -> None:
-        """Wait for what is being written, and leave the folder to others."""
+        """Wait for pending writes and release the folder."""
         self._thread.shutdown()
         self._place.release()
 
     async def _do(self, work: Callable[[], _T]) -> _T | None:
-        """The result of what the thread does; None where a disk did not let it."""
+        """Run `work` in the thread and return its result; None after an error, which is logged."""
         return await asyncio.wrap_future(self._thread.submit(self._logged, work))
 
     def _logged(self, work: Callable[[], _T]) -> _T | None:
@@ -200,17 +206,17 @@ class Library:
 
 
 def is_committed(folder: Path, name: str) -> bool:
-    """Whether a folder of servers has a text of an id, which comes from a client."""
+    """Return whether a library's folder has a document with an id, which may be any text."""
     return is_document(name) and (folder / _TEXTS / f"{name}.json").exists()
 
 
 def is_document(name: str) -> bool:
-    """Whether a name may be a document's id."""
+    """Return whether a name has the form of a document's id."""
     return _NAME.fullmatch(name) is not None
 
 
 def _version(file: Path) -> _Version:
-    """What is another one once a file is replaced, in the order of time."""
+    """Return a value that changes when a file is replaced; values are in the order of time."""
     try:
         found = file.stat()
     except OSError:
@@ -219,7 +225,7 @@ def _version(file: Path) -> _Version:
 
 
 def _lines(file: Path) -> list[str]:
-    """The lines of a file; none where it is not there."""
+    """Return the lines of a file; empty if there is no file."""
     return file.read_text().split() if file.exists() else []
 
 

@@ -1,4 +1,4 @@
-"""Logs that a hostile client cannot fill."""
+"""A rate limit on logs, so that a hostile client cannot fill them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import logging
 import time
 
 LINES, SECONDS = 20, 10.0
-"""Most messages of a logger in so many seconds; a traceback counts as one."""
+"""Most messages of a logger in a period, and the period; a traceback counts as one message."""
 LOGGERS = ("asyncio", "inf_llm.serve", "uvicorn.error")
 
 
 class LogLimit(logging.Filter):
-    """Lets `LINES` messages in `SECONDS` pass, and says how many it left out."""
+    """Passes `LINES` messages per `SECONDS`, and reports the number of dropped messages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class LogLimit(logging.Filter):
 
 
 def limit_logs() -> None:
-    """Bound what is logged of requests."""
+    """Add a `LogLimit` to each logger in `LOGGERS`."""
     for name in LOGGERS:
         logger = logging.getLogger(name)
         if not any(isinstance(each, LogLimit) for each in logger.filters):

@@ -1,4 +1,4 @@
-"""Log-likelihoods of tokens, in the forms that OpenAI gave them."""
+"""Log-likelihoods of tokens, in the formats of OpenAI's API."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from inf_llm.generation.likelihood import Scored
 from inf_llm.generation.spelling import Spelling
 
 MOST_TOP = 20
-"""Likeliest tokens that may be listed at each place."""
+"""Most of the likeliest tokens that a request may list at each position."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """A token that is reported.
+    """The name and the log-likelihood of a token.
 
     Attributes:
-        name, bytes: how it is written; see `Spelling`.
-        logprob: see `Scored`.
+        name, bytes: text and bytes of the token; see `Spelling`.
+        logprob: log-likelihood in nats; see `Scored`.
     """
 
     name: str
@@ -33,8 +33,8 @@ class Token(Named):
     """A token of a prompt or an answer.
 
     Attributes:
-        offset: characters of the text before it.
-        top: the likeliest tokens in its place.
+        offset: number of characters of the text before the token.
+        top: the likeliest tokens at this position.
     """
 
     offset: int
@@ -42,13 +42,13 @@ class Token(Named):
 
 
 class Report:
-    """The tokens of one answer, as they come.
+    """The reported tokens of one answer in generation.
 
     Args:
-        spelling: names them.
+        spelling: names and bytes of tokens.
 
     Attributes:
-        tokens: all of them.
+        tokens: all tokens so far.
     """
 
     def __init__(self, spelling: Spelling) -> None:
@@ -58,12 +58,12 @@ class Report:
         self._decoder = _decoder()
 
     def begin(self, scored: Iterable[Scored], offsets: Sequence[int] | None, length: int) -> None:
-        """The prompt, a text of so many characters, stands before the answer.
+        """Begin the report with a repeated prompt.
 
         Args:
-            scored: its tokens.
-            offsets: where each begins; None where the tokenizer does not know.
-            length: of the text.
+            scored: the tokens of the prompt.
+            offsets: start of each token in characters; None if the tokenizer gives no offsets.
+            length: number of characters of the prompt.
         """
         for index, each in enumerate(scored):
             self.add(each)
@@ -72,22 +72,22 @@ class Report:
         self._offset, self._decoder = length, _decoder()
 
     def add(self, scored: Scored) -> None:
-        """The next token."""
+        """Append the next token."""
         spelling = self._spelling
         top = tuple(_named(spelling, *each) for each in scored.top)
         own = _named(spelling, scored.token, scored.logprob)
         self.tokens.append(Token(own.name, own.bytes, own.logprob, self._offset, top))
         if not spelling.is_special(scored.token):
-            # a character that is in several tokens is one, behind the last of them
+            # a character that spans several tokens counts once, after the last of them
             self._offset += len(self._decoder.decode(own.bytes))
 
     @property
     def waiting(self) -> bool:
-        """Whether some were not taken yet."""
+        """Whether there are tokens that `take` has not returned yet."""
         return self._taken < len(self.tokens)
 
     def take(self) -> tuple[Token, ...]:
-        """Those that were not taken yet."""
+        """Return the tokens since the last call."""
         new = tuple(self.tokens[self._taken :])
         self._taken = len(self.tokens)
         return new
@@ -106,7 +106,7 @@ def _at(token: Token, offset: int) -> Token:
 
 
 def of_chat(tokens: Sequence[Token]) -> dict[str, Any]:
-    """As /v1/chat/completions has them."""
+    """Format tokens as /v1/chat/completions does."""
     rows = [_row(each) | {"top_logprobs": [_row(top) for top in each.top]} for each in tokens]
     return {"content": rows, "refusal": None}
 
@@ -116,7 +116,7 @@ def _row(token: Named) -> dict[str, Any]:
 
 
 def of_text(tokens: Sequence[Token]) -> dict[str, Any]:
-    """As /v1/completions has them: the token itself is among the likeliest always."""
+    """Format tokens as /v1/completions does, with each token among its own likeliest ones."""
     return {
         "tokens": [each.name for each in tokens],
         "token_logprobs": [each.logprob for each in tokens],
@@ -126,7 +126,7 @@ def of_text(tokens: Sequence[Token]) -> dict[str, Any]:
 
 
 def _by_name(token: Token) -> dict[str, float | None] | None:
-    """By what they are called; of several tokens of one name the likeliest."""
+    """Return log-likelihoods by name; of several tokens with one name the likeliest counts."""
     if token.logprob is None:
         return None
     found: dict[str, float | None] = {}

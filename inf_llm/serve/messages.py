@@ -1,4 +1,4 @@
-"""The messages of a chat, checked, in the form that chat templates take."""
+"""Checked messages of a chat, in the form that chat templates take."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ CONTINUING = ("continue_final_message", "add_generation_prompt")
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _OF_MESSAGES = {
     *("role", "content", "tool_calls", "tool_call_id"),
-    # accepted without effect, for a chat template takes a role and a content
+    # accepted without effect, as a chat template takes a role and a content
     *("id", "name", "timestamp", "annotations", "cache_control", "reasoning", "reasoning_content"),
 }
 _OF_PARTS = {"type", "text", "annotations", "cache_control"}
 
 
 def messages_of(data: dict[str, Any], names: Sequence[str] | None = None) -> tuple[Message, ...]:
-    """The conversation in the body of a request.
+    """Parse the conversation in the body of a request.
 
     Args:
         data: the body.
-        names: what the client calls each message, where that is not `messages[0]` and so on.
+        names: name of each message in error messages; None for `messages[0]` and so on.
 
     Raises:
-        ApiError: something in it is not accepted.
+        ApiError: a message has a field or a value that is not accepted.
     """
     given = data.get("messages")
     if not isinstance(given, list) or not given:
@@ -45,11 +45,13 @@ def messages_of(data: dict[str, Any], names: Sequence[str] | None = None) -> tup
 
 
 def continues(data: dict[str, Any], messages: Sequence[Message]) -> bool:
-    """Whether the answer goes on with the last message: one of the assistant, unless it is said
-    that a new turn begins.
+    """Return whether the answer continues the last message.
+
+    By default an answer continues a last message of the assistant. The parameters in `CONTINUING`
+    can request a separate turn instead.
 
     Raises:
-        ApiError: what is said of it does not fit together, or not the conversation.
+        ApiError: these parameters contradict each other or do not fit the conversation.
     """
     last = messages[-1]
     possible = (
@@ -98,10 +100,10 @@ def _message(where: str, message: Any) -> Message:
 
 
 def content_of(where: str, content: Any, kinds: tuple[str, ...] = ("text",)) -> str:
-    """The text of a content, which is one, or a list of parts of these kinds.
+    """Return the text of a content: a text, or a list of parts of these kinds.
 
     Raises:
-        ApiError: it is something else.
+        ApiError: the content is something else.
     """
     if isinstance(content, str):
         return checked_text(where, content)
@@ -118,7 +120,7 @@ def content_of(where: str, content: Any, kinds: tuple[str, ...] = ("text",)) -> 
 
 
 def _calls(where: str, given: Any) -> list[dict[str, Any]]:
-    """Calls of an earlier answer, their arguments as values, as chat templates want them."""
+    """Parse the calls of an earlier answer; arguments become values, as chat templates require."""
     if given is None:
         return []
     if not isinstance(given, list):
@@ -143,7 +145,7 @@ def _id(where: str, given: Any) -> str:
 
 
 def _arguments(where: str, given: Any) -> Any:
-    """Arguments as values; as the text that they are where that is no JSON object."""
+    """Parse the arguments of a call; a text that is not a JSON object stays a text."""
     where = f"{where}.function.arguments"
     if given is None or given == "":
         return {}

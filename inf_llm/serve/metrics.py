@@ -18,14 +18,14 @@ from prometheus_client.registry import Collector
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 
 Values = Mapping[str, tuple[str, Callable[[], float]]]
-"""By name, what a value means and how to read it."""
+"""Description and reading function of each value, by name."""
 
 
 class Metrics:
-    """What happened so far.
+    """Counters and histograms since the server started.
 
     Args:
-        values: other values; what ends in "_total" only grows, the rest comes and goes.
+        values: further values; names that end in "_total" are counters, all others are gauges.
     """
 
     media_type = CONTENT_TYPE_LATEST
@@ -50,7 +50,7 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str) -> Counter:
@@ -61,7 +61,7 @@ class Metrics:
 
 
 class _Read(Collector):
-    """Values that are kept elsewhere."""
+    """Values that are read from other objects at each collection."""
 
     def __init__(self, values: Values) -> None:
         self._values = values

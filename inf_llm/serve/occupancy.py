@@ -1,4 +1,4 @@
-"""Which servers use a folder: one alone, or any number that share it."""
+"""Locks for a folder that one server uses alone, or that several servers share."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from filelock import FileLock, Timeout
 from inf_llm.errors import SavedMemoryError
 
 DOOR_SECONDS = 30.0
-"""In which another server that shares the folder has come in."""
+"""Most seconds to wait while another server that shares the folder starts."""
 
 
 class Occupancy:
-    """A server's place in a folder, until it is released or the process ends.
+    """A server's use of a folder, until it is released or the process ends.
 
-    A server alone holds the lock of the folder. Those that share it hold a lock each, and the
-    folder's only while they come in, so that the first can do what no other may see.
+    A server without `shared` holds the lock of the folder all the time. Servers with `shared` hold
+    one lock each, and hold the lock of the folder only while they start, so that the first server
+    can clean the folder alone.
 
     Args:
-        folder: must exist.
-        shared: whether others that share it too may use it at the same time.
+        folder: an existing folder.
+        shared: whether other servers with `shared` may use the folder at the same time.
 
     Attributes:
         first: whether no other server uses the folder.
 
     Raises:
-        SavedMemoryError: another server uses it and does not share it, or shares it and this one
-            does not.
+        SavedMemoryError: another server uses the folder, and one of the two does not share it.
     """
 
     def __init__(self, folder: Path, shared: bool) -> None:
@@ -46,18 +46,18 @@ class Occupancy:
             raise _used(folder)
 
     def settle(self) -> None:
-        """Let others come in that share the folder."""
+        """End the start: let other servers that share the folder start."""
         if self._place.is_locked:
             self._door.release()
 
     def release(self) -> None:
-        """Leave the folder to others."""
+        """Release all locks of this server."""
         self._place.release()
         self._door.release()
 
 
 def _held(file: Path) -> bool:
-    """Whether a server holds a lock; that of one that has ended is removed."""
+    """Return whether a running server holds a lock; remove the lock file of an ended server."""
     lock = FileLock(file, timeout=0)
     try:
         with lock:

@@ -1,4 +1,4 @@
-"""Pages of other origins that a browser lets ask the server, and host names it answers to."""
+"""Web pages of other origins that may send requests (CORS), and accepted host names."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from inf_llm.serve.errors import ApiError
 from inf_llm.serve.wire import refusal
 
 CUT_HEADER = "x-inf-llm-cut-tokens"
-"""Of an answer to a prompt that was cut; scripts of other origins may read it."""
+"""Response header with the number of tokens that were cut from a prompt; scripts of allowed origins
+may read it."""
 
 
 class Origins(CORSMiddleware):
-    """Starlette's, with a refusal that says what to do.
+    """Starlette's CORS middleware, with an error that names the option to set.
 
     Args:
-        app: answers.
-        origins: that may ask; "*" for any, none for no other one.
+        app: the application.
+        origins: origins whose pages may send requests; "*" for any, empty for none but the server.
     """
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
@@ -51,10 +52,10 @@ class Origins(CORSMiddleware):
 
 
 def checked_origins(option: str, given: Sequence[str]) -> tuple[str, ...]:
-    """Origins as browsers write them: scheme, host and port alone.
+    """Check origins, which have a scheme, a host and perhaps a port only, as browsers send them.
 
     Raises:
-        ConfigError: one of them is none.
+        ConfigError: one of them is not an origin.
     """
     for origin in given:
         if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin):
@@ -66,10 +67,10 @@ def checked_origins(option: str, given: Sequence[str]) -> tuple[str, ...]:
 
 
 def checked_hosts(option: str, given: Sequence[str]) -> tuple[str, ...]:
-    """Names of hosts, in small letters.
+    """Check host names and return them in lower case.
 
     Raises:
-        ConfigError: one of them is none.
+        ConfigError: one of them is not a host name.
     """
     for host in given:
         if not re.fullmatch(r"[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\]", host):

@@ -1,21 +1,21 @@
-"""How much of a prompt is read in one step."""
+"""The number of prompt tokens that one step reads."""
 
 from __future__ import annotations
 
 SECONDS = 0.1
-"""What a step shall take: so long waits who comes next."""
-_NEWEST = 0.3  # share of the newest step in what is taken for the speed
+"""Target duration of a step, which is the time that a newly arrived request waits for a step."""
+_NEWEST = 0.3  # weight of the newest step in the moving average of the speed
 
 
 class Pace:
-    """Cuts steps by the time that earlier ones took.
+    """Chooses the length of a step from the speed of earlier steps.
 
     Args:
-        block: tokens of an execution block; a step has whole ones, one at least.
+        block: tokens of an execution block; a step consists of one or more whole blocks.
         most: tokens of the longest step.
 
     Attributes:
-        tokens: of the next step.
+        tokens: tokens of the next step.
     """
 
     def __init__(self, block: int, most: int) -> None:
@@ -24,7 +24,7 @@ class Pace:
         self.tokens = block
 
     def note(self, tokens: int, seconds: float) -> None:
-        """A step fed so many tokens in so many seconds."""
+        """Record the tokens and the duration of a step; steps shorter than a block do not count."""
         if tokens < self._block or seconds <= 0:
             return
         speed = tokens / seconds

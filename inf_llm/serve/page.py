@@ -1,4 +1,4 @@
-"""The chat page: its start, and the files that it may load."""
+"""The chat page: its HTML, and the scripts, styles and pictures that it loads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLICY = {
     "base-uri": "'none'",
     "form-action": "'none'",
     "frame-ancestors": "'none'",
-    # no text becomes HTML or a script but through DOMPurify
+    # the page may turn a text into HTML only through DOMPurify
     "require-trusted-types-for": "'script'",
     "trusted-types": "dompurify",
 }
@@ -36,17 +36,17 @@ _FILE = {
     "cache-control": "public, max-age=31536000, immutable",
 }
 _VERSION = "VERSION"
-"""Stands in `index.html` for what `Page.version` is."""
+"""Placeholder of `Page.version` in `index.html`."""
 
 
 class Page:
-    """The files of the page, read once.
+    """The files of the chat page, read once.
 
-    They have addresses with a digest of all of them, so that browsers keep them for as long as they
-    are the same. The start has none, and is asked for each time.
+    The address of a file contains a digest of all files, so that browsers can cache each file until
+    any of them changes. The address of the HTML has no digest; browsers revalidate it each time.
 
     Attributes:
-        version: the digest.
+        version: the digest of all files.
     """
 
     def __init__(self, folder: Path = FOLDER) -> None:
@@ -60,14 +60,14 @@ class Page:
         self._start = start.replace(_VERSION, self.version).encode()
 
     async def start(self, request: Request) -> Response:
-        """The page itself, with a policy that lets it load and reach this server only."""
+        """Send the HTML, with a content security policy that allows this server only."""
         return Response(self._start, headers=_START, media_type="text/html")
 
     async def file(self, request: Request) -> Response:
-        """One of its scripts, styles or pictures.
+        """Send a script, a style sheet or a picture of the page.
 
         Raises:
-            ApiError: there is none of that name, or it is another version.
+            ApiError: there is no file of that name, or the version is another one.
         """
         version, name = request.path_params["version"], request.path_params["name"]
         if version != self.version or name not in self._files:

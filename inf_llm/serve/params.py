@@ -1,7 +1,7 @@
-"""What may be asked: the JSON of a request as checked values.
+"""The JSON of a request for answers as checked values.
 
-A parameter is used, or ignored because it cannot change the answer, or refused; none is silently
-left without its effect. What is ignored stands in `vendors`.
+A parameter is used, ignored because it cannot change the answer, or refused. No parameter silently
+loses its effect. `vendors` lists the ignored parameters.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ CHAT_ONLY = {
 TEXT_ONLY = {"prompt", "logprobs", "echo"}
 _STREAM_OPTIONS = {"include_usage", "include_obfuscation"}
 MOST_ANSWERS = 16
-"""Answers of one request: `n` to each of its prompts."""
+"""Most answers of one request, which has `n` answers to each of its prompts."""
 
 PromptText = str | tuple[int, ...]
-"""A prompt without turns: a text, or token ids."""
+"""A prompt without chat messages: a text, or token ids."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +43,23 @@ class Question:
     """A request for answers.
 
     Attributes:
-        model: the name asked for.
-        messages: of a chat; empty for a completion.
-        prompts: of a completion; empty for a chat.
-        n: answers to each prompt.
-        sampling: how they are made.
-        stream: piece by piece.
-        include_usage: end a stream with the counts.
+        model: the requested model name.
+        messages: messages of a chat; empty for a completion.
+        prompts: prompts of a completion; empty for a chat.
+        n: number of answers to each prompt.
+        sampling: sampling parameters of the answers.
+        stream: send the answers piece by piece.
+        include_usage: end a stream with the token counts.
         documents: ids of uploaded texts to answer from.
         recall: list the passages that were recalled.
-        logprobs: report the tokens, each with so many of the likeliest in its place; None for no
-            report.
+        logprobs: number of likeliest tokens to report beside each token; None for no report.
         echo: repeat the prompt before the answer.
-        continues: the answer goes on with the last message, which is the assistant's.
-        functions: that may be called.
-        schema: what the answers must fit, as JSON; None for any text.
+        continues: the answer continues the last message, which is the assistant's.
+        functions: functions that the model may call.
+        schema: JSON schema that the answers must fit; None for any text.
 
     Raises:
-        ApiError: an answer that goes on must fit a schema, or be a call.
+        ApiError: `continues` is combined with a schema or a forced call.
     """
 
     model: str
@@ -89,24 +88,24 @@ class Question:
 
     @property
     def scores_prompt(self) -> bool:
-        """Whether the tokens of prompts are reported."""
+        """Whether the log-likelihoods of prompt tokens are reported."""
         return self.echo and self.logprobs is not None
 
     @property
     def memories(self) -> int:
-        """Memories of one prompt at once: one for each answer, and one to score its end."""
+        """Memories that one prompt needs at once: one per answer, and one to score its end."""
         return self.n + self.scores_prompt
 
     @property
     def answers(self) -> int:
-        """All answers of the request."""
+        """Number of answers to all prompts of the request."""
         return self.n * max(1, len(self.prompts))
 
 
 def chat_question(
     data: dict[str, Any], thinks: bool = False, names: Sequence[str] | None = None
 ) -> Question:
-    """The body of a request to /v1/chat/completions.
+    """Parse the body of a request to /v1/chat/completions.
 
     Args:
         data: the body.
@@ -114,7 +113,7 @@ def chat_question(
         names: see `messages_of`.
 
     Raises:
-        ApiError: something in it is not accepted.
+        ApiError: the body has a parameter or a value that is not accepted.
     """
     check_names(data, SHARED | CHAT_ONLY, thinks)
     messages, functions = messages_of(data, names), calling(data)
@@ -123,10 +122,10 @@ def chat_question(
 
 
 def completion_question(data: dict[str, Any]) -> Question:
-    """The body of a request to /v1/completions."""
+    """Parse the body of a request to /v1/completions."""
     check_names(data, SHARED | TEXT_ONLY)
     prompts = _prompts(data.get("prompt"))
-    given = data.get("logprobs")  # false is how chats say that they want none
+    given = data.get("logprobs")  # a number here; false, as in chats, means no report
     logprobs = None if given is False else whole("logprobs", given, 0, MOST_TOP)
     question = _question(data, (), prompts, logprobs, flag(data, "echo"))
     if question.documents and not all(isinstance(prompt, str) for prompt in prompts):
@@ -135,7 +134,7 @@ def completion_question(data: dict[str, Any]) -> Question:
 
 
 def _prompts(given: Any) -> tuple[PromptText, ...]:
-    """One prompt or several: a text, or a list of texts, of token ids, or of lists of token ids."""
+    """Parse one prompt or several: a text, or a list of texts, token ids, or token id lists."""
     if given is None:
         raise bad_value("prompt", "prompt is missing: a text or a list of token ids is needed")
     several = isinstance(given, list) and given and isinstance(given[0], str | list)
@@ -147,10 +146,10 @@ def _prompts(given: Any) -> tuple[PromptText, ...]:
 
 
 def prompt_of(where: str, given: Any) -> PromptText:
-    """A prompt without turns.
+    """Parse a prompt without chat messages.
 
     Raises:
-        ApiError: it is neither a text nor token ids.
+        ApiError: the value is neither a text nor token ids.
     """
     if isinstance(given, str):
         return checked_text(where, given, check_question if given else check_text)
@@ -201,7 +200,7 @@ def _question(
 
 
 def _check_answers(question: Question) -> None:
-    """See that there are not too many, and one only where its passages are listed."""
+    """Check that there are at most `MOST_ANSWERS` answers, and only one with `recall`."""
     if question.answers > MOST_ANSWERS:
         prompts = f" to each of {len(question.prompts)} prompts" if question.prompts else ""
         raise bad_value(

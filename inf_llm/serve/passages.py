@@ -1,4 +1,4 @@
-"""Passages that were recalled for an answer, in the form of the API."""
+"""Passages that were recalled for an answer, as JSON of the API."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from inf_llm.serve.documents import Sources
 from inf_llm.serve.prompts import Prompt
 
 MOST_PASSAGES = 12
-"""Passages listed with an answer."""
+"""Most passages listed with an answer."""
 
 
 def passages(
     tokenizer: Any, watch: trace | None, prompt: Prompt, sources: Sources
 ) -> list[dict[str, Any]]:
-    """What was recalled for an answer, the most recalled first; nothing where it was not traced."""
+    """List the passages recalled for an answer, the most recalled first; empty without a trace."""
     if watch is None:
         return []
     recalls = watch.generated()
@@ -42,7 +42,7 @@ def passages(
 
 
 def _tokens(passage: Citation, prompt: Prompt) -> dict[str, int]:
-    """Tokens of a passage; only those of its blocks where the tokenizer gives no offsets."""
+    """Token range of a passage; the range of its blocks where the tokenizer gives no offsets."""
     if prompt.offsets is None:
         return {"start": passage.first, "end": passage.last}
     last = bisect_left(prompt.offsets, passage.end, key=lambda span: span[0])
@@ -50,7 +50,7 @@ def _tokens(passage: Citation, prompt: Prompt) -> dict[str, int]:
 
 
 def _in_document(passage: Citation, prompt: Prompt, sources: Sources) -> dict[str, Any]:
-    """The document that a passage is in, its characters there and their page; None outside."""
+    """Document, character range and page of a passage; None values outside of any document."""
     start = None if prompt.document is None else prompt.document[0]
     found = None if start is None else sources.place(passage.start - start, passage.end - start)
     if found is None:

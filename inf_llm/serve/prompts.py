@@ -1,4 +1,4 @@
-"""From messages and a document to token ids, and back from tokens to places in the document."""
+"""Messages and documents to token ids, and token ranges back to characters of the documents."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from inf_llm.serve.tools import NO_FUNCTIONS, Calling
 from inf_llm.truncation import kept
 
 LONG_MESSAGE = 2000
-"""Characters from which on a message is a place where other prompts may part from this one."""
+"""Characters from which the end of a message counts as a boundary: other prompts may share the
+prompt up to there."""
 
 _OUTERMOST = 2
 
 
 class Places(Sequence[tuple[int, int]]):
-    """Characters [start, end) of each token, in 8 bytes: prompts wait in a queue."""
+    """Characters [start, end) of each token, in 8 bytes, as many prompts may wait in the queue."""
 
     def __init__(self, spans: Iterable[tuple[int, int]]) -> None:
         self._ends = array("i", (end for span in spans for end in span))
@@ -44,15 +45,15 @@ class Places(Sequence[tuple[int, int]]):
 
 @dataclass
 class Prompt:
-    """A prompt as the model gets it.
+    """A tokenized prompt.
 
     Attributes:
-        ids: its tokens.
-        boundaries: lengths of its beginnings that other prompts may share.
-        offsets: characters [start, end) of each token in `text`; None where the tokenizer gives
-            none, or the prompt was cut.
-        text: what was encoded.
-        document: characters [start, end) of the documents in `text`, or None.
+        ids: the token ids.
+        boundaries: lengths, in tokens, of beginnings that other prompts may share.
+        offsets: characters [start, end) of each token in `text`; None if the tokenizer gives no
+            offsets, or the prompt was given as token ids or was cut.
+        text: the encoded text; empty for a prompt that was given as token ids or was cut.
+        document: characters [start, end) of the documents in `text`; None if not known.
     """
 
     ids: array[int]
@@ -63,32 +64,35 @@ class Prompt:
 
     @property
     def document_ids(self) -> array[int]:
-        """Tokens of the documents but for the outermost, which other words beside them may change;
-        all of the prompt where it is not known which they are."""
+        """Tokens of the documents, or all tokens of the prompt if their position is not known.
+
+        The two outermost tokens on each side are left out, as the neighbouring text may change
+        them.
+        """
         if self.document is None or self.offsets is None:
             return self.ids
         first, last = (self.tokens_before(character) for character in self.document)
         return self.ids[first + _OUTERMOST : last - _OUTERMOST]
 
     def place(self, start: int, end: int) -> tuple[int, int] | None:
-        """Characters of `text` that tokens [start, end) are made of."""
+        """Return the character range in `text` of tokens [start, end); None if not known."""
         if self.offsets is None or not start < end <= len(self.offsets):
             return None
         return self.offsets[start][0], self.offsets[end - 1][1]
 
     def tokens_before(self, character: int) -> int:
-        """How many tokens lie wholly before a character of `text`."""
+        """Return the number of tokens that lie wholly before a character of `text`."""
         assert self.offsets is not None
         return bisect_right(self.offsets, character, key=lambda span: span[1])
 
 
 class Prompts:
-    """Lays out prompts for one model.
+    """Makes prompts for one model.
 
     Args:
-        tokenizer: the model's.
-        conv_type, control_tokens: as in the configuration.
-        vocabulary: number of token ids that the model knows.
+        tokenizer: the model's tokenizer.
+        conv_type, control_tokens: see `RunConfig`.
+        vocabulary: number of token ids in the model's vocabulary.
 
     Raises:
         SettingsError: see `choose_layout`.
@@ -106,10 +110,11 @@ class Prompts:
         self._vocabulary = vocabulary
 
     def of_question(self, question: Question, sources: Sources) -> list[Prompt]:
-        """The prompts of a request.
+        """Make the prompts of a request.
 
         Raises:
-            ApiError: the messages do not fit the model's template, or token ids its vocabulary.
+            ApiError: the chat template refuses the messages, or a token id is not in the
+                vocabulary.
         """
         self._check_ids("logit_bias", list(question.sampling.logit_bias))
         if question.messages:
@@ -118,10 +123,15 @@ class Prompts:
         return [self.of_text(prompt, sources) for prompt in question.prompts]
 
     def of_text(self, prompt: PromptText, sources: Sources, special: bool = True) -> Prompt:
-        """A prompt without turns; `special` tokens stand around a text as the tokenizer has it.
+        """Make a prompt without chat messages.
+
+        Args:
+            prompt: a text or token ids.
+            sources: documents to put before a text.
+            special: let the tokenizer add its special tokens to a text.
 
         Raises:
-            ApiError: the model does not know a token id.
+            ApiError: a token id is not in the vocabulary.
         """
         if isinstance(prompt, str):
             text = _with_sources(sources, prompt)
@@ -129,15 +139,15 @@ class Prompts:
         return Prompt(array("i", self._check_ids("prompt", prompt)))
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """What token ids stand for, special tokens too.
+        """Decode token ids to text, with special tokens.
 
         Raises:
-            ApiError: the model does not know one of them.
+            ApiError: a token id is not in the vocabulary.
         """
         return str(self._tokenizer.decode(self._check_ids("tokens", ids)))
 
     def names_of(self, ids: Sequence[int]) -> list[str]:
-        """What the tokenizer calls tokens."""
+        """Return the tokenizer's string of each token id."""
         return list(self._tokenizer.convert_ids_to_tokens(list(ids)))
 
     def _check_ids(self, name: str, ids: Iterable[int]) -> list[int]:
@@ -147,12 +157,15 @@ class Prompts:
             raise bad_value(name, str(error)) from None
 
     def of_sources(self, sources: Sources) -> Prompt:
-        """What all prompts about documents begin with, up to their last whole token."""
+        """Make the common beginning of all prompts about documents, up to their last whole token.
+
+        All of a sample prompt if the position of the documents is not known.
+        """
         whole = self.of_chat(({"role": "user", "content": "?"},), sources)
         if whole.offsets is None or whole.document is None:
             return whole
         end = whole.tokens_before(whole.document[1])
-        # one token more, for a memory keeps one less than it is given
+        # one token more, as a memory keeps one token less than its prompt has
         return Prompt(whole.ids[: end + 1], [end], whole.offsets, whole.text, whole.document)
 
     def of_chat(
@@ -162,7 +175,7 @@ class Prompts:
         continued: bool = False,
         functions: Calling = NO_FUNCTIONS,
     ) -> Prompt:
-        """The prompt of a conversation, which ends where the answer begins, or goes on."""
+        """Make the prompt of a conversation, which ends where the answer begins or continues."""
         messages = [dict(message) for message in messages]
         if functions.forced and not self.layout.takes_tools:
             messages = with_tools(messages, functions.tools)
@@ -179,8 +192,10 @@ class Prompts:
         return self._encoded(text, self.layout.adds_special, sources, long)
 
     def _laid_out(self, messages: list[Message], continued: bool, functions: Calling) -> str:
-        """The text of a conversation; calls and their results in words where a template refuses
-        them."""
+        """Apply the chat template to a conversation.
+
+        Calls and their results are written as plain text if the template refuses them.
+        """
         tools = [tool.described for tool in functions.tools] if self.layout.takes_tools else []
         called = any("tool_calls" in m or m["role"] == "tool" for m in messages)
         if called and not self.layout.takes_tools:
@@ -216,11 +231,11 @@ def _with_sources(sources: Sources, text: str) -> str:
 
 
 def cut(prompt: Prompt, room: int, truncation: str | None) -> Prompt:
-    """The prompt, or where the configuration allows it one cut to `room` tokens.
+    """Return the prompt, cut to `room` tokens if it is longer and `truncation` allows a cut.
 
     Raises:
-        ApiError: it is empty.
-        TextError: it is too long and may not be cut.
+        ApiError: the prompt is empty.
+        TextError: the prompt is too long and may not be cut.
     """
     if not prompt.ids:
         raise ApiError(400, "the prompt is empty", "invalid_value")

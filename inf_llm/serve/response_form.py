@@ -1,4 +1,4 @@
-"""A response as JSON, and as a stream of events."""
+"""A response of /v1/responses as JSON, and as a stream of events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REPEATED: dict[str, Any] = {
     "top_p": 1.0,
     "user": None,
 }
-"""Parameters that a response repeats, with what stands where they were left out."""
+"""Parameters that a response repeats, with the values for a request without them."""
 _NEVER = {
     "background": False,
     "error": None,
@@ -38,10 +38,10 @@ _NEVER = {
 
 
 class ResponseForm:
-    """Of /v1/responses.
+    """The response format of /v1/responses.
 
     Args:
-        model: that answers.
+        model: name of the model.
         asked: the body of the request.
     """
 
@@ -61,7 +61,7 @@ class ResponseForm:
         self.message_id = f"msg_{secrets.token_hex(24)}"
 
     def whole(self, answered: Answered) -> dict[str, Any]:
-        """The body of an answer that is not streamed."""
+        """Return the body of a response that is not streamed."""
         choice = answered.choices[0]
         words = [self.message(choice.text, _status(choice))]
         output = ([] if choice.calls and not choice.text else words) + [
@@ -70,11 +70,11 @@ class ResponseForm:
         return self.ended(answered, output)
 
     def begun(self) -> dict[str, Any]:
-        """The response of which nothing is said yet."""
+        """Return the response at its beginning, without output."""
         return self._body("in_progress", None, [], None)
 
     def ended(self, answered: Answered, output: list[dict[str, Any]]) -> dict[str, Any]:
-        """The complete response with these items."""
+        """Return the complete response with these output items."""
         choice = answered.choices[0]
         cut = _status(choice) == "incomplete"
         details = {"reason": "max_output_tokens"} if cut else None
@@ -82,12 +82,12 @@ class ResponseForm:
         return body | recalled(choice)
 
     def failed(self, error: ApiError) -> dict[str, Any]:
-        """The response where the request has failed."""
+        """Return the response of a failed request."""
         about = {"code": error.code or "server_error", "message": error.message}
         return self._body("failed", None, [], None) | {"error": about}
 
     def message(self, text: str, status: str) -> dict[str, Any]:
-        """The item of what is said."""
+        """Return the output item of the answer's text."""
         return {
             "type": "message",
             "id": self.message_id,
@@ -97,7 +97,7 @@ class ResponseForm:
         }
 
     def stream(self, exchange: Exchange, question: Question) -> AsyncIterator[bytes]:
-        """The events of a streamed answer."""
+        """Return the server-sent events of a streamed response."""
         return stream_response(exchange, self)
 
     def _body(self, status: str, details: Any, output: Any, usage: Any) -> dict[str, Any]:
@@ -113,12 +113,12 @@ class ResponseForm:
 
 
 def text_part(text: str) -> dict[str, Any]:
-    """The content of a message."""
+    """Return the content part of a message."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def call_item(call: Call) -> dict[str, Any]:
-    """The item of a call."""
+    """Return the output item of a function call."""
     return {
         "type": "function_call",
         "id": f"fc_{secrets.token_hex(24)}",
@@ -144,20 +144,20 @@ def _usage(answered: Answered) -> dict[str, Any]:
 
 
 class Events:
-    """Numbers the events of a stream."""
+    """Encodes the events of a stream and numbers them."""
 
     def __init__(self) -> None:
         self._number = 0
 
     def __call__(self, kind: str, **fields: Any) -> bytes:
-        """One event of this type."""
+        """Return the next event, of type `kind`."""
         number, self._number = self._number, self._number + 1
         name = f"response.{kind}"
         return named_event(name, {"type": name, "sequence_number": number, **fields})
 
 
 async def stream_response(exchange: Exchange, form: ResponseForm) -> AsyncIterator[bytes]:
-    """The events of a response; progress before it begins is in comments."""
+    """Yield the events of a streamed response; reading progress is sent as comments."""
     event, words = Events(), list[str]()
     yield event("created", response=form.begun())
     yield event("in_progress", response=form.begun())
@@ -184,7 +184,7 @@ def _place(form: ResponseForm) -> dict[str, Any]:
 
 
 def _opening(event: Events, form: ResponseForm) -> list[bytes]:
-    """The message and its text begin."""
+    """Return the events that begin the message and its text."""
     item = form.message("", "in_progress") | {"content": []}
     return [
         event("output_item.added", output_index=0, item=item),
@@ -193,7 +193,7 @@ def _opening(event: Events, form: ResponseForm) -> list[bytes]:
 
 
 def _ending(event: Events, form: ResponseForm, answered: Answered, spoke: bool) -> list[bytes]:
-    """What is left of the message, the calls, and the end."""
+    """Return the events that end the message, those of the calls, and the last event."""
     choice, output, said = answered.choices[0], list[dict[str, Any]](), list[bytes]()
     if spoke or not choice.calls:
         said += [] if spoke else _opening(event, form)

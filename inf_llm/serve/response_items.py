@@ -1,4 +1,4 @@
-"""The input of a response: a text, or items, as the messages of a chat."""
+"""The input of a request to /v1/responses, a text or items, converted to chat messages."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _TYPES = ", ".join([*_FIELDS, "reasoning"])
 
 
 def messages_of_items(given: Any) -> dict[str, dict[str, Any]]:
-    """Messages in the form of a chat's body, by their names here; it does not check roles.
+    """Convert the input to messages of a chat's body, by the name of each item.
 
-    Calls that follow one another belong to one answer. Reasoning is left out, as chat templates
-    leave out that of earlier answers.
+    Roles are not checked here. Successive calls belong to one message of the assistant. Reasoning
+    is left out, as chat templates leave out the reasoning of earlier answers.
 
     Raises:
-        ApiError: something in it is not accepted.
+        ApiError: an item has a field or a value that is not accepted.
     """
     if isinstance(given, str):
         content = checked_text("input", given, check_question)
@@ -48,7 +48,7 @@ def messages_of_items(given: Any) -> dict[str, dict[str, Any]]:
 
 
 def _message(where: str, item: Any) -> dict[str, Any]:
-    """What an item is in a chat; empty for reasoning."""
+    """Convert an item to a chat message; empty for reasoning."""
     if not isinstance(item, dict):
         raise wrong(where, item, "an object")
     kind = item.get("type", "message" if "role" in item else None)

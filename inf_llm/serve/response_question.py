@@ -1,4 +1,4 @@
-"""The body of a request to /v1/responses, as the question of a chat."""
+"""The body of a request to /v1/responses, converted to a chat question."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PASSED = (SHARED | CHAT_ONLY) - {
     *("messages", "max_tokens", "max_completion_tokens", "n", "response_format"),
     *("tools", "logprobs", "top_logprobs", "stream_options"),
 }
-"""Parameters that mean the same in a chat."""
+"""Parameters with the same meaning as in a chat."""
 _OWN = {"input", "instructions", "text", "max_output_tokens", "tools", "stream_options"}
 _ONLY: dict[str, tuple[Any, ...]] = {
     "background": (False,),
@@ -26,20 +26,20 @@ _ONLY: dict[str, tuple[Any, ...]] = {
     "prompt": (),
     "top_logprobs": (0,),
 }
-"""Parameters of this route that are accepted with these values only: they ask for nothing."""
+"""Parameters of this route that are accepted with these values only, which have no effect."""
 _KEPT = ("previous_response_id", "conversation")
 NAMES = _PASSED | _OWN | _ONLY.keys() | set(_KEPT)
 
 
 def response_question(data: dict[str, Any], thinks: bool = False) -> Question:
-    """The question that a request asks.
+    """Parse the body of a request to /v1/responses.
 
     Args:
         data: the body.
         thinks: whether the model's chat template has a switch for reasoning.
 
     Raises:
-        ApiError: something in it is not accepted.
+        ApiError: the body has a parameter or a value that is not accepted.
     """
     check_names(data, NAMES, thinks)
     _check_absent(data)
@@ -78,7 +78,7 @@ def _messages(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _tools(given: Any) -> Any:
-    """Functions in the form that chats have: their fields are one level deeper there."""
+    """Convert functions to the form of chats, where the fields are one level deeper."""
     if not isinstance(given, list):
         return given
     return [

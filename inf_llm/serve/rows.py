@@ -1,4 +1,4 @@
-"""Answers that are being given: each is a row, whose tokens, text and reports go together."""
+"""Answers in generation: each is a row of the batch, with its tokens, text and token reports."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from inf_llm.serve.worker import Job
 
 @dataclass(frozen=True)
 class Beginning:
-    """What stands before the answers to a prompt.
+    """The repeated prompt (`echo`) at the beginning of each of its answers.
 
     Attributes:
-        text: the prompt where it is repeated, else nothing.
-        tokens: of it, where they are reported.
-        offsets: characters before each of them; None where that is not known.
+        text: the text of the prompt; empty if it is not repeated.
+        tokens: the scored tokens of the prompt; empty if they are not reported.
+        offsets: start of each token in the text, in characters; None if not known.
     """
 
     text: str = ""
@@ -45,13 +45,13 @@ class Beginning:
 
 @dataclass
 class Answer:
-    """An answer that is being given.
+    """The text and the token report of one answer in generation.
 
     Attributes:
-        index: of the answer, among those of the request.
-        job: gets its events.
-        begins: what stands before it.
-        report: its tokens, where they are asked for.
+        index: number of the answer within the request.
+        job: the job that gets the answer's events.
+        begins: the repeated prompt before the answer.
+        report: log-likelihoods of the tokens; None if they are not requested.
     """
 
     index: int
@@ -69,14 +69,14 @@ class Answer:
             self._emit(self.text)
 
     def say(self, piece: str) -> None:
-        """More of its text."""
+        """Append a piece of text and emit it."""
         self.text += piece
         self._emit(piece)
 
     def finish(
         self, reason: str, passages: list[dict[str, Any]] | None, calls: Sequence[Call] = ()
     ) -> Choice:
-        """The whole, after which nothing comes."""
+        """Emit and return the complete answer."""
         reported = None if self.report is None else tuple(self.report.tokens)
         if self.report is not None and self.report.waiting:
             self._emit("")
@@ -93,15 +93,15 @@ class Answer:
 
 @dataclass
 class Row:
-    """What gives an answer its tokens.
+    """One row of the batch, which generates one answer.
 
     Attributes:
-        answer: what it comes to.
-        decoding: chooses them.
-        text: turns them to text.
-        ends: tokens that end it.
-        constraint: what makes it follow a grammar, if anything does.
-        reader: separates its words and calls; None where no function may be called.
+        answer: collects the text and the token report.
+        decoding: chooses the tokens.
+        text: decodes the tokens to text.
+        ends: tokens that end the answer.
+        constraint: restricts the tokens to a grammar; None for any text.
+        reader: separates text and function calls; None if no function may be called.
     """
 
     answer: Answer
@@ -112,7 +112,7 @@ class Row:
     reader: CallReader | None = None
 
     def finish(self, passages: list[dict[str, Any]] | None) -> Choice:
-        """The answer, which is over."""
+        """Finish the answer and return it."""
         ended = self.text.stopped or self.decoding.new[-1] in self.ends
         if self.constraint is not None:
             ended = not self.constraint.closed and (ended or self.constraint.complete)
@@ -128,10 +128,10 @@ class Rows:
     """Makes the rows of requests.
 
     Attributes:
-        model: patched or not.
-        tokenizer: the model's.
+        model: the model, patched or not.
+        tokenizer: the model's tokenizer.
         ends: tokens that end an answer.
-        recalls: whether the model recalls passages.
+        recalls: whether the model's attention retrieves memory blocks, which can be traced.
     """
 
     model: Any
@@ -144,14 +144,22 @@ class Rows:
         return Spelling(self.tokenizer)
 
     def answer(self, question: Question, index: int, begins: Beginning, job: Job) -> Answer:
-        """An answer of which nothing is said yet but what stands before it."""
+        """Make an answer that has only its beginning so far."""
         report = None if question.logprobs is None else Report(self._spelling)
         return Answer(index, job, begins, report)
 
     def row(
         self, question: Question, ready: Ready, answer: Answer, session: Session, number: int
     ) -> Row:
-        """What gives an answer, the one of this number to what a session has read."""
+        """Make the row that continues a session.
+
+        Args:
+            question: the request.
+            ready: the prompt.
+            answer: collects the text of the row.
+            session: a session that has read the prompt.
+            number: number of the answer among the answers to this prompt, for its seed.
+        """
         sampling, shape, report = question.sampling, ready.shape, answer.report
         constraint, reader = shape.constraint(len(session.ids), ready.longest), shape.reader()
 
@@ -180,7 +188,7 @@ class Rows:
     def _options(
         self, sampling: Sampling, longest: int, prompt: int, constraint: Constraint | None
     ) -> dict[str, Any]:
-        """Keywords for `generate` that make an answer to a prompt of so many tokens."""
+        """Return the keywords of `generate` for an answer to a prompt of `prompt` tokens."""
         ends = None if sampling.ignore_eos else list(self.ends) or None
         asked = sampling.asked(longest) | {"eos_token_id": ends}
         options = answer_options(self.model, self.tokenizer, longest, asked)

@@ -1,4 +1,4 @@
-"""How answers are made: the parameters of a request that choose tokens and end answers."""
+"""Sampling parameters of a request: how tokens are chosen and when an answer ends."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ NAMES = (
     *("temperature", "top_p", "top_k", "min_p", "logit_bias"),
     *("repetition_penalty", "frequency_penalty", "presence_penalty"),
 )
-"""Parameters that `sampling_of` reads, of every route."""
+"""Parameters that `sampling_of` reads on every route."""
 LONGEST_STOP, MOST_STOPS = 200, 32
 MOST_BIASES = 1024
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the answers of a request are made.
+    """Sampling parameters of one request.
 
     Attributes:
-        max_tokens: length of an answer; None for the server's default.
-        temperature: 0 takes the likeliest token each time.
-        top_p: share of the likeliest tokens that are drawn from.
-        top_k: number of them, or None.
-        min_p: least probability of a token that is drawn, as a share of the likeliest one's.
-        repetition_penalty: the logits of tokens that prompt or answer have are divided by it, or
-            multiplied where they are negative.
-        frequency_penalty, presence_penalty: taken off the logits of tokens that the answer has, for
-            each time and once.
-        logit_bias: by token id, what is added to its logit.
-        min_tokens: before that many no token ends an answer.
-        ignore_eos: no token ends it at all.
-        seed: of the draws of the first answer to a prompt; the next one has the next number.
+        max_tokens: most tokens of an answer; None for the server's default.
+        temperature: sampling temperature; 0 takes the likeliest token each time.
+        top_p: total probability of the likeliest tokens to sample from.
+        top_k: number of likeliest tokens to sample from; None for no limit.
+        min_p: least probability of a sampled token, as a share of the likeliest token's.
+        repetition_penalty: divisor of the logits of tokens that occur in the prompt or the answer;
+            negative logits are multiplied by it.
+        frequency_penalty, presence_penalty: subtracted from the logits of tokens that occur in the
+            answer, once per occurrence and once per token.
+        logit_bias: the number to add to the logit of each token id.
+        min_tokens: number of tokens before which no end token may end an answer.
+        ignore_eos: no end token ends an answer.
+        seed: seed of the first answer to a prompt; each further answer adds 1.
         stop: texts that end an answer.
     """
 
@@ -56,7 +56,7 @@ class Sampling:
     ignore_eos: bool = False
 
     def asked(self, longest: int) -> dict[str, Any]:
-        """The same as keywords for `generate`, as far as it has them, for an answer so long."""
+        """Return the sampling keywords of `generate` for an answer of at most `longest` tokens."""
         asked: dict[str, Any] = {}
         if self.temperature:
             asked |= {"temperature": self.temperature, "top_p": self.top_p}
@@ -71,20 +71,20 @@ class Sampling:
 
     @property
     def penalizes(self) -> bool:
-        """Whether what an answer has counts for its next token."""
+        """Whether tokens of the answer lower the logits of later ones (frequency, presence)."""
         return self.frequency_penalty != 0 or self.presence_penalty != 0
 
     def seed_of(self, answer: int) -> int | None:
-        """The seed of an answer, by its number among those to its prompt."""
+        """Return the seed of the answer with this number among the answers to its prompt."""
         return None if self.seed is None else (self.seed + answer) % 2**63
 
 
 def sampling_of(data: dict[str, Any], shortest: int = 1) -> Sampling:
-    """What the body of a request says of it.
+    """Read the sampling parameters from the body of a request.
 
     Args:
         data: the body.
-        shortest: least value of `max_tokens`.
+        shortest: least accepted value of `max_tokens`.
 
     Raises:
         ApiError: a value is not accepted.
@@ -122,7 +122,7 @@ def sampling_of(data: dict[str, Any], shortest: int = 1) -> Sampling:
 
 
 def _biases(given: Any) -> dict[int, float]:
-    """By token id, without those that add nothing."""
+    """Parse `logit_bias` by token id; entries of 0 are dropped."""
     wanted = f"an object of at most {MOST_BIASES} token ids and numbers from -100 to 100"
     if given is None or given == []:
         return {}

@@ -1,4 +1,4 @@
-"""The shape of answers: what a request makes of a grammar, and of functions that may be called."""
+"""The shape of answers: the grammar that a request requires, and the functions it offers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from inf_llm.serve.params import Question
 
 @dataclass(frozen=True)
 class Shape:
-    """What the answers to a request look like.
+    """The grammar and the function calls of the answers to a request.
 
     Attributes:
-        grammar: that they follow; None for any text.
-        form: of their calls; None where no function may be called.
-        names: functions that may be called.
-        without: tokens that are no part of a text with calls.
+        grammar: grammar of the answers; None for any text.
+        form: form of function calls; None if no function may be called.
+        names: names of the functions that may be called.
+        without: tokens that are left out of the text of an answer that may have calls.
     """
 
     grammar: Grammar | None = None
@@ -34,11 +34,11 @@ class Shape:
     without: frozenset[int] = frozenset()
 
     def constraint(self, prompt: int, longest: int) -> Constraint | None:
-        """What makes an answer follow the grammar; see `Grammar.constraint`."""
+        """Return the logits processor that enforces the grammar; see `Grammar.constraint`."""
         return None if self.grammar is None else self.grammar.constraint(prompt, longest)
 
     def reader(self) -> CallReader | None:
-        """What separates words and calls of an answer."""
+        """Return a reader that separates text and function calls of an answer."""
         return None if self.form is None else CallReader(self.form, self.names)
 
 
@@ -49,11 +49,11 @@ class Shapes:
     """Makes shapes for the answers of one model.
 
     Args:
-        tokenizer: the model's.
-        layout: of its prompts.
-        vocabulary: tokens that it knows.
+        tokenizer: the model's tokenizer.
+        layout: layout of the model's prompts.
+        vocabulary: number of token ids in the model's vocabulary.
         ends: tokens that end an answer.
-        form: name of the form of its calls; None for that of its chat template.
+        form: name of the form of function calls; None for the form of the chat template.
 
     Raises:
         SettingsError: there is no such form.
@@ -74,10 +74,10 @@ class Shapes:
         self._without = frozenset(special - {control.get(text) for text in self._form.tokens})
 
     def of(self, question: Question) -> Shape:
-        """The shape of the answers to a question.
+        """Make the shape of the answers to a question.
 
         Raises:
-            ApiError: its grammar cannot be enforced.
+            ApiError: the grammar cannot be enforced.
         """
         functions = question.functions
         if not functions.tools:
@@ -100,7 +100,7 @@ class Shapes:
         return None
 
     def _rules(self, question: Question) -> str:
-        """Of calls, or of calls and the answer that is wanted where none is made."""
+        """Write the Lark rules of calls, or of calls or an answer that fits the schema."""
         functions = question.functions
         several = functions.several and self._form.several
         called = functions.forced or functions.tools

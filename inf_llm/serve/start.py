@@ -1,4 +1,4 @@
-"""The process: build the application, serve it, and end well."""
+"""The server process: build the application, run it, and shut it down."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from inf_llm.serve.web import Listening, WebServer, is_local, listen, most_conne
 from inf_llm.serve.worker import Worker
 
 JOIN_SECONDS = 10.0
-"""A cancelled job must have ended by then."""
+"""Seconds within which cancelled jobs must end."""
 LEAST_GRAINS = 4
-"""Places where memories are kept, for which the budget must have room."""
+"""Least size of the memory budget, in units of `PrefixCache.grain` tokens."""
 
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """How to serve.
+    """Options of the server.
 
     Attributes:
-        host, port: where to listen; port 0 takes a free one.
-        memory_budget: bytes of memories kept between requests and in use.
-        api_key: what clients must show, or None.
-        request_bytes: largest body of a request.
-        model_name: the name clients ask for; None for the end of the model's path.
-        answer_tokens: longest answer where a request does not say.
+        host, port: address to listen on; port 0 takes a free port.
+        memory_budget: most bytes of all memories, kept between requests or in use.
+        api_key: key that clients must send; None for no key.
+        request_bytes: most bytes of a request body.
+        model_name: the model's name for clients; None for the last part of the model's path.
+        answer_tokens: longest answer if a request gives no limit.
         queue: most requests that may wait.
         at_once: most requests that take turns; others wait.
-        reading_share: part of the time for reading prompts while answers are given too.
-        grace: seconds that running requests have to finish at the end.
-        memory_dir: folder for what outlives the server; None for nothing.
-        disk_quota: most bytes of memories there; None for no limit.
+        reading_share: share of the time for reading prompts while answers are generated too.
+        grace: seconds that running requests have to finish at shutdown.
+        memory_dir: folder of documents and memories that outlive the server; None for no folder.
+        disk_quota: most bytes of memories in this folder; None for no limit.
         client_queue: most requests of one client that wait or are being answered; None for half of
             `queue`.
-        connections: most at once.
-        proxies: addresses whose X-Forwarded-For says who the client is.
-        cors_origins: of pages in browsers that may ask; "*" for any.
-        allowed_hosts: names that a server on a local address answers to beside the local ones.
-        calls: form of the model's function calls; None for that of its chat template.
-        home: its name among several servers that share `memory_dir`; empty for one alone.
+        connections: most connections at once.
+        proxies: addresses of proxies whose X-Forwarded-For names the client.
+        cors_origins: origins of web pages that may send requests; "*" for any origin.
+        allowed_hosts: host names that a server on a local address accepts beside the local ones.
+        calls: form of the model's function calls; None for the form of its chat template.
+        home: name of the server among several that share `memory_dir`; empty for a single server.
     """
 
     host: str = "127.0.0.1"
@@ -78,12 +78,12 @@ class ServeOptions:
 
 
 def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) -> Application:
-    """The application, with its worker not started yet.
+    """Build the application; its worker is not started.
 
     Raises:
-        ConfigError: the budget has no room for a text.
+        ConfigError: the memory budget is too small for a text.
         SettingsError: there is no such form of function calls.
-        SavedMemoryError: the folder for what outlives the server cannot be used.
+        SavedMemoryError: the folder `memory_dir` cannot be used.
     """
     library = None
     if options.memory_dir is not None:
@@ -130,7 +130,7 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
 
 
 def served_name(config: RunConfig, options: ServeOptions) -> str:
-    """What clients call the model."""
+    """Return the model's name for clients."""
     return options.model_name or PurePath(config.model.path).name or config.model.path
 
 
@@ -140,19 +140,19 @@ def serve(
     on_ready: Callable[[str], None],
     listening: Listening | None = None,
 ) -> bool:
-    """Serve until a signal comes.
+    """Serve until a signal arrives.
 
     Args:
         application: from `build`.
-        options: how to serve.
-        on_ready: called with the address once it can be reached.
-        listening: where, if that is taken already.
+        options: options of the server.
+        on_ready: called with the server's address once clients can reach it.
+        listening: a socket that listens already; None to open one.
 
     Returns:
-        Whether all ended in time.
+        Whether the server had started and all jobs ended in time.
 
     Raises:
-        ConfigError: too few files may be opened.
+        ConfigError: the address cannot be used, or too few files may be open at once.
     """
     limit_logs()
     server = WebServer(
@@ -171,6 +171,6 @@ def serve(
 
 
 def _thinks(tokenizer: Any) -> bool:
-    """Whether the chat template has a switch for reasoning."""
+    """Return whether the chat template has a switch for reasoning."""
     template = str(getattr(tokenizer, "chat_template", None))
     return "thinking" in template or "reasoning_effort" in template

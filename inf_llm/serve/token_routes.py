@@ -1,4 +1,4 @@
-"""The routes of tokens: a prompt as the model gets it, and back, in the form of vLLM."""
+"""The routes /tokenize and /detokenize, in the format of vLLM."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _TOKENIZE = {"model", "prompt", "messages", "add_special_tokens", "return_token_
 
 
 class TokenRoutes:
-    """See the module's text.
+    """The routes /tokenize and /detokenize.
 
     Args:
-        intake: lays prompts out.
-        request_bytes: largest body.
-        check_model: raises unless a model of this name is served.
+        intake: runs the tokenizer.
+        request_bytes: most bytes of a request body.
+        check_model: raises `ApiError` unless the server has a model of this name.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class TokenRoutes:
         self._check_model = check_model
 
     async def tokenize(self, request: Request) -> Response:
-        """The tokens of a prompt or a conversation."""
+        """Respond with the tokens of a prompt or a conversation."""
         data = await self._body(request, _TOKENIZE)
         named = flag(data, "return_token_strs")
 
@@ -51,7 +51,7 @@ class TokenRoutes:
         return Json(body | ({"token_strs": names} if named else {}))
 
     async def detokenize(self, request: Request) -> Response:
-        """The text of tokens."""
+        """Respond with the text of token ids."""
         data = await self._body(request, {"model", "tokens"})
         given = data.get("tokens")
         if not isinstance(given, list) or not all(type(token) is int for token in given):
@@ -82,7 +82,7 @@ def _laid_out(data: dict[str, Any], prompts: Prompts) -> Prompt:
 
 
 def _length(data: dict[str, Any]) -> int:
-    """About how many characters there are to lay out."""
+    """Return roughly the number of characters to tokenize."""
     given = data.get("prompt") or data.get("messages")
     if isinstance(given, list):
         return sum(len(str(each.get("content"))) if isinstance(each, dict) else 1 for each in given)

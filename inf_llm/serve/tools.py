@@ -1,4 +1,4 @@
-"""What a request says of functions that the model may call."""
+"""Parameters of a request about functions that the model may call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inf_llm.serve.values import checked_text, flag, wrong
 
 MOST = 128
 DEEPEST = 64
-"""Levels of a schema or of arguments."""
+"""Most levels of nesting in a schema or in arguments."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _CHOICES = (
     '"auto", "none", "required", or {"type": "function", "function": {"name": NAME}} with the name '
@@ -22,12 +22,12 @@ _CHOICES = (
 
 @dataclass(frozen=True)
 class Calling:
-    """Functions of a request.
+    """The functions of a request.
 
     Attributes:
-        tools: that the model may call; empty where it may not.
-        forced: of which one must be called; empty where none must.
-        several: whether it may call more than one.
+        tools: functions that the model may call; empty for none.
+        forced: functions of which the model must call one; empty if it need not call any.
+        several: whether the model may make more than one call.
     """
 
     tools: tuple[Tool, ...] = ()
@@ -39,12 +39,12 @@ NO_FUNCTIONS = Calling()
 
 
 def calling(data: dict[str, Any]) -> Calling:
-    """The functions of a request.
+    """Parse the functions of a request.
 
-    Tools of other types than functions are not offered to the model, which never has to use them.
+    Tools of types other than function are skipped, as a model is never required to use a tool.
 
     Raises:
-        ApiError: something in it is not accepted.
+        ApiError: a tool or the tool choice is not accepted.
     """
     given = data.get("tools")
     if given is not None and (not isinstance(given, list) or len(given) > MOST):
@@ -75,7 +75,7 @@ def _chosen(tools: tuple[Tool, ...], choice: Any, several: bool) -> Calling:
 
 
 def _named(choice: Any) -> Any:
-    """The name in a choice, as it is in chats, or in the form of /v1/responses."""
+    """Return the function name in a tool choice, in the form of chats or of /v1/responses."""
     if not isinstance(choice, dict) or choice.get("type") != "function":
         return None
     function = choice.get("function")
@@ -104,10 +104,10 @@ def _tool(where: str, given: Any) -> Tool | None:
 
 
 def check_texts(where: str, value: Any) -> None:
-    """See that all texts in a value can be encoded, and that it is not too deep.
+    """Check that all texts in a value can be encoded and that its nesting is not too deep.
 
     Raises:
-        ApiError: they cannot, or it is.
+        ApiError: a text cannot be encoded, or there are more than `DEEPEST` levels.
     """
     level = [value]
     for _ in range(DEEPEST):

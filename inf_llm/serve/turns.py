@@ -1,20 +1,21 @@
-"""Whose turn it is: one prompt that is read, or all answers.
+"""The scheduler: each turn goes to one prompt that is read, or to all answers.
 
-Between prompts it goes by tokens read so far, of each client and then of each of its prompts, the
-fewest first, and those with as many in the order they came. What is new counts as one with the
-fewest of those that are not, and `AHEAD` fewer. So texts are read evenly however long they are, and
-a short prompt does not wait for a long one. One that was passed over for two rounds goes first, so
-that no stream of short ones holds it up for ever. Steps that read nothing count for nothing, and go
-before ends of prompts, which count as read: so all ends that can be fed together are.
+Prompts are ordered by the number of tokens read so far, first per client, then per prompt: the
+fewest first, and equal numbers in order of arrival. A new client or prompt starts `AHEAD` tokens
+below the lowest number of those that are not new. So texts are read evenly whatever their length,
+and a short prompt does not wait for a long one. A prompt that was skipped for two rounds goes
+first, so that a stream of short prompts cannot starve it. A step that reads no tokens does not
+count. The waiting tokens of a prompt's end count as read, so that such steps come before the ends
+of prompts, and all ends that can be fed together are fed together.
 
-Between reading and answering it goes by time, in shares. What is new may overdraw the share of
-reading, so that its first word does not wait for answers; longer texts then wait for it to be made
-up. Where answers have a token with every chunk of a prompt, almost for nothing, they ask for time
-of their own later: a short answer ends without it.
+Reading and answering get shares of the time. A new prompt may overdraw the share of reading, so
+that its first token does not wait for answers; longer texts then wait until the overdraft is paid
+back. If answers get a token with every chunk of a prompt, at almost no cost, their own turns come
+later, and a short answer ends before it needs one.
 
-The end of a new prompt is fed by itself, which gives its first word soonest, for a small part of
-the time. Where that is used up, it waits for the next chunk of another text and is fed with it, for
-a fraction of the cost: so many short questions do not hold a text up.
+The end of a new prompt is fed by itself, which gives the earliest first token, for a small share of
+the time. When that share is used up, the end waits for the next chunk of another text and is fed
+together with the chunk, at a fraction of the cost. So many short questions do not delay a text.
 """
 
 from __future__ import annotations
@@ -24,39 +25,39 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 AHEAD = 1024
-"""Tokens that a new prompt may read before others have their turn: a short one, all of it."""
+"""Tokens that a new prompt may read before others have their turn; a short prompt fits wholly."""
 
 OVERDRAFT = 2.0
-"""Seconds, of time divided by its share, that reading may be ahead of answering for new prompts."""
+"""Seconds that reading of new prompts may be ahead of answering, in time divided by its share."""
 
 LAG = 3.0
-"""The same for any prompt that answers have tokens with."""
+"""Seconds, as above, that reading of any prompt may be ahead if answers get tokens with chunks."""
 
 BESIDE = 8
-"""Tokens that an answer has with chunks of prompts before answers ask for time of their own, where
-that takes longer than `LAG`."""
+"""Tokens that an answer gets with chunks of prompts before answers get turns of their own, if that
+takes longer than `LAG`."""
 
 APART = 0.15
-"""Part of the time in which ends of prompts are fed by themselves while a text is read."""
+"""Share of the time for feeding ends of prompts by themselves while a text is read."""
 
 SAVED = 0.5
-"""Seconds of it that can be saved up."""
+"""Most seconds of this time that can be saved up."""
 
 _Key = TypeVar("_Key")
 
 
 class Task(Protocol):
-    """What is done in steps for a client."""
+    """A job of a client that runs in steps."""
 
     client: str
 
     @property
     def answers(self) -> bool:
-        """Whether its next step is a token of an answer."""
+        """Whether the next step is a token of an answer."""
 
     @property
     def waiting(self) -> int:
-        """Tokens that its next step feeds, where they are the end of a prompt; else 0."""
+        """Tokens of the prompt end that the next step feeds; 0 for any other step."""
 
 
 _Task = TypeVar("_Task", bound=Task)
@@ -67,8 +68,9 @@ class _Account:
     """Tokens read for a client or a prompt.
 
     Attributes:
-        tokens: so many; it began with `AHEAD` fewer than `fewest`, which another one had then.
-        passed: how often others have read since it did.
+        tokens: the number of tokens, which starts at `fewest - AHEAD`.
+        fewest: the lowest number of the accounts that were not new when this account started.
+        passed: number of steps in which others have read since this prompt last did.
     """
 
     tokens: int = 0
@@ -77,16 +79,16 @@ class _Account:
 
     @property
     def new(self) -> bool:
-        """Whether it has not read more than others were ahead of it."""
+        """Whether the account has not reached `fewest` yet."""
         return self.tokens < self.fewest
 
 
 @dataclass
 class Turns:
-    """Shares the model's time.
+    """The schedule of the model's time.
 
     Args:
-        reading_share: part of the time for prompts while there are answers too, within 0 to 1.
+        reading_share: share of the time for prompts while there are answers too, between 0 and 1.
     """
 
     reading_share: float
@@ -99,7 +101,7 @@ class Turns:
     _apart: float = SAVED
 
     def next(self, tasks: list[_Task]) -> list[_Task]:
-        """Those of some tasks, at least one, whose turn it is: one that reads, or all answers."""
+        """Return the tasks of the next turn, from at least one: one that reads, or all answers."""
         self._note_who_is_there(tasks)
         answers = [task for task in tasks if task.answers]
         reads = [task for task in tasks if not task.answers]
@@ -111,12 +113,12 @@ class Turns:
 
     @property
     def _lag(self) -> float:
-        """Seconds of time by shares that reading may be ahead before answers have time."""
+        """Seconds, as for `LAG`, that reading may be ahead before answers get their own turn."""
         return max(LAG, BESIDE * self._chunk / self.reading_share) if self._alongside else 0.0
 
     @property
     def apart(self) -> bool:
-        """Whether the end of a prompt is fed by itself, though another text is read."""
+        """Whether the end of a prompt may be fed by itself while another text is read."""
         return self._apart > 0 or self._alongside is False
 
     def spent(
@@ -128,15 +130,15 @@ class Turns:
         alongside: bool | None = None,
         apart: bool = False,
     ) -> None:
-        """A turn took so many seconds, for answers or to read so many tokens.
+        """Record the time and the tokens of a turn.
 
         Args:
-            turn: those whose turn it was.
-            answers: whether they took a token each; else one read.
-            tokens: of a prompt that were read.
-            seconds: it took.
-            alongside: whether answers had a token with a prompt; None where there were none.
-            apart: whether it was the end of a prompt, by itself, while another text is read.
+            turn: the tasks of the turn.
+            answers: whether each task took a token of an answer; otherwise one task read a prompt.
+            tokens: number of prompt tokens that were read.
+            seconds: duration of the turn.
+            alongside: whether answers got a token with the prompt; None if that was not possible.
+            apart: whether the turn fed the end of a prompt by itself while another text is read.
         """
         self._apart = min(SAVED, self._apart + APART * seconds) - (seconds if apart else 0)
         if alongside is not None:
@@ -152,14 +154,14 @@ class Turns:
             self._clients[turn[0].client].tokens += tokens
 
     def first(self, reads: list[_Task]) -> _Task:
-        """Whose turn it is, of some that read and that `next` was given."""
+        """Return the task that reads next, of reading tasks that `next` has seen."""
         late = max(reads, key=lambda task: self._tasks[task].passed)
         if self._tasks[late].passed > 2 * len(reads):
             return late
         return min(reads, key=self._read_by)
 
     def _read_by(self, task: Task) -> tuple[int, int]:
-        """Tokens read for a task's client, and for itself with those that wait to be fed."""
+        """Return the tokens read for a task's client, and those read or waiting for the task."""
         return self._clients[task.client].tokens, self._tasks[task].tokens + task.waiting
 
     def _note_who_is_there(self, tasks: Sequence[Task]) -> None:
@@ -170,14 +172,14 @@ class Turns:
         self._clients = _kept(self._clients, [task.client for task in tasks])
 
     def _note_kinds(self, there: set[bool]) -> None:
-        """What was not there for a while has no claim to the time that has passed."""
+        """Advance the clock of a kind that was absent, which has no claim to past time."""
         for kind in there - self._going:
             self._clock[kind] = max(self._clock.values())
         self._going = there
 
 
 def _kept(known: dict[_Key, _Account], keys: list[_Key]) -> dict[_Key, _Account]:
-    """The accounts of these keys; for new ones see the module's text."""
+    """Return the accounts of these keys, with new accounts as the module's docstring says."""
     there = {key: known[key] for key in keys if key in known}
     fewest = min((max(each.tokens, each.fewest) for each in there.values()), default=0)
     return {key: there[key] if key in there else _Account(fewest - AHEAD, fewest) for key in keys}

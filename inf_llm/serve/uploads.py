@@ -1,4 +1,4 @@
-"""Texts that are being read: each by one job, with any number of clients that watch."""
+"""Texts that are being read: one job for each text, and any number of clients that watch it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MOST_FAILURES = 256
 
 
 class Reader:
-    """One text on its way to a document.
+    """The reading of one document, from its job to its commit.
 
     Args:
-        document: of which at least the id and the text are known.
-        exchange: with the job that reads it.
-        commit: makes it a document that can be asked about.
+        document: the document; at least its id and text are set.
+        exchange: the exchange with the job that reads the document.
+        commit: stores the document, so that questions can refer to it.
     """
 
     def __init__(self, document: Document, exchange: Exchange, commit: Commit) -> None:
@@ -47,7 +47,7 @@ class Reader:
                 if isinstance(update, Reading):
                     self._now = update
                     self._tell()
-            if self._stopped:  # between the last step and this
+            if self._stopped:  # `stop` came after the last step of the job
                 raise ApiError(503, "the request was cancelled", "cancelled")
             self._committing = True
             return await self._commit(update)
@@ -59,41 +59,41 @@ class Reader:
         self._changed = asyncio.Event()
 
     def when_done(self, then: Callable[[], object]) -> None:
-        """Call a function at the end, whatever that is."""
+        """Call a function at the end of reading, after success, failure or a stop."""
         self._task.add_done_callback(lambda _: then())
 
     async def done(self) -> Document:
-        """The document, once it is read.
+        """Wait for the end of reading and return the document.
 
         Raises:
-            ApiError: it could not be.
+            ApiError: the document could not be read.
         """
         return await asyncio.shield(self._task)
 
     @property
     def failure(self) -> ApiError | None:
-        """Why there will be no document; None where it was stopped, or there may be one."""
+        """The error that ended reading; None if there is none yet or the reader was stopped."""
         error = self._task.exception() if self._task.done() and not self._stopped else None
         if error is None or isinstance(error, ApiError):
             return error
         return ApiError(500, f"the upload failed ({type(error).__name__})", "internal_error")
 
     async def stop(self) -> None:
-        """Stop reading. What is read already and on its way to a document is one at the end."""
+        """Stop reading. A commit that has begun is not stopped but awaited."""
         self._stopped = True
         self._exchange.cancel()
         if self._committing:
             await asyncio.wait([self._task])
 
     def described(self) -> dict[str, Any]:
-        """The form of the API, while it is read."""
+        """Return the document and the progress of reading as JSON of the API."""
         return self.document.described() | {"status": "reading", **self._progress()}
 
     def _progress(self) -> dict[str, int]:
         return {"read": self._now.done, "of": self._now.total}
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Progress from now on, then the document or the error."""
+        """Yield progress events, then the document or the error."""
         yield comment("accepted")
         while not self._task.done():
             changed = self._changed
@@ -103,7 +103,7 @@ class Reader:
                 await asyncio.wait_for(changed.wait(), PULSE_SECONDS)
             except asyncio.TimeoutError:
                 yield comment("waiting")
-            await asyncio.sleep(0)  # at the end the task is done a moment later
+            await asyncio.sleep(0)  # the last change comes just before the task is done
         try:
             yield event((await self.done()).described())
             yield DONE
@@ -113,13 +113,13 @@ class Reader:
 
 @dataclass(frozen=True)
 class Failure:
-    """A text that could not be read, for a client that did not wait.
+    """A document that could not be read in the background.
 
     Attributes:
-        name: of the document.
-        owner: the client.
-        document: in the form of the API.
-        error: why.
+        name: id of the document.
+        owner: name of the client that uploaded the document.
+        document: the document as JSON of the API.
+        error: the reason.
     """
 
     name: str
@@ -128,18 +128,18 @@ class Failure:
     error: ApiError
 
     def body(self) -> dict[str, Any]:
-        """The form of the API."""
+        """Return the failed document as JSON of the API."""
         return self.document | {"status": "failed", **self.error.body()}
 
 
 class Failures:
-    """The failures of late, by document."""
+    """The latest failures, by document id."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, Failure] = OrderedDict()
 
     def note(self, reader: Reader) -> None:
-        """Remember why a text was not read, if it was not."""
+        """Record the error of a reader, if there is one."""
         document, error = reader.document, reader.failure
         if error is not None:
             self._known[document.id] = Failure(
@@ -149,20 +149,20 @@ class Failures:
             self._known.popitem(last=False)
 
     def all(self) -> list[Failure]:
-        """Those that are remembered, the oldest first."""
+        """Return the recorded failures, the oldest first."""
         return list(self._known.values())
 
     def get(self, name: str) -> Failure | None:
-        """That of a document."""
+        """Return the failure of the document with this id; None if there is none."""
         return self._known.get(name)
 
     def forget(self, name: str) -> bool:
-        """Forget that of a document; whether there was one."""
+        """Remove the failure of a document; return whether there was one."""
         return self._known.pop(name, None) is not None
 
 
 def _log_failure(task: asyncio.Task[Document]) -> None:
-    """Take the failure of a text that no client waits for; asyncio would log a traceback."""
+    """Retrieve the exception of a reader, as asyncio logs a traceback for one that is not."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, ApiError):
         _log.error("an upload failed", exc_info=error)

@@ -1,6 +1,6 @@
-"""Values of parameters: numbers, switches and texts of JSON, checked.
+"""Checks of parameter values in JSON: numbers, booleans and texts.
 
-A message names the value that was sent, the rule, and what is accepted.
+An error message names the value that was sent, the rule, and the accepted values.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from inf_llm.errors import TextError
 from inf_llm.serve.errors import ApiError, bad_value, unsupported
 
 _SHOWN = 60
-"""Characters of a value that a message has."""
+"""Most characters of a value in an error message."""
 
 
 def shown(value: Any) -> str:
-    """A value for a message, however long or deep it is."""
+    """Return a short form of a value for an error message."""
     if isinstance(value, dict | list) and value:
         return "{...}" if isinstance(value, dict) else "[...]"
     text = json.dumps(value, ensure_ascii=False)
@@ -26,22 +26,22 @@ def shown(value: Any) -> str:
 
 
 def wrong(name: str, value: Any, wanted: str) -> ApiError:
-    """A parameter has another value than what is wanted, as "a number from 0 to 2"."""
+    """Make the error for a value that is not `wanted`, for example "a number from 0 to 2"."""
     return bad_value(name, f"{name} = {shown(value)} is not accepted: give {wanted}")
 
 
 def is_number(value: Any) -> bool:
-    """Whether JSON has it as a number."""
+    """Return whether a value is a number in JSON."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def whole(
     name: str, value: Any, least: int, most: int = LARGEST, nothing: tuple[int, ...] = ()
 ) -> int | None:
-    """A whole number, written 4 or 4.0; None for null and for values that ask for nothing.
+    """Check a whole number, written 4 or 4.0; None for null and for the values in `nothing`.
 
     Raises:
-        ApiError: it is something else, or out of range.
+        ApiError: the value is something else, or out of range.
     """
     if value is None:
         return None
@@ -54,10 +54,10 @@ def whole(
 
 
 def number(name: str, value: Any, default: float, low: float, high: float) -> float:
-    """A number within [low, high]; the default for null.
+    """Check a number within [low, high]; the default for null.
 
     Raises:
-        ApiError: it is something else, or out of range.
+        ApiError: the value is something else, or out of range.
     """
     if value is None:
         return default
@@ -67,10 +67,10 @@ def number(name: str, value: Any, default: float, low: float, high: float) -> fl
 
 
 def flag(data: dict[str, Any], name: str) -> bool:
-    """A parameter that is true, or false as it is where it was left out.
+    """Check a boolean parameter; false if it is absent or null.
 
     Raises:
-        ApiError: it is something else.
+        ApiError: the value is something else.
     """
     value = data.get(name)
     if value is not None and not isinstance(value, bool):
@@ -79,10 +79,10 @@ def flag(data: dict[str, Any], name: str) -> bool:
 
 
 def checked_text(where: str, value: Any, check: Callable[[str, Any], Any] = check_text) -> str:
-    """A text that a rule of `checks` accepts.
+    """Check a text with a function of `inf_llm.checks`.
 
     Raises:
-        ApiError: it does not, with its words.
+        ApiError: the function refuses the text; the error has its message.
     """
     try:
         check(where, value)
@@ -92,10 +92,10 @@ def checked_text(where: str, value: Any, check: Callable[[str, Any], Any] = chec
 
 
 def check_fields(where: str, fields: dict[str, Any], known: Collection[str]) -> None:
-    """Refuse fields inside a parameter that are not known, unless they are null, false or empty.
+    """Refuse unknown fields inside a parameter, unless they are null, false, 0 or empty.
 
     Raises:
-        ApiError: there is one.
+        ApiError: there is such a field.
     """
     for name, value in fields.items():
         if value and name not in known:

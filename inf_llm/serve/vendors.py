@@ -1,8 +1,8 @@
-"""Parameters that other servers and their clients know, and what this server makes of each.
+"""Parameters that other servers and their clients have, and the treatment of each by this server.
 
-null asks for nothing, whatever its name. A parameter of `HARMLESS` is accepted with any value,
-because it cannot change the answer. One of `NEUTRAL` is accepted with the values listed, which ask
-for nothing, and refused with any other. All other names are refused.
+A parameter that is null is always accepted. A parameter of `HARMLESS` is accepted with any value,
+because it cannot change the answer. A parameter of `NEUTRAL` is accepted with the listed values,
+which have no effect, and refused with any other value. All other names are refused.
 
 Sources: the API references and clients of OpenAI, llama.cpp, vLLM, SGLang, TGI, Ollama, LM Studio,
 LocalAI, OpenRouter, Mistral, KoboldCpp, text-generation-webui, Open WebUI, Continue and LangChain.
@@ -19,16 +19,16 @@ from inf_llm.serve.errors import ApiError, unsupported
 from inf_llm.serve.values import shown
 
 _HARMLESS_NAMES = (
-    # who asks, and in which conversation
+    # identity of the user, the request and the conversation
     "user user_id metadata tags store service_tier safety_identifier prompt_cache_key "
     "prompt_cache_retention session_id chat_id conversation_id id request_id rid trace trace_id "
-    # how another server holds its model and its cache, and where it sends a request
+    # model loading, cache and routing of another server
     "keep_alive ttl num_ctx n_ctx num_batch n_batch num_gpu main_gpu num_thread n_threads numa "
     "low_vram f16_kv use_mmap use_mlock num_keep n_keep n_discard cache_prompt id_slot slot_id "
     "provider route "
-    # more about the same answer than this server reports
+    # statistics that this server does not report
     "timings_per_token return_progress "
-    # details of samplers, penalties, beams and tools that are themselves in NEUTRAL
+    # details of samplers, penalties, beams and special tokens: the main parameters are in NEUTRAL
     "dynatemp_exponent dynatemp_low dynatemp_high xtc_threshold smoothing_curve mirostat_tau "
     "mirostat_eta dry_base dry_allowed_length dry_penalty_last_n dry_range dry_sequence_breakers "
     "repeat_last_n penalize_nl repetition_penalty_range repetition_penalty_slope rep_pen_range "
@@ -39,7 +39,7 @@ HARMLESS = frozenset(_HARMLESS_NAMES.split())
 """Accepted with any value, without effect."""
 
 _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
-    # several answers and other searches; samplers, penalties; what is reported of the tokens
+    # several answers and beam search; samplers; penalties; reports about tokens
     ((1,), "best_of num_beams num_return_sequences"),
     ((0,), "top_a xtc_probability smoothing_factor dynatemp_range epsilon_cutoff eta_cutoff"),
     ((0,), "penalty_alpha mirostat mirostat_mode min_keep"),
@@ -48,15 +48,15 @@ _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
     ((0,), "dry_multiplier no_repeat_ngram_size"),
     ((1,), "repeat_penalty rep_pen encoder_repetition_penalty"),
     ((0,), "n_probs top_n_tokens"),
-    # where an answer ends; who is first
+    # minimum lengths of an answer; priority of a request
     ((0,), "min_new_tokens min_length priority"),
-    # things that are switched on
+    # boolean options
     ((False,), "use_beam_search dynamic_temperature watermark ban_eos_token"),
     ((False,), "include_stop_str_in_output no_stop_trim details echo return_full_text"),
     ((False,), "return_token_ids return_tokens return_tokens_as_token_ids return_hidden_states"),
     ((False,), "post_sampling_probs decoder_input_details enable_search safe_prompt raw"),
     ((True,), "skip_special_tokens"),
-    # tools, texts, adapters, and tokens that are wanted or not
+    # tools, texts, adapters, and tokens that are allowed or forbidden
     (([],), "tools functions tool_ids tool_servers plugins files images context models"),
     (([],), "transforms lora logits_processors bad_words bad_words_ids allowed_token_ids"),
     (([],), "banned_tokens banned_strings stop_token_ids stop_regex"),
@@ -65,18 +65,18 @@ _NEUTRAL_ROWS: list[tuple[tuple[Any, ...], str]] = [
     (({},), "features variables kv_transfer_params vllm_xargs chat_template_kwargs"),
     (({},), "mm_processor_kwargs"),
     (({"include": False},), "usage"),
-    # the form of the answer, and how a prompt is laid out
+    # form of the answer, and layout of the prompt
     ((["text"],), "modalities"),
     (("medium",), "verbosity"),
     (("",), "format grammar regex ebnf suffix template system negative_prompt custom_token_bans"),
     (("", []), "samplers"),
-    # other names for what this server takes, see INSTEAD
+    # other names of parameters that this server has, see INSTEAD
     ((-1,), "n_predict num_predict max_new_tokens max_output_tokens sampler_seed random_seed"),
     (([],), "stop_sequences"),
     ((), "do_sample"),
 ]
 NEUTRAL = {name: values for values, names in _NEUTRAL_ROWS for name in names.split()}
-"""Accepted with these values only: they ask for nothing."""
+"""Accepted with these values only, which have no effect."""
 
 REASONING: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": ("none",),
@@ -87,8 +87,8 @@ REASONING: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("think", "enable_thinking"), (False,)),
     **dict.fromkeys(("include_reasoning", "separate_reasoning", "stream_reasoning"), (False, True)),
 }
-"""As `NEUTRAL` where the model's chat template has no switch for reasoning. Where it has one,
-these values ask for something, and are refused."""
+"""More values as in `NEUTRAL`, for a model whose chat template has no switch for reasoning. With a
+switch these values would have an effect, and they are refused."""
 
 INSTEAD = {
     **dict.fromkeys(("n_predict", "num_predict", "max_new_tokens"), "max_tokens"),
@@ -100,19 +100,19 @@ INSTEAD = {
     "ban_eos_token": "ignore_eos",
     "do_sample": "temperature",
 }
-"""What this server calls them."""
+"""The name of each parameter on this server."""
 
 
 def check_names(data: dict[str, Any], known: Collection[str], thinks: bool = False) -> None:
-    """Refuse what would have an effect elsewhere and has none here.
+    """Refuse parameters that have an effect on other servers but none on this one.
 
     Args:
         data: the JSON object of a request.
-        known: names that the request takes.
+        known: names of the parameters that the request has.
         thinks: whether the model's chat template has a switch for reasoning.
 
     Raises:
-        ApiError: a parameter is not known, or asks for what is not done.
+        ApiError: a parameter is unknown, or has an unsupported value.
     """
     for name, value in data.items():
         if name in known or name in HARMLESS or value is None:
@@ -131,7 +131,7 @@ def check_names(data: dict[str, Any], known: Collection[str], thinks: bool = Fal
 
 
 def _check_options(options: dict[str, Any], thinks: bool) -> None:
-    """Ollama's clients put parameters there; those that have an effect would be lost."""
+    """Refuse parameters with an effect in `options`, the object that Ollama's clients send."""
     try:
         check_names(options, (), thinks)
     except ApiError as error:
@@ -156,5 +156,5 @@ def _check_neutral(name: str, value: Any, thinks: bool) -> None:
 
 
 def _same(value: Any, harmless: Any) -> bool:
-    """Whether they are equal as JSON: 1 and 1.0 are, 1 and true are not."""
+    """Return whether two values are equal as JSON: 1 equals 1.0, but not true."""
     return isinstance(value, bool) is isinstance(harmless, bool) and bool(value == harmless)

@@ -1,7 +1,7 @@
-"""The web server: where it listens, how many connections it takes, and how it ends.
+"""The web server: its socket, its limit on connections, and its shutdown.
 
-On SIGTERM or Ctrl-C no new connection is taken; what runs may finish for a while, then it is
-cancelled. A second Ctrl-C does not wait.
+After SIGTERM or Ctrl-C the server accepts no further connection. Running requests have a grace
+period to finish, and are then cancelled. A second Ctrl-C cancels them at once.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from inf_llm.errors import ConfigError
 from inf_llm.serve.connection import MOST_REFUSED, Connection, WebConfig
 
 BACKLOG = 64
-"""Connections that wait to be taken, and that are taken at once."""
+"""Most connections that wait to be accepted, and that asyncio accepts in one go."""
 KEEP_ALIVE = 15
-"""Seconds that a connection may be idle after an answer."""
+"""Seconds that a connection may be idle after a response."""
 OWN_FILES = 32
-"""Files that the server may open for itself."""
+"""Files reserved for the server itself."""
 LEAST_CONNECTIONS = 8
 LAST_SECONDS = 2.0
-"""In which cancelled requests are answered at the end."""
+"""Seconds for jobs to end after their cancellation at shutdown."""
 
 
 @dataclass(frozen=True)
 class Listening:
-    """A socket that listens, and the address that reaches it."""
+    """A listening socket and its URL."""
 
     socket: socket.socket
     address: str
 
 
 def listen(host: str, port: int) -> Listening:
-    """Take a port; connections wait until a server takes them.
+    """Open a listening socket; connections wait in its backlog until a server accepts them.
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: the address or port cannot be used.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -64,7 +64,7 @@ def listen(host: str, port: int) -> Listening:
 
 
 def is_local(host: str) -> bool:
-    """Whether only this computer reaches an address."""
+    """Return whether an address can be reached from this computer only."""
     if host.lower() == "localhost":
         return True
     try:
@@ -74,10 +74,10 @@ def is_local(host: str) -> bool:
 
 
 def trusted_proxies(option: str, text: str) -> list[str]:
-    """Addresses and networks of proxies whose X-Forwarded-For is believed; "*" for any.
+    """Parse addresses and networks of proxies whose X-Forwarded-For is trusted; "*" for any.
 
     Raises:
-        ConfigError: one of them is none.
+        ConfigError: one of them is neither an address nor a network.
     """
     given = [part.strip() for part in text.split(",")]
     for part in given:
@@ -93,14 +93,14 @@ def trusted_proxies(option: str, text: str) -> list[str]:
 
 
 def most_connections(wanted: int) -> int:
-    """As many as are wanted, or for which files may be opened.
+    """Return the wanted number of connections, or fewer if fewer files may be open at once.
 
     Raises:
-        ConfigError: these are too few to serve anyone.
+        ConfigError: fewer than `LEAST_CONNECTIONS` are possible.
     """
     try:
         import resource
-    except ImportError:  # not on Windows, where sockets are no files
+    except ImportError:  # Windows lacks this module, and counts no sockets as files
         return wanted
     files = Path("/proc/self/fd")
     used = len(list(files.iterdir())) if files.exists() else OWN_FILES
@@ -120,25 +120,25 @@ def most_connections(wanted: int) -> int:
 
 
 class Answering(Protocol):
-    """What a web server serves: an ASGI application that can be stopped."""
+    """An ASGI application that can be stopped."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI's entry."""
+        """Handle one ASGI connection."""
 
     def stop(self, seconds: float) -> bool:
-        """Cancel all requests; whether they ended in so many seconds."""
+        """Cancel all requests; return whether they ended within `seconds`."""
 
 
 class WebServer(uvicorn.Server):
-    """Says when it can be reached, and ends without a word of its own.
+    """A uvicorn server that reports when it is ready and ends on a signal without a traceback.
 
     Args:
-        application: answers; it is stopped where requests do not end in time.
-        listening: where.
-        on_ready: called with the address once it can be reached.
-        grace: seconds that running requests have to finish at the end.
-        connections: most at once.
-        proxies: see `trusted_proxies`; None for none.
+        application: the ASGI application; it is stopped if requests do not end in time.
+        listening: the socket to serve.
+        on_ready: called with the server's URL once clients can reach it.
+        grace: seconds that running requests have to finish at shutdown.
+        connections: most connections at once.
+        proxies: see `trusted_proxies`; None for no proxies.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class WebServer(uvicorn.Server):
         self._hurry = asyncio.Event()
 
     def run(self, sockets: Any = None) -> None:
-        """Serve until a signal comes."""
+        """Serve until a signal arrives."""
         super().run([self.listening.socket])
 
     async def startup(self, sockets: Any = None) -> None:
@@ -186,12 +186,12 @@ class WebServer(uvicorn.Server):
         cancelling.cancel()
 
     async def _cancel_late(self) -> None:
-        """After the grace, or a second Ctrl-C, cancel what runs; then do not wait for it."""
+        """Cancel running requests after the grace period or a second Ctrl-C, then force exit."""
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), self._grace)
         await asyncio.to_thread(self._application.stop, LAST_SECONDS)
-        await asyncio.sleep(0.2)  # in which the answers are sent
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # of requests cut off
+        await asyncio.sleep(0.2)  # time to send the error responses
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # no logs of cut-off requests
         self.force_exit = True
 
     def handle_exit(self, sig: int, frame: Any) -> None:

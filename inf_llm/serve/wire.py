@@ -1,4 +1,4 @@
-"""Between bytes and values: bounded JSON bodies, JSON that no reader cuts, server-sent events."""
+"""JSON and bytes: request bodies of bounded size, JSON on one line, and server-sent events."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from inf_llm.serve.admission import claim_of
 from inf_llm.serve.errors import ApiError
 
 DRAINED = 8
-"""A body that is too large is still received, and dropped, up to this many times the limit, so
-that the client reads our answer."""
+"""The server receives and drops a too large body up to this many times the limit, so that the
+client reads the error."""
 DRAIN_SECONDS, BODY_SECONDS = 10.0, 120.0
-"""A body that says it is too large, and any other, must have arrived by then."""
+"""Most seconds to receive a body whose Content-Length is too large, and any other body."""
 
 
 class Json(JSONResponse):
-    """A value as JSON."""
+    """A JSON response."""
 
     media_type = "application/json; charset=utf-8"
 
@@ -33,7 +33,7 @@ class Json(JSONResponse):
 
 
 class Events(StreamingResponse):
-    """Server-sent events."""
+    """A response of server-sent events."""
 
     media_type = "text/event-stream"
 
@@ -43,17 +43,17 @@ class Events(StreamingResponse):
 
 
 def refusal(error: ApiError) -> Json:
-    """An error as a whole answer."""
+    """Make the response for an error."""
     return Json(error.body(), error.status, error.headers)
 
 
 def event(value: Any) -> bytes:
-    """A value as one server-sent event."""
+    """Encode a value as one server-sent event."""
     return b"data: " + json_line(value) + b"\n\n"
 
 
 def named_event(name: str, value: Any) -> bytes:
-    """The same with the name of the event."""
+    """Encode a value as one server-sent event with a name."""
     return f"event: {name}\n".encode() + event(value)
 
 
@@ -62,15 +62,16 @@ DONE = b"data: [DONE]\n\n"
 
 
 def comment(text: str) -> bytes:
-    """A line of an event stream that clients skip; it keeps the connection alive."""
+    """Encode a comment of an event stream; clients ignore it, and it keeps the connection alive."""
     return f": {text}\n\n".encode()
 
 
 def json_line(value: Any) -> bytes:
-    """A value as JSON in UTF-8, on one line for every reader.
+    """Encode a value as JSON in UTF-8, on one line by every definition of a line.
 
-    Line separators other than "\\n" are allowed in JSON, but clients that split a stream into lines
-    as Python's `splitlines` does would cut an event there. JSON escapes those below U+0020 itself.
+    JSON allows line separators other than "\\n" in a text, but a client that splits a stream into
+    lines as Python's `splitlines` does would cut an event there. So these are escaped; JSON itself
+    escapes those below U+0020.
     """
     text = json.dumps(value, ensure_ascii=False)
     for separator in "\x85\u2028\u2029":
@@ -79,10 +80,10 @@ def json_line(value: Any) -> bytes:
 
 
 async def json_object(request: Request, limit: int) -> dict[str, Any]:
-    """The body of a request, which must be a JSON object of at most `limit` bytes.
+    """Receive the body of a request, which must be a JSON object of at most `limit` bytes.
 
     Raises:
-        ApiError: it is too large, too slow, of another type, not JSON, or not an object.
+        ApiError: the body is too large, too slow, of another type, not JSON, or not an object.
     """
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if kind != "application/json":
@@ -91,10 +92,10 @@ async def json_object(request: Request, limit: int) -> dict[str, Any]:
 
 
 async def whole_body(request: Request, limit: int) -> bytes:
-    """The body of a request, of at most `limit` bytes.
+    """Receive the body of a request, of at most `limit` bytes.
 
     Raises:
-        ApiError: it is too large or too slow.
+        ApiError: the body is too large or too slow.
     """
     declared = request.headers.get("content-length", "")
     too_large = declared.isdecimal() and int(declared) > limit
@@ -108,7 +109,7 @@ async def whole_body(request: Request, limit: int) -> bytes:
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """All of a body, of which never more than `limit` bytes are held, and one piece."""
+    """Receive a whole body; hold at most `limit` bytes of it, plus one piece of the stream."""
     held, size, claim = bytearray(), 0, claim_of(request.scope)
     async for piece in request.stream():
         size += len(piece)
@@ -144,7 +145,7 @@ def _parsed(body: bytes) -> dict[str, Any]:
 
 
 def _finite(digits: str) -> float:
-    """A number that other readers of JSON have too, for some parameters are repeated in answers."""
+    """Parse a finite number; JSON has no infinity, and responses repeat some parameters."""
     number = float(digits)
     if math.isinf(number):
         raise ValueError(f"{digits[:40]} is too large: give numbers up to {sys.float_info.max:.1e}")

@@ -1,12 +1,12 @@
 """The one thread that runs the model, in steps: a chunk of a prompt, or a token of every answer.
 
-A job is a generator. It gives a number after each step that it did itself (tokens of a prompt that
-it read), or a list of rows that wait for what follows them: all that wait are fed together, and
-with the chunk of a prompt where they can. It gives None where it cannot go on before another job
-has finished.
+A job is a generator. It yields the number of prompt tokens that its own step has read, or a list of
+waiting rows, each of which needs the logits of its next token. The worker feeds the waiting rows of
+all jobs in one forward pass, together with the chunk of a prompt where possible. A job yields None
+if it cannot continue before another job has finished.
 
-A row that waits is the newest token of an answer, or the end of a prompt that has been read, before
-its first word.
+A waiting row is the newest token of an answer, or the end of a prompt before the first token of its
+answer.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from inf_llm.serve.turns import Turns
 _log = logging.getLogger("inf_llm.serve")
 
 Waiting = Sequence[Decoding | PromptEnd]
-"""Rows of a job that wait to be fed."""
+"""Rows of a job that wait for the next forward pass."""
 Steps = Generator[int | Waiting | None, None, Any]
-"""What a job does, step by step; it returns the job's result."""
+"""The steps of a job; the generator returns the job's result."""
 
 IDLE_SECONDS = 0.5
-"""So long nothing must have come for the worker to be idle."""
+"""Seconds without a job after which the worker is idle."""
 
 
 class Job:
-    """Something to do with the model, for a client.
+    """Work that a client requested from the model.
 
     Args:
-        client: whose it is.
-        work: its steps, which run in the worker's thread; may call `emit`.
-        emit: called in the worker's thread with each event: what `work` emits, then either its
-            result or an `ApiError`.
-        tokens: of its prompts that are not read yet; `work` counts them down.
+        client: name of the client.
+        work: makes the steps, which run in the worker's thread and may call `emit`.
+        emit: called in the worker's thread with each event of `work`, and at last with its result
+            or an `ApiError`.
+        tokens: prompt tokens that are not read yet; `work` counts them down.
     """
 
     def __init__(
@@ -62,33 +62,33 @@ class Job:
         self.finished = False
         self.waits_for: Waiting = ()
         self.company = Company()
-        """Rows of other jobs that its next chunk of a prompt may take along."""
+        """Rows of other jobs, to be fed in one pass with the job's next prompt chunk."""
         self.held_up = False
-        """Whether it cannot go on before another job has finished."""
+        """Whether the job cannot continue before another job has finished."""
         self.alone = False
-        """Whether what it has is fed without others, for a step with them failed."""
+        """Whether its rows are fed without those of other jobs, as a joint step failed."""
         self.reads = False
-        """Whether its last step read a chunk of a prompt, so that its next one may."""
+        """Whether its last step read a prompt chunk, so that its next step may read one too."""
         self.put_off = False
-        """Whether the end of its prompt has waited for a chunk of another job."""
+        """Whether the end of its prompt was deferred once, to be fed with another job's chunk."""
 
     def cancel(self) -> None:
-        """End before the next step; no harm if it has finished."""
+        """End the job before its next step; no effect on a finished job."""
         self.cancelled.set()
 
     @property
     def answers(self) -> bool:
-        """Whether its next step is a token of each answer, not the end of a prompt."""
+        """Whether the next step is one token of each answer, not the end of a prompt."""
         return bool(self.waits_for) and all(row.answers for row in self.waits_for)
 
     @property
     def ends(self) -> bool:
-        """Whether its next step is the end of a prompt."""
+        """Whether the next step feeds the end of a prompt."""
         return bool(self.waits_for) and not self.answers
 
     @property
     def waiting(self) -> int:
-        """Tokens of the end of its prompt, where that is its next step."""
+        """Tokens of the prompt end that the next step feeds; 0 for any other step."""
         return sum(row.waiting for row in self.waits_for) if self.ends else 0
 
 
@@ -97,11 +97,11 @@ class Worker:
 
     Args:
         limit: most jobs that may wait.
-        on_failure: called with what a step failed of, before the next one begins.
-        at_once: most jobs that take turns; others wait for one to finish. Those that cannot go on
-            before another has finished are not among them.
-        reading_share: as for `Turns`.
-        on_idle: called once when nothing has come for a moment.
+        on_failure: called with the exception of a failed step, before the next step begins.
+        at_once: most jobs that take turns; others wait for one to finish. Jobs with `held_up` do
+            not count.
+        reading_share: see `Turns`.
+        on_idle: called once when no job has come for `IDLE_SECONDS`.
     """
 
     def __init__(
@@ -125,37 +125,41 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the worker's thread."""
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        """Whether jobs are being run."""
+        """Whether the worker's thread runs."""
         return self._thread.is_alive()
 
     @property
     def waiting(self) -> int:
-        """Jobs that have not begun, or cannot go on before another has finished."""
+        """Number of jobs that have not begun, or that cannot continue before another ends."""
         with self._changed:
             return sum(map(len, self._waiting.values())) + len(self._held_up())
 
     @property
     def running(self) -> int:
-        """Jobs that take turns."""
+        """Number of jobs that take turns."""
         return len(self._able())
 
     @property
     def waiting_tokens(self) -> int:
-        """Tokens of prompts that are not read yet."""
+        """Number of prompt tokens that are not read yet."""
         with self._changed:
             waiting = [job for jobs in self._waiting.values() for job in jobs]
             return sum(job.tokens for job in (*waiting, *self._running))
 
     def submit(self, job: Job, always: bool = False) -> None:
-        """Queue a job, `always` however many there are.
+        """Queue a job.
+
+        Args:
+            job: the job.
+            always: ignore the limit on waiting jobs.
 
         Raises:
-            ApiError: too many wait already, or the server is stopping.
+            ApiError: too many jobs wait already, or the server is stopping.
         """
         with self._changed:
             if self._stopping:
@@ -167,7 +171,7 @@ class Worker:
             self._changed.notify()
 
     def stop(self, seconds: float) -> bool:
-        """Cancel everything; whether it ended in time."""
+        """Cancel all jobs; return whether the thread ended within `seconds`."""
         with self._changed:
             self._stopping = True
             for job in (*self._running, *(job for jobs in self._waiting.values() for job in jobs)):
@@ -186,29 +190,29 @@ class Worker:
                 self._take_turn()
 
     def _wait(self) -> bool:
-        """Wait until there is something to do; false where nothing will come."""
+        """Wait for a job; return False if the worker is stopping and no job is left."""
         if not self._something(IDLE_SECONDS):
             self._on_idle()
         return self._something(None) and bool(self._waiting or self._running)
 
     def _something(self, seconds: float | None) -> bool:
-        """Wait so long for jobs, or for the end; whether there is one of them."""
+        """Wait up to `seconds` for a job or the stop signal; return whether either is there."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: bool(self._waiting or self._running or self._stopping), seconds
             )
 
     def _admit(self) -> None:
-        """Let jobs begin that wait, each client's first before another's second."""
+        """Start waiting jobs, one of each client in turn, up to `at_once` jobs."""
         with self._changed:
             while self._waiting and len(self._able()) < self._at_once:
                 client, jobs = self._waiting.popitem(last=False)
                 self._running.append(jobs.popleft())
                 if jobs:
-                    self._waiting[client] = jobs  # behind all others
+                    self._waiting[client] = jobs  # the client goes to the end of the queue
 
     def _able(self) -> list[Job]:
-        """Jobs that have begun and can go on."""
+        """Return the jobs that have begun and can continue."""
         return [job for job in self._running if not job.held_up]
 
     def _held_up(self) -> list[Job]:
@@ -234,10 +238,11 @@ class Worker:
         self._turns.spent(turn, answer, tokens, seconds, alongside, apart)
 
     def _read(self, job: Job, others: list[Job]) -> tuple[int, bool | None]:
-        """A step of a prompt, with what others wait for where one pass feeds both.
+        """Run a step of a prompt, with the waiting rows of other jobs if one pass can feed both.
 
         Returns:
-            Tokens of the prompt; and whether others were fed, None where none could have been.
+            Prompt tokens of the step; and whether the other rows were fed, None if that was not
+            possible.
         """
         others = [] if job.alone else [other for other in others if not other.alone]
         rows = [row for other in others for row in other.waits_for]
@@ -249,11 +254,11 @@ class Worker:
         return tokens, alongside
 
     def _read_on(self, job: Job, others: list[Job], rows: Waiting) -> tuple[int, bool | None]:
-        """A chunk of a prompt, in the company of rows of others."""
+        """Read a chunk of a prompt in one pass with the waiting rows of other jobs."""
         company = job.company
         company.rows, company.logits, company.error = rows, (), None
         tokens = self._go_on(job)
-        if company.rows or not rows:  # it did something else
+        if company.rows or not rows:  # the step fed no chunk, or there were no rows to feed
             company.rows = ()
             return tokens, None
         if company.logits:
@@ -264,7 +269,7 @@ class Worker:
         return tokens, bool(company.logits)
 
     def _answer(self, jobs: list[Job]) -> None:
-        """Feed what waits in jobs, and let each row take its next token."""
+        """Feed the waiting rows of the jobs and choose the next token of each row."""
         rows = [row for job in jobs for row in job.waits_for]
         try:
             fed = _feed(rows, apart=jobs[0].alone)
@@ -274,7 +279,7 @@ class Worker:
             self._choose(jobs, fed)
 
     def _choose(self, jobs: list[Job], fed: Sequence[Tensor]) -> None:
-        """Let each row of some jobs take its next token, of whose logits these are."""
+        """Choose the next token of each row of the jobs, from the logits `fed` of each row."""
         rows = [(job, row) for job in jobs for row in job.waits_for]
         failed: dict[Job, Exception] = {}
         for (job, row), logits in zip(rows, fed, strict=True):
@@ -286,7 +291,10 @@ class Worker:
             self._go_on(job, failed.get(job))
 
     def _feed_failed(self, jobs: list[Job], error: Exception) -> None:
-        """One row fails; several go on one by one, after what was let go is read again."""
+        """Fail a job that was fed alone or is a single row; let several continue one by one.
+
+        Each continuing job first reads again what its memory lost in the failed pass.
+        """
         if jobs[0].alone or (len(jobs) == 1 and len(jobs[0].waits_for) == 1):
             self._go_on(jobs[0], error)
             return
@@ -299,12 +307,12 @@ class Worker:
             self._go_on(job)
 
     def _go_on(self, job: Job, error: Exception | None = None) -> int:
-        """Run a job to the end of its next step of its own; the tokens that this read."""
+        """Run the job's generator to its next yield; return the prompt tokens that it read."""
         try:
             given = next(job.steps) if error is None else job.steps.throw(error)
         except StopIteration as end:
             self._finish(job, end.value)
-        except Exception as failure:  # the server must outlive whatever a request brings
+        except Exception as failure:  # no request may end the worker's thread
             self._on_failure(failure)
             self._finish(job, _as_api_error(failure))
         else:
@@ -325,7 +333,7 @@ class Worker:
         self._finish(job, ApiError(503, "the request was cancelled", "cancelled"))
 
     def _let_go(self) -> None:
-        """Jobs that are held up may look again whether they can go on."""
+        """Clear `held_up` of all jobs, so that each checks again whether it can continue."""
         for job in self._running:
             job.held_up = False
 
@@ -337,17 +345,17 @@ class Worker:
         job.finished = True
         try:
             job.emit(result)
-        except Exception as failure:  # the thread outlives this, too
+        except Exception as failure:  # a failing `emit` must not end the thread
             _log.error("a result was lost", exc_info=failure)
 
 
 def _feed(rows: Waiting, apart: bool) -> list[Tensor]:
-    """The logits of what follows in each row, fed together or one after another."""
+    """Return the logits of each row's next token, from one pass or from one pass per row."""
     return [logits for row in rows for logits in feed_all([row])] if apart else feed_all(rows)
 
 
 def _passes(answers: list[Job]) -> list[list[Job]]:
-    """Those that are fed in one pass each."""
+    """Group jobs by forward pass: jobs with `alone` have one each, all others share one."""
     together = [job for job in answers if not job.alone]
     return [*([together] if together else []), *([job] for job in answers if job.alone)]
 
