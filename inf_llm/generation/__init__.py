@@ -1,4 +1,4 @@
-"""Reading and answering: feed a prompt in chunks, keep the session, measure perplexity."""
+"""Sessions that read a prompt in chunks and generate answers, and perplexity measurement."""
 
 from inf_llm.generation.control import as_text
 from inf_llm.generation.documents import (

@@ -1,4 +1,4 @@
-"""Bounds of numbers in JSON schemas that llguidance does not keep."""
+"""Checks of JSON schemas for number bounds that llguidance does not enforce."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _EXCLUDED = {
 
 
 def check_bounds(schema: Any) -> None:
-    """See that a whole number that a schema excludes would be refused.
+    """Check that llguidance refuses every whole number that a schema excludes.
 
-    It is accepted where the other bound is less than 1 away.
+    llguidance accepts an excluded bound if the opposite bound is less than 1 away.
 
     Raises:
-        SettingsError: it would not be.
-        RecursionError: the schema is too deep.
+        SettingsError: llguidance would accept an excluded number.
+        RecursionError: the schema is nested too deeply.
     """
     if isinstance(schema, list):
         for part in schema:

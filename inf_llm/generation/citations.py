@@ -1,8 +1,8 @@
-"""Recalled blocks as passages that can be read: whole words and sentences, neighbours together.
+"""Recalled blocks as readable passages: whole words and sentences, with adjacent blocks merged.
 
-A block may be two tokens long and end within a word. `cite` widens each block to the sentence
-around it and merges those that touch; the chat page, the API and the recall report all show what
-it gives.
+A block may have only two tokens and end inside a word. `cite` widens each block to the sentence
+around it and merges passages that touch. The chat page, the API and the recall report all show the
+passages of `cite`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 from inf_llm.hf.trace import Recall, Span, Tally, spans_of, tally
 
 LONGEST = 300
-"""Characters past which neighbours are not merged any more; a longer block stays whole."""
+"""Most characters of a merged passage; a passage of one longer block stays whole."""
 SENTENCE_REACH, WORD_REACH = 240, 40
-"""Characters by which an end may move to that of a sentence or line, and else to that of a word."""
-_CLOSING = 4  # characters of a sentence's mark and of what is closed after it
-_CONTEXT = 4  # tokens decoded before others, since a token's text may depend on those before
+"""Most characters by which a passage is widened to the end of a sentence or line, or of a word."""
+_CLOSING = 4  # characters of a sentence's end mark and the quotes or brackets that close after it
+_CONTEXT = 4  # earlier tokens decoded with a token, because its text may depend on them
 
 _CLOSE = r"""["'\u201d\u2019\u00bb\u300d\u300f)\]\uff09]*"""
 _END = re.compile(
@@ -27,21 +27,21 @@ _END = re.compile(
     rf"|[\u3002\uff01\uff1f]{_CLOSE}"  # Chinese and Japanese, where no space follows
     r"|(?=\n\s*\n)"
 )
-"""Where a sentence ends: after its mark and what is closed there, or before an empty line."""
+"""The end of a sentence: after its end mark and closing quotes, or before an empty line."""
 
 
 @dataclass(frozen=True)
 class Citation:
-    """A passage, and how much it was recalled.
+    """A passage with the score of its recalled blocks.
 
     Attributes:
-        start, end: its characters in the text.
+        start, end: characters [start, end) of the passage in the text.
         first, last: tokens [first, last) from its first recalled block to the end of its last.
         blocks: numbers of these blocks, ascending.
-        score: mean over all tokens, layers and heads that were looked at of the weight that each
-            gave to the best of the blocks: 1 where each ranked one of them first.
-        count: how many of them recalled any.
-        layers: layers that did, ascending.
+        score: mean, over all given recalls, of the largest weight of the blocks in the recall; 1 if
+            every recall ranked one of the blocks first. See `Recall.weights`.
+        count: number of recalls with at least one of the blocks.
+        layers: layers of these recalls, ascending.
     """
 
     start: int
@@ -56,7 +56,7 @@ class Citation:
 
 @dataclass
 class _Region:
-    """Characters [start, end) of a part of a text, and the blocks that they show."""
+    """Characters [start, end) in a part of a text, and the recalled blocks in them."""
 
     start: int
     end: int
@@ -71,14 +71,14 @@ def cite(
     within: Span | None = None,
     marks: Collection[str] = (),
 ) -> list[Citation]:
-    """What some recalls were of, the most recalled first. No two passages overlap.
+    """Return the passages of recalled blocks without overlaps, the highest score first.
 
     Args:
-        recalls: of one row.
-        text: of that row.
-        places: characters [start, end) in it of the tokens of each recalled block. A block that
-            is not there, or has no words, is left out.
-        within: characters of a document in the text; passages are either of it or of the rest.
+        recalls: recalls of one row.
+        text: text of that row.
+        places: characters [start, end) in the text by the token span of a recalled block. Blocks
+            that have no entry, or only white space, are left out.
+        within: characters of a document in the text; no passage crosses the document's ends.
         marks: texts that no passage is widened over, such as special tokens.
     """
     tokens = spans_of(recalls)
@@ -111,9 +111,9 @@ def _citation(region: _Region, tokens: Mapping[int, Span], found: Tally) -> Cita
 def decoded(
     tokenizer: Any, ids: Sequence[int], spans: Collection[Span]
 ) -> tuple[str, dict[Span, Span]]:
-    """The text of token ids, and the characters in it of some spans of them.
+    """Return the text of token ids, and the characters in the text of each span of tokens.
 
-    For prompts whose text is not at hand. Special tokens are left out.
+    For prompts whose text is not available. Special tokens are left out.
     """
 
     def text_of(first: int, last: int) -> str:
@@ -132,7 +132,7 @@ def decoded(
 
 
 def _part(text: str, start: int, end: int, document: Span | None) -> Span:
-    """What [start, end) lies in: the document, or what stands before or after it."""
+    """Return the part that contains [start, end): the document, or the text before or after it."""
     if document is None:
         return 0, len(text)
     if end <= document[0]:
@@ -141,7 +141,7 @@ def _part(text: str, start: int, end: int, document: Span | None) -> Span:
 
 
 def _widened(text: str, start: int, end: int, part: Span, marks: Collection[str]) -> Span:
-    """The sentences around [start, end), or the lines, or the words; without space at the ends."""
+    """Widen [start, end) to whole sentences, lines or words, without white space at the ends."""
     start += _spaces(text[start:end])
     end = start + len(text[start:end].rstrip())
     low, high = max(part[0], start - SENTENCE_REACH), min(part[1], end + SENTENCE_REACH)
@@ -153,12 +153,12 @@ def _widened(text: str, start: int, end: int, part: Span, marks: Collection[str]
 
 
 def _start(text: str, start: int, low: int) -> int:
-    """Where the passage begins, at `low` or later."""
+    """Return the start of the widened passage, at `low` or later."""
     ends = [found.end() for found in _END.finditer(text, low, start)]
     line = text.rfind("\n", low, start)
     if ends:
         begin = ends[-1]
-    elif low == 0 or low > start - SENTENCE_REACH:  # the text begins there, or the document
+    elif low == 0 or low > start - SENTENCE_REACH:  # the text, its part or a mark ends at `low`
         begin = low
     elif line >= 0:
         begin = line
@@ -168,7 +168,7 @@ def _start(text: str, start: int, low: int) -> int:
 
 
 def _end(text: str, end: int, high: int) -> int:
-    """Where the passage ends, at `high` or before."""
+    """Return the end of the widened passage, at `high` or before."""
     around = _END.finditer(text, max(0, end - _CLOSING), min(len(text), high + 2))
     ends = [found.end() for found in around if end <= found.end() <= high]
     line = text.find("\n", end, high)
@@ -184,18 +184,24 @@ def _end(text: str, end: int, high: int) -> int:
 
 
 def _spaces(text: str) -> int:
-    """White space at the beginning."""
+    """Return the number of white-space characters at the start."""
     return len(text) - len(text.lstrip())
 
 
 def _letters(text: str) -> int:
-    """What is no white space at the beginning; 0 where nothing else follows, as in Chinese."""
+    """Return the number of characters before the first white space; 0 if there is none.
+
+    Chinese text, for example, has no white space.
+    """
     space = re.search(r"\s", text)
     return space.start() if space else 0
 
 
 def _merged(text: str, regions: Sequence[_Region]) -> list[_Region]:
-    """Regions that touch as one, up to `LONGEST`; past it the later one begins where one ends."""
+    """Merge regions that touch, up to `LONGEST` characters.
+
+    A region that would exceed `LONGEST` begins where the one before it ends.
+    """
     merged: list[_Region] = []
     for region in regions:
         last = merged[-1] if merged else None

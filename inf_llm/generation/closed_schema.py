@@ -1,7 +1,7 @@
-"""JSON schemas whose objects have no other properties than those that are named.
+"""JSON schemas whose objects accept only the named properties.
 
-A schema that says nothing of other properties accepts any. A model that may write them does, to no
-use: so an object is closed where that leaves all values of the named properties possible.
+By default a JSON schema accepts unnamed properties, and a model then writes useless ones. An object
+is therefore closed, if all values of the named properties stay possible.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _OTHERS = {
 
 
 def closed(schema: Any) -> Any:
-    """The schema, its objects closed; as it is where objects are put together from parts.
+    """Return the schema with closed objects; unchanged if objects are combined from several parts.
 
     Raises:
-        SettingsError: it cannot be enforced.
-        RecursionError: it is too deep.
+        SettingsError: the schema has a bound that cannot be enforced.
+        RecursionError: the schema is nested too deeply.
     """
     check_bounds(schema)
     return schema if _put_together(schema) else _closed(schema)
 
 
 def _put_together(schema: Any) -> bool:
-    """Whether the properties of one object may stand in several places."""
+    """Return whether several parts of a schema may define the properties of one object."""
     if isinstance(schema, list):
         return any(map(_put_together, schema))
     if not isinstance(schema, dict):
@@ -53,7 +53,7 @@ def _closed(schema: Any) -> Any:
             made[name] = _closed(schema[name])
     named, needed = schema.get("properties"), schema.get("required", [])
     if isinstance(named, dict) and isinstance(needed, list) and not _OTHERS & schema.keys():
-        # what is no name is for the grammar to refuse
+        # the grammar refuses entries of `required` that are not names
         given = {name for name in needed if isinstance(name, str)}
         made["additionalProperties"] = not given <= named.keys()
     return made

@@ -1,8 +1,8 @@
-"""The end of a JSON text, found before the longest length of an answer cuts it.
+"""Completion of a JSON text before the longest length of an answer cuts the text.
 
-A text that is cut is no JSON. So the last tokens are chosen here: a string ends, lists and objects
-close, and what is still required is as short as its schema lets it be. Such an end is found by
-trying: of the tokens that may follow, always the one that closes most.
+A cut text is not valid JSON. The last tokens are therefore chosen here: they end a string, close
+lists and objects, and give required values in a short form. The search is greedy: of the tokens
+that the grammar allows, it takes the first in a fixed order that prefers closing tokens.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 _ENDS = b'""', b'"', b"]", b"}", b":", b","
-"""What is tried first: a quote, which ends a string, in which a bracket would be a letter."""
+"""Tokens tried first. Quotes come before brackets: a bracket in a string closes nothing."""
 _SHORT = b"null", b"true", b"false", *(b"%d" % digit for digit in (*range(1, 10), 0))
 
 
 class Closers:
-    """The order in which tokens are tried.
+    """The order in which tokens are tried to complete a text.
 
     Args:
-        spellings: the bytes of every token; none of those that are no text.
+        spellings: the bytes of every token by its id; empty for a token that is not text.
     """
 
     def __init__(self, spellings: Sequence[bytes]) -> None:
@@ -31,10 +31,10 @@ class Closers:
         self._ends, self._others = ranked[:count], torch.tensor(ranked[count:])
 
     def path(self, matcher: Any, most: int) -> list[int] | None:
-        """Tokens that complete what a matcher of llguidance has read.
+        """Find tokens that complete the text that a matcher of llguidance has read.
 
         Returns:
-            None where no end is found in `most` tokens.
+            The token ids; None if no end is found within `most` tokens.
         """
         matcher, found = matcher.deep_copy(), list[int]()
         while not (matcher.is_accepting() or matcher.is_stopped()):
@@ -45,7 +45,10 @@ class Closers:
         return found
 
     def _next(self, mask: bytes, found: list[int]) -> int:
-        """The token of a mask that is tried; of those that end nothing, one found most seldom."""
+        """Return the token of a mask to try next.
+
+        Among tokens that are not in `_ENDS`, those that are rarest in `found` come first.
+        """
         for token in self._ends:
             if mask[token >> 3] >> (token & 7) & 1:
                 return token
@@ -56,11 +59,11 @@ class Closers:
 
 
 class Closing:
-    """Says when one answer must come to its end, and how.
+    """The completion of one answer: decides when it must begin, and gives its tokens.
 
     Args:
-        closers: for the tokenizer.
-        matcher: llguidance's, at the start of the answer.
+        closers: closers of the tokenizer.
+        matcher: matcher of llguidance at the start of the answer.
         longest: most tokens of the answer.
     """
 
@@ -68,18 +71,18 @@ class Closing:
         self._closers, self._longest = closers, longest
         shortest = closers.path(matcher, longest)
         self._margin = longest if shortest is None else len(shortest) + 1
-        """By so many tokens the way to the end becomes longer with one token, at most: it may
-        begin an object, which is likely no larger than the whole."""
+        """Most tokens by which one more token of the answer lengthens the completion: the token may
+        begin an object, which is likely no larger than the shortest whole answer."""
         self._next_look = longest if shortest is None else 0
         self._end: list[int] | None = None
 
     @property
     def begun(self) -> bool:
-        """Whether the answer is being brought to its end."""
+        """Whether the completion of the answer has begun."""
         return self._end is not None
 
     def token(self, matcher: Any, used: int) -> int | None:
-        """The token that must come after so many; None where the model may choose it."""
+        """Return the token that must follow the first `used` ones; None if the model chooses it."""
         if self._end is None and used >= self._next_look:
             self._look(matcher, used)
         return self._end.pop(0) if self._end else None
@@ -94,13 +97,13 @@ class Closing:
 
 
 def unpacked(mask: bytes) -> Tensor:
-    """llguidance's mask of tokens as booleans."""
+    """Return a token mask of llguidance as a tensor of booleans."""
     bits = torch.frombuffer(bytearray(mask), dtype=torch.uint8)
     return ((bits[:, None] >> torch.arange(8, dtype=torch.uint8)) & 1).flatten().bool()
 
 
 def _rank(spelling: bytes) -> tuple[int, int]:
-    """The smaller, the sooner a token is tried."""
+    """Return the sort key of a token by its bytes; tokens with smaller keys are tried first."""
     if spelling in _ENDS:
         return 0, _ENDS.index(spelling)
     if spelling in _SHORT:

@@ -1,11 +1,12 @@
-"""Control tokens: what a template writes is one, what stands in a content is ordinary text.
+"""Control tokens: those of a chat template stay, those in a message content become ordinary text.
 
-A tokenizer reads "<|im_end|>" as the token that ends a turn, wherever it stands. So a content is
-`hidden` before a template renders it: private characters, as many, take the place of each control
-token's text. When the prompt is encoded, they become that text again, and what is left are the
-template's own control tokens. The encoder is then a twin of the tokenizer, in which the control
-tokens have other, random names of the same lengths. A prompt in which nothing is hidden is encoded
-by the tokenizer itself.
+A tokenizer encodes "<|im_end|>" as the token that ends a turn, even inside a message content. A
+content is therefore masked (`hidden`) before a template renders it: the text of each control token
+is replaced by the same number of private-use characters. A twin of the tokenizer encodes the
+prompt. In the twin, control tokens have other, random names of the same lengths. Before encoding,
+the control tokens of the template get these names, and the masked texts become the original text
+again, which the twin encodes as ordinary text. The tokenizer itself encodes a prompt without masked
+text.
 """
 
 from __future__ import annotations
@@ -25,46 +26,48 @@ if TYPE_CHECKING:
 
 Span = tuple[int, int]
 _PRIVATE = 0xF0000, 0xFFFFD
-"""Characters of no meaning, from the first to the last."""
+"""First and last character of a Unicode private-use area."""
 _TALK = tuple({"role": role, "content": "a"} for role in ("user", "assistant", "user"))
 
 
 class ControlTokens:
     """The control tokens of a tokenizer.
 
-    They are its special tokens, and those added ones that its chat template writes. A single
-    character and white space are none.
+    Control tokens are the special tokens, and the added tokens that the chat template writes.
+    Single characters and white space are excluded.
 
     Args:
-        tokenizer: fast or slow; one that never reads control tokens in a text has none.
+        tokenizer: a fast or slow tokenizer. A tokenizer that never encodes control tokens from a
+            text, as with `split_special_tokens`, has none.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self.ids = _control_ids(tokenizer)
-        """Id of each by its text."""
-        first = private(1)  # of all marks, so that a text without any is seen at once
+        """Ids of the control tokens by their texts."""
+        first = private(1)  # begins every mask, so that a text without masks is found quickly
         self._marks = {name: first + private(len(name) - 1) for name in self.ids}
         self._names = {mark: name for name, mark in self._marks.items()}
         self._find, self._find_marks = _finder(self.ids), _finder(self._names)
 
     def hidden(self, content: str) -> str:
-        """A content with private characters where control tokens would be; of the same length."""
+        """Return a content with control tokens masked by private characters, of the same length."""
         return _replaced(content, self._find(content), self._marks)
 
     def shown(self, text: str) -> str:
-        """What a text was before its contents were hidden; of the same length."""
+        """Return a text with masked control tokens restored, of the same length."""
         return _replaced(text, self._find_marks(text), self._names)
 
     def encoded(self, text: str, special: bool) -> tuple[list[int], list[Span] | None] | None:
-        """Ids of a text with hidden contents, and each one's characters; None if it has none.
+        """Encode a prompt with masked control tokens as ordinary text.
 
         Args:
             text: the prompt.
             special: whether to add the special tokens that surround a prompt.
 
         Returns:
-            The ids and, of a fast tokenizer, the characters [start, end) of each.
+            The token ids, and the characters [start, end) of each token, which are None for a slow
+            tokenizer. None instead of both if the prompt has no masked control token.
         """
         if next(self._find_marks(text), None) is None:
             return None
@@ -75,7 +78,7 @@ class ControlTokens:
         return list(encoding.ids), list(encoding.offsets)
 
     def _piecewise(self, text: str, special: bool) -> list[int]:
-        """The same of a tokenizer in Python: what stands between control tokens, each by itself."""
+        """Encode with a slow tokenizer: the texts between control tokens, one after another."""
         added = self._tokenizer.added_tokens_decoder
         ids, done, before = list[int](), 0, None
         for start, end in [*self._find(text), (len(text), len(text))]:
@@ -86,11 +89,11 @@ class ControlTokens:
             pieces = self._tokenizer.tokenize(said, split_special_tokens=True) if said else []
             ids += [*self._tokenizer.convert_tokens_to_ids(pieces), index]
             done = end
-        del ids[-1]  # of no token, at the end of the text
+        del ids[-1]  # the placeholder -1 after the last text
         return list(self._tokenizer.build_inputs_with_special_tokens(ids)) if special else ids
 
     def decoded(self, ids: list[int]) -> str:
-        """The text of tokens, hidden where a control token's text is ordinary tokens."""
+        """Return the text of token ids, with control tokens' texts from ordinary tokens masked."""
         control = set(self.ids.values())
         whole = self._decode(ids)
         if sum(index in control for index in ids) == sum(1 for _ in self._find(whole)):
@@ -113,7 +116,7 @@ class ControlTokens:
 
     @cached_property
     def _twin(self) -> Tokenizer:
-        """The tokenizer with other names of control tokens."""
+        """The tokenizer with other names for its control tokens."""
         return renamed(self._tokenizer.backend_tokenizer, self.ids, self._twin_names)
 
 
@@ -121,7 +124,7 @@ _known: WeakKeyDictionary[Any, tuple[tuple[int, str], ControlTokens]] = WeakKeyD
 
 
 def control_tokens(tokenizer: Any) -> ControlTokens:
-    """Those of a tokenizer as it is now; found once."""
+    """Return the control tokens of a tokenizer, cached until its size or chat template changes."""
     if not hasattr(tokenizer, "added_tokens_decoder"):
         return ControlTokens(tokenizer)
     size = len(tokenizer) if hasattr(type(tokenizer), "__len__") else 0
@@ -133,7 +136,7 @@ def control_tokens(tokenizer: Any) -> ControlTokens:
 
 
 def as_text(tokenizer: Any, content: str) -> str:
-    """A content that will be encoded without control tokens; of the same length."""
+    """Mask the control tokens of a content, so that `encode` returns ordinary tokens for them."""
     return control_tokens(tokenizer).hidden(content)
 
 
@@ -155,25 +158,26 @@ def _control_ids(tokenizer: Any) -> dict[str, int]:
 
 
 def _written(tokenizer: Any) -> str:
-    """What the tokenizer's own template writes around contents; "" where it does not."""
+    """Return an example conversation rendered by the tokenizer's chat template; "" if it fails."""
     try:
         return str(
             tokenizer.apply_chat_template(list(_TALK), tokenize=False, add_generation_prompt=True)
         )
-    except Exception:  # a template raises what its author thought of
+    except Exception:  # a template may raise any exception
         return ""
 
 
 def private(length: int) -> str:
-    """So many characters of no meaning, chosen at random."""
+    """Return `length` random private-use characters."""
     first, last = _PRIVATE
     return "".join(chr(first + secrets.randbelow(last - first + 1)) for _ in range(length))
 
 
 def _finder(names: Collection[str]) -> Callable[[str], Iterator[Span]]:
-    """A function that finds names in a text, the longest of those that begin at one place.
+    """Return a function that finds names in a text, at each position the longest one.
 
-    A tokenizer may have thousands, so they are looked up where the first two characters of one are.
+    A tokenizer may have thousands of names. They are therefore looked up only at positions with the
+    first two characters of a name.
     """
     if not names:
         return lambda text: iter(())
@@ -201,12 +205,12 @@ def _replaced(text: str, spans: Iterator[Span], by: dict[str, str]) -> str:
 
 
 def renamed(inner: Tokenizer, ids: dict[str, int], names: dict[str, str]) -> Tokenizer:
-    """A tokenizer whose control tokens have other names and the same ids.
+    """Return a tokenizer whose control tokens have other names and the same ids.
 
-    What merges make of ordinary text keeps its name: it means the same either way.
+    A token that the merges also produce from ordinary text keeps its name.
 
     Raises:
-        TextError: the tokenizer is of a kind that cannot be written down and read again.
+        TextError: this kind of tokenizer cannot be rebuilt with other names.
     """
     from tokenizers import Tokenizer
 

@@ -1,11 +1,11 @@
-"""Answers token by token, of one session or of several at once.
+"""Decoding of answers token by token, for one session or several sessions in one batch.
 
     rows = [Decoding(session, options) for session in sessions]
     while rows := [row for row in rows if not row.over]:
         step(rows)
 
-Every row has its own rules: what `generate` of transformers makes of its options, and a generator
-of random numbers, so that an answer does not depend on the others.
+Every row has its own rules, made by `generate` of transformers from the options of the row, and its
+own random generator. An answer therefore does not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rules:
-    """How tokens are chosen, and when it ends.
+    """Rules that choose the tokens of an answer and end it.
 
     Attributes:
-        processors: change scores (1, V), given all tokens so far (1, n).
-        criteria: say whether the answer is over (1,), given the same.
-        samples: draw a token rather than take the likeliest.
+        processors: function of all token ids so far (1, n) and scores (1, V) that returns changed
+            scores.
+        criteria: function of the same arguments that returns whether the answer is over (1,).
+        samples: whether to sample a token; False takes the likeliest token.
     """
 
     processors: Callable[[Tensor, Tensor], Tensor]
@@ -42,7 +43,7 @@ class Rules:
 
     @classmethod
     def of(cls, model: Any, ids: Tensor, cache: Any, options: dict[str, Any]) -> Rules:
-        """As `generate` makes them for a prompt (1, n), from the keywords that it takes."""
+        """Return the rules that `generate` makes from `options`, its keywords, for ids (1, n)."""
 
         def instead_of_decoding(
             model: Any,
@@ -64,18 +65,18 @@ class Rules:
 
 
 class Decoding(Row):
-    """A session that answers.
+    """One answer that is being decoded from a session.
 
     Args:
-        session: has read a prompt.
-        options: keywords for `generate`, as `answer_options` gives them.
-        streamer: gets every new token, as `generate` gives it, and no prompt.
-        generator: of random numbers, for tokens that are drawn; None for torch's own.
-        traced: note what is recalled for the answer.
-        noted: called with the logits (1, V), before anything changes them, and the token taken.
+        session: a session that has read a prompt.
+        options: keywords for `generate`, as `answer_options` returns them.
+        streamer: receives every generated token as from `generate`, but not the prompt.
+        generator: random generator for sampled tokens; None for the default generator of torch.
+        traced: whether to record the blocks that are recalled for the answer.
+        noted: called with the unchanged logits (1, V) and the chosen token.
 
     Attributes:
-        over: whether it has ended.
+        over: whether the answer has ended.
     """
 
     prompt: int
@@ -100,18 +101,21 @@ class Decoding(Row):
 
     @property
     def new(self) -> list[int]:
-        """Tokens of the answer so far; the session has them too, and has read all but the last."""
+        """Tokens of the answer so far; all but the last one have been fed to the session."""
         return self.session.ids[self.prompt :]
 
     @property
     def answers(self) -> bool:
-        """Whether all but its newest token is read; so it is not before its first token."""
+        """Whether only the newest token of the answer is unfed; False before the first token."""
         return self.waiting == 1 and len(self.session.ids) > self.prompt
 
     def catch_up(self) -> Iterator[int]:
-        """Read what waits in whole execution blocks, as `Session.reading`.
+        """Feed the waiting tokens in whole execution blocks, as `Session.reading` does.
 
-        That is nothing, but after a feed that broke off.
+        Whole blocks wait only after a failed feed has reset the memory.
+
+        Yields:
+            After each feed the number of tokens in the memory.
         """
         steps = self.session.reading()
         while self.waiting > 1:
@@ -123,7 +127,7 @@ class Decoding(Row):
 
     @torch.no_grad()
     def choose(self, logits: Tensor) -> None:
-        """Take the next token, of whose logits (1, V) nothing is changed."""
+        """Choose the next token from logits (1, V), which stay unchanged."""
         scores = logits.to(self._ids.device, torch.float32, copy=True)
         with answering(self.prompt):
             scores = self._rules.processors(self._ids, scores)
@@ -145,13 +149,13 @@ class Decoding(Row):
 
 
 class PromptEnd(Row):
-    """What waits of a prompt that has been read, before any answer to it has begun.
+    """The unfed end of a prompt that several answers share.
 
     Args:
-        first: the first answer, which feeds it.
+        first: the first answer, whose session feeds the tokens.
 
     Attributes:
-        logits: of the first token of every answer (1, V), once it is fed.
+        logits: logits (1, V) of the first token of every answer; None until the tokens are fed.
     """
 
     answers = False
@@ -161,11 +165,11 @@ class PromptEnd(Row):
         self.logits: Tensor | None = None
 
     def choose(self, logits: Tensor) -> None:
-        """Keep the logits: the answers choose later, each from a memory of its own."""
+        """Store the logits; each answer chooses its own first token from them later."""
         self.logits = logits
 
 
 def step(rows: Sequence[Decoding]) -> None:
-    """One token more of each row."""
+    """Decode one token of each row."""
     for row, logits in zip(rows, feed_all(rows), strict=True):
         row.choose(logits)

@@ -1,4 +1,4 @@
-"""Texts to read: from a file, standard input or a program; or refused by what they are."""
+"""Documents from a file, from standard input or from bytes; data that is not text is refused."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from inf_llm.formats import (
 )
 
 STANDARD_INPUT = "standard input"
-_HEAD = 1024  # characters that show what a text is
+_HEAD = 1024  # first characters of a text, in which a file format is recognised
 
 
 def read_document(path: str | Path | None) -> DocumentText:
-    """The text of a file, or of standard input where the path is None or "-", and its places.
+    """Read a file, or standard input if the path is None or "-"; return its text and places.
 
-    A text in UTF-8 stays as it is; `document_of` says what else is read.
+    UTF-8 text is returned unchanged; `document_of` lists the other formats.
 
     Raises:
-        TextError: there is no such file, or no text can be read from it.
-        MissingExtraError: the package that reads files of its kind is not installed.
+        TextError: the file does not exist, or no text can be read from it.
+        MissingExtraError: the package that reads this file format is not installed.
     """
     if path is None or str(path) == "-":
         if sys.stdin is None:
@@ -47,16 +47,18 @@ def read_document(path: str | Path | None) -> DocumentText:
 
 
 def read_text(path: str | Path | None) -> str:
-    """The text alone; see `read_document`."""
+    """Return only the text of a document; see `read_document`."""
     return read_document(path).text
 
 
 def piped_document() -> DocumentText:
-    """What is piped into standard input; an empty text where it is a terminal, closed or empty.
+    """Return the document that is piped into standard input.
+
+    The text is empty if standard input is a terminal, closed or blank.
 
     Raises:
-        TextError: no text can be read from it.
-        MissingExtraError: the package that reads files of its kind is not installed.
+        TextError: no text can be read from the data.
+        MissingExtraError: the package that reads this file format is not installed.
     """
     if sys.stdin is None or sys.stdin.isatty():
         return DocumentText("")
@@ -65,18 +67,18 @@ def piped_document() -> DocumentText:
 
 
 def document_of(data: bytes, name: str) -> DocumentText:
-    """The text of a file's bytes, and its places.
+    """Return the text in the bytes of a file, and its places.
 
-    PDF, EPUB, Word documents and pages in HTML are known by their bytes, Markdown by its name.
-    Other texts may be in any Unicode, or in an older encoding that is found.
+    PDF, EPUB, Word documents and HTML pages are recognised by their bytes, Markdown by the file
+    name. Other texts may be in any Unicode encoding, or in an older encoding that is detected.
 
     Args:
-        data: the bytes.
-        name: of the file; messages begin with it.
+        data: the bytes of the file.
+        name: name of the file; error messages begin with it.
 
     Raises:
-        TextError: no text can be read from them; the message says why.
-        MissingExtraError: the package that reads files of their kind is not installed.
+        TextError: no text can be read from the bytes; the message gives the reason.
+        MissingExtraError: the package that reads this file format is not installed.
     """
     kind = kind_of(data)
     if kind is not None:
@@ -90,14 +92,15 @@ def document_of(data: bytes, name: str) -> DocumentText:
 
 
 def check_document(name: str, text: str) -> str:
-    """The text itself, after it was seen to be one that can be read.
+    """Check that a decoded text is readable, and return it.
 
     Args:
-        name: what a message calls it.
-        text: a text that is decoded already.
+        name: name of the text in error messages.
+        text: the decoded text.
 
     Raises:
-        TextError: it is no text; the message says what it is, and what to do with it.
+        TextError: the value is empty or is not text; the message names its format, if recognised,
+            and a remedy.
     """
     if isinstance(text, str) and "\0" in text:
         data = text.encode(errors="replace")

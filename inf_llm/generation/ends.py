@@ -1,8 +1,8 @@
-"""What ends an answer before it has its most tokens: a token, a text, or a caller that says so.
+"""Ends of an answer before its longest length: a token, a stop text, or the caller's `should_stop`.
 
-Tokens are the model's own end-of-sequence tokens and the one that its layout writes after an answer
-(`answer_ends`); `generate` looks for them. Texts, and the caller, are a stopping criterion
-(`Ended`), and `text` keeps what follows them out of what is said.
+Tokens are the model's end-of-sequence tokens and the token that the layout writes after an answer
+(`answer_ends`); `generate` checks for them. Stop texts and `should_stop` are checked by a stopping
+criterion (`Ended`). The module `text` removes the stop text and the characters after it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from inf_llm.generation.tokens import vocabulary
 
 
 def answer_ends(model: Any, layout: Layout) -> list[int] | None:
-    """Tokens that end an answer: the model's own, and those of the layout; None for none."""
+    """Return the token ids that end an answer, of the model and of the layout; None if none."""
     own = model.generation_config.eos_token_id
     own = [] if own is None else own if isinstance(own, list) else [own]
     known = range(vocabulary(model))  # some checkpoints name tokens that their model lacks
@@ -29,11 +29,11 @@ def answer_ends(model: Any, layout: Layout) -> list[int] | None:
 
 
 def stop_texts(stop: Any) -> tuple[str, ...]:
-    """Texts that end an answer: one text, several, or None.
+    """Return the stop texts of an answer as a tuple, from one text, several, or None.
 
     Raises:
-        SettingsError: one is empty, or there is something else among them.
-        TextError: one cannot be encoded.
+        SettingsError: a text is empty, or a value is not a text.
+        TextError: a text cannot be encoded.
     """
     ordered = sorted(stop) if isinstance(stop, set | frozenset) else stop
     texts = tuple(listed(ordered))
@@ -45,16 +45,16 @@ def stop_texts(stop: Any) -> tuple[str, ...]:
 
 
 class Ended:
-    """A stopping criterion for `generate`: ends an answer of one row at some texts, or when asked.
+    """A stopping criterion for `generate`: ends the answer of one row at a stop text or on request.
 
-    transformers' own looks at prompt and answer together, so that half of a stop text in the
-    prompt counts, and refuses texts that it cannot put together from tokens.
+    The criterion of transformers searches prompt and answer together, so that a stop text may begin
+    in the prompt. It also refuses texts that it cannot compose from tokens.
 
     Args:
-        tokenizer: the model's.
-        stops: the texts.
-        should_stop: asked after every token; true ends the answer there.
-        prompt: tokens before the answer.
+        tokenizer: the tokenizer of the model.
+        stops: the stop texts.
+        should_stop: called after every token; True ends the answer.
+        prompt: number of tokens before the answer.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Ended:
         self._prompt = prompt
 
     def __call__(self, ids: Tensor, scores: Any, **more: Any) -> Tensor:
-        """Whether each row (B,) of ids (B, tokens) has ended."""
+        """Return whether each row (B,) of ids (B, L) has ended."""
         self._answer.put(ids[0, self._prompt + self._answer.tokens :])
         over = self._answer.stopped or (self._should_stop is not None and self._should_stop())
         return torch.full((ids.shape[0],), over, dtype=torch.bool, device=ids.device)

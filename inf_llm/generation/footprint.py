@@ -1,4 +1,4 @@
-"""What sessions hold: bytes on host and device."""
+"""Bytes of sessions on host and device."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from weakref import WeakKeyDictionary
 from inf_llm.generation.session import Session
 from inf_llm.hf.cache import MemoryCache
 
-_ID_BYTES = 8  # of one entry in a list of token ids
+_ID_BYTES = 8  # bytes of one entry in a list of token ids
 
 
 @dataclass(frozen=True)
 class _Held:
-    """What a session held when it had fed so many of so many tokens.
+    """Bytes and stores of a session, valid for one pair of token counts.
 
     Attributes:
-        fed: tokens in its memory.
-        tokens: all that it has.
+        fed: number of tokens in the memory of the session.
+        tokens: number of all its tokens.
         own: bytes that no other session shares.
-        stores: what holds its sealed blocks, which forks of it share.
+        stores: stores of its sealed blocks, which forks of the session share.
     """
 
     fed: int
@@ -31,16 +31,16 @@ class _Held:
 
 
 class Footprints:
-    """Bytes of sessions, each looked at again only when it has been fed since."""
+    """Counter of the bytes of sessions; a session is measured again only if its tokens changed."""
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Session, _Held] = WeakKeyDictionary()
 
     def of(self, sessions: Iterable[Session]) -> int:
-        """Bytes on host and device: windows of each, sealed blocks and their index once.
+        """Return the bytes on host and device; sealed blocks and indexes of forks count once.
 
-        Forks of a session share its sealed blocks, so adding up `Session.stats` would count them
-        again for every fork.
+        Forks of a session share its sealed blocks, so a sum of `Session.stats` would count the
+        blocks again for every fork.
         """
         held = [self._held(session) for session in sessions]
         stores = {id(store): store for each in held for store in each.stores}
@@ -55,7 +55,7 @@ class Footprints:
 
 
 def footprint(sessions: Iterable[Session]) -> int:
-    """What `Footprints` says of sessions, each looked at."""
+    """Measure sessions and return their bytes on host and device; see `Footprints.of`."""
     return Footprints().of(sessions)
 
 

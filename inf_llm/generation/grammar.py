@@ -1,4 +1,4 @@
-"""Answers that follow a grammar: JSON of a schema, or a form in Lark's notation.
+"""Answers that follow a grammar: JSON of a schema, or a grammar in Lark's notation.
 
     grammars = Grammars(tokenizer, vocabulary, ends)    # once for a model
     grammar = grammars.of_schema({"type": "object"})    # once for a request
@@ -6,8 +6,7 @@
     options["logits_processor"] = [constraint]
     options["stopping_criteria"] = [constraint.over]
 
-The work is done by llguidance, of the extra `structured`, which says before each token which ones
-may follow.
+The package llguidance, in the extra `structured`, computes the tokens that may follow at each step.
 """
 
 from __future__ import annotations
@@ -33,30 +32,31 @@ from inf_llm.optional import need
 
 EXTRA = "structured"
 BOUNDED = {
-    # a space, or a line with its indent: a model that repeats itself writes what is allowed of it
+    # at most one space or one indented line: a model that repeats itself would write without end
     "whitespace_pattern": r"(\x20|\n[\x20\x09]{0,16})",
-    # an answer must fit the schema as it is written
+    # the schema must be enforced exactly as it is written
     "lenient": False,
     "coerce_one_of": False,
 }
-"""How JSON is written, as `x-guidance` of a schema in Lark's notation."""
+"""llguidance's options for JSON; the value of `x-guidance` in a schema inside a Lark grammar."""
 LONGEST = 200_000
-"""Characters of a grammar: a longer one would take more than seconds to prepare."""
+"""Most characters of a grammar. A longer one would take more than seconds to prepare."""
 MOST_REMAINDERS = 50_000
-"""Of all numbers that are multiples (`multipleOf`): each is a state that is made beforehand, which
-takes up to a second for so many, and for millions neither ends nor can be stopped."""
+"""Most remainders for all numbers with `multipleOf` in a grammar. Each remainder is a state that
+llguidance prepares in advance. This takes up to a second for this limit; for millions of states the
+preparation does not end and cannot be stopped."""
 _MULTIPLE = re.compile(r'"multipleOf" *: *([0-9.eE+-]+)')
 _SHOWN = 300
-"""Characters of llguidance's words that an error shows."""
+"""Most characters of a message of llguidance that an error shows."""
 
 
 class Grammars:
     """Makes grammars for the answers of one model.
 
     Args:
-        tokenizer: the model's, a fast one.
-        vocabulary: tokens that the model knows.
-        ends: tokens that end an answer.
+        tokenizer: the tokenizer of the model, a fast one.
+        vocabulary: vocabulary size of the model.
+        ends: ids of tokens that end an answer; None or empty for that of the tokenizer.
     """
 
     def __init__(self, tokenizer: Any, vocabulary: int, ends: Sequence[int] | None) -> None:
@@ -64,20 +64,20 @@ class Grammars:
         self._lock = threading.Lock()
 
     def of_schema(self, schema: Any) -> Grammar:
-        """That of JSON which a JSON schema accepts.
+        """Return the grammar of all JSON texts that a JSON schema accepts.
 
         Raises:
-            SettingsError: the schema is none, or has what cannot be enforced; with the reason.
+            SettingsError: the schema is invalid or cannot be enforced; the message has the reason.
             MissingExtraError: llguidance is not installed.
         """
         return replace(self._made(_schema_grammar(schema)), closers=self._closers)
 
     def of_lark(self, rules: str) -> Grammar:
-        """That of a text in llguidance's form of Lark, for example one that `lark_piece` is in."""
+        """Return the grammar of rules in llguidance's form of Lark; see also `lark_piece`."""
         return self._made(_llguidance().LLMatcher.grammar_from_lark(rules))
 
     def lark_piece(self, text: str) -> str:
-        """A text in Lark's notation, which is its token where it is an added one."""
+        """Return a text in Lark's notation: its token if it is an added token, or else a string."""
         index = self._added.get(text)
         return json.dumps(text, ensure_ascii=False) if index is None else f"<[{index}]>"
 
@@ -106,7 +106,7 @@ class Grammars:
 
     @cached_property
     def _added(self) -> dict[str, int]:
-        """Added tokens that are no text: control tokens, and others like them."""
+        """Ids by text of the added tokens and the control tokens, without single characters."""
         if not getattr(self._tokenizer, "is_fast", False):
             raise SettingsError("an answer can follow a grammar with a fast tokenizer only")
         added = {token.content: i for i, token in self._tokenizer.added_tokens_decoder.items()}
@@ -115,10 +115,10 @@ class Grammars:
 
     @cached_property
     def _inner(self) -> Any:
-        """The tokenizer as llguidance knows it.
+        """The tokenizer of llguidance, which takes seconds to make for a large vocabulary.
 
-        Added tokens have other names there, which no text has, and are special: what a grammar
-        spells out is made of ordinary tokens then. Made in seconds, for large vocabularies.
+        Its added tokens are special and have random private names, which occur in no text. Strings
+        of a grammar are therefore matched by ordinary tokens only.
         """
         make = _llguidance().LLTokenizer
         names = {name: private(len(name)) for name in self._added}
@@ -137,22 +137,22 @@ class Grammars:
 
 @dataclass(frozen=True)
 class Grammar:
-    """A grammar that can be followed.
+    """A prepared grammar, from which constraints for answers are made.
 
     Attributes:
-        matcher: llguidance's, at the start of a text.
-        closers: for texts that come to their longest; None where such a text had better be cut, as
-            the call of a function, which does something else with half of its arguments.
+        matcher: matcher of llguidance at the start of a text.
+        closers: completes a text that reaches its longest length. None to cut such a text: a
+            function call, for example, has another effect with half of its arguments.
     """
 
     matcher: Any
     closers: Closers | None = None
 
     def constraint(self, prompt: int, longest: int) -> Constraint:
-        """What makes one answer follow it.
+        """Return the constraint that makes one answer follow the grammar.
 
         Args:
-            prompt: tokens before the answer.
+            prompt: number of tokens before the answer.
             longest: most tokens of the answer.
         """
         closing = None if self.closers is None else Closing(self.closers, self.matcher, longest)
@@ -160,19 +160,19 @@ class Grammar:
 
 
 class Constraint:
-    """A logits processor for `generate`: leaves the tokens that may follow, for one row.
+    """A logits processor for `generate` that excludes tokens outside the grammar, for one row.
 
     Args:
-        matcher: llguidance's, at the start of the answer.
-        prompt: tokens before the answer.
-        closing: brings the answer to an end before its longest length; None lets it be cut.
+        matcher: matcher of llguidance at the start of the answer.
+        prompt: number of tokens before the answer.
+        closing: completes the answer before its longest length; None for an answer that is cut.
     """
 
     def __init__(self, matcher: Any, prompt: int, closing: Closing | None = None) -> None:
         self._matcher, self._prompt, self._read, self._closing = matcher, prompt, prompt, closing
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (1, V) without the tokens that may not follow ids (1, n)."""
+        """Return scores (1, V) with -inf for the tokens that may not follow ids (1, n)."""
         self._follow(ids)
         allowed = unpacked(self._matcher.compute_bitmask())[: scores.shape[1]]
         self._check()
@@ -184,23 +184,23 @@ class Constraint:
         allowed = allowed.to(scores.device)
         left = torch.full_like(scores, -math.inf)
         left[:, : len(allowed)] = scores[:, : len(allowed)].masked_fill(~allowed, -math.inf)
-        if not (left > -math.inf).any():  # another rule forbids them, which then gives way
+        if not (left > -math.inf).any():  # another processor excludes them; the grammar wins
             left[:, : len(allowed)].masked_fill_(allowed, 0)
         return left
 
     def over(self, ids: Tensor, scores: Any, **more: Any) -> Tensor:
-        """A stopping criterion: whether the row is complete and nothing may follow."""
+        """Return whether the row is complete and no token may follow (1,); a stopping criterion."""
         self._follow(ids)
         return torch.full((1,), self.complete, dtype=torch.bool, device=ids.device)
 
     @property
     def closed(self) -> bool:
-        """Whether the answer was brought to its end, for it came to its longest length."""
+        """Whether the answer was completed by `closing` because it reached its longest length."""
         return self._closing is not None and self._closing.begun
 
     @property
     def complete(self) -> bool:
-        """Whether the answer so far is all that the grammar allows."""
+        """Whether the answer is complete, so that the grammar allows no further token."""
         return bool(self._matcher.is_stopped()) and not self._matcher.is_error()
 
     def _follow(self, ids: Tensor) -> None:
@@ -218,9 +218,10 @@ class Constraint:
 
 
 def _check_multiples(grammar: str) -> None:
-    """See that there are not too many remainders.
+    """Check that the `multipleOf` values of a grammar need at most `MOST_REMAINDERS` remainders.
 
-    Powers of ten need none. Two rules for one number together are one for multiples of both.
+    Powers of ten need none. The least common multiple of all values is counted, because two values
+    for one number make a rule for multiples of both.
     """
     given, common = _MULTIPLE.findall(grammar), 1
     for text in given:
@@ -249,12 +250,12 @@ def _llguidance() -> Any:
 
 
 def _begins(matcher: Any) -> bool:
-    """Whether there is a first token."""
+    """Return whether the grammar allows a first token."""
     some = any(matcher.compute_bitmask())
     return some and not matcher.is_error() and not matcher.is_stopped()
 
 
 def _short(words: str) -> str:
-    """The first part of llguidance's words, on one line and without its state."""
+    """Return the first part of a message of llguidance, on one line and without its state dump."""
     words = " ".join(words.split("<state>")[0].split())
     return words if len(words) <= _SHOWN else words[: _SHOWN - 3] + "..."

@@ -1,4 +1,4 @@
-"""Sessions that are kept, each with the tokens that it has read, and what a prompt goes on from."""
+"""Kept sessions by the tokens that they have read, and the choice of one to continue from."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from inf_llm.generation.session import Session
 from inf_llm.truncation import common_length
 
 TAIL = (1, 4)
-"""Forks are kept so many grains before the end of what was read: a question may begin there."""
+"""Distances of forks from the end of a prompt, in grains: a question may begin near the end."""
 LONG = 8
-"""Grains to be read before more than the end is kept."""
+"""Fewest grains to read for which forks near the end are made."""
 LOSS = 8
-"""A session is cut rather than copied where at least so many times what is cut off stays."""
-_SURE = 64  # tokens by which the place of a text is found
+"""A session is cut, not forked, if the tokens that stay are at least `LOSS` times those cut off."""
+_SURE = 64  # first tokens of a text that are searched for
 
 
 @dataclass
 class Kept:
-    """A session, the tokens that it has read, and the number of the last read that used it."""
+    """A kept session: the tokens it has read, the session, and the number of its last use."""
 
     key: array[int]
     session: Session
     used: int
 
     def begins(self, key: array[int]) -> bool:
-        """Whether a prompt begins with what was read."""
+        """Return whether a prompt begins with the tokens that the session has read."""
         return key[: len(self.key)] == self.key
 
 
 def beginnings(kept: Sequence[Kept], key: array[int]) -> list[Kept]:
-    """Those that a prompt begins with, one token less at most."""
+    """Return the kept sessions that have read a prefix of a prompt, without its last token."""
     return [each for each in kept if len(each.key) < len(key) and each.begins(key)]
 
 
 def overlap(key: array[int], text: array[int]) -> int:
-    """How many first tokens of a text are somewhere in a key, up to where one of them ends; 0 where
-    they part before that."""
+    """Return the number of first tokens of a text that occur together in a key.
+
+    They must reach the end of the text or of the key; otherwise the result is 0.
+    """
     data, wanted = key.tobytes(), text[:_SURE].tobytes()
     at = data.find(wanted)
     while at >= 0 and wanted:
@@ -57,8 +59,11 @@ def overlap(key: array[int], text: array[int]) -> int:
 def without(
     kept: Sequence[Kept], text: array[int], shared: Sequence[array[int]] = ()
 ) -> list[Kept]:
-    """Those that have read nothing of a text, or only what prompts share that are to stay: all that
-    begins such a prompt, and all that reads on from one with the whole text in it."""
+    """Return the kept sessions that have not read a text, and those that the shared prompts need.
+
+    The shared prompts need each session that has read a prefix of one of them, and each session
+    that continues one of them that contains the whole text.
+    """
     whole = [prompt for prompt in shared if overlap(prompt, text) == len(text)]
 
     def stays(each: Kept) -> bool:
@@ -69,8 +74,10 @@ def without(
 
 
 def least(candidates: Sequence[Kept], kept: Sequence[Kept]) -> Kept:
-    """The one to let go: used least recently, and of these that which is read again most quickly
-    from the others.
+    """Return the session to evict: the least recently used one.
+
+    Among sessions with the same last use, it is the one with the fewest tokens to read again after
+    the longest kept prefix.
     """
 
     def worth(candidate: Kept) -> tuple[int, int]:
@@ -81,13 +88,13 @@ def least(candidates: Sequence[Kept], kept: Sequence[Kept]) -> Kept:
 
 
 def marks(places: Iterable[int], coming: range, block: int, grain: int) -> list[int]:
-    """Lengths of a prompt at which its reading is forked, ascending.
+    """Return the lengths of a prompt at which its session is forked, ascending.
 
     Args:
-        places: where other prompts may part from it.
-        coming: tokens that are read now, up to the last whole execution block.
-        block: tokens of an execution block, where forks stand.
-        grain: the least tokens that a fork is worth.
+        places: lengths at which other prompts may diverge.
+        coming: positions of the tokens to feed, up to the last whole execution block.
+        block: tokens of an execution block; forks are made at block ends.
+        grain: unit of `TAIL` and `LONG`, in tokens.
     """
     wanted = set(places)
     if len(coming) >= LONG * grain:
@@ -97,15 +104,15 @@ def marks(places: Iterable[int], coming: range, block: int, grain: int) -> list[
 
 
 class KeptSessions:
-    """Those of one prefix cache.
+    """The kept sessions of one prefix cache.
 
     Args:
         fresh: a session that has read nothing.
-        points: how many may be kept, all of one conversation: what is no beginning of the prompt
-            that was started last is let go. None for any number of conversations.
+        points: most kept sessions, all of one conversation; sessions that have read no prefix of
+            the last started prompt are dropped. None for any number of conversations.
 
     Attributes:
-        cuts: whether one session is kept for a whole text and cut back, and no forks on the way.
+        cuts: whether one session is kept for a whole text and cut to a prefix, without forks.
     """
 
     def __init__(self, fresh: Session, points: int | None) -> None:
@@ -122,40 +129,41 @@ class KeptSessions:
 
     @property
     def has_forks(self) -> bool:
-        """Whether forks are kept where other prompts may part from the one that is read."""
+        """Whether forks are kept at lengths where other prompts may diverge."""
         return not self.cuts and self._points is None
 
     @property
     def too_many(self) -> bool:
-        """Whether there are more than `points`."""
+        """Whether more than `points` sessions are kept."""
         return self._points is not None and len(self) > self._points
 
     def use(self, key: array[int]) -> None:
-        """Another prompt is read, and what begins it is used."""
+        """Count a prompt, and mark the sessions that have read a prefix of it as used."""
         self._clock += 1
         for each in beginnings(self._all, key):
             each.used = self._clock
 
     def longest(self, key: array[int] | None = None) -> Kept | None:
-        """The longest of all, or of those that a prompt begins with, one token less at most."""
+        """Return the session with the most tokens, of all or of the `beginnings` of a prompt."""
         some = self._all if key is None else beginnings(self._all, key)
         return max(some, key=lambda each: len(each.key), default=None)
 
     def reach(self, key: array[int]) -> int:
-        """First tokens of a prompt that need not be fed again."""
+        """Return the number of first tokens of a prompt that need not be fed again."""
         if self.cuts:
             return self.shared(key)
         found = self.longest(key)
         return 0 if found is None else len(found.key)
 
     def shared(self, key: array[int]) -> int:
-        """First tokens that a prompt has in common with one of them, at most."""
+        """Return the length of the longest prefix that a prompt shares with a kept session."""
         return max((common_length(each.key, key) for each in self._all), default=0)
 
     def start(self, key: array[int], in_use: Container[Session]) -> Session:
-        """A session that has read the longest beginning of a prompt, one token less at most.
+        """Return a session that has read the longest kept prefix of a prompt.
 
-        None of those `in_use` is given itself.
+        The prefix leaves at least one token of the prompt. A session in `in_use` is never returned
+        itself, only forks of it.
         """
         if self.cuts:
             return self._cut_back(key, in_use)
@@ -165,7 +173,7 @@ class KeptSessions:
         return (best.session if best else self._fresh).fork()
 
     def _cut_back(self, key: array[int], in_use: Container[Session]) -> Session:
-        """The same where a session is cut: itself where that loses little, or else a fork of it."""
+        """Return a session for `start`: the kept one, cut, or a cut fork if much would be lost."""
         shares = [(common_length(each.key, key), each) for each in self._all]
         shared, best = max(shares, key=lambda pair: pair[0], default=(0, None))
         alone = self._points is not None
@@ -181,7 +189,7 @@ class KeptSessions:
         return session
 
     def keep(self, key: array[int], session: Session) -> None:
-        """Keep what has read just these tokens; what begins them was used too."""
+        """Keep a session under the tokens it has read; mark sessions with a prefix as used."""
         for each in self._all:
             if each.begins(key):
                 each.used = self._clock
@@ -190,31 +198,31 @@ class KeptSessions:
         if not self.cuts:
             try:
                 session = session.fork()
-            except UnsupportedInputError:  # a model with layers whose state cannot be copied
+            except UnsupportedInputError:  # the model has layers whose state cannot be copied
                 return
             del session.ids[len(key) :]
         self._all.append(Kept(key, session, self._clock))
 
     def keep_anew(self, session: Session) -> None:
-        """Keep a session with all that it has read by now."""
+        """Keep a session with all tokens in its memory, in place of its earlier entry."""
         self._all = [each for each in self._all if each.session is not session]
         self.keep(array("q", session.ids[: session.fed]), session)
 
     def let_one_go(self) -> None:
-        """That which is worth least; of too many, the newest stays."""
+        """Evict the session that `least` returns; if there are too many, the newest one stays."""
         candidates = self._all[:-1] if self.too_many else self._all
         self._all.remove(least(candidates, self._all))
 
     def forget(self, text: array[int], shared: Sequence[array[int]]) -> None:
-        """Let go of what has read a text; see `without`."""
+        """Drop the sessions that have read a text; see `without`."""
         self._all = without(self._all, text, shared)
 
     def clear(self) -> None:
-        """Let all go."""
+        """Drop all kept sessions."""
         self._all = []
 
     def fork(self) -> Self:
-        """The same, going on by themselves."""
+        """Return an independent copy of the collection."""
         twin = copy.copy(self)
         twin._all = [
             replace(each, session=each.session.fork() if self.cuts else each.session)

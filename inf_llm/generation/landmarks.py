@@ -1,4 +1,4 @@
-"""Pages and headings of a document, found again in a prompt that the document is a part of."""
+"""Pages and headings of a document, and their positions in a prompt that contains the document."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 from inf_llm.formats import DocumentText, Place
 
 EDGE = 200
-"""Characters at each end of a document that it is known by."""
+"""Number of characters at each end of a document that identify the document."""
 
 
 @dataclass(frozen=True)
 class Landmarks:
-    """Where the places of a document are in it, and what it is known by.
+    """The places of a document, and the texts that identify the document in a prompt.
 
     Attributes:
-        places: by characters from the first of the document that is no white space.
-        length: characters from there to the last that is none.
-        begins, ends: the first and the last of these, `EDGE` at most.
+        places: the places, with positions in the document without surrounding white space.
+        length: number of characters of the document without surrounding white space.
+        begins, ends: its first and its last characters, at most `EDGE` each.
     """
 
     places: tuple[Place, ...]
@@ -30,14 +30,14 @@ class Landmarks:
 
     @classmethod
     def of(cls, document: DocumentText) -> Landmarks:
-        """Those of a document."""
+        """Return the landmarks of a document."""
         core = document.text.strip()
         lead = len(document.text) - len(document.text.lstrip())
         return cls(_moved(document.places, -lead), len(core), core[:EDGE], core[-EDGE:])
 
     @classmethod
     def noted(cls, note: Any) -> tuple[Landmarks, ...]:
-        """Those of the documents in a memory; see `note`. None where they cannot be read."""
+        """Return the landmarks in the note of a memory, made by `note`; empty if it is invalid."""
         try:
             return tuple(
                 cls(tuple(Place(*place) for place in row["places"]), **_rest(row)) for row in note
@@ -46,14 +46,14 @@ class Landmarks:
             return ()
 
     def note(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Return the landmarks as a dict for JSON."""
         return {
             **dataclasses.asdict(self),
             "places": [list(dataclasses.astuple(place)) for place in self.places],
         }
 
     def within(self, text: str) -> tuple[Place, ...]:
-        """The places by characters of a text; none where not all of the document is in it."""
+        """Return the places with positions in a text; empty if the text lacks the document."""
         start = text.find(self.begins)
         while start >= 0:
             if text.startswith(self.ends, start + self.length - len(self.ends)):

@@ -1,4 +1,4 @@
-"""From messages to a prompt: the one place where run, chat, the server and the benchmark do it."""
+"""Conversion of messages to a prompt, shared by run, chat, the server and the benchmark."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from inf_llm.generation.control import as_text
 from inf_llm.registry import accepted
 
 Message = dict[str, Any]
-"""A role and a content; an answer may have `tool_calls`, and a message of the role `tool` the
-`tool_call_id` and `name` of what it is the result of."""
+"""A role and a content. An answer may have `tool_calls`; a message of the role `tool` may have the
+`tool_call_id` and `name` of its call."""
 Hide = Callable[[str], str]
-"""What a content becomes before it is laid out: `as_text` of a tokenizer, or itself by `str`."""
+"""Function applied to each text of a message before rendering: `as_text` of a tokenizer, which
+masks control tokens, or `str`, which leaves the text unchanged."""
 
 _MARK = "An example of what is said."
 _NAME = "name_of_no_function"
 _SHOWN = 40
-"""Characters of a message that an error shows."""
+"""Most characters of a message that an error shows."""
 
 
 class Layout(ABC):
-    """A way to lay out a conversation.
+    """The base class of the formats of a conversation in a prompt.
 
     Args:
-        hide: keeps control tokens of contents out of the prompt.
+        hide: masks control tokens in message contents; see `Hide`.
 
     Attributes:
-        name: for a person.
-        roles: what the two sides are called.
+        name: name of the layout in error messages.
+        roles: names of user and assistant.
         adds_special: whether special tokens must be added when the prompt is encoded.
         stops: texts that end an answer.
-        ends: tokens that end an answer, beside the model's own.
-        takes_tools: whether it writes the functions that may be called.
-        template: in the form that tokenizers have; None where it is none.
+        ends: ids of tokens that end an answer, besides those of the model.
+        takes_tools: whether the prompt describes the functions that may be called.
+        template: chat template in the form of tokenizers; None if the layout has none.
     """
 
     name: str
@@ -59,21 +60,21 @@ class Layout(ABC):
         continued: bool = False,
         tools: Sequence[dict[str, Any]] = (),
     ) -> str:
-        """The prompt that ends where the answer to the last message begins, for `encode`.
+        """Return the prompt up to the beginning of the answer, to be encoded with `encode`.
 
         Args:
             messages: the conversation.
-            continued: the answer goes on with the last message, whose turn stays open.
-            tools: functions that may be called, in OpenAI's form, where the layout `takes_tools`.
+            continued: whether the answer continues the last message, whose turn stays open.
+            tools: functions that may be called, in OpenAI's form, if the layout `takes_tools`.
 
         Raises:
-            TextError: the template does not take these messages, or leaves one of them out.
+            TextError: the template refuses these messages, or leaves one of them out.
         """
         hidden = [self._hidden(message) for message in messages]
         text = self._laid_out(hidden, not continued, self._hidden(list(tools)))
         kept = self._turns_kept(messages)
         for message, given, is_kept in zip(messages, hidden, kept, strict=True):
-            # earlier answers may be shortened: templates of thinking models drop the thoughts
+            # earlier answers may be shortened: templates of reasoning models drop the reasoning
             lost = message["role"] != ASSISTANT and not _stands(given["content"].strip(), text)
             if lost or not is_kept:
                 said = message["content"].strip()
@@ -85,7 +86,7 @@ class Layout(ABC):
         return self._open(text, hidden[-1]["content"]) if continued else text
 
     def _open(self, text: str, last: str) -> str:
-        """A prompt without what closes its last turn."""
+        """Return a prompt without the text after its last message."""
         for said in (last, last.rstrip(), last.strip()):
             found = text.rfind(said)
             if found >= 0:
@@ -93,7 +94,7 @@ class Layout(ABC):
         raise TextError(f"{self.name} changes the last message, so that it cannot be continued")
 
     def _hidden(self, value: Any) -> Any:
-        """A value in which every text is hidden."""
+        """Return a value with `hide` applied to all its texts, the keys of dicts included."""
         if isinstance(value, str):
             return self.hide(value)
         if isinstance(value, dict):
@@ -101,11 +102,11 @@ class Layout(ABC):
         return [self._hidden(inner) for inner in value] if isinstance(value, list) else value
 
     def _turns_kept(self, messages: Sequence[Message]) -> list[bool]:
-        """Whether each turn has its place in the layout.
+        """Return for each turn whether the layout writes its content.
 
-        Seen with words that occur nowhere else: what is really said may also stand in another turn
-        or in the template itself. A template that takes real words only counts as keeping them, and
-        so does a turn that has calls, beside which templates leave words out.
+        The check renders unique marker texts, because the real content may also occur in another
+        turn or in the template. If the template refuses the markers, all turns count as kept. A
+        turn with calls counts as kept too: templates may leave out the text beside calls.
         """
         said = [f"-said{turn}-" for turn in range(len(messages))]
         turns = [{**m, "content": words} for m, words in zip(messages, said, strict=True)]
@@ -119,17 +120,17 @@ class Layout(ABC):
     def _laid_out(
         self, messages: Sequence[Message], invites: bool, tools: Sequence[dict[str, Any]] = ()
     ) -> str:
-        """The conversation, whatever has become of the messages.
+        """Return the rendered conversation, without a check that all messages are in it.
 
         Args:
             messages: the conversation.
-            invites: whether an answer's turn begins at the end.
+            invites: whether the turn of an answer begins at the end.
             tools: see `prompt`.
         """
 
 
 class PlainLayout(Layout):
-    """The texts as they are, with an empty line between."""
+    """The unchanged message contents, separated by empty lines."""
 
     name = "nothing (plain text; --conv-template picks a template)"
     adds_special = True
@@ -141,12 +142,12 @@ class PlainLayout(Layout):
 
 
 class TemplateLayout(Layout):
-    """A template in the form that tokenizers have.
+    """A layout with a chat template in the form of tokenizers.
 
     Args:
-        tokenizer: renders it.
+        tokenizer: tokenizer that renders the template.
         template: the template.
-        name: for a person.
+        name: name of the layout in error messages.
         hide: see `Layout`.
     """
 
@@ -169,7 +170,7 @@ class TemplateLayout(Layout):
                 tokenize=False,
                 **more,
             )
-        except Exception as error:  # a template raises what its author thought of
+        except Exception as error:  # a template may raise any exception
             raise TextError(
                 f"{self.name} does not take this conversation: {reason(error)}"
             ) from None
@@ -177,7 +178,7 @@ class TemplateLayout(Layout):
 
     @cached_property
     def takes_tools(self) -> bool:  # type: ignore[override]
-        """Whether the template writes the functions that may be called."""
+        """Whether the template writes the functions that may be called, tested with an example."""
         function = {"name": _NAME, "description": _MARK, "parameters": {"type": "object"}}
         asked = {"role": USER, "content": _MARK}
         try:
@@ -189,15 +190,15 @@ class TemplateLayout(Layout):
 
     @cached_property
     def _form(self) -> _Form:
-        """How the template wants what is said: as it is, or as a list of parts."""
+        """Function that converts a content to the template's type: a text or a list of parts."""
         for form in _FORMS:
             text = self._example(form, {"role": USER})
-            if _MARK in text and repr(_MARK) not in text:  # not the list itself, written out
+            if _MARK in text and repr(_MARK) not in text:  # `repr`: the list printed as a text
                 return form
         return _FORMS[0]
 
     def _example(self, form: _Form, *turns: Message) -> str:
-        """A rendered conversation in which each of these says the same; "" if it is not taken."""
+        """Render turns that all have the same example content; "" if the template refuses them."""
         try:
             said = [{**turn, "content": _MARK} for turn in turns]
             return self._render(said, form, add_generation_prompt=False)
@@ -206,7 +207,7 @@ class TemplateLayout(Layout):
 
     @cached_property
     def ends(self) -> tuple[int, ...]:  # type: ignore[override]
-        """The special token that the template writes after an answer, if it writes one."""
+        """Id of the special token that the template writes after an answer; empty if none."""
         text = self._example(self._form, {"role": USER}, {"role": ASSISTANT})
         after = text.rpartition(_MARK)[2].lstrip()
         special = self._tokenizer.get_added_vocab()
@@ -221,10 +222,10 @@ _FORMS: tuple[_Form, ...] = (str, lambda text: [{"type": "text", "text": text}])
 
 
 class FastChatLayout(Layout):
-    """One of FastChat's conversation templates.
+    """A layout with one of FastChat's conversation templates.
 
     Args:
-        name: as FastChat has it.
+        name: name of the template in FastChat.
         hide: see `Layout`.
     """
 
@@ -254,24 +255,27 @@ class FastChatLayout(Layout):
 
 
 def _stands(content: str, text: str) -> bool:
-    """Whether a text has a content, be it written as JSON, as some templates do with results."""
+    """Return whether a text contains a content, as it is or as a JSON string.
+
+    Some templates write the results of calls as JSON.
+    """
     return content in text or json.dumps(content, ensure_ascii=False)[1:-1] in text
 
 
 def choose_layout(
     tokenizer: Any, conv_type: str | None = None, control_tokens: bool = False
 ) -> Layout:
-    """The layout of a name; without one the tokenizer's own, or plain text where it has none.
+    """Return the layout of a name; without a name that of the tokenizer, or else plain text.
 
     Args:
-        tokenizer: the model's.
-        conv_type: one of `CONV_TYPES`, or a name of FastChat's.
-        control_tokens: whether contents may have control tokens, as "<|im_end|>" may be one; else
-            they are ordinary text.
+        tokenizer: the tokenizer of the model.
+        conv_type: one of `CONV_TYPES`, or the name of a FastChat template.
+        control_tokens: whether text such as "<|im_end|>" in a content is encoded as a control
+            token; otherwise it is ordinary text.
 
     Raises:
-        SettingsError: there is no template of this name, or the tokenizer has several and none of
-            them is the default.
+        SettingsError: there is no template of this name, or the tokenizer has several templates
+            and no default.
     """
     require_type("conv_type", conv_type, str, optional=True)
     hide: Hide = str if control_tokens else partial(as_text, tokenizer)
@@ -298,13 +302,15 @@ def choose_layout(
 
 
 def own_template(tokenizer: Any) -> str | None:
-    """The chat template of a tokenizer: its only one, or of several the one called "default".
+    """Return the chat template of a tokenizer, or the one named "default" of several.
+
+    None if the tokenizer has no chat template.
 
     Raises:
-        SettingsError: there are several, and none is called so; or it is no text.
+        SettingsError: there are several and none is named "default", or the template is not text.
     """
     own = getattr(tokenizer, "chat_template", None)
-    if isinstance(own, list):  # as tokenizer_config.json has them
+    if isinstance(own, list):  # the form of tokenizer_config.json
         own = {row.get("name"): row.get("template") for row in own if isinstance(row, dict)}
     template = own.get("default") if isinstance(own, dict) else own
     if own and not isinstance(template, str):

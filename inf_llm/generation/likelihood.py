@@ -1,4 +1,4 @@
-"""How likely tokens were to a model: of its own scores, before anything changes them."""
+"""Log-likelihoods of tokens under the logits of a model, before any logits processor."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from inf_llm.generation.prefill import feed
 from inf_llm.generation.session import Session
 
 ROWS = 128
-"""Rows of logits turned into likelihoods at a time."""
+"""Number of rows of logits that are converted to log-likelihoods at a time."""
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A token, and what was predicted where it stands.
+    """A token and the prediction at its position.
 
     Attributes:
-        token: its id.
-        logprob: its log-likelihood in nats; None for the first token of a text.
-        top: the likeliest tokens there with theirs, the likeliest first.
+        token: id of the token.
+        logprob: log-likelihood of the token in nats; None for the first token of a text.
+        top: ids and log-likelihoods of the likeliest tokens at this position, the likeliest first.
     """
 
     token: int
@@ -31,7 +31,11 @@ class Scored:
 
 
 def scored(logits: Tensor, tokens: Sequence[int], top: int) -> Iterator[Scored]:
-    """Tokens under logits (n, V), with the `top` likeliest at each place."""
+    """Score tokens under logits (n, V), with the `top` likeliest tokens at each position.
+
+    Yields:
+        The score of each token.
+    """
     for first in range(0, len(tokens), ROWS):
         part = tokens[first : first + ROWS]
         rows = logits[first : first + ROWS].float().log_softmax(-1)
@@ -42,7 +46,7 @@ def scored(logits: Tensor, tokens: Sequence[int], top: int) -> Iterator[Scored]:
 
 
 class PromptScores:
-    """Scores the tokens of a prompt while a session reads it.
+    """Scores of the tokens of a prompt, collected while a session reads the prompt.
 
         scores = PromptScores(ids, top=5)
         for fed in session.reading(ids, scores.hear):
@@ -50,8 +54,8 @@ class PromptScores:
         tokens = scores.finish(session.fork())
 
     Args:
-        ids: the prompt.
-        top: likeliest tokens listed at each place.
+        ids: token ids of the prompt.
+        top: number of likeliest tokens at each position.
     """
 
     def __init__(self, ids: Sequence[int], top: int) -> None:
@@ -59,18 +63,20 @@ class PromptScores:
         self._scored = [Scored(ids[0], None)]
 
     def hear(self, logits: Tensor) -> None:
-        """The logits (1, n, V) of the next part that was fed."""
+        """Score the tokens after the next n fed tokens, whose logits are (1, n, V)."""
         done = len(self._scored)
         following = self._ids[done : done + logits.shape[1]]
         self._scored += scored(logits[0, : len(following)], following, self._top)
 
     @torch.no_grad()
     def finish(self, fork: Session) -> list[Scored]:
-        """All tokens of the prompt.
+        """Feed the rest of the prompt and return the scores of all its tokens.
+
+        The last token is not fed: its logits predict no token of the prompt. The last execution
+        block then has the same tokens as in `measure_perplexity`.
 
         Args:
-            fork: of the session, which has fed whole execution blocks; it feeds the rest, without
-                the last token, for the last block of a text that ends there is without it too.
+            fork: fork of the session that has fed whole execution blocks; the fork feeds the rest.
         """
         rest = self._ids[fork.fed : -1]
         if rest:

@@ -1,11 +1,12 @@
-"""What a question may ask of `generate`, and what a session decides itself.
+"""Keywords of `generate` that a caller may set, and those that a session fixes.
 
-A checkpoint brings settings of its own (generation_config.json, or config.json in older ones), and
-`generate` follows all that its caller leaves open. Beams, other caches or an early end do not suit
-a session, and an answer of the likeliest tokens is none under a penalty. So a session leaves
-nothing open: it sets every field that the installed transformers has, but for the few below.
+A checkpoint has its own settings (generation_config.json, or config.json in older checkpoints), and
+`generate` applies those that its caller does not set. Beams, other caches or an early end do not
+suit a session, and with a penalty a greedy answer does not have the likeliest tokens. A session
+therefore sets every field of the installed transformers' `GenerationConfig`, except for the few
+fields below.
 
-All of it is checked before anything is read, by the rules here and then by `generate` itself.
+All keywords are checked before any token is read, by the rules here and then by `generate` itself.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ OWN: dict[str, Any] = {
     **dict.fromkeys(("max_length", "prefill_chunk_size", "stop_strings")),
     **dict.fromkeys(("inputs", "input_ids", "inputs_embeds", "attention_mask", "position_ids")),
     **dict.fromkeys(("past_key_values", "cache", "tokenizer", "custom_generate")),
-    # tokens guessed ahead: transformers feeds the whole prompt again, whatever the memory holds
+    # speculative decoding: transformers feeds the whole prompt again, whatever the memory holds
     **dict.fromkeys(("assistant_model", "prompt_lookup_num_tokens", "use_mtp")),
     **dict.fromkeys(("assistant_early_exit", "assistant_ensemble_weight", "speculation_type")),
-    # ways of decoding that transformers no longer has itself
+    # decoding methods that are no longer part of transformers
     **dict.fromkeys(("constraints", "force_words_ids", "penalty_alpha", "dola_layers")),
     **dict.fromkeys(("num_beam_groups", "diversity_penalty", "low_memory")),
     **dict.fromkeys(("continuous_batching_config", "compile_config")),
-    # details of beams, of tokens guessed ahead and of encoders
+    # details of beam search, speculative decoding and encoders
     "length_penalty": 1.0,
     "early_stopping": False,
     "forced_bos_token_id": None,
@@ -56,23 +57,23 @@ OWN: dict[str, Any] = {
     **dict.fromkeys(("assistant_confidence_threshold", "max_matching_ngram_size")),
     **dict.fromkeys(("assistant_lookbehind", "target_lookbehind")),
 }
-"""What a session is: one text, one answer, its own memory. Neither a checkpoint nor a caller may
-change it."""
+"""Fixed values of a session, which has one text, one answer and its own memory. Neither a
+checkpoint nor a caller may change them."""
 
 FROM_CHECKPOINT = frozenset({"bos_token_id", "eos_token_id", "decoder_start_token_id"})
-"""Which tokens begin and end a text."""
+"""Fields that the checkpoint sets unless the caller does: the tokens that begin and end a text."""
 
 _WARPERS = frozenset({"temperature", "top_k", *SHARES})
-"""These change how a token is drawn, never which is the likeliest."""
+"""Options that change the probabilities of sampling, but not which token is the likeliest."""
 
 FOR_SAMPLING = _WARPERS | {"repetition_penalty"}
-"""Where an answer is sampled, what the checkpoint suggests holds if the caller says nothing."""
+"""Fields that, in sampling, the checkpoint sets unless the caller does."""
 
 _FUNCTIONS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn")
 _OBJECTS = {*_FUNCTIONS, "synced_gpus", "negative_prompt_ids", "negative_prompt_attention_mask"}
-"""What else a caller may hand to `generate`."""
+"""Arguments of `generate` that a caller may pass and that `GenerationConfig` does not have."""
 _OF_ASK = ("max_new_tokens", "stop", "streamer", "on_progress", "should_stop")
-"""What `Session.ask` itself has."""
+"""Arguments of `Session.ask` itself."""
 
 _INSTEAD = {
     **dict.fromkeys(
@@ -87,14 +88,16 @@ _INSTEAD = {
 
 @functools.cache
 def fields() -> frozenset[str]:
-    """Settings that the installed transformers' `GenerationConfig` has."""
+    """Return the fields of `GenerationConfig` in the installed transformers."""
     names = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
     return frozenset(names - {"transformers_version"})
 
 
 def own_options(tokenizer: Any, max_new_tokens: int, samples: bool = False) -> dict[str, Any]:
-    """Keywords for `generate` that leave a checkpoint only `FROM_CHECKPOINT`, and `FOR_SAMPLING`
-    where the answer is sampled."""
+    """Return keywords for `generate` that override the settings of a checkpoint.
+
+    The checkpoint sets only `FROM_CHECKPOINT` and, if `samples` is true, `FOR_SAMPLING`.
+    """
     left = FROM_CHECKPOINT | (FOR_SAMPLING if samples else frozenset())
     pad = tokenizer.pad_token_id
     return {name: OWN.get(name) for name in fields() - left} | {
@@ -111,18 +114,18 @@ def answer_options(
     asked: dict[str, Any],
     default: int = 128,
 ) -> dict[str, Any]:
-    """Keywords for `generate` that make one answer.
+    """Check the keywords of a caller; return all keywords of `generate` for one answer.
 
     Args:
-        model: as for `Session`.
-        tokenizer: the model's.
+        model: a model as for `Session`.
+        tokenizer: the tokenizer of the model.
         max_new_tokens: longest answer; None for that of a `generation_config`, or the default.
-        asked: what the caller asks for beside, by the names that `generate` has.
-        default: longest answer where nothing says it.
+        asked: other keywords of the caller, by their names in `generate`.
+        default: longest answer if neither the caller nor a `generation_config` sets it.
 
     Raises:
-        SettingsError: something in it is not known, does not suit a session, or is refused by
-            `generate`. Nothing was read or fed.
+        SettingsError: a keyword is unknown, does not suit a session, or is refused by `generate`.
+            No token was read or fed.
     """
     said = _flat(asked if max_new_tokens is None else asked | {"max_new_tokens": max_new_tokens})
     longest = count("max_new_tokens", said.pop("max_new_tokens", default))
@@ -138,7 +141,7 @@ def answer_options(
 
 
 def _flat(asked: dict[str, Any]) -> dict[str, Any]:
-    """A `generation_config` as the keywords that it stands for; those beside it go first."""
+    """Replace a `generation_config` by its fields; other keywords override the fields."""
     config = asked.get("generation_config")
     if config is None:
         return {name: value for name, value in asked.items() if name != "generation_config"}
@@ -151,7 +154,7 @@ def _flat(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named(asked: dict[str, Any]) -> dict[str, Any]:
-    """Without what is the session's own anyway; other names must be known."""
+    """Return the keywords without those in `OWN`, after a check of names and fixed values."""
     known = (fields() | _OBJECTS) - OWN.keys()
     for name, value in asked.items():
         if name in OWN and value is not None and not _same(value, OWN[name]):
@@ -170,7 +173,7 @@ def _named(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message: its first line, cut where it is long."""
+    """Return a value for an error message: the first line of its `repr`, at most 60 characters."""
     text = (repr(value).splitlines() or [""])[0]
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -180,7 +183,10 @@ def _same(value: Any, own: Any) -> bool:
 
 
 def _checked(asked: dict[str, Any], known: int) -> dict[str, Any]:
-    """Numbers as plain ones and functions as lists; what `generate` would ignore or fail of."""
+    """Check values that `generate` would ignore or fail on; return the normalised values.
+
+    Numbers become int or float; logits processors and stopping criteria become lists.
+    """
     checked = dict(asked)
     for name, value in asked.items():
         if name in _FUNCTIONS:
@@ -193,7 +199,7 @@ def _checked(asked: dict[str, Any], known: int) -> dict[str, Any]:
 
 
 def _samples(asked: dict[str, Any]) -> bool:
-    """Whether the answer is sampled: where it is said, or there is a temperature."""
+    """Return whether the answer is sampled: by `do_sample`, or else by a temperature."""
     wanted, temperature = asked.get("do_sample"), asked.get("temperature")
     cold = temperature is not None and temperature < LEAST_TEMPERATURE
     message = f"do_sample = True and temperature = {temperature} exclude each other: leave one out"
@@ -206,15 +212,19 @@ def _samples(asked: dict[str, Any]) -> bool:
 
 
 def listed(value: Any) -> list[Any]:
-    """One thing, several or None, as a list."""
+    """Return one value, several values or None as a list."""
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Let `generate` prepare an answer to one token and use what it made, all but the model."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # of an adapter
+    """Run `generate` for one token without the model, with its logits processors and criteria.
+
+    Raises:
+        SettingsError: `generate` refuses a keyword.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT adapter
     if "custom_generate" not in inspect.signature(inner.generate).parameters:
         return
     token = torch.zeros(1, 1, dtype=torch.int64, device=device_of(model))
@@ -226,7 +236,7 @@ def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> Non
             custom_generate=_instead_of_decoding,
             **plain,
         )
-    except Exception as error:  # transformers has many, all about what was asked
+    except Exception as error:  # transformers raises many types, all about the keywords
         said = ", ".join(f"{name} = {_shown(asked[name])}" for name in sorted(asked))
         raise SettingsError(f"generate refuses {said}: {reason(error)}") from error
 
@@ -234,7 +244,7 @@ def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> Non
 def _instead_of_decoding(
     model: Any, input_ids: Any, logits_processor: Any, stopping_criteria: Any, **more: Any
 ) -> Any:
-    """Some settings are looked at only when the first scores are there."""
+    """Apply processors and criteria to scores of zero; some check their settings only then."""
     scores = torch.zeros(1, vocabulary(model), device=input_ids.device)
     if not (logits_processor(input_ids, scores) > -math.inf).any():
         raise ValueError("it leaves no token to choose")

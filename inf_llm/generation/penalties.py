@@ -1,4 +1,4 @@
-"""Penalties on tokens that an answer has already, which `generate` has no option for."""
+"""Penalties on tokens that an answer already contains, for which `generate` has no option."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class AnswerPenalties:
-    """A logits processor that lowers the scores of tokens by how often the answer has them.
+    """A logits processor that lowers the scores of tokens by their counts in the answer.
 
-    `repetition_penalty` of transformers counts the prompt too, and scales scores.
+    In contrast, `repetition_penalty` of transformers also counts the prompt, and scales scores.
 
     Attributes:
-        prompt: tokens before the answer.
-        frequency: taken off for every time.
-        presence: taken off once.
+        prompt: number of tokens before the answer.
+        frequency: penalty for every occurrence of a token.
+        presence: penalty once for a token that occurs.
     """
 
     prompt: int
@@ -25,7 +25,7 @@ class AnswerPenalties:
     presence: float
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores (B, V) for what follows ids (B, n)."""
+        """Return the scores (B, V) with penalties for the tokens of the answer in ids (B, L)."""
         answer = ids[:, self.prompt :]
         counts = torch.zeros_like(scores)
         counts.scatter_add_(1, answer, torch.ones_like(answer, dtype=scores.dtype))

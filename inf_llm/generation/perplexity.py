@@ -1,10 +1,11 @@
-"""Mean negative log-likelihood by position: does a model survive past its trained length?
+"""Mean negative log-likelihood by position: does a model still work past its trained length?
 
-The text is read once, in chunks, each token predicted from all that the attention type keeps of
-those before it. A text is not equally hard everywhere, so the same tokens are also predicted from
-short, fresh contexts of a few hundred tokens: what a model that survives does at least as well as.
-Logits are turned into likelihoods a few rows at a time, so that neither a long
-text nor a large vocabulary needs much memory.
+The text is read once, in chunks. Each token is predicted from all earlier tokens that the attention
+type keeps. Some parts of a text are harder to predict than others. The same tokens are therefore
+also predicted from short, fresh contexts of a few hundred tokens. A model that works past its
+trained length predicts at least as well as from these contexts. Logits are converted to
+log-likelihoods a few rows at a time, so that neither a long text nor a large vocabulary needs much
+memory.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from inf_llm.hf.decoder import device_of
 
 FIRST_EDGE = 256
 FRESH = 512
-"""Tokens in a fresh context; the latter half of them is predicted from at least half as many."""
+"""Tokens of a fresh context. Its second half is scored, so each of these tokens is predicted from
+at least `FRESH` / 2 tokens; in the first context of a text all tokens but the first are scored."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,10 @@ class Bucket:
     """Tokens whose position is in [start, end).
 
     Attributes:
-        start, end: positions; the first token has 0 and is predicted from nothing, so not counted.
-        tokens: number of tokens counted.
+        start, end: positions. The first token, at position 0, has no prediction and is not counted.
+        tokens: number of counted tokens.
         nll: mean negative log-likelihood in nats.
-        fresh: the same of the same tokens, predicted from fresh contexts of `FRESH` tokens.
+        fresh: mean of the same tokens when predicted from fresh contexts of `FRESH` tokens.
     """
 
     start: int
@@ -53,18 +55,19 @@ class Bucket:
 
     @property
     def ratio(self) -> float:
-        """Against fresh contexts: about 1 or less where the model survives so far."""
+        """`nll` / `fresh`: about 1 or less if the model works at these positions."""
         return self.nll / self.fresh
 
 
 @dataclass(frozen=True)
 class Perplexity:
-    """What `measure_perplexity` found.
+    """The result of `measure_perplexity`.
 
     Attributes:
-        buckets: by position: 0-256, 256-512, 512-1k, 1k-2k, ..., the last one cut by the text.
+        buckets: buckets of the positions 0-256, 256-512, 512-1k, 1k-2k, ...; the last one ends with
+            the text.
         whole: all tokens as one bucket.
-        seconds: time it took.
+        seconds: time of the measurement.
     """
 
     buckets: tuple[Bucket, ...]
@@ -73,7 +76,7 @@ class Perplexity:
 
     @property
     def ratio(self) -> float:
-        """The last bucket against fresh contexts: about 1 or less where the model survives."""
+        """`Bucket.ratio` of the last bucket: about 1 or less if the model works at this length."""
         return self.buckets[-1].ratio
 
 
@@ -81,17 +84,17 @@ class Perplexity:
 def measure_perplexity(
     model: Any, ids: Iterable[int], chunk_size: int = 8192, on_progress: Progress | None = None
 ) -> Perplexity:
-    """Mean negative log-likelihood of a text by position, for a model of any attention type.
+    """Measure the mean negative log-likelihood of a text by position, for any attention type.
 
     Args:
         model: a causal language model, patched or not.
-        ids: the text; a list, a tensor or what a tokenizer returned.
-        chunk_size: most tokens fed at a time; fewer are where the vocabulary is large.
-        on_progress: called with tokens done and tokens in all.
+        ids: token ids of the text: a list, a tensor or the output of a tokenizer.
+        chunk_size: most tokens of one feed; a feed has fewer if the vocabulary is large.
+        on_progress: called with the number of tokens done and the total number of tokens.
 
     Raises:
-        TextError: fewer than two tokens, or others than the model knows.
-        SettingsError: `chunk_size` is no count.
+        TextError: the text has fewer than two tokens, or ids outside the model's vocabulary.
+        SettingsError: `chunk_size` is not a positive whole number.
     """
     count("chunk_size", chunk_size)
     require_callable("on_progress", on_progress)
@@ -100,7 +103,7 @@ def measure_perplexity(
         raise TextError("the text has fewer than two tokens: there is nothing to predict")
     started = time.perf_counter()
     text = torch.tensor([ids], device=device_of(model))
-    nll = torch.empty(len(ids) - 1, dtype=torch.float64)  # of token i + 1
+    nll = torch.empty(len(ids) - 1, dtype=torch.float64)  # index i: token i + 1
     done = 0
     for part, logits in prefill(
         model, text[:, :-1], empty_cache(model), scored_length(model, chunk_size), logits=0
@@ -125,12 +128,12 @@ def _bucket(start: int, end: int, nll: Tensor, fresh: Tensor) -> Bucket:
 
 
 def bucket_start(index: int) -> int:
-    """First position of a bucket: 0, 256, 512, 1024, ..."""
+    """Return the first position of a bucket: 0, 256, 512, 1024, ..."""
     return FIRST_EDGE << (index - 1) if index else 0
 
 
 def _nats(logits: Tensor, targets: Tensor) -> Tensor:
-    """Negative log-likelihood (n,) of targets (n,) under logits (n, V), in float64."""
+    """Return the negative log-likelihoods (n,) of targets (n,) under logits (n, V), in float64."""
     parts = [
         torch.nn.functional.cross_entropy(rows.float(), wanted, reduction="none").double()
         for rows, wanted in zip(
@@ -141,7 +144,10 @@ def _nats(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _fresh_nats(model: Any, text: Tensor) -> Tensor:
-    """(N - 1,) nats of every token but the first, from contexts begun anew every `FRESH` / 2."""
+    """Return the negative log-likelihoods (N - 1,) of all tokens but the first, in fresh contexts.
+
+    A fresh context begins every `FRESH` / 2 tokens.
+    """
     half = FRESH // 2
     nats = torch.empty(text.shape[1] - 1, dtype=torch.float64)
     for start in range(0, max(1, text.shape[1] - half), half):

@@ -1,6 +1,6 @@
-"""Feeding a text to a model, a chunk of whole execution blocks at a time.
+"""Feeding of a text to a model, in chunks of whole execution blocks.
 
-Whether the setting `prefill` has it read densely is decided in `inf_llm.attention.inf_llm`.
+`inf_llm.attention.inf_llm` applies the setting `prefill`, which can select dense attention here.
 """
 
 from __future__ import annotations
@@ -18,26 +18,27 @@ from inf_llm.hf.patch import new_cache, patched
 from inf_llm.memory.stats import MemoryStats
 
 LOGITS_BYTES = 1 << 28
-"""Memory that the logits of one feed may take, counted as float32."""
+"""Most bytes of the logits of one feed, counted as float32."""
 
 Progress = Callable[[int, int], None]
-"""Called with the tokens done and the tokens in all."""
+"""A function that is called with the number of tokens done and the total number of tokens."""
 
 
 def prefill(
     model: Any, ids: Tensor, cache: Any, step: int, logits: int = 1
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Feed all tokens (B, N) behind what a memory holds, `step` at a time.
+    """Feed tokens (B, N) after those in a memory, `step` tokens at a time.
 
-    Gives after every feed its tokens (B, n) and logits (B, k, V) of the last `logits` of them, or
-    of all where that is 0.
+    Yields:
+        After each feed its tokens (B, n), and logits (B, k, V) of the last `logits` of them, or of
+        all for 0.
     """
     for part in ids.split(step, 1) if ids.numel() else ():
         yield part, feed(model, part, cache, logits)
 
 
 def feed(model: Any, ids: Tensor, cache: Any, logits: int = 1) -> Tensor:
-    """Feed tokens (B, n) behind what a memory holds; returns logits as `prefill` gives them."""
+    """Feed tokens (B, n) after those in a memory; return logits as `prefill` yields them."""
     output = model(
         input_ids=ids,
         output_hidden_states=False,
@@ -50,16 +51,16 @@ def feed(model: Any, ids: Tensor, cache: Any, logits: int = 1) -> Tensor:
 
 
 def whole_blocks(model: Any, tokens: int) -> int:
-    """How many of the first tokens of a prompt are fed in whole execution blocks.
+    """Return the number of first tokens of a prompt that are fed in whole execution blocks.
 
-    One at least stays behind: its logits begin the answer.
+    At least one token is left over: its logits give the first token of the answer.
     """
     block = execution_block(model)
     return (tokens - 1) // block * block
 
 
 def empty_cache(model: Any) -> Any:
-    """A memory for a patched model; for any other, the cache that keeps every token."""
+    """Return an empty memory for a patched model, or a KV cache of all tokens for any other."""
     state = patched(model)
     if state is not None and state.makers:
         return new_cache(model)
@@ -67,7 +68,7 @@ def empty_cache(model: Any) -> Any:
 
 
 def held(cache: Any) -> MemoryStats:
-    """What a memory holds and what it cost, over all layers; of a plain cache keys and values."""
+    """Return the counts of a memory over all layers; of a plain cache the tokens and bytes only."""
     if isinstance(cache, MemoryCache):
         return cache.stats().total
     pairs = [(getattr(layer, "keys", None), layer) for layer in cache.layers]
@@ -76,19 +77,22 @@ def held(cache: Any) -> MemoryStats:
 
 
 def execution_block(model: Any) -> int:
-    """Tokens that retrieve together; 1 where nothing is retrieved."""
+    """Return the number of tokens that retrieve blocks together; 1 without retrieval."""
     state = patched(model)
     return int(getattr(state.settings, "exc_block_size", 1)) if state is not None else 1
 
 
 def feed_length(model: Any, chunk_size: int) -> int:
-    """The longest feed of whole execution blocks that a chunk has room for; one at least."""
+    """Return the length of a chunk rounded down to whole execution blocks, at least one."""
     block = execution_block(model)
     return max(block, chunk_size // block * block)
 
 
 def scored_length(model: Any, chunk_size: int) -> int:
-    """The same where all logits of a feed are kept; fewer where the vocabulary is large."""
+    """Return the length of a feed whose logits are all kept; a large vocabulary shortens it.
+
+    The length is at least one execution block; see `feed_length`.
+    """
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
     rows = LOGITS_BYTES // (4 * vocabulary)
     return feed_length(model, max(1, min(chunk_size, max(rows, execution_block(model)))))

@@ -1,13 +1,13 @@
-"""Memories that are kept, so that what was read once is not read again.
+"""A cache of sessions, so that prompts with a common prefix are not read again.
 
-A kept memory is a session that has read some tokens and nothing else. A prompt goes on from the one
-that has read the longest beginning of it. A memory cannot be cut back to any length, so sessions
-are forked while a prompt is read, at places where another prompt may part from it. Forks share the
-sealed blocks; each has its own window. Where every token is kept anyway (full attention) one
-session is kept for a whole text, and cut back.
+A kept memory is a session that has read exactly the tokens of its key. A prompt continues from the
+kept memory with the longest prefix of the prompt. A memory cannot be rolled back to every length.
+Sessions are therefore forked during prefill, at lengths where another prompt may diverge. Forks
+share the sealed blocks; each fork has its own local window. With full attention every token stays
+in the cache, so one session is kept for a whole text and cut to the common prefix.
 
-Forks stand where an execution block ends. The state there does not depend on how the tokens were
-cut on the way, so an answer is that of a fresh read.
+Forks are made at the ends of execution blocks. The state there does not depend on the chunk
+boundaries before it, so an answer equals the answer after a full read of the prompt.
 """
 
 from __future__ import annotations
@@ -33,32 +33,34 @@ from inf_llm.saved.folder import remove
 from inf_llm.saved.manifest import NAME
 
 PLAIN_GRAIN = 256
-"""Where nothing is retrieved any place would do."""
+"""`PrefixCache.grain` of a model without retrieval, whose sessions can be forked at any token."""
 
 Tokens = Sequence[int]
 Reading = Generator[int, None, tuple[Session, int]]
-"""A prompt that is read in steps; see `PrefixCache.reading`."""
+"""The steps of reading a prompt; see `PrefixCache.reading`."""
 
 
 class PrefixCache:
-    """Reads prompts, going on from memories it kept. For one thread.
+    """Reads prompts and continues from kept memories. Not thread-safe.
 
     Args:
         model: a model, patched or not.
-        tokenizer: the model's.
-        chunk_size: tokens fed at a time.
-        budget: bytes that kept memories and those in use may take together; None for no limit.
-            Those used least recently leave first, and of one text those that are read again most
-            quickly.
-        points: most memories of the one conversation that is read; what is no beginning of the
-            prompt that was read last is let go. None for any number of conversations.
-        shelf: memories on a disk that prompts go on from too.
-        needs: the bytes of a memory that has read so many tokens, so that there is room for a text
-            before it is read; None where that is not known: then it is made afterwards.
+        tokenizer: the tokenizer of the model.
+        chunk_size: tokens of one feed.
+        budget: bytes that kept memories and sessions in use may take together; None for no limit.
+            The least recently used memory is evicted first; among memories last used by the same
+            prompt, the one that needs the fewest tokens to be read again.
+        points: most kept memories of one conversation; memories that are no prefix of the last
+            prompt are dropped. None for any number of conversations.
+        shelf: memories on a disk, which prompts can continue from too.
+        needs: function from a number of tokens to the bytes of a memory that has read them, used
+            to make room before a text is read. None if unknown: room is then made afterwards.
 
     Attributes:
         chunk_size: tokens of the next feed, in whole execution blocks.
-        evicted: how many were let go.
+        grain: unit of fork distances, in tokens: an execution block, or `PLAIN_GRAIN` without
+            retrieval.
+        evicted: number of evicted memories.
 
     Raises:
         SettingsError: `points` is less than 1.
@@ -90,12 +92,15 @@ class PrefixCache:
 
     @property
     def bytes(self) -> int:
-        """On host and device of all that is kept and in use; what is shared counts once."""
+        """Bytes on host and device, as of the last `trim`; blocks that sessions share count once.
+
+        All kept memories and all sessions in use count.
+        """
         return self._room.bytes
 
     @property
     def budget(self) -> int | None:
-        """Bytes that these may take together."""
+        """Bytes that kept memories and sessions in use may take together; None for no limit."""
         return self._room.budget
 
     @budget.setter
@@ -104,22 +109,22 @@ class PrefixCache:
 
     @property
     def lengths(self) -> tuple[int, ...]:
-        """Tokens that each kept memory has read."""
+        """Numbers of tokens that the kept memories have read, ascending."""
         return tuple(sorted(len(kept.key) for kept in self._kept))
 
     def read(
         self, ids: Tokens, boundaries: Tokens = (), on_progress: Progress | None = None
     ) -> tuple[Session, int]:
-        """A session that has read a prompt, ready to answer.
+        """Read a prompt and return a session that is ready to answer.
 
         Args:
-            ids: the prompt, one token at least.
-            boundaries: lengths of its beginnings that other prompts may share.
-            on_progress: as for `Session.read`; what it raises ends the reading, and what was read
-                by then is kept.
+            ids: the token ids of the prompt, at least one.
+            boundaries: lengths of prefixes that other prompts may share.
+            on_progress: called as in `Session.read`. If it raises, reading ends, and the tokens
+                read until then are kept.
 
         Returns:
-            The session, and how many tokens of the prompt were in memory already.
+            The session, and the number of tokens of the prompt that were in memory already.
         """
         steps = self.reading(ids, boundaries)
         with closing(steps):
@@ -144,13 +149,23 @@ class PrefixCache:
         hear: Callable[[Tensor], None] | None = None,
         company: Company | None = None,
     ) -> Reading:
-        """The same in steps, with others between them; each that is taken feeds a chunk at most.
+        """Read a prompt as `read` does, in steps that feed at most one chunk each.
 
-        For `hear` and `company` see `Session.reading`. With `hear` all is fed, whatever is in
-        memory.
+        The caller may run other work between two steps. The session is in use until `release`.
 
-        Gives how many tokens were in memory already, then after each feed how many are, and
-        returns what `read` does. The session is in use until it is released.
+        Args:
+            ids: the token ids of the prompt, at least one.
+            boundaries: lengths of prefixes that other prompts may share.
+            hear: see `Session.reading`. With it the whole prompt is fed, and kept memories are not
+                used.
+            company: see `Session.reading`.
+
+        Yields:
+            First the number of tokens that were in memory already, then, after each feed, the
+            number of tokens in memory.
+
+        Returns:
+            The values that `read` returns.
         """
         key = array("q", ids)
         self._kept.use(key)
@@ -187,13 +202,17 @@ class PrefixCache:
             session.chunk_size = self.chunk_size
 
     def release(self, session: Session) -> None:
-        """A session that `reading` gave is not used any more."""
+        """Mark a session of `reading` as no longer in use."""
         self._room.leave(session)
         self.trim()
 
     @contextmanager
     def in_use(self, session: Session) -> Iterator[InUse]:
-        """A session that `reading` gave, used within the statement; so are forks of it."""
+        """Use a session of `reading` and forks of it in a `with` statement; release them after it.
+
+        Yields:
+            An object that makes the forks.
+        """
         used = InUse(session, self._room, self.trim)
         try:
             yield used
@@ -201,31 +220,35 @@ class PrefixCache:
             used.leave()
 
     def has_room(self, ids: Tokens, sessions: int = 1, fresh: bool = False) -> bool:
-        """Whether a prompt can be read beside those in use; one alone always can.
+        """Whether the budget allows a prompt beside the sessions in use; True if there are none.
 
         Args:
-            ids: the prompt.
-            sessions: memories that go on from it, each counted as one that has read it alone.
-            fresh: all of it is read, whatever is in memory.
+            ids: the token ids of the prompt.
+            sessions: number of memories that continue from the prompt; each one after the first
+                counts with all bytes of the prompt.
+            fresh: whether the whole prompt is fed without the use of kept memories.
         """
         done = 0 if fresh else self._kept.reach(array("q", ids))
         return self._room.has_place(done, len(ids), sessions)
 
     def kept_of(self, ids: Tokens) -> int:
-        """Tokens of the longest beginning of a prompt that is in memory."""
+        """Return the number of tokens of the longest kept memory that is a prefix of a prompt."""
         key = array("q", ids)
         return max((len(kept.key) for kept in self._kept if kept.begins(key)), default=0)
 
     def keep(self, session: Session) -> None:
-        """Keep a session that `read` gave with its answer, where that is as good as read."""
+        """Keep a session of `read` with its answer, if prefill of the answer gives the same state.
+
+        The state is the same unless the model retrieves in execution blocks of several tokens.
+        """
         if self._kept.cuts or self._block == 1:
             self._kept.keep_anew(session)
         self.trim()
 
     def trim(self) -> None:
-        """Let memories go until the rest is few enough and, with sessions in use, small enough.
+        """Evict kept memories until their number and the bytes of all sessions are within limits.
 
-        Those in use count as what they will take once their prompts are read.
+        A session in use counts with the bytes that it takes once its prompt is read.
         """
         while True:
             large = not self._room.fits(kept.session for kept in self._kept)
@@ -235,27 +258,29 @@ class PrefixCache:
             self.evicted += 1
 
     def save(self, folder: Path) -> int:
-        """Write the longest memory to a folder, over what is there.
+        """Write the longest kept memory to a folder, in place of the memory in it.
 
         Returns:
-            Its tokens; 0 where nothing is kept: then the folder holds no memory any more.
+            The number of tokens of the memory. 0 if nothing is kept: a memory in the folder is
+            then removed.
 
         Raises:
-            SavedMemoryError: it cannot be written.
+            SavedMemoryError: the memory cannot be written.
         """
         longest = self._kept.longest()
         if longest is None:
-            if (folder / NAME).exists():  # of a conversation that this one takes the place of
+            if (folder / NAME).exists():  # an earlier conversation, which the current one replaces
                 remove(folder)
             return 0
         longest.session.save(folder, overwrite=True)
         return len(longest.key)
 
     def load(self, folder: Path) -> None:
-        """Keep a memory that `save` wrote.
+        """Load a memory that `save` wrote, and keep it.
 
         Raises:
-            SavedMemoryError: there is none, or it is damaged, or belongs to another model.
+            SavedMemoryError: the folder holds no memory, or the memory is damaged or belongs to
+                another model.
         """
         fresh = self._fresh
         session = Session.load(folder, self._model, fresh.tokenizer, fresh.chunk_size)
@@ -263,14 +288,15 @@ class PrefixCache:
         self.trim()
 
     def forget(self, text: Tokens, shared: Sequence[Tokens] = ()) -> bool:
-        """Let go of what has read a text, wherever it stood.
+        """Drop the kept memories that have read a text, at any position of their prompts.
 
         Args:
-            text: at least its first tokens.
-            shared: prompts whose memories stay, as far as they have read the text too.
+            text: the first tokens of the text, or all of them.
+            shared: prompts whose memories stay although they have read the text; see `without`.
 
         Returns:
-            Whether nothing in use has the text; else memories of it may be kept again.
+            True if no session in use contains the text. Otherwise memories of the text may be kept
+            again later.
         """
         part = array("q", text)
         self._kept.forget(part, [array("q", prompt) for prompt in shared])
@@ -278,23 +304,26 @@ class PrefixCache:
         return not any(overlap(array("q", session.ids), part) for session in self._room)
 
     def clear(self) -> None:
-        """Let all go."""
+        """Drop all kept memories."""
         self._kept.clear()
         self.trim()
 
     def fork(self) -> Self:
-        """One that goes on by itself; what is kept is shared."""
+        """Return an independent cache with the same kept memories and no session in use."""
         twin = copy.copy(self)
         twin._room, twin._kept = self._room.fork(), self._kept.fork()
         return twin
 
     def unshelved(self, ids: Tokens, least: int | None = None) -> Session | None:
-        """A copy of the memory of a prompt's longest beginning, for the shelf.
+        """Return a fork of the longest kept memory of a prompt, to put on the shelf.
 
         Args:
-            ids: the prompt.
-            least: tokens that it must have more than what the shelf has, else there is none; None
-                for any number.
+            ids: the token ids of the prompt.
+            least: fewest tokens by which the memory must exceed the memory on the shelf; None for
+                no minimum.
+
+        Returns:
+            The fork; None if there is no such memory.
         """
         key = array("q", ids)
         best = self._kept.longest(key)
@@ -303,12 +332,12 @@ class PrefixCache:
         return best.session.fork()
 
     def _shelved(self, key: array[int]) -> int:
-        """How many tokens of a prompt the shelf has."""
+        """Return the number of tokens of the longest prefix of a prompt on the shelf."""
         found = None if self._shelf is None else self._shelf.best(key)
         return 0 if found is None else len(found.key)
 
     def _fetch(self, key: array[int]) -> None:
-        """Keep what the shelf has of a prompt, where that is more than what is kept."""
+        """Load the memory of a prompt from the shelf, if it exceeds the kept ones by a grain."""
         found = None if self._shelf is None else self._shelf.best(key)
         if found is None or self._shelf is None:
             return
@@ -318,7 +347,7 @@ class PrefixCache:
                 self._kept.keep(found.key, session)
 
     def _marks(self, key: array[int], reused: int, boundaries: Tokens) -> list[int]:
-        """Where to fork before the end, ascending, all more than `reused`."""
+        """Return the lengths at which to fork before the end, ascending, all more than `reused`."""
         if not self._kept.has_forks:
             return []
         places = {self._kept.shared(key), *boundaries}

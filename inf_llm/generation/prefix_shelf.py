@@ -1,7 +1,8 @@
-"""Sessions on a disk, found by the tokens they have read.
+"""Saved sessions on a disk, looked up by the tokens that they have read.
 
-Under one folder every session has a folder of its own, as `Session.save` writes it. Those of
-another model, or with other settings, are left alone. Those used least recently leave first.
+Each session has its own folder below one common folder, as `Session.save` writes it. Sessions of
+another model, or with other settings, are ignored. The least recently used session is evicted
+first.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class Shelved:
     """A session on the disk.
 
     Attributes:
-        key: the tokens that it has read.
-        folder: where it is.
-        bytes: of its files.
+        key: the tokens that the session has read.
+        folder: folder of the session.
+        bytes: size of its files.
     """
 
     key: array[int]
@@ -44,18 +45,18 @@ class Shelved:
 
     @property
     def name(self) -> str:
-        """Of it among those on the shelf."""
+        """Name of the session on the shelf: the name of its folder."""
         return self.folder.name
 
 
 class PrefixShelf:
-    """The sessions under a folder; for any number of threads.
+    """The saved sessions below a folder; thread-safe.
 
     Args:
-        folder: where; it is made if it is absent.
-        model: the model that reads.
-        tokenizer: the model's.
-        quota: most bytes of all that is kept; None for no limit.
+        folder: the folder, created if it does not exist.
+        model: the model of the sessions.
+        tokenizer: the tokenizer of the model.
+        quota: most bytes of all sessions together; None for no limit.
         shared: whether other processes add and remove sessions at the same time.
 
     Raises:
@@ -74,7 +75,7 @@ class PrefixShelf:
         self.quota, self._shared = quota, shared
         self._identity = model_identity(model) | tokenizer_identity(tokenizer)
         self._lock = threading.Lock()
-        self._held: list[Shelved] = []  # that used least recently first
+        self._held: list[Shelved] = []  # the least recently used session first
         self._seen: set[str] = set()
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
@@ -85,13 +86,13 @@ class PrefixShelf:
             ) from error
 
     def sweep(self) -> None:
-        """Remove sessions that were not committed, while no other process writes any."""
+        """Remove uncommitted sessions; call it only while no other process writes sessions."""
         for folder in self._folder.iterdir():
             if _FOLDER.fullmatch(folder.name) and not (folder / NAME).exists():
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _find(self) -> None:
-        """Hold what earlier and other processes committed, and no more what they removed."""
+        """Add sessions that earlier or other processes committed; drop those that they removed."""
         with self._lock:
             there = {each.name: each for each in self._folder.iterdir() if _is_session(each)}
             self._held = [each for each in self._held if each.name in there]
@@ -101,7 +102,7 @@ class PrefixShelf:
             self._seen = set(there)
 
     def _read(self, folder: Path) -> Shelved | None:
-        """A session that is not held yet; None where it is another model's, or damaged."""
+        """Return the entry of a session folder; None if it is damaged or of another model."""
         try:
             manifest = read_manifest(folder)
             check_identity(folder, manifest, self._identity)
@@ -120,12 +121,15 @@ class PrefixShelf:
 
     @property
     def bytes(self) -> int:
-        """Of all that is kept."""
+        """Bytes of all sessions on the shelf."""
         with self._lock:
             return sum(each.bytes for each in self._held)
 
     def best(self, key: array[int]) -> Shelved | None:
-        """The session that has read the longest beginning of a prompt, one token less at most."""
+        """Return the session with the longest prefix of a prompt; None if there is none.
+
+        The prefix leaves at least one token of the prompt.
+        """
         self._look_again()
         with self._lock:
             fits = [
@@ -136,7 +140,7 @@ class PrefixShelf:
         return max(fits, key=lambda each: len(each.key), default=None)
 
     def load(self, shelved: Shelved, chunk_size: int = 8192) -> Session | None:
-        """The session; None where it is there no more, or damaged: then it is let go."""
+        """Load a session; if its files are missing or damaged, drop it and return None."""
         try:
             session = Session.load(shelved.folder, self._model, self._tokenizer, chunk_size)
             os.utime(shelved.folder)
@@ -151,15 +155,15 @@ class PrefixShelf:
         return session
 
     def put(self, session: Session) -> Shelved | None:
-        """Keep a session that waits for no token to be fed.
+        """Save a session whose tokens have all been fed.
 
-        Other threads may go on from what it shares with others.
+        Other threads may use forks of the session at the same time.
 
         Returns:
-            What is on the disk now; None where that has no room.
+            The entry on the shelf; None if the quota is too small for the session.
 
         Raises:
-            SavedMemoryError: it cannot be written. What was kept before is as it was.
+            SavedMemoryError: the session cannot be written. Sessions saved before are unchanged.
         """
         self._look_again()
         key = array("q", session.ids)
@@ -184,12 +188,15 @@ class PrefixShelf:
 
     @staticmethod
     def name_of(session: Session) -> str:
-        """The name that a session has, or would have, on the shelf."""
+        """Return the name that a session has, or would have, on the shelf."""
         digest = hashlib.sha256(array("q", session.ids).tobytes()).hexdigest()[:32]
         return f"{len(session.ids)}-{digest}"
 
     def drop(self, shelved: Shelved) -> None:
-        """Let a session go. Processes and sessions that have opened it may go on."""
+        """Remove a session from the disk, or log why it cannot be removed.
+
+        Sessions that were loaded from it, in this or another process, stay valid.
+        """
         try:
             self._remove(shelved)
         except (SavedMemoryError, OSError) as error:
@@ -203,12 +210,12 @@ class PrefixShelf:
         remove(shelved.folder)
 
     def forget(self, name: str) -> None:
-        """Let a session go by its name, with all that have read on from it.
+        """Remove a session by its name, and all sessions that continue its tokens.
 
-        It may be one of another model, or with other settings.
+        The name may belong to a session of another model, or with other settings.
 
         Raises:
-            SavedMemoryError, OSError: it stays on the disk.
+            SavedMemoryError, OSError: a session cannot be removed from the disk.
         """
         first = next((each for each in self._held if each.name == name), None)
         key = None if first is None else first.key
@@ -226,7 +233,7 @@ class PrefixShelf:
 
 
 def _sealed_bytes(session: Session) -> int:
-    """Bytes of what a session has off the device; its files have more."""
+    """Return the bytes of a session in host memory and on disk, a lower bound of its files."""
     held = session.stats()
     return held.host_bytes + held.disk_bytes
 

@@ -1,7 +1,8 @@
-"""A prompt about a text, in two parts: what no question changes, and what follows it.
+"""A prompt about a text, split into a start that no question changes and a rest.
 
-The first is read once; then any number of questions are asked, in this process or a later one. The
-tokens are those of the whole prompt, encoded at once, with all common tokenizers.
+The start is read once. Then any number of questions can follow, in this process or a later one.
+With all common tokenizers, the tokens of the two parts equal those of the whole prompt encoded at
+once.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from inf_llm.truncation import common_length
 
 _MARK = "-the-text-"
 _QUESTIONS = "What?", "1 2", ""
-_SHORT = 64  # characters at the end of a text that a question may encode otherwise
-_CONTEXTS = 16, 17, 24, 64  # tokens before a text that it is encoded with
+_SHORT = 64  # characters at the end of a text whose tokens may depend on the question
+_CONTEXTS = 16, 17, 24, 64  # numbers of preceding tokens to encode a text with, tried in order
 
 
 @dataclass(frozen=True)
 class PromptStart:
-    """The beginning of all prompts about a text.
+    """The common beginning of all prompts about a text.
 
     Attributes:
-        ids: its tokens.
-        rest: the end of the text that is not in them, for a question may change its tokens.
+        ids: token ids of the beginning.
+        rest: end of the text that `ids` leaves out, because a question may change its tokens.
     """
 
     ids: list[int]
@@ -38,16 +39,17 @@ class PromptStart:
 def start_prompt(
     tokenizer: Any, layout: Layout, text: str, before: PromptStart | None = None
 ) -> PromptStart:
-    """The tokens of all prompts that ask about a text.
+    """Return the tokens that all prompts with questions about a text begin with.
 
     Args:
-        tokenizer: the model's.
-        layout: of the prompts.
+        tokenizer: the tokenizer of the model.
+        layout: layout of the prompts.
         text: the text.
-        before: the beginning of prompts about another text, after which this one stands.
+        before: beginning of prompts about another text, which precedes this text; None for no
+            other text.
 
     Raises:
-        TextError: it is no text, or the layout does not take it.
+        TextError: the value is not a text, or the layout refuses it.
     """
     if before is not None:
         text = before.rest + BETWEEN + text
@@ -61,10 +63,10 @@ def start_prompt(
 
 
 def _text_alone(tokenizer: Any, layout: Layout, text: str, before: PromptStart | None) -> list[int]:
-    """The tokens of a prompt that ends with the text: no question changes them.
+    """Return the tokens of a prompt that ends with the text, which no question changes.
 
-    For tokenizers that merge across long stretches. Nothing is lost, but the tokens where the
-    question begins may be others than those of the whole prompt.
+    For tokenizers that merge characters over long distances. No text is lost, but the tokens where
+    the question begins may differ from those of the whole prompt encoded at once.
     """
     if before is not None:
         return before.ids + _encode_after(tokenizer, before.ids, text)
@@ -73,7 +75,7 @@ def _text_alone(tokenizer: Any, layout: Layout, text: str, before: PromptStart |
 
 
 def finish_prompt(tokenizer: Any, layout: Layout, start: PromptStart, question: str) -> list[int]:
-    """The tokens of a question, and of what the layout writes around it, after those of a start."""
+    """Return the tokens after a start: the rest of the text, the question, and the layout's end."""
     said = _MARK + start.rest + _asked(question)
     prompt = layout.prompt([{"role": USER, "content": said}])
     return _encode_after(tokenizer, start.ids, prompt[prompt.index(_MARK) + len(_MARK) :])
@@ -86,7 +88,7 @@ def _asked(question: str) -> str:
 def _prompt(
     tokenizer: Any, layout: Layout, text: str, question: str, before: PromptStart | None
 ) -> list[int]:
-    """The tokens of a whole prompt."""
+    """Return the tokens of a whole prompt."""
     if before is not None:
         return before.ids + finish_prompt(
             tokenizer, layout, PromptStart(before.ids, text), question
@@ -96,7 +98,10 @@ def _prompt(
 
 
 def _encode_after(tokenizer: Any, before: Sequence[int], text: str) -> list[int]:
-    """Tokens of a text as it is encoded behind others, where the tokenizer allows to see it."""
+    """Return the tokens of a text encoded after other tokens.
+
+    The text is encoded alone if no tried context keeps its tokens when it is encoded again.
+    """
     if not text:
         return []
     for count in _CONTEXTS:

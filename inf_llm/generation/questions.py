@@ -1,7 +1,7 @@
-"""Questions from a JSONL file, and their answers in another, which can be gone on with.
+"""Questions from a JSONL file, and their answers in another file that later runs can continue.
 
-A line of questions is a text, or an object with a "question"; its other keys stand beside the
-answer too, so none of them may have the name of a key that an answer has.
+A line of the questions file is a JSON text, or an object with a "question". The other keys of the
+object are copied to the answer, so none of them may have the name of a key of an answer.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from inf_llm.checks import check_question
 from inf_llm.errors import TextError
 
 _WRITTEN = "index", "answer", "about"
-"""Keys of an answer that no question may have."""
+"""Keys of an answer, which no question may have."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One line.
+    """One line of a questions file.
 
     Attributes:
-        text: what is asked.
-        beside: the other keys of its object.
+        text: the text of the question.
+        beside: the other keys and values of the object.
     """
 
     text: str
@@ -37,10 +37,11 @@ class Question:
 
 
 def read_questions(path: Path) -> list[Question]:
-    """The questions of a file.
+    """Return the questions of a file.
 
     Raises:
-        TextError: it cannot be read, or has none; the message names the line that is wrong.
+        TextError: the file cannot be read or has no questions, or a line is invalid; the message
+            names the line.
     """
     lines = _lines(path)
     questions = [_question(f"{path}, line {n}", line) for n, line in lines if line.strip()]
@@ -77,15 +78,16 @@ def _question(where: str, line: str) -> Question:
 
 
 class Answers:
-    """A file with a line for each question that is answered, in any order; made by `answering`.
+    """A file with one line for each answered question, in any order; made by `answering`.
 
     Args:
-        path: of the file.
-        questions: that are to be answered.
-        about: a name of what is asked, and of what answers: a file is gone on with for the same.
+        path: path of the file.
+        questions: the questions to answer.
+        about: identifier of the text, model and settings. Only a file with the same identifier is
+            continued.
 
     Attributes:
-        done: numbers of the questions that are answered, from 0.
+        done: numbers of the answered questions, from 0.
     """
 
     def __init__(self, path: Path, questions: Sequence[Question], about: str) -> None:
@@ -96,7 +98,7 @@ class Answers:
             self.done.add(self._index(number, line))
             whole += len(line) + 1
         if path.exists():
-            os.truncate(path, whole)  # a line that was not written to its end is asked again
+            os.truncate(path, whole)  # the question of an incomplete line is asked again
 
     def _held(self) -> bytes:
         if not self._path.exists():
@@ -124,11 +126,11 @@ class Answers:
         )
 
     def left(self) -> list[tuple[int, Question]]:
-        """The questions that have no answer yet, with their numbers."""
+        """Return the questions without an answer, with their numbers."""
         return [(at, each) for at, each in enumerate(self._questions) if at not in self.done]
 
     def add(self, index: int, answer: str) -> None:
-        """Write an answer, and wait until it is on the disk."""
+        """Append an answer to the file, and wait until it is on the disk."""
         question = self._questions[index]
         row = {"index": index, "question": question.text, "answer": answer, **question.beside}
         row["about"] = self._about
@@ -141,11 +143,11 @@ class Answers:
 
 @contextmanager
 def answering(path: Path, questions: Sequence[Question], about: str) -> Iterator[Answers]:
-    """The answers in a file, for one process; arguments as of `Answers`.
+    """Open a file of answers and lock it for this process; arguments as for `Answers`.
 
     Raises:
-        TextError: the file is in use, cannot be written, or has answers to other questions, or
-            about something else.
+        TextError: the file is in use, cannot be written, or has answers to other questions or with
+            another `about`.
     """
     lock = FileLock(path.with_name(f"{path.name}.lock"), timeout=0)
     try:

@@ -1,7 +1,7 @@
-"""Which values the options of `generate` may have, as far as that can be said beforehand.
+"""Checks of the values of `generate` options before generation.
 
-transformers takes many of them as they are: a token that does not exist ends nothing or fails at
-the last step, a count below zero asks for nothing.
+transformers accepts many invalid values: a token id outside the vocabulary has no effect or fails
+at the last step, and a negative count has no effect.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from inf_llm.checks import count, number, require, require_type
 
 SHARES = ("top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
-_LARGE = 1e6  # of numbers that have no natural end
+_LARGE = 1e6  # the limit of numbers without a natural upper limit
 _MOST = {
     **dict.fromkeys(SHARES, 1.0),
     **dict.fromkeys(("temperature", "guidance_scale", "max_time"), _LARGE),
@@ -32,15 +32,15 @@ _TOKENS = frozenset(
 
 
 def in_range(name: str, value: Any, known: int) -> Any:
-    """The value of an option, a number as a plain int or float.
+    """Check the value of an option and return it, a number as a plain int or float.
 
     Args:
-        name: of the option.
-        value: what was asked for; None asks for nothing.
-        known: token ids from 0 to `known` - 1 exist.
+        name: name of the option.
+        value: value of the option; None leaves the option unset.
+        known: vocabulary size; token ids from 0 to `known` - 1 exist.
 
     Raises:
-        SettingsError: it is not accepted; the message says what is.
+        SettingsError: the value is not accepted; the message lists the accepted values.
     """
     if value is None:
         return None
@@ -61,10 +61,11 @@ def in_range(name: str, value: Any, known: int) -> Any:
 
 
 def fit_together(asked: Mapping[str, Any], longest: int) -> None:
-    """See that no option takes the effect of another.
+    """Check that no option cancels the effect of another.
 
     Raises:
-        SettingsError: one does; the message names both.
+        SettingsError: two options conflict, and the message names both; or a negative prompt has a
+            wrong shape.
     """
     least, guided = asked.get("min_new_tokens"), asked.get("guidance_scale") not in (None, 1)
     message = f"min_new_tokens = {least} is more than max_new_tokens = {longest}: lower it"
@@ -83,10 +84,10 @@ def fit_together(asked: Mapping[str, Any], longest: int) -> None:
 
 
 def _tokens(name: str, value: Any) -> Iterator[Any]:
-    """What stands for token ids in a value: one, a list of them, or of words of several."""
+    """Yield the token ids in a value: one id, a list of ids, or a list of lists of ids."""
     if isinstance(value, Mapping):
         value = list(value)
-    elif name == "sequence_bias" and isinstance(value, list):  # of words and their biases
+    elif name == "sequence_bias" and isinstance(value, list):  # pairs of token ids and a bias
         value = [row[0] if isinstance(row, list | tuple) and row else row for row in value]
     value = value.tolist() if hasattr(value, "tolist") else value
     for item in value if isinstance(value, list | tuple | set) else [value]:

@@ -1,4 +1,4 @@
-"""A trace as one HTML file that needs nothing else: what was recalled for each word."""
+"""A trace as one self-contained HTML file: the passages recalled for each generated token."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from inf_llm.hf.trace import spans_of, trace
 
 TEMPLATE = Path(__file__).parent.parent / "assets" / "recall.html"
 MOST_TEXTS = 4000
-"""Passages whose text goes into the report, the most recalled first."""
+"""Number of passages whose text is in the report, those with the highest scores first."""
 
 CONTEXT = 120
-"""Characters shown before and after a passage."""
+"""Number of characters shown before and after a passage."""
 
 
 def save_report(
@@ -32,17 +32,18 @@ def save_report(
     row: int = 0,
     landmarks: Sequence[Landmarks] = (),
 ) -> None:
-    """Write what was recalled for each generated token of a row.
+    """Write a report of the passages that were recalled for each generated token of a row.
 
     Args:
         seen: a trace of one call of `generate`.
-        ids: the row's tokens without padding, prompt and answer.
-        tokenizer: the model's.
-        path: of the file to write.
-        prompt_tokens: how many of the ids are the prompt.
-        title: says what was run.
-        row: of the batch.
-        landmarks: of the documents in the prompt, so that passages name their page or heading.
+        ids: token ids of the row without padding, prompt and answer.
+        tokenizer: the tokenizer of the model.
+        path: path of the report.
+        prompt_tokens: number of ids that are the prompt.
+        title: title of the report.
+        row: row of the batch.
+        landmarks: landmarks of the documents in the prompt; they label passages with their page or
+            heading.
 
     Raises:
         TextError: the file cannot be written.
@@ -66,7 +67,7 @@ def report_data(
     row: int,
     landmarks: Sequence[Landmarks] = (),
 ) -> dict[str, Any]:
-    """The numbers and texts of a report, as its script reads them."""
+    """Return the data of a report in the form that its script reads; see `save_report`."""
     recalls = seen.generated(row)
     asked = 0, prompt_tokens
     text, places = decoded(tokenizer, ids, [asked, *spans_of(recalls).values()])
@@ -98,7 +99,7 @@ def report_data(
 
 
 def _texts(cited: Citation, text: str) -> list[str]:
-    """What stands before the passage, the passage, and what comes after."""
+    """Return the text before a passage, the passage, and the text after it."""
     return [
         text[max(0, cited.start - CONTEXT) : cited.start],
         text[cited.start : cited.end],
@@ -107,7 +108,7 @@ def _texts(cited: Citation, text: str) -> list[str]:
 
 
 def _escaped(data: dict[str, Any]) -> str:
-    """JSON that cannot end the script element it stands in, whatever the texts say."""
+    """Return the data as JSON in which no text can end the surrounding script element."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

@@ -1,4 +1,4 @@
-"""Memory that sessions take: those kept, and those in use, which still grow."""
+"""Bytes of kept sessions and of sessions in use, which still grow, against a budget."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from inf_llm.generation.session import Session
 
 
 class Room:
-    """What there is room for.
+    """The sessions in use, and checks against the budget.
 
     Args:
         budget: bytes that all sessions may take together; None for no limit.
-        needs: the bytes of a memory that has read so many tokens; None where that is not known.
+        needs: function from a number of tokens to the bytes of a memory that has read them; None
+            if unknown.
 
     Attributes:
-        bytes: that all took when `fits` was asked last; what is shared counts once.
+        bytes: bytes of all sessions in the last call of `fits`; shared blocks count once.
     """
 
     def __init__(self, budget: int | None, needs: Callable[[int], int] | None) -> None:
@@ -24,14 +25,14 @@ class Room:
         self.bytes = 0
         self._needs = needs
         self._footprints = Footprints()
-        self._in_use: dict[Session, int] = {}  # and how many tokens they will have read
+        self._in_use: dict[Session, int] = {}  # values: tokens after the prompt is read
 
     def enter(self, session: Session, tokens: int) -> None:
-        """A session is in use, and will have read so many tokens."""
+        """Mark a session as in use, for a prompt of `tokens` tokens."""
         self._in_use[session] = tokens
 
     def leave(self, session: Session) -> None:
-        """A session is not used any more."""
+        """Mark a session as no longer in use."""
         del self._in_use[session]
 
     def __iter__(self) -> Iterator[Session]:
@@ -41,20 +42,29 @@ class Room:
         return session in self._in_use
 
     def fork(self) -> Room:
-        """The same with no session in use."""
+        """Return a room with the same budget and no session in use."""
         twin = Room(self.budget, self._needs)
         twin.bytes = self.bytes
         return twin
 
     def fits(self, kept: Iterable[Session]) -> bool:
-        """Whether there is room for sessions, and those in use with all that they will take."""
+        """Return whether kept sessions and sessions in use fit in the budget.
+
+        A session in use counts with the bytes that it takes once its prompt is read.
+        """
         sessions = {id(session): session for session in (*kept, *self._in_use)}
         self.bytes = self._footprints.of(sessions.values())
         return self.budget is None or self.bytes + self._coming() <= self.budget
 
     def has_place(self, done: int, total: int, sessions: int = 1) -> bool:
-        """Whether a prompt of `total` tokens, of which `done` are in memory, can be read beside
-        those in use, by so many sessions. One prompt alone always can.
+        """Return whether the budget allows a prompt beside the sessions in use.
+
+        It always does if no session is in use.
+
+        Args:
+            done: tokens of the prompt that are in memory.
+            total: tokens of the prompt.
+            sessions: number of sessions that read the prompt.
         """
         if self._needs is None or self.budget is None or not self._in_use:
             return True
@@ -70,12 +80,12 @@ class Room:
 
 
 class InUse:
-    """Sessions that go on from one prompt.
+    """The sessions in use that continue from one prompt.
 
     Args:
-        session: has read it, and is in use.
-        room: counts what they take.
-        trim: makes room.
+        session: session that has read the prompt and is in use.
+        room: room in which the sessions are in use.
+        trim: function that evicts kept memories to make room.
     """
 
     def __init__(self, session: Session, room: Room, trim: Callable[[], None]) -> None:
@@ -83,7 +93,7 @@ class InUse:
         self._room, self._trim, self._all = room, trim, [session]
 
     def fork(self) -> Session:
-        """A fork of the session, in use as long as that."""
+        """Return a fork of the session, which is in use until `leave`."""
         fork = self.session.fork()
         self._room.enter(fork, len(fork.ids))
         self._all.append(fork)
@@ -91,7 +101,7 @@ class InUse:
         return fork
 
     def leave(self) -> None:
-        """None is used any more."""
+        """Mark the session and all forks as no longer in use."""
         for session in self._all:
             self._room.leave(session)
         self._trim()

@@ -1,7 +1,8 @@
-"""Sessions that are fed in one pass: each is a row, with tokens of its own.
+"""Feeds of several sessions at once: each session is a row with its own tokens.
 
-A row may be the chunk of a text, the end of a prompt, or the newest token of an answer. A pass is
-one forward call where the memories of the sessions go together, else one for each.
+The tokens of a row are a chunk of a text, the end of a prompt, or the newest token of an answer.
+One forward pass feeds all rows if their memories can be composed; otherwise each row has its own
+forward pass.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Row:
-    """Tokens that a session has and its memory has not.
+    """The tokens of a session that are not in its memory yet.
 
     Attributes:
-        session: whose they are.
-        prompt: tokens of the prompt that is answered; None where that is not known.
-        trace: notes what is recalled for them; None where it is not traced.
-        most: so many of them are fed; None for all.
+        session: the session.
+        prompt: length of the prompt that is answered, in tokens; None if unknown.
+        trace: records the blocks that are recalled for the tokens; None for no trace.
+        most: most tokens that are fed; None for no limit.
     """
 
     session: Session
@@ -47,13 +48,13 @@ class Row:
 
     @property
     def waiting(self) -> int:
-        """How many these are."""
+        """Number of tokens that the next pass feeds."""
         left = len(self.session.ids) - self.session.fed
         return left if self.most is None else min(left, self.most)
 
     @torch.no_grad()
     def feed(self, logits: int = 1) -> Tensor:
-        """Feed them; logits (1, n, V) of what follows the last ones, or each where that is 0."""
+        """Feed the tokens; return logits (1, n, V) of the last `logits` of them, or all for 0."""
         session = self.session
         where = nullcontext() if self.prompt is None else answering(self.prompt)
         with session.whole_or_nothing(), where:
@@ -61,14 +62,14 @@ class Row:
 
 
 def together(rows: Sequence[Row]) -> bool:
-    """Whether one forward pass feeds all rows."""
+    """Return whether one forward pass can feed all of several rows."""
     single = all(row.waiting == 1 for row in rows)
     return len(rows) > 1 and compose([row.session.cache for row in rows], single)
 
 
 @torch.no_grad()
 def feed_all(rows: Sequence[Row]) -> list[Tensor]:
-    """Feed all that waits in each row; the logits (1, V) of what follows in each."""
+    """Feed the waiting tokens of each row; return the logits (1, V) after the last of each row."""
     with ExitStack() as all_of_them:
         for row in rows:
             all_of_them.enter_context(row.trace or nullcontext())
@@ -82,12 +83,12 @@ def feed_all(rows: Sequence[Row]) -> list[Tensor]:
 
 @dataclass
 class Company:
-    """Rows that are fed with the next chunk of a text, where one forward pass feeds both.
+    """Rows that the next chunk of a text takes along, if one forward pass can feed both.
 
     Attributes:
-        rows: they wait for a token; a chunk takes them along once.
-        logits: of what follows in each (1, V), after a pass that fed them.
-        error: what a pass failed of: neither its chunk nor its rows are fed then.
+        rows: rows with waiting tokens; one chunk takes them along, then the field is empty.
+        logits: logits (1, V) after the last token of each row; empty until a pass has fed the rows.
+        error: exception of a failed pass, which fed neither the chunk nor the rows.
     """
 
     rows: Sequence[Row] = ()
@@ -95,12 +96,12 @@ class Company:
     error: Exception | None = None
 
     def feed(self, chunk: Row) -> None:
-        """Feed a chunk, with the rows if they go together."""
+        """Feed a chunk, together with the rows if one forward pass can feed both."""
         rows, self.rows = [chunk, *self.rows], ()
         if not together(rows):
             feed_all([chunk])
             return
         try:
             self.logits = feed_all(rows)[1:]
-        except Exception as error:  # whichever row it came from, each can go on by itself
+        except Exception as error:  # any row may be the cause; the caller feeds each row alone
             self.error = error

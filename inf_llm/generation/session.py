@@ -1,12 +1,12 @@
-"""A session: one text being read, any number of questions about it.
+"""A session: a memory that reads one text and answers any number of questions about it.
 
     session = Session(model, tokenizer)
     session.read(book)
     print(session.fork().ask("Who is Pierre?").text)
 
-Tokens go to the model in whole execution blocks, and what does not fill one waits for what comes
-next. So an answer does not depend on how the text before it was cut, and equals that of
-`model.generate` on the whole prompt at once.
+Tokens are fed to the model in whole execution blocks; the tokens of an incomplete block wait for
+the next text. An answer therefore does not depend on how the text was split, and equals the answer
+of `model.generate` for the whole prompt at once.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from inf_llm.unsaved import Unsaved, bare_copy
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said.
+    """An answer of the model.
 
     Attributes:
-        text: the answer, special tokens and what follows a stop text left out.
-        token_ids: its tokens as generated.
-        prompt_tokens: tokens of the session before it.
-        seconds: from the question to the last token.
+        text: the answer without special tokens, up to a stop text.
+        token_ids: all generated token ids.
+        prompt_tokens: number of tokens of the session before the answer.
+        seconds: time from the question to the last token.
     """
 
     text: str
@@ -67,16 +67,16 @@ class Session(Unsaved):
     """Reads a text into a model's memory and answers from it.
 
     Args:
-        model: a model, patched or not; unpatched it keeps every token, as it always does.
-        tokenizer: the model's.
-        chunk_size: tokens fed at a time, rounded down to whole execution blocks; the attribute has
-            what came of it.
-        control_tokens: whether a text may have control tokens, as "</s>" may be one, so that a
-            rendered template can be read; else they are ordinary text.
+        model: a model, patched or not; an unpatched model keeps every token in its KV cache.
+        tokenizer: the tokenizer of the model.
+        chunk_size: tokens of one feed, rounded down to whole execution blocks but at least one
+            block; the attribute has the rounded value.
+        control_tokens: whether text such as "</s>" is encoded as a control token, so that a
+            rendered template can be read; otherwise it is ordinary text.
 
     Raises:
-        UnsupportedInputError: these are not a model and its tokenizer.
-        SettingsError: `chunk_size` is no count.
+        UnsupportedInputError: the arguments are not a model and its tokenizer.
+        SettingsError: `chunk_size` is not a positive whole number.
     """
 
     def __init__(
@@ -93,24 +93,24 @@ class Session(Unsaved):
         self.model = model
         self.tokenizer = tokenizer
         self.ids: list[int] = []
-        """Every token of the session, those that wait to be fed included."""
+        """All token ids of the session, including those that wait to be fed."""
         self.cache = empty_cache(model)
         self.chunk_size = feed_length(model, count("chunk_size", chunk_size))
 
     @property
     def fed(self) -> int:
-        """Tokens that are in the memory."""
+        """Number of tokens in the memory."""
         return int(self.cache.get_seq_length())
 
     def read(self, text: Readable, on_progress: Progress | None = None) -> None:
-        """Read a text, or token ids. Several calls read on.
+        """Read a text or token ids after the tokens that were read before.
 
         Args:
-            text: the text; token ids may be a list, a tensor or what a tokenizer returned.
-            on_progress: called with the tokens done and the tokens in all.
+            text: the text, or token ids as a list, a tensor or the output of a tokenizer.
+            on_progress: called with the number of tokens done and the total number of tokens.
 
         Raises:
-            TextError: it is neither a text nor ids that the model knows.
+            TextError: the value is neither a text nor ids of the model's vocabulary.
         """
         require_callable("on_progress", on_progress)
         for fed in self.reading(text):
@@ -125,15 +125,17 @@ class Session(Unsaved):
         hear: Callable[[torch.Tensor], None] | None = None,
         company: Company | None = None,
     ) -> Iterator[int]:
-        """The same in steps: each item that is taken is a feed of at most `chunk_size` tokens.
+        """Read as `read` does, in steps that feed at most `chunk_size` tokens each.
 
         Args:
             text: see `read`.
-            hear: called with the logits (1, n, V) of every feed; they are not computed without it.
-            company: answers of other sessions that each feed may take along; none with `hear`.
+            hear: called with the logits (1, n, V) of all tokens of a feed. Without `hear`, only the
+                logits of the last token are computed.
+            company: rows of other sessions that a feed may take along; ignored with `hear`.
 
-        Returns:
-            After each feed the tokens in the memory; fewer than before where one in company failed.
+        Yields:
+            After each feed the number of tokens in the memory; a smaller number than before if the
+            feed failed in `company` and the memory was reset.
         """
         self.ids += token_ids(
             self.tokenizer, text, vocabulary(self.model), not self.ids, self._control_tokens
@@ -157,24 +159,26 @@ class Session(Unsaved):
         should_stop: Callable[[], bool] | None = None,
         **sampling: Any,
     ) -> Answer:
-        """Read the text, then let the model continue.
+        """Read the text, then generate an answer.
 
-        The session goes on from the answer; ask a `fork()` to keep it as it was. After a failure a
-        question is not part of it, unless some of it was fed already.
+        The session continues from the answer; call a `fork()` to keep the session unchanged. After
+        a failure the session drops the question, unless a part of it was already fed.
 
         Args:
-            text: a question, or token ids; nothing to continue what was read.
-            max_new_tokens: longest answer; None for that of a `generation_config`, else 128.
-            stop: a text, or several, at which the answer ends; they are not part of it.
-            streamer: as `generate` takes it; gets the new tokens only.
-            on_progress: as in `read`.
-            sampling: what else `generate` takes and suits a session; see `answer_options`. Without
-                `do_sample` or a `temperature` the answer is greedy, whatever the checkpoint says.
+            text: a question, or token ids; empty to continue the text that was read.
+            max_new_tokens: longest answer; None for that of a `generation_config`, or else 128.
+            stop: a text, or several, that end the answer; they are not part of it.
+            streamer: a streamer as for `generate`; receives only generated tokens.
+            on_progress: see `read`.
+            should_stop: called after every token; True ends the answer.
+            sampling: other keywords of `generate` that suit a session; see `answer_options`.
+                Without `do_sample` or a `temperature` decoding is greedy, whatever the checkpoint
+                sets.
 
         Raises:
-            TextError: it is no text, or nothing was read and nothing is asked.
-            SettingsError: a keyword is not known, or its value not accepted. Like all that can be
-                known beforehand it is said before anything is read: the session is as it was.
+            TextError: the value is not a text, or both the session and the text are empty.
+            SettingsError: a keyword is unknown, or its value is not accepted. Keywords are checked
+                before any token is read: the session is then unchanged.
         """
         started = time.perf_counter()
         options = answer_options(self.model, self.tokenizer, max_new_tokens, sampling)
@@ -202,7 +206,7 @@ class Session(Unsaved):
         should_stop: Callable[[], bool] | None,
         streamer: Any,
     ) -> list[int]:
-        """Tokens that follow what was read, which then belong to it."""
+        """Generate the tokens of an answer, append them to the session and return them."""
         if not self.ids:
             raise TextError("the prompt is empty: read a text or ask something first")
         if stops or should_stop:
@@ -215,7 +219,7 @@ class Session(Unsaved):
         return row.new
 
     def fork(self) -> Session:
-        """A session that goes on by itself from here; what was read is not read again."""
+        """Return an independent copy of the session; no token is read again."""
         twin = bare_copy(self)
         twin.ids = list(self.ids)
         twin.cache = copy.deepcopy(self.cache)
@@ -224,18 +228,18 @@ class Session(Unsaved):
     def save(
         self, folder: str | os.PathLike[str], *, overwrite: bool = False, note: Note | None = None
     ) -> None:
-        """Write the session to a folder, or add to it what is new since the last time.
+        """Write the session to a folder, or only the parts that an earlier save has not written.
 
-        The folder holds the text itself, as token ids.
+        The folder also holds the token ids of the text.
 
         Args:
-            folder: where; it is made if it is absent.
-            overwrite: replace another memory that the folder holds.
-            note: anything in plain types, to be found again in its manifest.
+            folder: the folder, created if it does not exist.
+            overwrite: whether to replace another memory in the folder.
+            note: data in plain types that is stored in the manifest.
 
         Raises:
-            SavedMemoryError: the folder holds another memory, or cannot be written. It is as it
-                was, and so is the session.
+            SavedMemoryError: the folder holds another memory, or cannot be written. The folder and
+                the session are then unchanged.
         """
         tokens = torch.tensor(self.ids, dtype=torch.int32)
         extras = Extras(tokens, tokenizer_identity(self.tokenizer), note or {})
@@ -245,7 +249,7 @@ class Session(Unsaved):
     def load(
         cls, folder: str | os.PathLike[str], model: Any, tokenizer: Any, chunk_size: int = 8192
     ) -> Session:
-        """The session that `save` wrote, as if it had gone on in this process.
+        """Load a session that `save` wrote, in the state that it had.
 
         Raises:
             SavedMemoryError: the folder holds no session, or one of another model, tokenizer or
@@ -262,16 +266,17 @@ class Session(Unsaved):
 
     @property
     def can_cut(self) -> bool:
-        """Whether `cut` works at any length: where every token is kept, and nothing else."""
+        """Whether `cut` works at any length: true of a plain KV cache that keeps every token."""
         plain = not isinstance(self.cache, MemoryCache)
         return plain and all(type(layer) is DynamicLayer for layer in self.cache.layers)
 
     def cut(self, length: int) -> None:
-        """Forget all but the first `length` tokens.
+        """Remove all but the first `length` tokens.
 
         Raises:
-            CropError: the memory has merged or dropped tokens; a `fork()` made in time goes back.
-            SettingsError: `length` is no count.
+            CropError: the memory does not keep every token separately; a `fork()` made earlier
+                allows a return to its length.
+            SettingsError: `length` is not a whole number of at least 0.
         """
         length = count("length", length, 0)
         if not self.can_cut:
@@ -284,15 +289,16 @@ class Session(Unsaved):
         del self.ids[length:]
 
     def stats(self) -> MemoryStats:
-        """What the memory holds and what it cost, over all layers."""
+        """Return the counts of the memory over all layers: tokens, blocks, bytes and transfers."""
         return held(self.cache)
 
     @contextmanager
     def whole_or_nothing(self) -> Iterator[None]:
-        """Of a feed that breaks off, some layers have seen more than others.
+        """Reset the memory if a feed within the `with` statement fails.
 
-        So all is let go, and read again from `ids` when the session is used next; unless it broke
-        off before any layer was fed.
+        After a failed feed some layers hold more tokens than others. The memory is therefore
+        dropped, and rebuilt from `ids` when the session is used next, unless the feed failed before
+        it changed any layer.
         """
         witness = Witness(self.cache)
         try:
@@ -303,7 +309,7 @@ class Session(Unsaved):
             raise
 
     def tensor(self, ids: Sequence[int]) -> torch.Tensor:
-        """Token ids as the model takes them (1, n)."""
+        """Return token ids as a tensor (1, n) on the device of the model."""
         return torch.tensor([ids], device=device_of(self.model))
 
 

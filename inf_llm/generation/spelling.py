@@ -1,4 +1,4 @@
-"""How single tokens are written, and the bytes that they stand for."""
+"""Texts and bytes of single tokens."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any
 
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-_HALF = "\ufffd"  # what decodes to no whole character
+_HALF = "\ufffd"  # decoded text of an incomplete character
 _BYTE = {letter: byte for byte, letter in bytes_to_unicode().items()}
 
 
 class Spelling:
-    """Tokens of one tokenizer.
+    """Texts, bytes and names of the tokens of one tokenizer.
 
     Args:
-        tokenizer: the model's.
+        tokenizer: the tokenizer of the model.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._special = frozenset(tokenizer.all_special_ids)
-        # before another token, for some decoders drop the space that a text begins with
+        # decoded before a token, because some decoders drop the leading space of a text
         self._before = list(tokenizer("a", add_special_tokens=False)["input_ids"])
         self.text = lru_cache(1 << 16)(self._text)
         self.bytes = lru_cache(1 << 16)(self._bytes)
 
     def is_special(self, token: int) -> bool:
-        """Whether a token is no part of what is said."""
+        """Return whether a token is a special token, which is not part of the text."""
         return token in self._special
 
     def name(self, token: int) -> str:
-        """What a token is called: its text, or its bytes where these are no whole characters."""
+        """Return the text of a token, or its hexadecimal bytes if they are not whole characters."""
         text = self.text(token)
         if _HALF not in text:
             return str(text)

@@ -1,4 +1,4 @@
-"""Generated tokens to text, piece by piece: whole characters only, and never past a stop text."""
+"""Conversion of generated tokens to text: whole characters only, and only up to a stop text."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-_REPLACEMENT = "\ufffd"  # what half a character decodes to
+_REPLACEMENT = "\ufffd"  # decoded text of an incomplete character
 
 
 class AnswerText:
-    """A streamer for `generate` that passes text on as soon as it is certain.
+    """A streamer for `generate` that emits text as soon as it is final.
 
     Args:
-        tokenizer: the model's.
-        stops: texts at which the answer ends; they are not part of it.
-        say: called with each new piece.
-        special: the text of special tokens counts too.
-        without: tokens that are no part of the text.
+        tokenizer: the tokenizer of the model.
+        stops: texts that end the answer; they are not part of it.
+        say: called with each piece of text.
+        special: whether the text of special tokens is included.
+        without: ids of tokens that are left out of the text.
 
     Attributes:
-        text: what was said so far.
-        tokens: tokens put so far.
-        stopped: whether a stop text was met.
-        first: when the first token came, by `time.perf_counter`.
+        text: the emitted text.
+        tokens: number of tokens received.
+        stopped: whether a stop text was found.
+        first: time of the first token, by `time.perf_counter`; None before it.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class AnswerText:
         self._tokenizer, self._stops, self._say = tokenizer, stops, say
         self._skip, self._without = not special, without
         self._ids: list[int] = []
-        self._from = 0  # tokens before this one are decoded for good
-        self._next = 0  # tokens from here on have not been said
-        self._held = ""  # decoded, but may become a stop text
+        self._from = 0  # tokens before this index are not decoded again
+        self._next = 0  # tokens from this index on have not been decoded to text
+        self._held = ""  # decoded text that may be the beginning of a stop text
 
     def put(self, value: Any) -> None:
-        """More tokens, as `generate` gives them."""
+        """Receive more token ids from `generate`, a tensor of any shape."""
         if self.first is None:
             self.first = time.perf_counter()
         new = value.flatten().tolist()
@@ -55,14 +55,14 @@ class AnswerText:
         self._decode(final=False)
 
     def end(self) -> None:
-        """No more tokens come; may be called twice."""
+        """Emit the rest of the text after the last token; may be called twice."""
         self._decode(final=True)
         if not self.stopped and self._held:
             self._emit(self._held)
             self._held = ""
 
     def _decode(self, final: bool) -> None:
-        """Decode the newest tokens next to those before, for a token's text may depend on them."""
+        """Decode the newest tokens together with earlier ones, which may change their text."""
         before = self._text(self._from, self._next)
         after = self._text(self._from, len(self._ids))
         if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not final):
@@ -75,7 +75,7 @@ class AnswerText:
         return str(self._tokenizer.decode(ids, skip_special_tokens=self._skip))
 
     def _take(self, piece: str) -> None:
-        """Say what cannot be part of a stop text any more."""
+        """Emit all text before a stop text; hold back an end that may begin a stop text."""
         if self.stopped:
             return
         self._held += piece
@@ -92,12 +92,12 @@ class AnswerText:
 
 
 def ended_at(text: str, stops: Sequence[str]) -> int | None:
-    """Where the first of some texts begins in a text; None where none does."""
+    """Return the first position of any stop text in a text; None if there is none."""
     return min((text.find(stop) for stop in stops if stop in text), default=None)
 
 
 def open_end(text: str, stops: Sequence[str]) -> int:
-    """Length of the longest end of a text that one of some texts begins with, and goes on."""
+    """Return the length of the longest suffix of a text that is an incomplete stop text."""
     longest = max((len(stop) for stop in stops), default=1)
     for length in range(min(longest - 1, len(text)), 0, -1):
         if any(stop.startswith(text[-length:]) for stop in stops):

@@ -1,4 +1,4 @@
-"""What may be read: a text, or the token ids of one text in any of the forms they come in."""
+"""Conversion of input to a list of token ids: from a text, or from ids in any common form."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from inf_llm.errors import TextError
 from inf_llm.generation.control import Span, as_text, encoded
 
 Readable = str | Iterable[int] | Mapping[str, Any]
-"""A text; ids as a list, a tensor or an array (n,) or (1, n); what a tokenizer returned for one."""
+"""A text; token ids as a list, tensor or array (n,) or (1, n); or the output of a tokenizer."""
 
 _ACCEPTED = "a text is accepted, or the token ids of one text: whole numbers, (n,) or (1, n)"
 
 
 def vocabulary(model: Any) -> int:
-    """Number of token ids that a model knows."""
+    """Return the vocabulary size of a model: the rows of its input embedding."""
     return int(model.get_input_embeddings().weight.shape[0])
 
 
 def encode(tokenizer: Any, text: str, add_special_tokens: bool = True) -> list[int]:
-    """Token ids of a text of any length; contents that are hidden in it have no control tokens.
+    """Return the token ids of a text of any length.
+
+    Control tokens in contents masked by `as_text` are encoded as ordinary text.
 
     Raises:
-        TextError: it is no text; see `check_text`.
+        TextError: the value is not a text; see `check_text`.
     """
     check_text("the text", text)
     hidden = encoded(tokenizer, text, add_special_tokens)
@@ -36,7 +38,10 @@ def encode(tokenizer: Any, text: str, add_special_tokens: bool = True) -> list[i
 def encode_with_places(
     tokenizer: Any, text: str, add_special_tokens: bool
 ) -> tuple[list[int], list[Span] | None]:
-    """The same, and the characters [start, end) of each token where the tokenizer knows them."""
+    """Return the ids as `encode` does, and the characters [start, end) of each token.
+
+    The characters are None for a slow tokenizer.
+    """
     hidden = encoded(tokenizer, text, add_special_tokens)
     if hidden is not None:
         return hidden
@@ -60,17 +65,17 @@ def token_ids(
     first: bool = True,
     control_tokens: bool = False,
 ) -> list[int]:
-    """The token ids of what was given to be read.
+    """Return the token ids of a text, or check ids and return them as a list.
 
     Args:
-        tokenizer: the model's.
+        tokenizer: the tokenizer of the model.
         given: a text or its ids; see `Readable`.
-        known: ids from 0 to `known` - 1 exist.
-        first: whether a text is the first of its prompt, so that special tokens belong before it.
-        control_tokens: whether a text may have control tokens.
+        known: vocabulary size; ids from 0 to `known` - 1 exist.
+        first: whether a text begins its prompt, so that special tokens are added before it.
+        control_tokens: whether a text may contain control tokens.
 
     Raises:
-        TextError: it is neither, or it has ids that the model does not know.
+        TextError: the value is neither a text nor ids, or has ids outside the vocabulary.
     """
     if not isinstance(given, str):
         return known_ids(given, known)
@@ -85,7 +90,7 @@ def token_ids(
 
 
 def known_ids(given: Any, known: int) -> list[int]:
-    """The same for ids alone, where there is no tokenizer that could take a text."""
+    """Check token ids and return them as a list; see `token_ids`. No text is accepted."""
     ids = _plain(given)
     place = next((i for i, token in enumerate(ids) if not 0 <= token < known), None)
     if place is not None:
@@ -97,7 +102,7 @@ def known_ids(given: Any, known: int) -> list[int]:
 
 
 def _plain(given: Any) -> list[int]:
-    """Ids as a list of int."""
+    """Return ids as a list of int."""
     if isinstance(given, bytes | bytearray | memoryview):
         raise _unreadable(f"{type(given).__name__}: decode them first, as in data.decode()")
     if isinstance(given, Mapping):
@@ -118,7 +123,7 @@ def _plain(given: Any) -> list[int]:
 
 
 def _encoded(given: Mapping[str, Any]) -> list[int]:
-    """The ids in what a tokenizer returned."""
+    """Return the ids in the output of a tokenizer."""
     if "input_ids" not in given:
         raise _unreadable(f"a {type(given).__name__} without 'input_ids'")
     mask = given.get("attention_mask")
@@ -128,7 +133,7 @@ def _encoded(given: Mapping[str, Any]) -> list[int]:
 
 
 def _is_row(item: Any) -> bool:
-    """Whether an item of a list is a list of its own; a text is not, nor is a tensor of one id."""
+    """Return whether an item of a list is a row: a list, a tuple, or a tensor that is no scalar."""
     dimensions = getattr(item, "ndim", None)
     return isinstance(item, list | tuple) if dimensions is None else dimensions > 0
 

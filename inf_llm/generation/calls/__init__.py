@@ -1,6 +1,6 @@
-"""Calls of functions: how families of models write them, and how a prompt has them.
+"""Function calls: the forms in which model families write them, and tool descriptions in prompts.
 
-A family is one file here and one row of `inf_llm.variants.CALLS`.
+Each form is one module of this package and one row of `inf_llm.variants.CALLS`.
 """
 
 from inf_llm.generation.calls.base import Call, CallForm, Tool

@@ -1,4 +1,4 @@
-"""JSON objects and nothing else: of models whose chat template says nothing of functions."""
+"""The call form of plain JSON objects, for models whose chat template does not handle functions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from inf_llm.generation.calls.base import CallForm, Tool, call_rules, values
 
 
 class Bare(CallForm):
-    """`{"name": ..., "arguments": {...}}`, one for each call, on lines of their own."""
+    """`{"name": ..., "arguments": {...}}`, one object and one line for each call."""
 
     def calls(self, text: str) -> list[Any] | None:
         """See `CallForm`."""

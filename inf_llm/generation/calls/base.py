@@ -1,4 +1,4 @@
-"""What a family of models has to say about its calls."""
+"""Tools, calls, and the base class of the call forms of model families."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Tool:
     """A function that a model may call.
 
     Attributes:
-        name: of it.
-        description: what it does; "" for none.
-        parameters: a JSON schema of its arguments, an object.
+        name: name of the function.
+        description: description of the function; "" for none.
+        parameters: JSON schema of the arguments, of type object.
     """
 
     name: str
@@ -28,23 +28,23 @@ class Tool:
 
     @property
     def described(self) -> dict[str, Any]:
-        """In the form that chat templates take."""
+        """The tool in the form that chat templates take."""
         function = {"name": self.name, "description": self.description}
         return {"type": "function", "function": {**function, "parameters": self.parameters}}
 
     @property
     def schema(self) -> dict[str, Any]:
-        """What arguments must fit, as a grammar has it."""
+        """JSON schema that a grammar enforces on the arguments."""
         return {**closed(self.parameters), "x-guidance": BOUNDED}
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call that a model makes.
+    """A function call in the answer of a model.
 
     Attributes:
-        name: of the function.
-        arguments: a JSON object, as text.
+        name: name of the function.
+        arguments: the arguments, a JSON object as text.
     """
 
     name: str
@@ -52,11 +52,11 @@ class Call:
 
 
 class CallForm(ABC):
-    """How models of a family write calls.
+    """The form in which a family of models writes calls.
 
     Attributes:
-        marks: one of these is in a chat template of the family.
-        opens: texts that only a call begins with.
+        marks: texts that identify the chat template of the family; one of them is enough.
+        opens: texts that begin a call and nothing else.
         tokens: texts of the form that may be control tokens.
         several: whether an answer may have more than one call.
     """
@@ -68,24 +68,27 @@ class CallForm(ABC):
 
     @abstractmethod
     def calls(self, text: str) -> list[Any] | None:
-        """The values that an answer, from the first of `opens` on, has in the place of calls.
+        """Return the JSON values of the calls in an answer, from the first of `opens` on.
 
-        None where it does not have the form. `call_of` makes calls of the values.
+        None if the text does not have this form. `call_of` converts the values to calls.
         """
 
     @abstractmethod
     def rules(self, tools: Sequence[Tool], several: bool, piece: Callable[[str], str]) -> str:
-        """Rules of a grammar, in Lark's notation: `calls` is an answer that calls these tools.
+        """Return grammar rules in Lark's notation; rule `calls` is an answer that calls the tools.
 
         Args:
-            tools: that may be called.
+            tools: the tools that may be called.
             several: whether more than one call is accepted.
             piece: `Grammars.lark_piece`.
         """
 
 
 def call_of(value: Any, names: Sequence[str]) -> Call | None:
-    """A call from a value with a name and arguments; None where it is none of these functions."""
+    """Return the call of a JSON value with a name and arguments; None for any other value.
+
+    The name must be one of `names`.
+    """
     if not isinstance(value, dict) or value.get("name") not in names:
         return None
     given = value.get("arguments", value.get("parameters"))
@@ -97,7 +100,10 @@ def call_of(value: Any, names: Sequence[str]) -> Call | None:
 
 
 def values(text: str) -> list[Any] | None:
-    """The JSON values that a text is made of, apart from what separates them; None for others."""
+    """Return the JSON values of a text, separated by white space, commas or semicolons.
+
+    None if the text contains anything else.
+    """
     return None if None in (found := list(_values(text))) else found
 
 
@@ -116,7 +122,7 @@ def _values(text: str) -> Iterator[Any]:
 
 
 def call_rules(tools: Sequence[Tool], arguments: str = "arguments") -> str:
-    """Rules of a grammar: `call` is a JSON object with the name and arguments of a tool."""
+    """Return grammar rules in which `call` is a JSON object with a tool's name and arguments."""
     rows = ["call: " + " | ".join(f"call_{index}" for index in range(len(tools)))]
     for index, tool in enumerate(tools):
         begin = f'{{"name": {json.dumps(tool.name)}, "{arguments}": '

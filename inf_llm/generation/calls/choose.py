@@ -1,4 +1,4 @@
-"""Which form of calls a model has."""
+"""Choice of the call form of a model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from inf_llm.variants import CALLS
 
 
 def form_of(template: str | None, name: str | None = None) -> CallForm:
-    """The form of this name; without one, the first whose mark is in the chat template.
+    """Return the call form of a name; without a name, the first with a mark in the chat template.
+
+    The form is "bare" if the template has no mark of any form.
 
     Raises:
         SettingsError: there is no form of this name.

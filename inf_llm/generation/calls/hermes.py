@@ -1,4 +1,4 @@
-"""Hermes, Qwen 2.5 and 3 and others: JSON objects in tags."""
+"""The call form of Hermes, Qwen 2.5, Qwen 3 and others: JSON objects in tags."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 
 
 class Hermes(CallForm):
-    """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, one for each call."""
+    """`<tool_call>{"name": ..., "arguments": {...}}</tool_call>`, one pair of tags a call."""
 
     marks = opens = (_OPEN,)
     tokens = (_OPEN, _CLOSE)

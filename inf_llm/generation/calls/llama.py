@@ -1,4 +1,4 @@
-"""Llama 3.1 and later: one JSON object, behind a token or by itself."""
+"""The call form of Llama 3.1 and later: one JSON object, after a control token or alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TAG = "<|python_tag|>"
 
 
 class Llama(CallForm):
-    """`{"name": ..., "parameters": {...}}`; the models write no more than one call."""
+    """`{"name": ..., "parameters": {...}}`; the models write at most one call."""
 
     marks = (_TAG, '"parameters": ')
     opens = tokens = (_TAG,)

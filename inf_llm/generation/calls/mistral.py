@@ -1,4 +1,4 @@
-"""Mistral: a list of JSON objects behind a token, or names with arguments."""
+"""The call form of Mistral: after a control token a list of JSON objects, or name and arguments."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ _NAMED = re.compile(r"\s*([\w.-]+)\s*(?:\[ARGS\])?\s*(\{.*)", re.DOTALL)
 
 
 class Mistral(CallForm):
-    """`[TOOL_CALLS][{"name": ..., "arguments": {...}}, ...]`, and of newer models
-    `[TOOL_CALLS]name[ARGS]{...}`, one for each call."""
+    """`[TOOL_CALLS][{"name": ..., "arguments": {...}}, ...]` for all calls of an answer.
+
+    Newer models write `[TOOL_CALLS]name[ARGS]{...}` for each call.
+    """
 
     marks = opens = (_MARK,)
     tokens = (_MARK, _ARGUMENTS)

@@ -1,4 +1,4 @@
-"""An answer that may have calls, as it comes: what is said, and what is called."""
+"""Separation of text and function calls in an answer while it is generated."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*(?:```\s*)?", re.DOTALL)
 
 
 class CallReader:
-    """Separates words and calls of one answer.
+    """Separates the plain text and the calls of one answer.
 
-    What may be a call is held until the answer is complete: a call is only one if all of it is
-    there, with the name of a function that was offered. Everything else is words. Models that leave
-    out the marks of their form are understood where nothing else can be meant: the whole answer is
-    such JSON, be it in a code block.
+    Text that may be a call is held back until the answer is complete. It is a call only if it is
+    complete and has the name of an offered function; everything else is plain text. Some models
+    leave out the marks of their form. Without the marks, calls are recognised only if the whole
+    answer consists of their JSON, with or without a code block around it.
 
     Args:
-        form: of the model's calls.
-        names: functions that were offered.
+        form: call form of the model.
+        names: names of the offered functions.
     """
 
     def __init__(self, form: CallForm, names: Sequence[str]) -> None:
@@ -34,16 +34,16 @@ class CallReader:
 
     @property
     def words(self) -> str:
-        """What of the answer is words, so far."""
+        """Plain text of the answer that `put` and `end` have returned."""
         return self._text[: self._said]
 
     def put(self, piece: str) -> str:
-        """More of the answer; what of it is words for certain."""
+        """Add a piece of the answer; return the next part that is certainly plain text."""
         self._text += piece
         return self._say(self._certain())
 
     def end(self) -> tuple[str, list[Call]]:
-        """The answer is complete: the words that are left, and its calls."""
+        """Complete the answer; return the rest of its plain text and its calls."""
         at = self._opened()
         before, rest = self._text[:at], self._text[at:]
         calls = self._calls(self._form.calls(rest)) if rest else []
@@ -59,7 +59,7 @@ class CallReader:
         return said
 
     def _certain(self) -> int:
-        """Characters of the answer that no call can be in."""
+        """Return the number of first characters of the answer that cannot be part of a call."""
         if self._said == 0 and _may_be_bare(self._text):
             return 0
         certain = self._text[: self._opened()]
@@ -68,12 +68,12 @@ class CallReader:
         return len(certain.rstrip())
 
     def _opened(self) -> int:
-        """Where a call begins, or the end of the text."""
+        """Return the position where a call begins, or the length of the text."""
         found = [self._text.find(mark) for mark in self._form.opens if mark in self._text]
         return min(found, default=len(self._text))
 
     def _calls(self, given: list[Any] | None) -> list[Call]:
-        """Calls of some values; none where one of them is something else."""
+        """Return the calls of JSON values; an empty list if any value is not a call."""
         lists = [value if isinstance(value, list) else [value] for value in given or ()]
         calls = [call_of(value, self._names) for value in itertools.chain(*lists)]
         return [] if None in calls else [call for call in calls if call is not None]
@@ -85,7 +85,7 @@ def _bare(text: str) -> list[Any] | None:
 
 
 def _may_be_bare(text: str) -> bool:
-    """Whether more text can make JSON of this beginning, or a code block with JSON."""
+    """Return whether more text can complete an answer to JSON, or to a code block with JSON."""
     said = text.lstrip()
     if _FENCE.startswith(said):
         return True

@@ -1,4 +1,4 @@
-"""Conversations with calls for chat templates that know nothing of functions."""
+"""Conversations with calls, rewritten for chat templates that do not handle functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ To call one, answer with a JSON object and nothing else: {{"name": ..., "argumen
 
 
 def in_words(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same conversation of users and answers only: calls are JSON, results are a user's."""
+    """Return the conversation without calls and tool messages.
+
+    Calls become JSON in the text of an answer; results become text of the user.
+    """
     turns: list[dict[str, Any]] = []
     for message in messages:
         role, text = message["role"], message["content"]
@@ -33,7 +36,7 @@ def in_words(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def with_tools(messages: Sequence[dict[str, Any]], tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """The conversation with the tools described before what the user says first."""
+    """Return the conversation with descriptions of the tools before the first user message."""
     rows = "\n".join(json.dumps(tool.described["function"], ensure_ascii=False) for tool in tools)
     first = next((at for at, said in enumerate(messages) if said["role"] == USER), None)
     if first is None:
