@@ -1,1 +1,1 @@
-"""The seam with transformers: the only room that knows its models, caches and masks."""
+"""The adapter to transformers: the only package that uses its models, caches and masks."""

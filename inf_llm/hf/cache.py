@@ -1,7 +1,7 @@
-"""The memory in the shape transformers knows: a cache whose layers hold what was read.
+"""A transformers cache whose layers hold the memory.
 
-`generate` treats it like any other cache. Its layers return only the new keys and values from
-`update`; the attention function hands them, with the queries, to the layer's attention object.
+`generate` treats it like any other cache. `update` of its layers returns only the new keys and
+values. The attention function passes them, with the queries, to the layer's attention object.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from inf_llm.unsaved import Unsaved, bare_copy
 
 @dataclass(frozen=True)
 class CacheStats:
-    """What a cache holds and what it cost.
+    """The content of a cache, and its costs.
 
     Attributes:
         layers: one entry per layer that has a memory, in order.
@@ -35,16 +35,16 @@ class CacheStats:
 
 
 class PatchCache(DynamicCache):
-    """A cache that means something only to the patch it was made under: no other call feeds it.
+    """A cache that is valid only under the patch it was made under: no other call may feed it.
 
     Attributes:
-        feeding: whether a patched decoder's call feeds it now.
+        feeding: whether the forward pass of a patched decoder is feeding it.
     """
 
     feeding = False
 
     def update(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """See `Cache.update`. Refused outside a feed of a patched decoder, as are the next two."""
+        """See `Cache.update`; raises outside a patched decoder's pass, as do the others."""
         self._check_feed()
         return super().update(*args, **kwargs)
 
@@ -71,9 +71,9 @@ class MemoryCache(Unsaved, PatchCache):
     """A cache of a patched model. Made by `generate`, or by `inf_llm.new_cache(model)`.
 
     Attributes:
-        assists: whether its model guesses tokens for another one, which `generate` sets.
-        makers: what made its layers: those of the patch that it belongs to.
-        positions: of the tokens that are fed next (B, L), where rows differ.
+        assists: whether its model drafts tokens for another model; `generate` sets it.
+        makers: the factories of its layers' attention objects, those of its patch.
+        positions: positions of the tokens that are fed next (B, L), where rows differ.
     """
 
     assists = False
@@ -82,31 +82,31 @@ class MemoryCache(Unsaved, PatchCache):
 
     @property
     def memories(self) -> list[MemoryLayer]:
-        """The layers that have a memory, in order."""
+        """Layers that have a memory, in order."""
         return [layer for layer in self.layers if isinstance(layer, MemoryLayer)]
 
     def ends(self, prompt_end: int | None) -> Iterator[tuple[MemoryCache, int | None]]:
-        """The memories that a feed goes to, each with the end of the prompt that it answers."""
+        """Yield each memory that a pass feeds, with the length of the prompt that it answers."""
         yield self, prompt_end
 
     def alone_from(self, position: int | None) -> None:
-        """From this token on (padding counted), every token chooses its blocks alone."""
+        """Make each token from this position on (padding counted) choose its blocks alone."""
         for layer in self.memories:
             layer.rows.alone_from(position)
 
     def activate_past_recording(self) -> None:
-        """From now on `crop` must be able to go back, in every layer that can."""
+        """Record the states that `crop` goes back to, in every layer that can."""
         for layer in self.layers:
             if hasattr(layer, "activate_past_recording"):
                 layer.activate_past_recording()
 
     def stats(self) -> CacheStats:
-        """Tokens, blocks, bytes and traffic, per layer and in sum."""
+        """Return tokens, blocks, bytes and traffic, per layer and in sum."""
         layers = tuple(layer.rows.stats() for layer in self.memories)
         return CacheStats(layers, MemoryStats.total(layers))
 
     def fork(self) -> MemoryCache:
-        """A cache that goes on by itself from here: windows are copied, sealed blocks shared."""
+        """Return an independent copy: windows are copied, sealed blocks are shared."""
         twin = bare_copy(self)
         twin.layers = [
             layer.fork() if isinstance(layer, MemoryLayer) else _copied_layer(layer)
@@ -116,12 +116,12 @@ class MemoryCache(Unsaved, PatchCache):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MemoryCache:
         twin = self.fork()
-        twin.makers = memo.get(id(self.makers), self.makers)  # its model may be copied along
+        twin.makers = memo.get(id(self.makers), self.makers)  # where the model is copied too
         return twin
 
 
 def _copied_layer(layer: Any) -> Any:
-    """A layer of transformers' own (linear attention, convolution) with copies of its state."""
+    """Copy a layer of transformers (linear attention, convolution) with its state."""
     twin = copy.copy(layer)
     for name, value in getattr(layer, "__dict__", {}).items():
         setattr(twin, name, _copied(value))
@@ -139,15 +139,15 @@ def _copied(state: Any) -> Any:
 
 
 def adopt(cache: Cache, makers: Makers) -> MemoryCache:
-    """Turn the empty cache that `generate` made into a memory, keeping its identity.
+    """Turn the empty cache that `generate` made into a memory, in place.
 
     Args:
         cache: an empty, plain DynamicCache, or a memory already.
-        makers: for every layer index with a memory, what makes its attention object.
+        makers: the factory of the attention object, for every layer index with a memory.
 
     Raises:
-        UnsupportedInputError: a cache of another kind, one that holds something, or a memory that
-            was made under another patch.
+        UnsupportedInputError: the cache is of another kind, is not empty, or is a memory of
+            another patch.
     """
     if isinstance(cache, MemoryCache):
         if cache.makers is makers:
@@ -178,7 +178,7 @@ def adopt(cache: Cache, makers: Makers) -> MemoryCache:
 
 
 def install(layers: list[Any], makers: Makers) -> None:
-    """Put memory layers where attention layers are; others (linear, convolution) stay."""
+    """Put memory layers in place of attention layers; others (linear, convolution) stay."""
     while len(layers) <= max(makers):
         layers.append(None)
     for index, make in makers.items():
@@ -186,7 +186,7 @@ def install(layers: list[Any], makers: Makers) -> None:
 
 
 def check_layers(layers: Sequence[Any], makers: Makers) -> str | None:
-    """Why a model's cache layers cannot be replaced, or None if they can."""
+    """Return why a model's cache layers cannot be replaced, or None if they can."""
     for index in makers:
         if index < len(layers) and hasattr(layers[index], "conv_states"):
             return f"layer {index} has attention and another recurrent state in one cache layer"

@@ -1,4 +1,4 @@
-"""One layer of a cache as transformers knows it, and what it holds: the memory of a batch."""
+"""A layer of a transformers cache that holds the memory of a batch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from inf_llm.unsaved import Unsaved, bare_copy
 
 MakeAttention = Callable[[], LayerAttention]
 Makers = dict[int, MakeAttention]
-"""Per layer index, what makes its attention object."""
+"""The factory of the attention object, for each layer index."""
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def plainly(method: _Method) -> _Method:
-    """Run a method that changes state with ordinary tensors and no gradients.
+    """Make a method that changes state run with ordinary tensors and without gradients.
 
     Tensors made under `torch.inference_mode` may not be changed outside it.
     """
@@ -40,33 +40,33 @@ def plainly(method: _Method) -> _Method:
 
 
 class PassingLayer(CacheLayerMixin):
-    """A layer that returns the new keys and values only, and says how many tokens it has seen."""
+    """A cache layer that returns only the new keys and values, and reports the tokens seen."""
 
     is_sliding = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing to prepare."""
+        """Mark the layer as initialized; there is nothing to allocate."""
         self.is_initialized = True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """The new keys and values, as they are; the attention function has use for them."""
+        """Return the new keys and values unchanged, for the attention function."""
         return key_states, value_states
 
     def get_mask_sizes(self, query_length: int, *args: Any) -> tuple[int, int]:
-        """Length and offset of the 2-D mask that transformers should prepare."""
+        """Return the length and the offset of the 2-D mask that transformers prepares."""
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
-        """No maximum."""
+        """Return -1: there is no maximum."""
         return -1
 
     get_max_cache_shape = get_max_length  # its name before transformers 5.23
 
 
 class MemoryLayer(Unsaved, PassingLayer):
-    """One layer's memory of a batch.
+    """The memory of one layer, for a batch.
 
     Args:
         make: makes an empty attention object for this layer.
@@ -84,7 +84,7 @@ class MemoryLayer(Unsaved, PassingLayer):
 
     @plainly
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
-        """Feed the layer and get its attention output (B, H, L, Dv); see `RowGroup.attend`."""
+        """Feed tokens and return their attention output (B, H, L, Dv); see `RowGroup.attend`."""
         self.is_initialized = True
         self._check_dtype(k.dtype)
         return self.rows.attend(q, k, v, mask, rule)
@@ -99,35 +99,35 @@ class MemoryLayer(Unsaved, PassingLayer):
 
     @property
     def held_dtype(self) -> torch.dtype | None:
-        """The dtype of what is held; None while that is nothing."""
+        """Dtype of the keys and values; None while the layer is empty."""
         return self._held_dtype
 
     @plainly
     def restore(self, dtype: torch.dtype | None, rows: State, blocks: BlockReader) -> None:
-        """What was saved of a layer becomes the state of this one, which is empty."""
+        """Load the saved state of a layer into this one, which is empty."""
         self._held_dtype, self.is_initialized = dtype, dtype is not None
         self.rows.restore(rows, blocks)
 
     def get_seq_length(self, *args: Any) -> int:
-        """Tokens seen, padding included."""
+        """Return the number of tokens seen, padding included."""
         return self.rows.seen
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Drop everything that the layer holds."""
         recording = self.record_past
         self.rows = RowGroup(self._make)
         self.record_past = recording
         self.is_initialized, self._held_dtype = False, None
 
     def offload(self) -> None:
-        """Sealed blocks are off the device already."""
+        """Do nothing: sealed blocks are off the device already."""
 
     def prefetch(self) -> None:
-        """Nothing to bring back."""
+        """Do nothing: no keys and values have to come back to the device."""
 
     @property
     def record_past(self) -> bool:
-        """Whether `crop` can go back; transformers switches it on, and off again."""
+        """Whether `crop` can go back; transformers switches it on and off."""
         return self.rows.recording
 
     @record_past.setter
@@ -135,17 +135,17 @@ class MemoryLayer(Unsaved, PassingLayer):
         self.rows.record(wanted)
 
     def activate_past_recording(self) -> None:
-        """From now on `crop` must be able to go back."""
+        """Record the states that `crop` goes back to."""
         self.record_past = True
 
     @plainly
     def crop(self, tokens_to_remove: int) -> None:
-        """Forget the newest `-tokens_to_remove` tokens.
+        """Drop the newest `-tokens_to_remove` tokens.
 
-        A positive number is the length to keep, as transformers had it before 5.23.
+        A positive number is the length to keep, as in transformers before 5.23.
 
         Raises:
-            CropError: there are fewer tokens, or the memory cannot go back to where they began.
+            CropError: there are fewer tokens, or the memory recorded no state at that point.
         """
         if tokens_to_remove > 0:
             self.rows.crop(max(0, self.rows.seen - tokens_to_remove))
@@ -154,7 +154,7 @@ class MemoryLayer(Unsaved, PassingLayer):
 
     @plainly
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Rows become the given ones (beam search)."""
+        """Replace the rows with the given ones (beam search)."""
         self.rows.select_rows(beam_idx)
 
     @plainly
@@ -172,7 +172,7 @@ class MemoryLayer(Unsaved, PassingLayer):
 
     @plainly
     def fork(self) -> MemoryLayer:
-        """A copy that goes on by itself; sealed blocks are shared."""
+        """Return an independent copy that shares the sealed blocks."""
         twin = bare_copy(self)
         twin.rows = self.rows.fork()
         return twin

@@ -1,11 +1,11 @@
-"""One forward pass for several memories, each with new tokens of its own.
+"""One forward pass for several memories, each with its own new tokens.
 
-A composed cache is a view. Its layers feed the attention objects of the memories themselves, so no
-window and no sealed block is copied, and after the pass each memory has seen its tokens. With one
-token each the memories are rows of a batch. Else their tokens stand one after another in one row:
-all but attention looks at tokens one by one. Only the state of other recurrent layers (linear
-attention, convolution), which has a fixed size, is stacked before the pass and written back after
-it; so these models have one token each.
+A composed cache is a view. Its layers feed the attention objects of the memories directly, so no
+window and no sealed block is copied, and after the pass each memory has seen its tokens. If each
+memory has one token, the memories are rows of a batch. Otherwise their tokens are concatenated in
+one row, because only attention relates tokens to each other. Only the state of
+other recurrent layers (linear attention, convolution), which has a fixed size, is stacked before
+the pass and written back after it; so these models take one token per memory.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from inf_llm.hf.rows import RowGroup
 
 @dataclass(frozen=True)
 class Part:
-    """What one memory is fed in a pass.
+    """The input of one memory in a pass.
 
     Attributes:
         cache: the memory, of one row.
-        tokens: at least one.
-        prompt_end: length of the prompt that is being answered; None while a text is read.
+        tokens: at least one token id.
+        prompt_end: length of the prompt that is answered; None while a text is read.
     """
 
     cache: MemoryCache
@@ -41,16 +41,16 @@ class Part:
 
     @property
     def positions(self) -> range:
-        """Where its tokens stand."""
+        """Positions of its tokens."""
         seen = int(self.cache.get_seq_length())
         return range(seen, seen + len(self.tokens))
 
 
 class RowsTogether:
-    """The rows of several memories in one layer, as a watcher sees them.
+    """The rows of several memories in one layer, for a watcher.
 
     Args:
-        groups: of each memory.
+        groups: the rows of each memory.
     """
 
     def __init__(self, groups: Sequence[RowGroup]) -> None:
@@ -58,15 +58,15 @@ class RowsTogether:
 
     @property
     def members(self) -> list[LayerAttention]:
-        """The attention objects of all that have been fed."""
+        """Attention objects of all memories that have been fed."""
         return [member for group in self._groups for member in group.members]
 
     def row_of(self, member: LayerAttention) -> int:
-        """The row that an attention object is for."""
+        """Return the row that an attention object computes."""
         return next(row for row, group in enumerate(self._groups) if member in group.members)
 
     def padding_of(self, row: int) -> int:
-        """There is none."""
+        """Return 0: there is no padding."""
         return 0
 
 
@@ -74,8 +74,8 @@ class ComposedLayer(PassingLayer):
     """One layer of several memories; see `MemoryLayer`.
 
     Args:
-        layers: of each memory.
-        lengths: tokens that each is fed.
+        layers: the layer of each memory.
+        lengths: the number of tokens of each memory.
     """
 
     def __init__(self, layers: Sequence[MemoryLayer], lengths: Sequence[int]) -> None:
@@ -90,7 +90,7 @@ class ComposedLayer(PassingLayer):
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
         """Feed the tokens of every memory; see `MemoryLayer.attend`.
 
-        Shapes are (n, H, 1, D), or (1, H, L, D) where the L tokens of all stand in one row.
+        Shapes are (n, H, 1, D), or (1, H, L, D) with the L tokens of all memories in one row.
         """
         if q.shape[0] == len(self._layers) > 1:
             return self._attend_singles(q, k, v, rule)
@@ -109,7 +109,7 @@ class ComposedLayer(PassingLayer):
         return torch.cat([out[at] for at in range(len(qs))], 2)
 
     def _attend_singles(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        """Feed one token each to the memories that have one."""
+        """Feed one token each to the memories of `_singles`."""
         groups = [self._layers[at].rows for at in self._singles]
         for group in groups:
             group.seen += 1
@@ -117,16 +117,16 @@ class ComposedLayer(PassingLayer):
         return type(members[0]).attend_each(members, q, k, v, rule)
 
     def get_seq_length(self, *args: Any) -> int:
-        """Tokens of the longest row."""
+        """Return the length of the longest row."""
         return max(layer.rows.seen for layer in self._layers)
 
 
 class ComposedCache(MemoryCache):
-    """The cache of one forward pass.
+    """The cache of one forward pass for several memories.
 
     Args:
-        parts: one or more that `compose` together.
-        device: of the model.
+        parts: one or more parts whose caches `compose` accepts.
+        device: the device of the model.
     """
 
     def __init__(self, parts: Sequence[Part], device: torch.device) -> None:
@@ -145,7 +145,7 @@ class ComposedCache(MemoryCache):
         return ((part.cache, part.prompt_end) for part in self._parts)
 
     def part(self) -> None:
-        """After the pass: give each memory its row of what was stacked."""
+        """After the pass: write each memory's row of the stacked states back."""
         each = zip(*(part.cache.layers for part in self._parts), strict=True)
         for layer, rows in zip(self.layers, each, strict=True):
             if isinstance(layer, LinearAttentionLayer):
@@ -154,7 +154,7 @@ class ComposedCache(MemoryCache):
 
 
 def compose(caches: Sequence[Any], single: bool = True) -> bool:
-    """Whether caches go through one forward pass: memories of one row each, of one patch.
+    """Return whether one forward pass can feed the caches: memories of one row, of one patch.
 
     Args:
         caches: one or more.
@@ -170,10 +170,10 @@ def compose(caches: Sequence[Any], single: bool = True) -> bool:
 
 
 def feed_together(model: Any, parts: Sequence[Part]) -> Tensor:
-    """Feed several memories that `compose`, each its own tokens.
+    """Feed several memories that `compose` accepts, each with its own tokens.
 
     Returns:
-        Logits (n, V) of what follows in each.
+        Logits (n, V) of the next token of each memory.
     """
     device = device_of(model)
     cache = ComposedCache(parts, device)
@@ -194,11 +194,11 @@ def feed_together(model: Any, parts: Sequence[Part]) -> Tensor:
 
 
 def _fit(first: Any, other: Any) -> bool:
-    """Whether two layers, fed one token each, can be rows of one."""
+    """Return whether two layers, fed one token each, can be rows of one layer."""
     if type(first) is MemoryLayer:
         return _fit_in_a_row(first, other) and other.rows.count == 1
     plain = type(first) is type(other) is LinearAttentionLayer
-    by_number = plain and isinstance(first.conv_states, dict)  # not so in transformers 5.10
+    by_number = plain and isinstance(first.conv_states, dict)  # not a dict in transformers 5.10
     return by_number and all(
         [_shape(tensor) for tensor in getattr(first, name).values()]
         == [_shape(tensor) for tensor in getattr(other, name).values()]
@@ -207,7 +207,7 @@ def _fit(first: Any, other: Any) -> bool:
 
 
 def _fit_in_a_row(first: Any, other: Any) -> bool:
-    """Whether the tokens of two layers can stand in one row."""
+    """Return whether the tokens of two layers can be concatenated in one row."""
     if not (type(first) is type(other) is MemoryLayer):
         return False
     dtypes = {layer.held_dtype for layer in (first, other) if layer.rows.count}

@@ -1,4 +1,4 @@
-"""The parts of a model that matter here: the model inside its wrappers, and its text decoder."""
+"""Access to parts of a model: the model inside its wrappers, and its text decoder."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from transformers.cache_utils import Cache, DynamicCache
 from inf_llm.errors import UnsupportedInputError
 
 CACHE_NAMES = ("cache", "past_key_values")
-"""The argument that carries the cache: its name since transformers 5.24, and the one before."""
+"""Names of the cache argument: the one since transformers 5.24, and the one before."""
 _FILLING_ADAPTERS = ("PREFIX_TUNING", "CARTRIDGE")
 
 
 def unwrap(model: Any) -> PreTrainedModel:
-    """The transformers model that computes inside a wrapper of PEFT or `torch.compile`.
+    """Return the transformers model inside a wrapper of PEFT or `torch.compile`.
 
     Raises:
-        UnsupportedInputError: this is no such model.
+        UnsupportedInputError: `model` is no such model, and wraps none.
     """
     if isinstance(model, PreTrainedModel):
         return model
@@ -35,13 +35,13 @@ def unwrap(model: Any) -> PreTrainedModel:
 
 
 def trained_length(model: Any) -> int | None:
-    """Tokens that a model or decoder was trained for; None where its configuration is silent."""
+    """Return the length in tokens that a model was trained with, or None if it is not stated."""
     length = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
     return int(length) if length else None
 
 
 def prefix_adapter(model: Any) -> str | None:
-    """Name of PEFT's method around a model if it fills the cache before the text is fed."""
+    """Return the name of PEFT's method if it fills the cache before the text, otherwise None."""
     config = (
         getattr(model, "active_peft_config", None) if hasattr(model, "get_base_model") else None
     )
@@ -57,20 +57,24 @@ def _refusal(model: Any) -> str:
             f"{str(model)!r} is a path, and {wanted}: load it first, with "
             "AutoModelForCausalLM.from_pretrained, or with inf_llm.load and a configuration"
         )
-    for name in ("model", "module"):  # pipelines; DataParallel and its like
+    for name in ("model", "module"):  # of pipelines; of DataParallel and similar
         if isinstance(getattr(model, name, None), PreTrainedModel):
             return f"this is a {kind}, and {wanted}: pass the one inside, its .{name}"
     return f"this is {'None' if model is None else f'a {kind}'}, and {wanted}"
 
 
 def decoder_of(model: PreTrainedModel) -> nn.Module:
-    """The module that runs the text layers and receives the cache."""
+    """Return the module that runs the text layers and receives the cache."""
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else None
     return decoder if isinstance(decoder, PreTrainedModel) else model.base_model
 
 
 def device_of(model: Any) -> torch.device:
-    """Where a model takes its tokens; weights that accelerate offloads are on "meta" in between."""
+    """Return the device of a model's input tokens.
+
+    Weights that accelerate offloads are on "meta" between passes. Then the device is that of
+    accelerate's hook.
+    """
     table = model.get_input_embeddings()
     at: torch.device = next(table.parameters()).device
     hook = getattr(table, "_hf_hook", None)
@@ -82,7 +86,7 @@ def device_of(model: Any) -> torch.device:
 
 
 def parameter_names(module: nn.Module) -> tuple[str, ...]:
-    """The parameters of a module's `forward`, in order."""
+    """Return the names of the parameters of a module's `forward`, in order."""
     return _parameters(type(module).forward)
 
 
@@ -92,7 +96,7 @@ def _parameters(method: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def cache_argument(model: Any) -> str:
-    """What this model's `forward` calls its cache."""
+    """Return the name of the cache argument of this model's `forward`."""
     names = parameter_names(unwrap(model))
     return next((name for name in CACHE_NAMES if name in names), CACHE_NAMES[-1])
 
@@ -100,12 +104,16 @@ def cache_argument(model: Any) -> str:
 def named_arguments(
     decoder: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """All arguments of a call of `decoder`, by name."""
+    """Return all arguments of a call of `decoder`, by name."""
     return {**dict(zip(parameter_names(decoder), args, strict=False)), **kwargs}
 
 
 def take_cache(decoder: Any, kwargs: dict[str, Any]) -> Cache | None:
-    """The cache, taken out of a call's arguments: a new one if none is given, None for no cache."""
+    """Take the cache out of a call's arguments, or make one if none is given.
+
+    Returns:
+        The cache, or None if none is given and `use_cache` is false.
+    """
     given = [name for name in CACHE_NAMES if kwargs.get(name) is not None]
     if given:
         cache: Cache = kwargs.pop(given[0])
@@ -117,5 +125,5 @@ def take_cache(decoder: Any, kwargs: dict[str, Any]) -> Cache | None:
 
 
 def with_cache(model: Any, cache: Any) -> dict[str, Any]:
-    """Keyword arguments that feed `model`, or its `generate`, with this cache."""
+    """Return the keyword arguments that pass this cache to `model`, or to its `generate`."""
     return {cache_argument(model): cache, "use_cache": True}

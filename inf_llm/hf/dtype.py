@@ -1,8 +1,8 @@
-"""Which number format a model runs fastest in on this processor: measured, not looked up.
+"""The dtype in which a model runs fastest on this processor, by measurement.
 
 With AMX, bfloat16 reads one and a half times as fast as float32; with AVX2 alone it reads five
 times more slowly. `dtype: auto` on a CPU therefore times one layer of the loaded model in every
-format that holds its weights as they are.
+dtype that holds its weights without loss.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-_ROWS = 32  # tokens read for every token answered
-_SECONDS = 0.3  # after which nothing is repeated
-_GAIN = 1.2  # by how much another format must win, so that noise decides little
+_ROWS = 32  # prompt tokens for each answer token in the measured time
+_SECONDS = 0.3  # after this time no measurement is repeated
+_GAIN = 1.2  # another dtype must be faster by this factor, so that noise decides little
 _NOTE = "_inf_llm_dtype"
 
 _known: dict[tuple[str, torch.dtype], dict[torch.dtype, float]] = {}
-"""What was measured in this process, so that models compared side by side are in one format."""
+"""Measured times of this process, so that models compared side by side have one dtype."""
 
 
 @dataclass(frozen=True)
 class DtypeChoice:
-    """What was measured, and what follows from it.
+    """The measured times, and the dtype that follows from them.
 
     Attributes:
-        dtype: the format that the model is in now.
-        seconds: per format, in which time one layer reads `_ROWS` tokens at once and one alone,
-            on one thread.
+        dtype: the dtype of the model after the choice.
+        seconds: per dtype, the time of one layer for `_ROWS` tokens at once and for one token
+            alone, in sum, on one thread.
     """
 
     dtype: torch.dtype
@@ -49,23 +49,23 @@ class DtypeChoice:
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """`bfloat16` for `torch.bfloat16`."""
+    """Return `bfloat16` for `torch.bfloat16`."""
     return str(dtype).removeprefix("torch.")
 
 
 def dtype_choice(model: PreTrainedModel) -> DtypeChoice | None:
-    """What `settle_dtype` measured on this model, if it measured."""
+    """Return what `settle_dtype` measured on this model, or None if it measured nothing."""
     return model.__dict__.get(_NOTE)
 
 
 @torch.no_grad()
 def settle_dtype(model: PreTrainedModel) -> PreTrainedModel:
-    """Put a model that is on a CPU into the format in which one layer of it is the fastest.
+    """Convert a model on a CPU to the dtype in which one layer of it is the fastest.
 
-    Only formats that hold its weights as they are take part: float32 holds those of a bfloat16 or
-    float16 checkpoint, while a float32 checkpoint stays as it is. The weights of a GGUF file are
-    coarser than either, so both take part. A model on another device, with weights on disk, with
-    packed weights, or too large for a wider format is left as it is.
+    The candidates hold the weights without loss: float32 holds those of a bfloat16 or float16
+    checkpoint, while a float32 checkpoint stays as it is. GGUF weights have less precision
+    than either, so both are candidates. A model stays as it is if it is on another device, has
+    weights on disk or packed weights, or is too large for a wider dtype.
 
     Returns:
         The same model.
@@ -87,7 +87,7 @@ def settle_dtype(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _format(model: PreTrainedModel) -> torch.dtype | None:
-    """The one format of a model's weights, where all are plain numbers on the CPU."""
+    """Return the dtype that most weights have, or None unless all are floats on the CPU."""
     weights = list(model.parameters())
     if any(w.device.type != "cpu" or not w.is_floating_point() for w in weights):
         return None
@@ -98,7 +98,7 @@ def _format(model: PreTrainedModel) -> torch.dtype | None:
 
 
 def _others(model: PreTrainedModel, own: torch.dtype) -> list[torch.dtype]:
-    """Formats other than its own in which the weights stay what they are."""
+    """Return the other dtypes that hold the weights without loss and fit into memory."""
     quantized = getattr(model.config, "quantization_config", None)
     if quantized is not None:
         method = str(getattr(quantized, "quant_method", "")).lower()
@@ -112,9 +112,9 @@ def _others(model: PreTrainedModel, own: torch.dtype) -> list[torch.dtype]:
 
 
 def _first_layer(model: PreTrainedModel) -> nn.Module | None:
-    """The first of the decoder's layers, by how many there are."""
+    """Return the first decoder layer, from the module list that has `num_hidden_layers` entries."""
     count = getattr(model.config.get_text_config(decoder=True), "num_hidden_layers", None)
-    decoder = model.get_decoder()  # of a model with images; some give a head under this name
+    decoder = model.get_decoder()  # some models return a head here
     for module in (decoder if isinstance(decoder, PreTrainedModel) else model).modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return module[0]
@@ -122,9 +122,10 @@ def _first_layer(model: PreTrainedModel) -> nn.Module | None:
 
 
 def time_formats(model: PreTrainedModel, formats: list[torch.dtype]) -> dict[torch.dtype, float]:
-    """Seconds that the first layer takes in each format; nothing where that cannot be measured.
+    """Return the seconds that the first layer takes in each dtype; empty if it cannot be measured.
 
-    One thread and its own clock, in turns, so that other programs on the machine change little.
+    The measurement uses one thread and its CPU time, and takes the dtypes in turns, so that other
+    programs on the machine change little.
     """
     layer = _first_layer(model)
     if layer is None:
@@ -155,12 +156,12 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class _Reached(Exception):  # noqa: N818 (no error: it ends a run that has shown what it should)
-    """The layer was reached, with these arguments."""
+class _Reached(Exception):  # noqa: N818 (not an error: it ends a run early)
+    """Raised when the layer is reached; holds the arguments of its call."""
 
 
 def _inputs(model: PreTrainedModel, layer: nn.Module, tokens: int) -> tuple[Any, Any] | None:
-    """What the model calls its layer with when it reads so many tokens; None if it does not."""
+    """Return the layer's arguments when the model reads `tokens` tokens; None if not called."""
 
     def stop(module: nn.Module, args: Any, kwargs: Any) -> None:
         raise _Reached(args, kwargs)
@@ -178,7 +179,7 @@ def _inputs(model: PreTrainedModel, layer: nn.Module, tokens: int) -> tuple[Any,
 
 
 def _cast(given: Any, dtype: torch.dtype) -> Any:
-    """Arguments with every floating tensor in a format."""
+    """Return the arguments with every floating-point tensor cast to `dtype`."""
     if torch.is_tensor(given):
         return given.to(dtype) if given.is_floating_point() else given
     if isinstance(given, tuple | list):
@@ -189,7 +190,7 @@ def _cast(given: Any, dtype: torch.dtype) -> Any:
 
 
 def _convert(model: PreTrainedModel, own: torch.dtype, wanted: torch.dtype) -> None:
-    """The weights in another format; rotary frequencies and other buffers keep their precision."""
+    """Convert the weights to another dtype; float32 buffers, such as rotary frequencies, stay."""
     for weight in model.parameters():
         if weight.dtype == own:
             weight.data = weight.data.to(wanted)

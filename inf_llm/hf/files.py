@@ -1,7 +1,7 @@
-"""What is wrong with the files of a model, found before anything is loaded.
+"""Checks of a model's files, before anything is loaded.
 
-Each function gives a reason that ends with what to do, or None. transformers itself meets such
-files late, and with errors of the library that read them.
+Each check returns a reason that ends with advice, or None. transformers itself detects such files
+late, and with errors of the library that reads them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""Where transformers looks for weights, in this order."""
+"""The files in which transformers looks for weights, in this order."""
 
 TOKENIZERS = ("tokenizer.json", "*.model", "*vocab*", "merges.txt", "*.tiktoken", "tekken.json")
 _FOREIGN = {
@@ -26,14 +26,14 @@ _FOREIGN = {
     "model_index.json": "holds a diffusers pipeline, not a language model",
     "modules.json": "holds a sentence-transformers model, which gives vectors and not text",
 }
-_INNER = ("*/config.json", "snapshots/*/config.json")  # the latter in the hub's own cache
+_INNER = ("*/config.json", "snapshots/*/config.json")  # the second one in the hub's own cache
 _AGAIN = "download it again"
 _LONGEST_HEAD = 100_000_000
-"""Bytes of JSON that the safetensors library takes."""
+"""Bytes of JSON that the safetensors library accepts."""
 
 
 def model_problem(folder: Path) -> str | None:
-    """Why a folder is no model that can be loaded."""
+    """Return why a folder is no model that can be loaded; None if it is one."""
     return (
         _foreign(folder)
         or config_problem(folder / "config.json")
@@ -43,7 +43,7 @@ def model_problem(folder: Path) -> str | None:
 
 
 def tokenizer_problem(folder: Path) -> str | None:
-    """Why a folder has no tokenizer that can be loaded."""
+    """Return why a folder has no tokenizer that can be loaded; None if it has one."""
     found = [file for pattern in TOKENIZERS for file in folder.glob(pattern) if file.is_file()]
     if not found:
         return "has no tokenizer (tokenizer.json or tokenizer.model): copy its files there"
@@ -57,7 +57,7 @@ def tokenizer_problem(folder: Path) -> str | None:
 
 
 def config_problem(file: Path) -> str | None:
-    """Why a config.json describes no model."""
+    """Return why a config.json describes no model; None if it describes one."""
     wrong = _json_problem(file)
     if wrong:
         return wrong
@@ -71,7 +71,7 @@ def config_problem(file: Path) -> str | None:
 
 
 def _foreign(folder: Path) -> str | None:
-    """What a folder holds that was made by another library, and is no model by itself."""
+    """Return why a folder holds no transformers model: other files, or no config.json."""
     for name, what in _FOREIGN.items():
         file = folder / name
         if file.is_file() and not (name == "adapter_config.json" and _weights(folder)):
@@ -84,7 +84,7 @@ def _foreign(folder: Path) -> str | None:
 
 
 def _base(file: Path) -> str:
-    """What to do with an adapter."""
+    """Return advice for an adapter."""
     wrong = _json_problem(file)
     name = None if wrong else json.loads(file.read_bytes()).get("base_model_name_or_path")
     base = f"its base {name!r}" if name else "its base model"
@@ -92,7 +92,7 @@ def _base(file: Path) -> str:
 
 
 def _weights(folder: Path) -> Path | None:
-    """The file of the weights, or the index of their files."""
+    """Return the weight file, or the index of several weight files."""
     return next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
 
 
@@ -128,7 +128,10 @@ def _part_problem(file: Path) -> str | None:
 
 
 def _safetensors_problem(file: Path) -> str | None:
-    """The file says itself how long it is: 8 bytes, so many of JSON, and what the JSON places."""
+    """Return why a file is shorter than its header requires.
+
+    The file has 8 bytes with the length of the JSON header, the header, and the tensors.
+    """
     size = file.stat().st_size
     try:
         length, rows = safetensors_head(file)
@@ -143,10 +146,10 @@ def _safetensors_problem(file: Path) -> str | None:
 
 
 def safetensors_head(file: Path) -> tuple[int, dict[str, Any]]:
-    """Bytes of the head of a file, and what it says of each tensor: dtype, shape, data_offsets.
+    """Return the bytes of a file's header, and dtype, shape and data_offsets of each tensor.
 
     Raises:
-        ValueError, AttributeError: it is damaged.
+        ValueError, AttributeError: the header is damaged.
     """
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
@@ -155,7 +158,7 @@ def safetensors_head(file: Path) -> tuple[int, dict[str, Any]]:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files with a model's weights; none where there are none."""
+    """Return the files with a model's weights; empty if there are none."""
     file = _weights(folder)
     if file is None or file.suffix != ".json":
         return [] if file is None else [file]
@@ -177,7 +180,7 @@ def _json_problem(file: Path, needed: bool = True) -> str | None:
 
 
 def pointer_problem(file: Path) -> str | None:
-    """A pointer stands in the place of a file that a clone without Git LFS did not fetch."""
+    """Return why a file is empty, or only a Git LFS pointer that a clone left in its place."""
     with file.open("rb") as opened:
         start = opened.read(len(POINTER))
     if start == POINTER:

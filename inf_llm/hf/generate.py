@@ -1,4 +1,4 @@
-"""What goes around a patched model's `generate`: a memory as its cache, and the prompt's length."""
+"""Wrappers of a patched model's `generate`: use a memory as cache, record the prompt's length."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from inf_llm.hf.patched import state_of
 
 
 def surround(model: Any) -> None:
-    """Put ours around a model's own methods; `lay_bare` takes them away."""
+    """Wrap a model's methods for generation; `lay_bare` removes the wrappers."""
     if hasattr(model, "generate"):
         for name, around in _AROUND.items():
             model.__dict__[name] = _Around(model, name, around)
 
 
 def lay_bare(model: Any) -> None:
-    """Take away what `surround` left."""
+    """Remove the wrappers of `surround`."""
     for name in _AROUND:
         model.__dict__.pop(name, None)
 
 
 class _Around:
-    """A method of a model with ours around it; it goes along when the model is copied or saved."""
+    """A wrapped method of a model; it is copied and saved with the model."""
 
     def __init__(self, model: Any, name: str, around: Callable[..., Any]) -> None:
         self.model, self.name, self.around = model, name, around
 
     @property
     def __wrapped__(self) -> Callable[..., Any]:
-        """The method itself, whose signature and text this has."""
+        """The original method, which gives the wrapper its signature and docstring."""
         method: Callable[..., Any] = getattr(type(self.model), self.name)
         return MethodType(method, self.model)
 
@@ -48,14 +48,14 @@ class _Around:
 
 
 def _generate(model: Any, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """`generate`, which says where the prompt ends."""
+    """Call `generate`, with the end of the prompt recorded."""
     with answering(_prompt_length(args, kwargs)):
         return generate(model, *args, **kwargs)
 
 
 @contextmanager
 def answering(prompt: int | None) -> Iterator[None]:
-    """What is fed within the statement is a prompt of so many tokens, and the answer to it."""
+    """Mark all that is fed within the statement as a prompt of `prompt` tokens, and its answer."""
     token = running.set(replace(running.get(), prompt_end=prompt))
     try:
         yield
@@ -72,7 +72,7 @@ def _prepare_cache(
     *args: Any,
     **kwargs: Any,
 ) -> Any:
-    """`_prepare_cache_for_generation`, with a memory as its cache."""
+    """Call `_prepare_cache_for_generation`, and turn its cache into a memory."""
     given = _cache_in(model_kwargs)
     if isinstance(given, MemoryCache) and generation_config.use_cache is False:
         raise UnsupportedInputError(
@@ -101,7 +101,7 @@ def _cache_in(kwargs: dict[str, Any]) -> Any:
 
 
 def _prompt_length(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
-    """Length of the prompt that `generate` was given, what a cache holds already included."""
+    """Return the length of the prompt of a call of `generate`, tokens in the cache included."""
     names = ("inputs", "input_ids", "inputs_embeds", "attention_mask")
     given = [*args[:1], *(kwargs.get(name) for name in names)]
     lengths = [value.shape[1] for value in given if torch.is_tensor(value) and value.dim() > 1]

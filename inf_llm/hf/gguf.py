@@ -1,7 +1,8 @@
-"""The head of a GGUF file: what it says about itself, and whether it is one whole model.
+"""The header of a GGUF file: its metadata, and a check that the file holds one whole model.
 
-transformers reads the weights and the tokenizer, but not all that a file says, and it meets damaged
-files late. The layout is that of https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+transformers reads the weights and the tokenizer, but not all of the metadata, and it detects a
+damaged file late. The layout is that of
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 _SCALARS[12] = "d"
 _LONGEST = 1 << 24
-"""Bytes of a text, and entries of a list, beyond which a head must be damaged."""
+"""Bytes of a string, and entries of a list, beyond which a header must be damaged."""
 _MOST_DIMENSIONS = 8
-"""Twice what ggml has."""
+"""Twice the largest number of dimensions in ggml."""
 _WHOLE = re.compile(r"split\.count|general\.alignment|.*\.(\w+_token_id|sliding_window)")
 _TEXTS = re.compile(r"general\.architecture|tokenizer\.(chat_template|ggml\.(model|pre))")
 _NUMBERS = re.compile(r".*\.rope\.scaling\.factor")
 _KINDS = ((_WHOLE, int), (_TEXTS, str), (_NUMBERS, (int, float)))
-"""What is used of the metadata, and of which type it must be."""
+"""The metadata that is used, and the type that each value must have."""
 
 _DAMAGED = "its head is damaged or not whole"
 _LONG_FACTORS = {"rope_factors_long.weight", "rope_factors_short.weight"}
@@ -35,10 +36,10 @@ _LONG_FACTORS = {"rope_factors_long.weight", "rope_factors_short.weight"}
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """Where a tensor lies.
+    """The location of a tensor in the file.
 
     Attributes:
-        shape: as torch has it.
+        shape: in the order of torch.
         kind: ggml's number of its type.
         start: bytes from the start of the file.
     """
@@ -49,10 +50,10 @@ class TensorPlace:
 
     @property
     def end(self) -> int:
-        """Bytes that the file must have for it to be whole.
+        """Bytes from the start of the file to the end of the tensor.
 
         Raises:
-            ValueError: the type is not known.
+            ValueError: the type of the tensor is unknown.
         """
         from gguf.constants import GGML_QUANT_SIZES
 
@@ -65,11 +66,11 @@ class TensorPlace:
 
 @dataclass(frozen=True)
 class Head:
-    """What stands before the weights.
+    """The header of a GGUF file.
 
     Attributes:
-        values: the metadata; of lists only their length.
-        tensors: by name.
+        values: the metadata; a list is replaced by its length.
+        tensors: the locations of the tensors, by name.
     """
 
     values: dict[str, Any]
@@ -77,25 +78,25 @@ class Head:
 
     @property
     def architecture(self) -> str:
-        """llama.cpp's name for the kind of model; empty where the file has none."""
+        """llama.cpp's name for the kind of model; empty if the file has none."""
         return str(self.values.get("general.architecture", ""))
 
     def own(self, key: str, default: Any = None) -> Any:
-        """A value that stands under the architecture's name."""
+        """Return the value whose key is `key` with the architecture as prefix."""
         return self.values.get(f"{self.architecture}.{key}", default)
 
 
 def is_gguf(file: Path) -> bool:
-    """Whether a file begins as GGUF does."""
+    """Return whether a file begins with the magic number of GGUF."""
     with file.open("rb") as opened:
         return opened.read(len(MAGIC)) == MAGIC
 
 
 def read_head(file: Path) -> Head:
-    """The head of a file.
+    """Read the header of a file.
 
     Raises:
-        ValueError: it is damaged, or of a version that is not known; the message says which.
+        ValueError: the header is damaged, or of an unknown version; the message says which.
     """
     with file.open("rb") as opened:
         try:
@@ -105,7 +106,7 @@ def read_head(file: Path) -> Head:
 
 
 def tokenizer_problem(file: Path) -> str | None:
-    """Why a GGUF file has no tokenizer that can be loaded; None where it has one."""
+    """Return why a GGUF file has no tokenizer that can be loaded; None if it has one."""
     try:
         values = read_head(file).values
     except ValueError as error:
@@ -116,7 +117,7 @@ def tokenizer_problem(file: Path) -> str | None:
 
 
 def problem(file: Path) -> str | None:
-    """Why a GGUF file is no model that can be loaded; None where it is."""
+    """Return why a GGUF file is no model that can be loaded; None if it is one."""
     try:
         head = read_head(file)
         needed = max((place.end for place in head.tensors.values()), default=0)
@@ -160,7 +161,7 @@ def _head(opened: BinaryIO) -> Head:
 
 
 def _places(opened: BinaryIO, count: int) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
-    """Name, shape, kind and offset from the first weight, of each tensor."""
+    """Yield the name, shape, type and offset from the first weight of each tensor."""
     for _ in range(count):
         name = _text(opened)
         (dimensions,) = struct.unpack("<I", opened.read(4))
@@ -194,6 +195,6 @@ def _text(opened: BinaryIO) -> str:
 
 
 def _require(whole: bool) -> None:
-    """Raise ValueError unless the head can be right."""
+    """Raise ValueError unless the header is valid so far."""
     if not whole:
         raise ValueError(_DAMAGED)

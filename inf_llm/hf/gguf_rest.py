@@ -1,4 +1,4 @@
-"""What transformers leaves in a GGUF file when it loads one, given to what it loaded."""
+"""Complete a model or a tokenizer with fields of a GGUF file that transformers ignores."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from inf_llm.hf.gguf import Head, read_head
 
 _SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 _LLAMA_3 = ("llama3", "llama-v3", "llama-bpe")
-"""Vocabularies that llama.cpp begins a text with, unless the file says otherwise."""
+"""Vocabularies for which llama.cpp starts a text with BOS, unless the file says otherwise."""
 
 _SPACES = ("Ġ", "▁")
 _SAMPLE = 200
-"""Words that a tokenizer is tried with."""
+"""Number of words that a tokenizer is checked with."""
 
 _FACTORS = "rope_freqs.weight"
 _FULL = re.compile(r"(.*\.)?(full_attention_|original_)*inv_freq")
-"""Names of the buffers that a scaling concerns: not those of layers with a window of their own."""
+"""Names of the rotary frequencies that a scaling applies to; not those of sliding window layers."""
 
 
 def complete_tokenizer(tokenizer: Any, file: Path) -> None:
-    """Give a tokenizer what transformers leaves in the file: special tokens and chat template.
+    """Set the special tokens and the chat template, which transformers does not read from the file.
 
     Raises:
-        ValueError: its merges were lost, as in some releases for vocabularies of sentencepiece.
+        ValueError: the tokenizer has lost its merges, as in some releases of transformers for
+            vocabularies of sentencepiece.
     """
     values = read_head(file).values
     vocabulary = tokenizer.get_vocab()
@@ -53,22 +54,22 @@ def complete_tokenizer(tokenizer: Any, file: Path) -> None:
 
 
 def as_numbers() -> dict[str, Any]:
-    """Keywords for `from_pretrained`, so that no release keeps weights in the file's own form."""
+    """Return keywords for `from_pretrained` that dequantize the weights in every release."""
     made = getattr(transformers, "GgufConfig", None)
     return {} if made is None else {"quantization_config": made(dequantize=True)}
 
 
 def complete_model(model: Any, file: Path) -> None:
-    """Give a model what transformers leaves in the file, and make it an ordinary one.
+    """Set what transformers does not read from the file, and remove the mark of quantization.
 
-    The tokens that end an answer; and what divides its rotary frequencies: `rope_freqs.weight` per
-    pair (Llama 3.1 and later), `rope.scaling.factor` all of them (Gemma 3 from 4B on, in the layers
-    that see everything).
+    The generation config gets the tokens that begin, pad and end a text. The rotary frequencies are
+    divided by `rope_freqs.weight` per pair (Llama 3.1 and later), or by `rope.scaling.factor` for
+    all pairs (Gemma 3 from 4B on, in the layers with full attention).
 
     Raises:
         UnsupportedModelError: the model has no such frequencies.
     """
-    if getattr(model, "hf_quantizer", None) is not None:  # it would refuse to be cast or saved
+    if getattr(model, "hf_quantizer", None) is not None:  # it forbids casting and saving
         model.hf_quantizer.remove_quantization_config(model)
     head, settings = read_head(file), model.generation_config
     ends, bos, pad = (
@@ -90,7 +91,7 @@ def complete_model(model: Any, file: Path) -> None:
 
 
 def _scaled(rope: dict[str, Any]) -> bool:
-    """Whether transformers has a scaling for the model's rotary frequencies itself."""
+    """Return whether transformers itself scales the model's rotary frequencies."""
     kinds = [rope] if "rope_type" in rope else [kind for kind in rope.values() if kind]
     return any(kind["rope_type"] != "default" for kind in kinds)
 

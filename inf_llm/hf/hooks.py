@@ -1,10 +1,10 @@
-"""What a patched model runs through: an attention function, a mask function, and hooks around it.
+"""The hooks of a patched model: an attention function, a mask function, and hooks on its modules.
 
-Four public hooks of transformers and torch do it, so no model code is copied: an attention
-function, a mask function that makes no (queries x keys) mask, a hook that keeps rotary modules from
-rotating, and a pair around the decoder that says which cache is being fed. All of them are plain
-functions that find what they need on the module that runs, so a copy of a model is patched by
-itself. `torch.compile` leaves these functions alone and compiles all between them.
+No model code is copied, because four public extension points of transformers and torch suffice: an
+attention function, a mask function that makes no (queries x keys) mask, a hook that keeps rotary
+modules from rotating, and a pair of hooks around the decoder that record which cache is fed. All of
+them are plain functions that find their state on the module that runs, so a copy of a model is a
+separate patched model. `torch.compile` skips these functions and compiles everything between them.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ NAME = "inf_llm"
 def set_implementation(model: Any, decoder: Any, name: str | None) -> None:
     """Set the attention implementation of a model's text part; other parts keep their own."""
     decoder.set_attn_implementation(name)
-    # a model around the decoder makes masks by its own copy of the text's configuration
+    # a model around the decoder makes masks from its own copy of the text configuration
     model.config.get_text_config(decoder=True)._attn_implementation_internal = name
 
 
 def install_hooks(model: Any, decoder: Any, state: Patched) -> None:
-    """Put all hooks on a model; `remove_hooks` takes them away."""
+    """Put all hooks on a model; `remove_hooks` removes them."""
     state.before = decoder.config._attn_implementation
     set_implementation(model, decoder, NAME)
     state.hook_rotary(decoder, _stand_still)
@@ -51,7 +51,7 @@ def install_hooks(model: Any, decoder: Any, state: Patched) -> None:
 
 
 def remove_hooks(model: Any, decoder: Any, state: Patched) -> None:
-    """Take away what `install_hooks` left, and give the model its attention implementation back."""
+    """Remove the hooks of `install_hooks`, and restore the model's attention implementation."""
     for hook in state.hooks:
         hook.remove()
     if state.before is not None:
@@ -59,7 +59,7 @@ def remove_hooks(model: Any, decoder: Any, state: Patched) -> None:
 
 
 def _stand_still(module: nn.Module, args: Any, output: Any) -> Any:
-    """A rotary module's table, turning by nothing."""
+    """Replace a rotary module's table with that of no rotation."""
     return identity_like(output)
 
 
@@ -67,7 +67,7 @@ def _stand_still(module: nn.Module, args: Any, output: Any) -> Any:
 def _enter(
     decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Before the decoder runs: see that its cache is a memory, and publish it."""
+    """Before the decoder runs: check its inputs, make its cache a memory, and record the pass."""
     state = state_of(decoder)
     assert state is not None, "this hook belongs to a patch"
     _check_in_force(decoder)
@@ -88,16 +88,16 @@ def _enter(
 
 
 def _layers(decoder: Any, state: Patched) -> list[int]:
-    """The layers with a memory that a decoder runs: fewer where it exits early, or was cut."""
+    """Return the layers with a memory that a decoder runs: fewer if it exits early, or was cut."""
     count = getattr(decoder.config, "num_hidden_layers", None) or len(state.makers)
     return [index for index in state.makers if index < count] or list(state.makers)
 
 
 def _seen(memory: MemoryCache, layers: list[int]) -> int:
-    """Tokens that a memory has seen, padding included.
+    """Return the number of tokens that a memory has seen, padding included.
 
     Raises:
-        UnsupportedInputError: its layers have not seen the same.
+        UnsupportedInputError: its layers have seen different numbers of tokens.
     """
     held: list[Any] = memory.layers
     lengths = [held[index].get_seq_length() for index in layers]
@@ -110,10 +110,10 @@ def _seen(memory: MemoryCache, layers: list[int]) -> int:
 
 
 def _check_in_force(decoder: Any) -> None:
-    """See that the attention function is still the patch's.
+    """Check that the attention implementation is still that of the patch.
 
     Raises:
-        UnsupportedInputError: another one was set since.
+        UnsupportedInputError: another one was set after the patch.
     """
     name = decoder.config._attn_implementation
     if name != NAME:
@@ -134,11 +134,12 @@ def _check_outputs(config: Any, kwargs: dict[str, Any]) -> None:
 
 
 def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) -> int | None:
-    """From which token on every token is an execution block of its own; None: none of them.
+    """Return the position from which each token is an execution block of its own, or None.
 
-    Inside `generate` it is so for what follows the prompt, so that verifying guessed tokens at once
-    is the same as decoding them, and a wrong guess can be taken back; and for the prompt's last
-    token, where the settings ask for it. An assistant must be able to take that one back too.
+    Inside `generate` these are the tokens after the prompt. So a pass that verifies several drafted
+    tokens computes the same as decoding them one by one, and a wrong draft can be taken back. The
+    last token of the prompt is included if the settings say so. It is also included for an
+    assistant, which must be able to take that token back.
     """
     if prompt_end is None:
         return None
@@ -148,10 +149,10 @@ def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) ->
 
 @torch.compiler.disable
 def _check_fed(decoder: Any, args: Any, output: Any) -> None:
-    """After the decoder ran: see that every layer took its attention from the patch.
+    """After the decoder ran: check that every layer took its attention from the patch.
 
     Raises:
-        UnsupportedInputError: one did not, so what the model computed is worthless.
+        UnsupportedInputError: a layer did not, so the output of the model is invalid.
     """
     feed: Feed = running.get().feed
     missing = sorted(set(_layers(decoder, feed.state)) - feed.fed)
@@ -172,7 +173,7 @@ def _attention(
     attention_mask: Tensor | None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it: q, k, v as (B, H, L, D), the output as (B, L, H, Dv)."""
+    """Compute attention for transformers: q, k, v are (B, H, L, D), the output is (B, L, H, Dv)."""
     now = running.get()
     feed: Feed | None = now.feed
     if state_of(module) is None:
@@ -191,7 +192,7 @@ def _attention(
     if auto or not query.dtype == key.dtype == value.dtype:
         query, key, value = in_one_dtype(query, key, value)
     layer: Any = (
-        MemoryLayer(feed.state.makers[module.layer_idx])  # no cache: nothing outlives this call
+        MemoryLayer(feed.state.makers[module.layer_idx])  # no cache: used for this call only
         if feed.cache is None
         else feed.cache.layers[module.layer_idx]
     )
@@ -213,16 +214,16 @@ def make_rule(
     s_aux: Tensor | None = None,
     **ignored: Any,
 ) -> Rule:
-    """How a model scores, from the arguments of its call of the attention function."""
+    """Return a model's scoring rule, from the arguments of its call of the attention function."""
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return Rule(Scoring(scale, softcap, kernel), s_aux)
 
 
 def in_one_dtype(*parts: Tensor) -> tuple[Tensor, ...]:
-    """Queries, keys and values as softmax attention would get them.
+    """Return queries, keys and values in the dtype that softmax attention would get.
 
-    Under `torch.autocast` that is autocast's dtype. Without it they differ only where a model
-    rotates or norms in float32, and the values have the dtype of what follows.
+    Under `torch.autocast` that is autocast's dtype. Without it the dtypes differ only in a model
+    that rotates or normalizes in float32, and the values have the dtype of the layers that follow.
     """
     kind = parts[0].device.type
     auto = torch.is_autocast_enabled(kind)
@@ -239,10 +240,10 @@ def _mask(
     attention_mask: Tensor | None = None,
     **kwargs: Any,
 ) -> Tensor | None:
-    """The padding mask (B, tokens) as it came, or None where there is no padding.
+    """Return the padding mask (B, tokens) unchanged, or None where there is no padding.
 
     Raises:
-        UnsupportedInputError: the model lets some tokens see later ones.
+        UnsupportedInputError: the model lets some tokens attend to later ones.
     """
     if mask_function not in (None, causal_mask_function) and q_length > 1:
         _check_order(mask_function, batch_size, q_length, int(q_offset), kwargs.get("device"))
@@ -250,7 +251,7 @@ def _mask(
 
 
 def _check_order(mask_function: Any, rows: int, length: int, first: int, device: Any) -> None:
-    """See that no token sees the one after it, by the model's own rule."""
+    """Check by the model's own rule that no token attends to the next one."""
     query = torch.arange(first, first + length - 1, device=device)
     row = torch.arange(rows, device=device)[:, None]
     if bool(torch.as_tensor(mask_function(row, torch.zeros_like(row), query, query + 1)).any()):
@@ -265,7 +266,7 @@ AttentionMaskInterface.register(NAME, _mask)
 
 
 class _ForInference(torch.autograd.Function):
-    """Passes attention output on; asked for a gradient, says why there is none."""
+    """Returns attention output unchanged; computing its gradient is an error with the reason."""
 
     @staticmethod
     def forward(ctx: Any, output: Tensor, query: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""What a memory belongs to: a model by the content of its weights, and all that gives keys meaning.
+"""The identity of a memory: the content of the model's weights, and all else that keys depend on.
 
-`saving.check_identity` refuses a memory of another one.
+`saving.check_identity` refuses a memory of another identity.
 
-The digest of the weights is of what the model computes with, so that further training under the
-same name is seen. It is kept while the tensors are as they were; and between processes, for weights
-as they came from files, beside these files' sizes and times.
+The digest is of the weights that the model computes with, so it changes with further training under
+the same name. It is cached while the tensors are unchanged. For weights as loaded from files, it is
+cached between processes too, with the sizes and modification times of these files.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from inf_llm.settings import OriginSettings, to_plain
 from inf_llm.user_cache import cached, keep
 
 _LOCAL = ("tier", "pin_memory", "async_global_stream", "fattn", "kernel")
-"""Settings that say how something is computed here, and not what is kept."""
+"""Settings of the computation on this machine, which do not affect what a memory holds."""
 _PIECE = 64 << 20
 _SAMPLE = 64
-_KEPT = "weights"  # digests of files, in the user's cache
+_KEPT = "weights"  # the section of the user's cache with digests of files
 _digests: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
 _files: weakref.WeakKeyDictionary[Any, tuple[Any, str]] = weakref.WeakKeyDictionary()
 
 
 def model_identity(model: Any) -> dict[str, Any]:
-    """The fields that a memory of this model depends on, in plain types.
+    """Return the fields that a memory of this model depends on, in plain types.
 
     Raises:
         UnsupportedInputError: the weights are not in memory.
@@ -49,21 +49,21 @@ def model_identity(model: Any) -> dict[str, Any]:
         "dtype": str(inner.dtype).removeprefix("torch."),
         "config": _described(inner.config.to_dict()),
         "attention": None if state is None else settings_identity(state.settings),
-        "weights": weights_digest(inner),  # last: where another field differs, it says more
+        "weights": weights_digest(inner),  # last: another field that differs says more
     }
     plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
     return plain
 
 
 def settings_identity(settings: OriginSettings) -> dict[str, Any]:
-    """The settings that say what is kept, in plain types."""
+    """Return the settings that affect what a memory holds, in plain types."""
     kept = {key: value for key, value in to_plain(settings).items() if key not in _LOCAL}
     plain: dict[str, Any] = json.loads(json.dumps({"type": settings.type, **kept}))
     return plain
 
 
 def tokenizer_identity(tokenizer: Any) -> dict[str, str]:
-    """The fields that token ids, and the layout of a conversation, depend on."""
+    """Return the fields that token ids, and the layout of a conversation, depend on."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         content = backend.to_str()
@@ -74,7 +74,7 @@ def tokenizer_identity(tokenizer: Any) -> dict[str, str]:
 
 
 def _described(config: Any) -> Any:
-    """A configuration without what says where it came from and how it is run."""
+    """Return a configuration without the fields for its origin and the way it is run."""
     if not isinstance(config, dict):
         return config
     dropped = ("transformers_version", "dtype", "torch_dtype", "architectures", "name_or_path")
@@ -83,7 +83,7 @@ def _described(config: Any) -> Any:
 
 
 def weights_digest(model: Any) -> str:
-    """SHA-256 of a model's parameters and buffers: names, dtypes, shapes and content."""
+    """Return the SHA-256 of a model's parameters and buffers: names, dtypes, shapes and content."""
     tensors = sorted(model.state_dict(keep_vars=True).items())
     marks = _marks(tensors)
     known = _digests.get(model)
@@ -99,7 +99,7 @@ def weights_digest(model: Any) -> str:
 
 
 def note_files(model: Any, files: Sequence[Path]) -> None:
-    """The model has just been loaded from these files, and its weights are as they are there."""
+    """Record that a model was just loaded from these files, and that its weights are unchanged."""
     stats = [(str(path.resolve()), path.stat()) for path in sorted(files)]
     said = [(name, at.st_size, at.st_mtime_ns, at.st_ino) for name, at in stats]
     key = _sha(json.dumps([said, str(model.dtype), type(model).__name__]))
@@ -107,10 +107,10 @@ def note_files(model: Any, files: Sequence[Path]) -> None:
 
 
 def _marks(tensors: Iterable[tuple[str, Tensor]]) -> Any:
-    """What changes when a tensor is replaced, or changed in place.
+    """Return values that change when a tensor is replaced, or changed in place.
 
-    Writing to `.data`, as optimizers and merged adapters do, leaves pointer and version as they
-    were: so a sample of the elements is among the marks.
+    A write to `.data`, as by optimizers and merged adapters, leaves pointer and version unchanged.
+    So the values include a sample of the elements.
     """
     return tuple(
         (name, tensor.data_ptr(), _version(tensor), _sample(tensor)) for name, tensor in tensors

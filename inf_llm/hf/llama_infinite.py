@@ -1,13 +1,14 @@
-"""Llama models that read without end by themselves: LM-Infinite as classes of transformers.
+"""Llama models that read texts of any length: LM-Infinite as classes of transformers.
 
     from inf_llm import LlamaInfiniteForCausalLM
 
     model = LlamaInfiniteForCausalLM.from_pretrained("meta-llama/Llama-2-7b-hf")
 
-Any Llama checkpoint loads. The model is a Llama that patches itself to `infinite-lm` (Han et al.,
-2023) as its configuration says; what is saved loads again with these classes. The `Auto` classes of
-transformers know "llama-infinite" once this module is imported, which the first use of one of its
-names from `inf_llm` does. `import inf_llm` alone does not: it would have to import transformers.
+Any Llama checkpoint loads. The model is a Llama that patches itself with type `infinite-lm` (Han et
+al., 2023) and the settings in its configuration. A saved model loads again with these classes. The
+`Auto` classes of transformers find "llama-infinite" after this module is imported, which happens at
+the first use of one of its names from `inf_llm`. `import inf_llm` alone does not import the module,
+because that would import transformers.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ from inf_llm.settings import InfiniteLMSettings, WindowSettings
 
 
 class LlamaInfiniteConfig(LlamaConfig):
-    """A Llama's configuration with the settings of its attention.
+    """The configuration of a Llama, with the settings of its attention.
 
     Attributes:
-        n_init: first tokens of a text that are never forgotten (sinks).
+        n_init: first tokens of a text that are always kept (sinks).
         n_local: tokens of the local window; None for `max_position_embeddings`, the length that
             the model was trained on.
         topk_middle: tokens in between that a query may choose; see `InfiniteLMSettings`.
@@ -58,14 +59,14 @@ class LlamaInfiniteConfig(LlamaConfig):
 
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What is on disk; a Llama's configuration is as good as one of these."""
+        """Return the configuration on disk; a plain Llama's is read as one of this type."""
         found, rest = super().get_config_dict(*args, **kwargs)
         if found.get("model_type") == LlamaConfig.model_type:
             found["model_type"] = cls.model_type
         return found, rest
 
     def attention_settings(self) -> InfiniteLMSettings:
-        """What the model patches itself with.
+        """Return the settings that the model patches itself with.
 
         Raises:
             SettingsError: a setting is out of range.
@@ -80,20 +81,20 @@ class LlamaInfiniteConfig(LlamaConfig):
 
 
 class _Infinite:
-    """Makes a Llama class one that patches itself as soon as its weights are real."""
+    """A mixin that makes a Llama class patch itself as soon as its weights have data."""
 
     config_class: Any = LlamaInfiniteConfig
 
     def __init__(self, config: LlamaInfiniteConfig) -> None:
         config = copy.deepcopy(config)
-        if config._attn_implementation == NAME:  # the configuration of another patched model
+        if config._attn_implementation == NAME:  # copied from a patched model
             config._attn_implementation = None
         super().__init__(config)  # type: ignore[call-arg]
         _patch_if_real(self)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """Like every model of transformers, from any Llama checkpoint."""
+        """Load the model from any Llama checkpoint, with the arguments of transformers."""
         loaded = super().from_pretrained(*args, **kwargs)  # type: ignore[misc]
         _patch_if_real(loaded[0] if isinstance(loaded, tuple) else loaded)
         return loaded
@@ -105,15 +106,18 @@ def _patch_if_real(model: Any) -> None:
 
 
 class LlamaInfiniteModel(_Infinite, LlamaModel):
-    """Hidden states of a text of any length."""
+    """A Llama that returns hidden states of a text of any length."""
 
 
 class LlamaInfiniteForCausalLM(_Infinite, LlamaForCausalLM):
-    """Next-token logits, and `generate`, for a text of any length."""
+    """A Llama with next-token logits, and `generate`, for a text of any length."""
 
 
 class _Classifier(LlamaForSequenceClassification):
-    """The classification head on a plain Llama: the head's model patches itself, not this one."""
+    """A classification head on a plain `LlamaModel`.
+
+    A subclass patches itself, so the Llama inside must not be of a class that does.
+    """
 
     def __init__(self, config: LlamaInfiniteConfig) -> None:
         LlamaPreTrainedModel.__init__(self, config)
@@ -124,7 +128,7 @@ class _Classifier(LlamaForSequenceClassification):
 
 
 class LlamaInfiniteForSequenceClassification(_Infinite, _Classifier):
-    """Class logits of a text of any length, read at its last token."""
+    """A Llama with class logits of a text of any length, computed at its last token."""
 
 
 def register() -> None:

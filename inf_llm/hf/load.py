@@ -1,4 +1,4 @@
-"""From a configuration to a patched model and its tokenizer."""
+"""Load the model and the tokenizer of a configuration, and patch the model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from inf_llm.hf.trial import check_vocabulary, try_out
 __all__ = ["DEMO", "load", "load_model", "load_tokenizer"]
 
 _OWN_CODE = {"trust_remote_code": False}
-"""Of transformers, not of the checkpoint; left out, transformers asks at the terminal."""
+"""Run only code of transformers, none of the checkpoint; without it, transformers asks the user."""
 
 
 def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> tuple[Any, Any]:
@@ -46,9 +46,9 @@ def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> 
         The patched model, in evaluation mode, and its tokenizer.
 
     Raises:
-        ConfigError: there is no such model or configuration, the model's files are damaged or no
-            language model's, or its tokenizer belongs to another one.
-        MissingExtraError: its files are of a kind that needs a package that is absent.
+        ConfigError: the model or the configuration does not exist, the model's files are damaged or
+            of no language model, or the tokenizer belongs to another model.
+        MissingExtraError: the model's files need a package that is not installed.
         UnsupportedModelError: the model cannot be patched.
     """
     if not isinstance(config, RunConfig):
@@ -60,8 +60,8 @@ def load(config: RunConfig | str | Path, overrides: list[str] | None = None) -> 
 
 
 def load_bare(config: RunConfig) -> tuple[Any, Any]:
-    """The model, not patched, and its tokenizer; see `load`."""
-    find("path", config.model.path, "model")  # an adapter is named before its missing tokenizer
+    """Load the model, not patched, and its tokenizer; see `load`."""
+    find("path", config.model.path, "model")  # report an adapter, and not its missing tokenizer
     tokenizer = load_tokenizer(config)  # before the weights, which take longer
     model = load_model(config)
     check_vocabulary(model, tokenizer, config)
@@ -69,7 +69,7 @@ def load_bare(config: RunConfig) -> tuple[Any, Any]:
 
 
 def load_tokenizer(config: RunConfig) -> Any:
-    """The tokenizer that a configuration names, its model's own by default.
+    """Load the tokenizer that a configuration names, by default the model's own.
 
     Raises:
         ConfigError: there is none, or its files are damaged.
@@ -86,18 +86,18 @@ def load_tokenizer(config: RunConfig) -> Any:
 
 
 def load_model(config: RunConfig) -> PreTrainedModel:
-    """The model as it is, not patched, on the device it will run on.
+    """Load the model, not patched, on the device that it will run on.
 
     Raises:
-        ConfigError: there is none, or its files are damaged or no language model's.
+        ConfigError: there is none, or its files are damaged or of no language model.
     """
-    register()  # a saved LlamaInfinite is one of the models that can be named
+    register()  # so that a saved LlamaInfinite loads
     source = find("path", config.model.path, "model")
     options: dict[str, Any] = {"dtype": config.model.dtype}
     if config.model.device_map is not None:
         options["device_map"] = config.model.device_map
     model = _placed(_weights(source, described(source), options), source, config)
-    if patched(model) is not None:  # it brings an attention of its own; the configuration decides
+    if patched(model) is not None:  # it patched itself; the configuration decides
         unpatch(model)
     model.eval()
     if config.model.dtype == "auto":
@@ -109,7 +109,7 @@ def load_model(config: RunConfig) -> PreTrainedModel:
 
 
 def described(source: Source) -> PreTrainedConfig:
-    """The description of a model that generates text, before its weights are fetched or read.
+    """Return the configuration of a model that generates text, without its weights.
 
     Raises:
         ConfigError: there is none, or it is of another kind of model.
@@ -121,7 +121,7 @@ def described(source: Source) -> PreTrainedConfig:
 
 @functools.lru_cache(maxsize=1)
 def _described_once(source: Source, changed: int) -> PreTrainedConfig:
-    """The same of a GGUF file: transformers takes up to half a minute to find it."""
+    """Return the configuration of a GGUF file, cached: transformers takes up to half a minute."""
     return _described(source)
 
 
@@ -141,7 +141,7 @@ def _described(source: Source) -> PreTrainedConfig:
 
 
 def _check_kind(source: Source) -> None:
-    """See that transformers itself has the code of a model."""
+    """Check that transformers itself has the code of a model."""
     try:
         found, _ = PreTrainedConfig.get_config_dict(source.name)
     except Exception as error:
@@ -159,9 +159,9 @@ def _check_kind(source: Source) -> None:
 
 
 def _weights(source: Source, config: PreTrainedConfig, options: dict[str, Any]) -> PreTrainedModel:
-    """The model with all its weights.
+    """Load the model, and check that the files have all its weights.
 
-    transformers gives random numbers to weights that are absent or of another shape.
+    transformers gives random numbers to weights that are missing or of another shape.
     """
     model, report = _from_pretrained(
         AutoModelForCausalLM,
@@ -197,16 +197,16 @@ def _placed(model: Any, source: Source, config: RunConfig) -> Any:
 
 
 def _from_pretrained(factory: Any, source: Source, what: str, **options: Any) -> Any:
-    """transformers' own loading, with its many errors as one line."""
+    """Call transformers' `from_pretrained`, and turn its errors into a ConfigError of one line."""
     try:
         with source.arguments() as (name, keywords):
             return factory.from_pretrained(name, **keywords, **_OWN_CODE, **options)
-    except Exception as error:  # also of the libraries that transformers loads with
+    except Exception as error:  # libraries that transformers loads with have errors of their own
         raise _failure(source, what, error) from error
 
 
 def _failure(source: Source, what: str, error: Exception) -> ConfigError:
-    if isinstance(error, AssertionError | RuntimeError):  # as torch answers for a device
+    if isinstance(error, AssertionError | RuntimeError):  # torch's errors for a device
         return ConfigError(f"{source.where}: cannot place the {what} ({reason(error)})")
     hint = f"; {source.hint}" if isinstance(error, OSError) or not source.local else ""
     return ConfigError(f"{source.where}: cannot load the {what} ({reason(error)}){hint}")

@@ -1,4 +1,4 @@
-"""A mask must fit the tokens, and positions be those that the memory gives by itself."""
+"""Checks that a mask fits the tokens, and that positions are those that the memory assigns."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from inf_llm.errors import UnsupportedInputError
 
 
 def check_mask(mask: Any, tokens: Any, seen: int) -> None:
-    """See that a 2-D attention mask has a column for every token of every row.
+    """Check that a 2-D attention mask has a column for every token of every row.
 
     Args:
-        mask: what was given as the attention mask.
-        tokens: (B, L) or (B, L, width), the tokens fed or their embeddings; None is fine.
+        mask: the attention mask as given; anything but a 2-D tensor is not checked.
+        tokens: (B, L) or (B, L, width), the tokens fed or their embeddings; None skips the check.
         seen: tokens fed before, padding included.
 
     Raises:
-        UnsupportedInputError: it has fewer or more.
+        UnsupportedInputError: the mask has more or fewer columns or rows.
     """
     if not torch.is_tensor(mask) or mask.dim() != 2 or not torch.is_tensor(tokens):
         return
@@ -33,18 +33,20 @@ def check_mask(mask: Any, tokens: Any, seen: int) -> None:
 
 
 def check_positions(positions: Any, mask: Any, seen: int, expected: Tensor | None = None) -> None:
-    """See that `position_ids` are those that the memory gives by itself.
+    """Check that `position_ids` are those that the memory assigns.
 
     Args:
-        positions: (B or 1, L), or (P, B or 1, L) where a model keeps several; None is fine. One
-            token at a time is not checked on a GPU, which would have to wait for it.
-        mask: (B, seen + L), 1 for tokens and 0 for padding, or None without padding. Padding may
-            be counted or not; its own positions do not matter.
+        positions: (B or 1, L), or (P, B or 1, L) where a model has several per token; None skips
+            the check. A single token is not checked on a GPU, because the host would have to wait
+            for the device.
+        mask: (B, seen + L), 1 for tokens and 0 for padding, or None without padding. Positions may
+            count padding or not; the positions of padding are not checked.
         seen: tokens fed before, padding included.
-        expected: (B, L), where rows differ, or one holds the tokens of several memories.
+        expected: (B, L), the positions where they differ between rows, or where one row holds the
+            tokens of several memories.
 
     Raises:
-        UnsupportedInputError: a row's tokens do not stand one after another.
+        UnsupportedInputError: the tokens of a row have other positions.
     """
     if not torch.is_tensor(positions) or (positions.is_cuda and positions.shape[-1] == 1):
         return

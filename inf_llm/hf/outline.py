@@ -1,8 +1,8 @@
-"""What a model is made of, found without its weights: its size, and the shape of each layer.
+"""The size of a model and the shape of its layers, found without its weights.
 
-The model is built on torch's meta device, whose tensors have shapes and no data, and reads two
-tokens there, with an attention function that only notes what it is given. So no model is known by
-name.
+The model is built on torch's meta device, where tensors have shapes but no data. One forward pass
+over two tokens runs there, with an attention function that only records its arguments. So no model
+family needs code of its own.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _FORMATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloa
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One attention layer.
+    """The shape of one attention layer.
 
     Attributes:
-        index: its number in the model.
+        index: number of the layer in the model.
         heads: query heads, H.
         groups: key heads, G.
-        key_width: numbers of a key, D.
-        value_width: numbers of a value, Dv.
-        window: length of the sliding window it was trained with, or None.
-        chunk: length of the chunks it was trained with, or None.
-        cached: numbers of one token in the model's own cache, which some models compress.
+        key_width: elements of one key, D.
+        value_width: elements of one value, Dv.
+        window: length of the sliding window that the layer was trained with, or None.
+        chunk: length of the attention chunks that the layer was trained with, or None.
+        cached: elements of one token in the model's own cache, which some models compress.
     """
 
     index: int
@@ -55,22 +55,22 @@ class LayerShape:
 
     @property
     def numbers(self) -> int:
-        """Numbers of the keys and values of one token."""
+        """Elements of the keys and values of one token."""
         return self.groups * (self.key_width + self.value_width)
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A model without its weights.
+    """The size and the layers of a model, without its weights.
 
     Attributes:
-        layers: those with attention, in order.
-        parameters: numbers in its weights, shared ones once.
-        dtype: format of the checkpoint's weights.
-        files: of the weights, with their sizes in bytes and times of change; none for a model that
+        layers: the layers with attention, in order.
+        parameters: elements of all weights; a shared weight counts once.
+        dtype: dtype of the checkpoint's weights.
+        files: name, size in bytes and modification time of each weight file; empty for a model that
             is not on this computer.
         packed: bytes of weights that stay as they are in the files (quantized), or None.
-        activations: numbers of one token that exist at once while a chunk is read; see
+        activations: elements of one token that exist at once while a chunk is prefilled; see
             `activations`.
     """
 
@@ -82,22 +82,22 @@ class Outline:
     activations: int = 0
 
     def weights(self, dtype: torch.dtype) -> int:
-        """Bytes of the weights in a format."""
+        """Return the bytes of the weights in `dtype`; the size of packed weights is fixed."""
         return self.parameters * dtype.itemsize if self.packed is None else self.packed
 
     @property
     def file_bytes(self) -> int:
-        """Bytes of the files of the weights."""
+        """Bytes of all weight files."""
         return sum(size for _, size, _ in self.files)
 
 
 def outline(config: RunConfig) -> Outline:
-    """What the model of a configuration is made of; none of its weights is read.
+    """Return the size and the layers of a configuration's model, without reading its weights.
 
     Raises:
-        ConfigError: there is no such model, or its files are damaged or no language model's.
-        MissingExtraError: its files are of a kind that needs a package that is absent.
-        UnsupportedModelError: it cannot be built or run without data.
+        ConfigError: the model does not exist, its files are damaged, or it is no language model.
+        MissingExtraError: its files need a package that is not installed.
+        UnsupportedModelError: the model cannot be built or run without data.
     """
     register()
     source = find("path", config.model.path, "model")
@@ -125,10 +125,11 @@ def outline(config: RunConfig) -> Outline:
 
 
 def activations(about: Any) -> int:
-    """Numbers of one token that exist at once while a model reads.
+    """Return the elements of one token that exist at once during a forward pass.
 
-    The peak is in a feed-forward layer: its gate, its other half and their product, for each expert
-    that a token takes, and about six hidden states (residual, norms, attention and its rotation).
+    The peak is in a feed-forward layer: the gate, the up projection and their product, for each
+    expert that a token is routed to, and about six hidden states (residual, norms, attention and
+    its rotation).
 
     Args:
         about: the model's configuration.
@@ -142,13 +143,13 @@ def activations(about: Any) -> int:
 
 @torch.no_grad()
 def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
-    """The shape of every layer that asks for attention, of a model that is not patched.
+    """Return the shape of every layer that calls the attention function, for an unpatched model.
 
     The model may be on the meta device.
     """
     decoder: Any = decoder_of(model)
     if hasattr(model, "set_experts_implementation") and device_of(model).type == "meta":
-        model.set_experts_implementation("batched_mm")  # the others look at which expert is taken
+        model.set_experts_implementation("batched_mm")  # others read which expert is chosen
     found: dict[int, LayerShape] = {}
 
     def note(
@@ -176,13 +177,13 @@ def layer_shapes(model: Any) -> tuple[LayerShape, ...]:
 
 
 def _numbers(layer: Any) -> int:
-    """What a layer of the model's own cache holds; some layers read what another one holds."""
+    """Return the elements in a layer of the model's own cache; some layers read another one's."""
     keys = getattr(layer, "keys", None)
     return keys.numel() + layer.values.numel() if torch.is_tensor(keys) else 0
 
 
 def _dtype(about: Any, found: list[Path]) -> torch.dtype:
-    """The format that transformers loads a checkpoint in: what it says, or that of its weights."""
+    """Return the dtype that transformers loads a checkpoint in: the stated one, or its weights'."""
     said = getattr(about, "dtype", None)
     if said is None and found and found[0].suffix == ".safetensors":
         rows = files.safetensors_head(found[0])[1].values()

@@ -1,4 +1,4 @@
-"""Give a model another attention at run time, and take it away again."""
+"""Replace a model's attention at run time, and restore it."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ from inf_llm.variants import ATTENTION
 
 
 def patched(model: Any) -> Patched | None:
-    """What `patch` left on the model, or None if it is not patched."""
+    """Return the state that `patch` stored on the model, or None if it is not patched."""
     return state_of(decoder_of(unwrap(model)))
 
 
 def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> PreTrainedModel:
-    """Replace a model's attention; `unpatch` brings the old one back.
+    """Replace a model's attention; `unpatch` restores it.
 
     Args:
         model: any causal decoder of transformers with rotary positions, or the text part of an
-            image-text model. It is changed in place. A wrapper of PEFT may stand around it.
+            image-text model. It is changed in place. It may be inside a wrapper of PEFT.
         config: attention settings, or a configuration from `load_config`, whose `model.weights`
-            holds too. Without it, pass `type="inf-llm"` and its settings as keywords.
+            applies too. Without it, pass `type="inf-llm"` and its settings as keywords.
 
     Returns:
         The same model.
 
     Raises:
         SettingsError: a setting is not allowed.
-        UnsupportedInputError: this is no model, or not a setting.
+        UnsupportedInputError: `model` is no model, or `config` holds no settings.
         UnsupportedModelError: the model does something that cannot be reproduced. It is left as
             it was.
     """
@@ -78,7 +78,7 @@ def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> Pre
 
 
 def _round(model: PreTrainedModel, said: Any) -> None:
-    """Round weights where a configuration says so."""
+    """Round the weights to int8 if the configuration sets `weights`."""
     if getattr(said, "weights", None) is None:
         return
     try:
@@ -89,7 +89,7 @@ def _round(model: PreTrainedModel, said: Any) -> None:
 
 
 def _refuse_prefix(model: Any, settings: OriginSettings) -> None:
-    """See that no adapter puts keys before the text: they have no place in a memory."""
+    """Refuse an adapter that puts keys before the text: a memory holds only keys of tokens."""
     adapter = prefix_adapter(model)
     if adapter is not None and (isinstance(settings, WindowSettings) or settings.moves_positions):
         raise UnsupportedModelError(
@@ -136,7 +136,7 @@ def _undo(model: PreTrainedModel, decoder: nn.Module, state: Patched) -> None:
 
 
 def new_cache(model: PreTrainedModel) -> MemoryCache:
-    """An empty memory for a patched model, to pass as its cache."""
+    """Return an empty memory for a patched model, to pass as its cache."""
     state = patched(model)
     if state is None or not state.makers:
         raise UnsupportedModelError(
@@ -146,7 +146,7 @@ def new_cache(model: PreTrainedModel) -> MemoryCache:
 
 
 def makers_for(model: PreTrainedModel, settings: WindowSettings) -> Makers:
-    """For every layer of a model that is not patched, what `patch` would make its attention of.
+    """Return the attention factory that `patch` would use for each layer of an unpatched model.
 
     Raises:
         UnsupportedModelError: the model's attention cannot be replaced.
@@ -157,10 +157,10 @@ def makers_for(model: PreTrainedModel, settings: WindowSettings) -> Makers:
 
 
 def _settled(model: Any, settings: WindowSettings) -> WindowSettings:
-    """The settings as they are for a model: how much `auto` reads densely is not left open.
+    """Return the settings for this model, with `dense_up_to` filled in where prefill is "auto".
 
     Raises:
-        SettingsError: they do not suit each other, or the model.
+        SettingsError: the settings do not suit each other, or the model.
         MissingExtraError: a package for the search is not installed.
         SavedMemoryError: blocks cannot be kept in the folder that the settings name.
     """
@@ -183,7 +183,7 @@ def _settled(model: Any, settings: WindowSettings) -> WindowSettings:
 
 
 def _patch_origin(model: PreTrainedModel, decoder: Any, settings: OriginSettings) -> None:
-    """Full attention stays the model's own; only its positions or its kernel may change."""
+    """Keep the model's own full attention, and change only its positions or its kernel."""
     state = Patched(settings)
     if settings.moves_positions:
         rescale_positions(decoder, state)
@@ -226,7 +226,7 @@ def _try_memory(decoder: Any, state: Patched, plain: Makers) -> None:
 
 
 _NEVER_FULL = 1 << 30
-"""A window that no text of the checks fills."""
+"""A window that is longer than every text of the checks."""
 
 
 def _index(module: Any) -> int:
@@ -246,12 +246,12 @@ def _refuse_if_nothing_changes(
 
 
 def _native_window(model: PreTrainedModel, module: nn.Module, fact: LayerFacts) -> int | None:
-    """Length of the window or chunk that a layer was trained with, if it was."""
+    """Return the length of the window or chunk that a layer was trained with, or None."""
     return native_chunk(model, module) or fact.window
 
 
 def native_chunk(model: PreTrainedModel, module: nn.Module) -> int | None:
-    """Length of the chunks that a layer was trained with (Llama 4), if it was."""
+    """Return the length of the chunks that a layer was trained with (Llama 4), or None."""
     text = model.config.get_text_config(decoder=True)
     kinds = getattr(text, "layer_types", None) or []
     index = _index(module)
@@ -262,8 +262,8 @@ def native_chunk(model: PreTrainedModel, module: nn.Module) -> int | None:
 def _makers(
     model: PreTrainedModel, facts: dict[nn.Module, LayerFacts], settings: WindowSettings
 ) -> Makers:
-    """For every layer, what makes its attention: its own window if it keeps it, else the type's."""
-    ropes = {  # layers that rotate alike share one object, and with it the tables of cosines
+    """Return each layer's attention factory: for its own window if kept, else for the type."""
+    ropes = {  # layers with one rotation share one object, and its tables of cosines
         fact.rope: rescale(fact.rope, settings) for fact in facts.values()
     }
     makers: Makers = {}
@@ -278,7 +278,7 @@ def _makers(
 def maker_of_window(
     rope: Rope, settings: WindowSettings, window: int | None, chunk: int | None
 ) -> MakeAttention | None:
-    """What makes a layer's attention where it keeps the window or chunk it was trained with."""
+    """Return the attention factory of a layer that keeps its trained window or chunk, or None."""
     if settings.native_window != "keep":
         return None
     if chunk is not None:
@@ -287,7 +287,7 @@ def maker_of_window(
 
 
 def _make_type(model: PreTrainedModel, rope: Rope, settings: OriginSettings) -> MakeAttention:
-    """What makes the attention object that the settings name."""
+    """Return the factory of the attention object that the settings name."""
     if isinstance(settings, InfLLMSettings) and is_spread(model):
         return spread_maker(model, rope, settings)
     return functools.partial(ATTENTION.get(settings.type), rope, settings)
@@ -296,7 +296,7 @@ def _make_type(model: PreTrainedModel, rope: Rope, settings: OriginSettings) -> 
 def _plain_makers(
     model: PreTrainedModel, facts: dict[nn.Module, LayerFacts], settings: WindowSettings
 ) -> Makers:
-    """Full attention where the type would be, for the checks."""
+    """Return factories for the checks, with full attention in place of the type's."""
     plain = make_settings(
         "stream-lm", n_init=0, n_local=_NEVER_FULL, native_window=settings.native_window
     )
@@ -307,7 +307,7 @@ def _plain_makers(
 def _expected(
     model: PreTrainedModel, facts: dict[nn.Module, LayerFacts], settings: WindowSettings
 ) -> dict[nn.Module, Expected]:
-    """What replaces every layer, for `verify`: keys arrive rotated, so nothing rotates here."""
+    """Return every layer's replacement for `verify`, without rotation: its keys arrive rotated."""
     still = {module: dataclasses.replace(fact, rope=Rope.none()) for module, fact in facts.items()}
     plain = dataclasses.replace(settings, native_window="keep")
     makers = _plain_makers(model, still, plain)

@@ -1,7 +1,7 @@
-"""What a patch leaves on the modules of a model, and what it notes of the call that runs.
+"""The state that a patch stores on a model's modules, and a record of the running forward pass.
 
-Whatever a patch works through carries its state: the decoder, its attention modules, its rotary
-modules. So a module that was put in later differs from those that were there.
+The state is stored on every module that the patch works through: the decoder, its attention modules
+and its rotary modules. So a module that was put in later is recognised: it has no such state.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ AGAIN = "call inf_llm.unpatch(model) first, change the model, and patch again"
 
 @dataclass(eq=False)
 class Patched:
-    """What was done to a decoder, so that it can work and be undone.
+    """A patch of a decoder, with all that is needed to run it and to undo it.
 
     Attributes:
         settings: the attention settings in force.
-        makers: per layer index, what makes its attention object; empty where full attention stays.
-        before: name of the attention implementation that the model had.
-        checked: layers whose attention was compared with the model's own.
-        hooks: handles of the hooks on its modules.
-        rotary: where its rotary modules are: the module around each, and its name there.
+        makers: the factory of the attention object, for each layer index; empty where full
+            attention stays.
+        before: name of the attention implementation that the model had, if the patch set another.
+        checked: number of layers whose attention was compared with the model's own.
+        hooks: handles of the hooks on the model's modules.
+        rotary: the parent module of each rotary module, and the name in it.
     """
 
     settings: OriginSettings
@@ -47,17 +48,17 @@ class Patched:
     rotary: list[tuple[nn.Module, str]] = field(default_factory=list)
 
     def hook_rotary(self, decoder: nn.Module, hook: Callable[..., Any], **options: bool) -> None:
-        """Put a forward hook on every rotary module."""
+        """Register a forward hook on every rotary module."""
         self.rotary = rotary_places(decoder)
         for module in {parent.get_submodule(name): None for parent, name in self.rotary}:
             self.hooks.append(module.register_forward_hook(hook, **options))
             keep_state(self, module)
 
     def check_rotary(self) -> None:
-        """See that the rotary modules are those that have the hooks.
+        """Check that the rotary modules are those that have the hooks.
 
         Raises:
-            UnsupportedInputError: another one was put in since.
+            UnsupportedInputError: a rotary module was replaced after the patch.
         """
         for parent, name in self.rotary:
             module = getattr(parent, name, None)
@@ -70,12 +71,12 @@ class Patched:
 
 @dataclass(frozen=True)
 class Feed:
-    """One forward call of a decoder.
+    """One forward pass of a decoder.
 
     Attributes:
-        state: the patch that it runs under.
-        cache: what it feeds, or None.
-        around: the call around it.
+        state: the patch that the decoder runs under.
+        cache: the cache that the pass feeds, or None.
+        around: the forward pass that this one runs inside, or None.
         fed: layers whose attention was computed so far.
     """
 
@@ -86,24 +87,24 @@ class Feed:
 
 
 def state_of(module: nn.Module) -> Patched | None:
-    """What `patch` left on a module, or None if it is not patched."""
+    """Return the state that `patch` stored on a module, or None if it is not patched."""
     return module.__dict__.get(_STATE)
 
 
 def keep_state(state: Patched, *modules: nn.Module) -> None:
-    """Leave a patch's state on modules that it works through."""
+    """Store a patch's state on modules that the patch works through."""
     for module in modules:
         module.__dict__[_STATE] = state
 
 
 def forget_state(decoder: nn.Module) -> None:
-    """Take away what `keep_state` left."""
+    """Remove the state that `keep_state` stored."""
     for module in decoder.modules():
         module.__dict__.pop(_STATE, None)
 
 
 def begin_feed(state: Patched, cache: Cache | None) -> None:
-    """Note that a decoder's forward call begins; `end_feed` notes its end."""
+    """Record that a decoder's forward pass begins; `end_feed` records its end."""
     now = running.get()
     running.set(replace(now, feed=Feed(state, cache, now.feed)))
     if isinstance(cache, PatchCache):
@@ -112,9 +113,9 @@ def begin_feed(state: Patched, cache: Cache | None) -> None:
 
 @torch.compiler.disable
 def end_feed(decoder: nn.Module, args: Any, output: Any) -> None:
-    """A forward hook of the decoder, to be called always."""
+    """Record the end of a forward pass: a hook of the decoder, which runs after an error too."""
     now = running.get()
-    if now.feed is not None and now.feed.state is state_of(decoder):  # else the call was refused
+    if now.feed is not None and now.feed.state is state_of(decoder):  # otherwise no pass began
         running.set(replace(now, feed=now.feed.around))
         if isinstance(now.feed.cache, PatchCache):
             now.feed.cache.feeding = False

@@ -22,7 +22,7 @@ _ROPES = "_inf_llm_ropes"
 
 
 def rescale_positions(decoder: nn.Module, state: Patched) -> None:
-    """Let every rotary module give the settings' base and scaling, in its own layout."""
+    """Make every rotary module use the settings' base and scaling, in its own layout."""
     for fact in probe(decoder, state.settings.sees).values():
         if fact.call is not None:
             ropes = fact.call.module.__dict__.setdefault(_ROPES, {})
@@ -35,13 +35,13 @@ def rescale_positions(decoder: nn.Module, state: Patched) -> None:
 
 
 def forget_ropes(decoder: nn.Module) -> None:
-    """Take away what `rescale_positions` left on the rotary modules."""
+    """Remove the ropes that `rescale_positions` stored on the rotary modules."""
     for module in rotary_modules(decoder):
         module.__dict__.pop(_ROPES, None)
 
 
 class MovedCache(PatchCache):
-    """A cache whose keys stand at the positions of a patch.
+    """A cache whose keys are rotated to the positions of a patch.
 
     Attributes:
         settings: those of the patch.
@@ -54,7 +54,7 @@ class MovedCache(PatchCache):
 def _enter(
     decoder: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Before the decoder runs: see that what it feeds has its keys where the patch puts them."""
+    """Before the decoder runs: check that the keys in its cache have the positions of the patch."""
     state = state_of(decoder)
     assert state is not None, "this hook belongs to a patch"
     state.check_rotary()
@@ -67,7 +67,7 @@ def _enter(
 
 
 def _moved(cache: Cache, settings: OriginSettings) -> Cache:
-    """The cache, marked with the positions of its keys; other kinds of caches stay unmarked."""
+    """Return the cache, marked with the positions of its keys; other kinds stay unmarked."""
     if type(cache) is DynamicCache and not cache.get_seq_length():
         cache.__class__ = MovedCache
         cast(MovedCache, cache).settings = settings
@@ -81,7 +81,7 @@ def _moved(cache: Cache, settings: OriginSettings) -> Cache:
 
 
 def _rescaled(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-    """A rotary module's table, by the rope that it was given."""
+    """Replace a rotary module's table with that of the rope stored on the module."""
     ropes: dict[Any, Rope] = module.__dict__.get(_ROPES, {})
     rope = ropes.get(RotaryCall.from_call(module, args, kwargs).asked)
     if rope is None:

@@ -1,9 +1,9 @@
-"""Find out how each attention layer of a model rotates, by watching it and not by its name.
+"""Find the rotation of each attention layer of a model by observation, and not by the model's name.
 
-A few tokens, spread over the trained length, are run twice, with rotary positions switched off and
-on, and with an attention function that ignores queries and keys, so that both runs carry the same
-hidden states. The rotation that maps the first run's queries and keys to the second's is the
-layer's; if none does, the model is refused with the reason.
+A few tokens, spread over the trained length, run twice: with rotary positions switched off, and
+with them on. The attention function ignores queries and keys, so both runs have the same hidden
+states. The rotation that maps the first run's queries and keys to the second's is the layer's. If
+no rotation does, the model is refused with the reason.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from inf_llm.rope import Rope
 
 _NEAR = (3, 10, 29, 61)
 _SHARES = (0.03, 0.11, 0.37, 0.71)
-"""Where the probed tokens stand: near the beginning, and at these shares of the trained length."""
-_UNSAID = 2048  # trained length of a model that does not say it
+"""Positions of the probed tokens: `_NEAR`, these shares of the trained length, and its last one."""
+_UNSAID = 2048  # trained length of a model that does not state it
 
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """What was found out about one attention layer.
+    """The observed properties of one attention layer.
 
     Attributes:
-        rope: how it rotates.
-        window: length of its own sliding window, or None.
-        call: the rotary call it gets its table from, or None for a layer without positions.
+        rope: the layer's rotation.
+        window: length of the layer's own sliding window, or None.
+        call: the rotary call that gives the layer its table, or None for a layer without positions.
     """
 
     rope: Rope
@@ -46,7 +46,7 @@ class LayerFacts:
 
 @dataclass
 class _Watch:
-    """One run's observations, and the attention function that makes them."""
+    """The observations of one run, and the attention function that makes them."""
 
     calls: list[tuple[nn.Module, Tensor, Tensor, dict[str, Any]]] = field(default_factory=list)
     tables: list[tuple[Any, RotaryCall]] = field(default_factory=list)
@@ -71,7 +71,7 @@ class _Watch:
         return value.repeat_interleave(shared, 1).transpose(1, 2).contiguous(), None
 
     def note_inputs(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Remember which rotary table an attention module was given, by identity."""
+        """Record which rotary table an attention module receives, by identity of the tensor."""
         for value in itertools.chain(args, kwargs.values()):
             first = value[0] if isinstance(value, tuple) and value else value
             for table, call in self.tables:
@@ -80,15 +80,15 @@ class _Watch:
 
 
 def ruled_length(decoder: Any, sees: int | None) -> int:
-    """Tokens over which a model's rotary positions follow one rule: the one for what is seen.
+    """Return the number of positions that one rotary rule covers: the rule for `sees` tokens.
 
-    A model with two rules (longrope) uses the second as soon as a text is longer than the first is
-    for. Here a layer is given one of them for all of a text, however long: the second where more
-    tokens are seen at once than the first is for.
+    A model with two rules (longrope) uses the second for every text that is longer than the limit
+    of the first. This package uses one rule for a whole text of any length: the second if a query
+    can see more tokens than the limit of the first.
 
     Args:
         decoder: the module that runs a model's text layers.
-        sees: tokens that a query can see; None where they are not bounded.
+        sees: tokens that a query can see; None for no limit.
     """
     config = decoder.config.get_text_config(decoder=True)
     trained = trained_length(decoder) or _UNSAID
@@ -104,21 +104,21 @@ def ruled_length(decoder: Any, sees: int | None) -> int:
 
 
 def probed_positions(length: int) -> tuple[int, ...]:
-    """Where the probed tokens stand, for a model trained to `length` tokens."""
+    """Return the positions of the probed tokens, for a model trained to `length` tokens."""
     spread = [int(share * (length - 1)) for share in _SHARES]
     return tuple(sorted({at for at in (*_NEAR, *spread, length - 1) if 0 <= at < length}))
 
 
 @torch.no_grad()
 def probe(decoder: Any, sees: int | None) -> dict[nn.Module, LayerFacts]:
-    """How every attention module that asks for attention rotates its queries and keys.
+    """Return the rotation of every module that calls the attention function, with its window.
 
     Args:
         decoder: the module that runs a model's text layers.
         sees: see `ruled_length`.
 
     Raises:
-        UnsupportedModelError: the model has no rotary positions, does not ask transformers'
+        UnsupportedModelError: the model has no rotary positions, does not use transformers'
             attention interface, or rotates in a way that could not be reproduced.
     """
     if not rotary_modules(decoder):
@@ -140,7 +140,7 @@ def probe(decoder: Any, sees: int | None) -> dict[nn.Module, LayerFacts]:
 
 
 def _check_calls(*runs: _Watch) -> None:
-    """See that every run asked for the attention of the same layers, each of them once."""
+    """Check that all runs computed attention in the same layers, once in each."""
     first = [call[0] for call in runs[0].calls]
     if not first:
         raise UnsupportedModelError(
@@ -163,7 +163,7 @@ def _only_one(watch: _Watch) -> RotaryCall | None:
 
 
 def _run(decoder: Any, positions: tuple[int, ...], rotating: bool) -> _Watch:
-    """Run a few tokens at spread positions and watch."""
+    """Run a few tokens at spread positions, and record the calls of attention."""
     ids = token_ids(decoder, len(positions))
     watch = _Watch()
 
@@ -196,7 +196,7 @@ def _run(decoder: Any, positions: tuple[int, ...], rotating: bool) -> _Watch:
 
 
 def _culprit(decoder: Any, ids: Tensor, error: Exception) -> str:
-    """Whether it is the other attention function that a model cannot run with."""
+    """Return why a run failed: because of the other attention function, or in the model itself."""
     what = "it cannot run with another attention function and without an attention mask"
     try:
         decoder(input_ids=ids, use_cache=False)
@@ -207,10 +207,10 @@ def _culprit(decoder: Any, ids: Tensor, error: Exception) -> str:
 
 @dataclass
 class _Search:
-    """Looks for the rotation of each layer; layers that rotate alike share one `Rope`.
+    """A search for the rotation of each layer; layers that rotate alike share one `Rope`.
 
     Attributes:
-        positions: where the tokens of the runs stand.
+        positions: the positions of the tokens in the runs.
         ropes: every rotation that was tried.
     """
 
@@ -224,7 +224,7 @@ class _Search:
         plain: list[Tensor],
         rotated: list[Tensor],
     ) -> tuple[Rope, RotaryCall | None]:
-        """The rotation that turns the plain (query, key), (B, H, L, D), into the rotated ones."""
+        """Return the rotation from the plain (query, key), (B, H, L, D), to the rotated ones."""
         still = self.ropes.setdefault(("none",), Rope.none())
         if self._excess(still, plain, rotated) <= 1:
             return still, None
@@ -247,9 +247,9 @@ class _Search:
         return self._as_rounded(best, plain, rotated), call
 
     def _as_rounded(self, rope: Rope, plain: list[Tensor], rotated: list[Tensor]) -> Rope:
-        """The same rotation, rounding as the model does where that is nearer to what it gave.
+        """Return the same rotation, rounding as the model does if that is closer to its output.
 
-        In float32 it makes no difference that could be seen, and rounding once is faster.
+        In float32 the difference is not visible, and rounding once is faster.
         """
         if plain[0].dtype in (torch.float32, torch.float64):
             return rope
@@ -261,13 +261,13 @@ class _Search:
         return choices[off[1] < off[0]]
 
     def _off(self, rope: Rope, plain: list[Tensor], rotated: list[Tensor]) -> float:
-        """Sum of all differences, each token at its position."""
+        """Return the sum of all differences, with each token at its position."""
         pairs = zip(plain, rotated, strict=True)
         turned = ((rope.rotate_at(x, self._at(x)), wanted) for x, wanted in pairs)
         return sum(float((got.float() - wanted.float()).abs().sum()) for got, wanted in turned)
 
     def _candidates(self, call: RotaryCall, query: Tensor) -> Iterator[Rope]:
-        """Every layout worth trying."""
+        """Yield every layout to try."""
         frequencies, amplitude = call.frequencies(query.device)
         room = query.shape[-1] - 2 * len(frequencies)
         layouts = itertools.product(sorted({0, room}), (False, True), (1, -1))
@@ -278,7 +278,7 @@ class _Search:
             yield self.ropes[key]
 
     def _excess(self, rope: Rope, plain: list[Tensor], rotated: list[Tensor]) -> float:
-        """Largest difference, in units of what rounding explains."""
+        """Return the largest difference, in units of the expected rounding error."""
         pairs = zip(plain, rotated, strict=True)
         return max(self._excess_of(rope, x, wanted) for x, wanted in pairs)
 
@@ -291,12 +291,12 @@ class _Search:
         return float((off / limit).nan_to_num(nan=torch.inf).max())
 
     def _at(self, x: Tensor) -> Tensor:
-        """Where the tokens stand, beside those of `x`."""
+        """Return the positions of the tokens, on the device of `x`."""
         return torch.tensor(self.positions, device=x.device)
 
 
 def rounding(dtype: torch.dtype, position: Tensor) -> Tensor:
-    """How far, relative to its size, a pair may be off when a model rotates it to a position.
+    """Return the largest relative error of a pair that a model rotates to a position.
 
     Cosines, sines, two products and a sum are rounded to the layer's dtype; the angle is a product
     of position and frequency in float32.

@@ -1,8 +1,8 @@
 """Run a model's own text layers with an attention function that records.
 
-Two names are registered with transformers: one whose attention gets no masks, and one whose
-attention gets the masks that the model makes for plain softmax attention. Both call the recorder
-that the attention module holds while it is recorded.
+Two names are registered with transformers. Attention under the first gets no masks. Attention under
+the second gets the masks that the model makes for plain softmax attention. Both call the recorder
+that is stored on the attention module during the run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RECORDER = "_inf_llm_recorder"
 
 
 class Recorder(Protocol):
-    """An attention function of transformers: q, k, v as (B, H, L, D), the output (B, L, H, Dv)."""
+    """An attention function of transformers: q, k, v (B, H, L, D) to an output (B, L, H, Dv)."""
 
     def __call__(
         self,
@@ -50,16 +50,16 @@ AttentionMaskInterface.register(_MASKED, eager_mask)
 
 @contextlib.contextmanager
 def recorded(decoder: Any, recorder: Recorder, masks: bool) -> Iterator[None]:
-    """Let `recorder` compute the attention of a decoder, with the model's own masks or without.
+    """Compute a decoder's attention with `recorder`, with the model's own masks or without.
 
-    The model runs as for inference, without `torch.autocast`.
+    The model runs in evaluation mode, without `torch.autocast`.
 
     Raises:
-        UnsupportedModelError: the decoder does not ask transformers' attention interface.
+        UnsupportedModelError: the decoder does not use transformers' attention interface.
     """
     before, name = decoder.config._attn_implementation, _MASKED if masks else _PLAIN
     on = device_of(decoder).type
-    kind = "cpu" if on == "meta" else on  # torch knows no autocast for the meta device
+    kind = "cpu" if on == "meta" else on  # torch has no autocast for the meta device
     trained = [module for module in decoder.modules() if module.training]
     for module in decoder.modules():
         module.__dict__[_RECORDER] = recorder
@@ -82,7 +82,7 @@ def recorded(decoder: Any, recorder: Recorder, masks: bool) -> Iterator[None]:
 
 
 def token_ids(decoder: Any, count: int) -> Tensor:
-    """Ordinary words (1, count): ids spread over the middle of the vocabulary.
+    """Return ids of ordinary words (1, count), spread over the middle of the vocabulary.
 
     Raises:
         UnsupportedModelError: the model has no weights yet.

@@ -1,7 +1,7 @@
-"""What a rotary module of transformers returns: reading it, and making one like it.
+"""Read the output of a rotary module of transformers, and make one in the same layout.
 
-Models disagree on the layout: cosines and sines doubled in halves, doubled side by side, one column
-per pair, or complex numbers. Everything here works on one (cos, sin) column per pair.
+Layouts differ between models: cosines and sines doubled in halves, doubled side by side, one column
+per pair, or complex numbers. All functions here work on one (cos, sin) column per pair.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _POSITIONS = (0, 1, 2, 4, 8, 16, 32, 63)
 
 
 def rotary_modules(model: nn.Module) -> list[nn.Module]:
-    """The modules that compute rotary positions of text, by what they are called."""
+    """Return the modules that compute rotary positions of text, by their class name."""
     return [module for module in model.modules() if _is_rotary(module)]
 
 
 def rotary_places(model: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Where they are: the module around each, and its name there."""
+    """Return the parent module of each rotary module, and the name in it."""
     return [
         (parent, name)
         for parent in model.modules()
@@ -37,14 +37,14 @@ def _is_rotary(module: nn.Module) -> bool:
 
 
 def identity_like(output: Any) -> Any:
-    """The same layout, turning by nothing: cos 1 and sin 0, or 1 + 0i."""
+    """Return no rotation in the layout of `output`: cos 1 and sin 0, or 1 + 0i."""
     if torch.is_tensor(output):
         return torch.ones_like(output)
     return (torch.ones_like(output[0]), torch.zeros_like(output[1]), *output[2:])
 
 
 def to_pairs(output: Any) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of each rotated pair, (..., R), from any layout."""
+    """Return cosine and sine of each rotated pair, (..., R), from any layout."""
     if torch.is_tensor(output):
         return output.real, output.imag
     cos, sin = output[:2]
@@ -53,7 +53,7 @@ def to_pairs(output: Any) -> tuple[Tensor, Tensor]:
 
 
 def like(output: Any, cos: Tensor, sin: Tensor) -> Any:
-    """Cosines and sines (..., R) in the layout and dtype of `output`."""
+    """Return cosines and sines (..., R) in the layout and dtype of `output`."""
     if torch.is_tensor(output):
         return torch.complex(cos, sin).to(output.dtype)
     spread = _LAYOUTS[_layout(output[1])][1]
@@ -79,15 +79,15 @@ _LAYOUTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class RotaryCall:
-    """A rotary module and how a model calls it, so that it can be asked again.
+    """A rotary module and the arguments of a model's call, to repeat the call.
 
     Attributes:
         module: the rotary module.
         args: positional arguments after hidden states and positions.
         kwargs: keyword arguments other than those two.
-        axes: position ids that a token has (image models: time, height, width); 0 for one without
-            a dimension of its own.
-        last: position of the last token of a text, by which a module may choose among its rules.
+        axes: position ids per token (image models: time, height, width); 0 for position ids without
+            a dimension for that.
+        last: position of the last token of a text; a module may choose among its rules by it.
     """
 
     module: nn.Module
@@ -100,7 +100,7 @@ class RotaryCall:
     def from_call(
         cls, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> RotaryCall:
-        """What a forward hook saw, without the hidden states and positions."""
+        """Return the call that a forward hook saw, without the hidden states and positions."""
         rest = {key: value for key, value in kwargs.items() if key not in ("x", "position_ids")}
         ids = kwargs.get("position_ids", args[1] if len(args) > 1 else None)
         axes = ids.shape[0] if isinstance(ids, Tensor) and ids.dim() == 3 else 0
@@ -108,22 +108,22 @@ class RotaryCall:
 
     @property
     def asked(self) -> tuple[Any, ...]:
-        """What differs between calls of one module."""
+        """The arguments that differ between calls of one module."""
         return self.args, self.kwargs
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine per pair (n, R) at positions (n,); hooks are not run."""
+        """Return cosine and sine per pair (n, R) at positions (n,), without running hooks."""
         hidden = torch.empty(1, 1, 1, device=positions.device)
         ids = positions.expand(*([self.axes] if self.axes else []), 1, -1)
         output = self.module.forward(hidden, ids, *self.args, **dict(self.kwargs))
-        cos, sin = (x.flatten(0, -3)[0] for x in to_pairs(output))  # all axes stand at one position
+        cos, sin = (x.flatten(0, -3)[0] for x in to_pairs(output))  # all axes are at one position
         return cos, sin
 
     def frequencies(self, device: torch.device) -> tuple[Tensor, float]:
-        """Radians per position (R,) in float64 on the host, and the amplitude.
+        """Return radians per position (R,) in float64 on the host, and the amplitude.
 
-        Each longer stretch of positions refines the last estimate, so that a float32 table gives
-        frequencies good to about 1e-9.
+        Each larger position refines the estimate, so that a float32 table gives frequencies with an
+        error of about 1e-9.
         """
         positions = [position for position in _POSITIONS if position < self.last]
         table = self.at(torch.tensor([*positions, self.last], device=device))

@@ -1,6 +1,7 @@
-"""A batch of rows in one layer: together while they are of equal length, else one by one.
+"""The rows of a batch in one layer: one attention object for all, or one per row under padding.
 
-Only here is padding known. Left-padded rows have memories of their own, each fed its own tokens.
+Only this module handles padding. Left-padded rows have separate memories, and each is fed only its
+own tokens.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from inf_llm.state import BlockReader, State, Stateful
 
 
 class RowGroup(Stateful):
-    """One layer's attention for all rows of a batch.
+    """The attention of one layer for all rows of a batch.
 
     Args:
         make: makes an empty attention object.
@@ -35,11 +36,11 @@ class RowGroup(Stateful):
         self.seen = 0
 
     def row_of(self, member: LayerAttention) -> int:
-        """First row that an attention object is for."""
+        """Return the first row that an attention object computes."""
         return next(row for row, other in enumerate(self.members) if other is member)
 
     def padding_of(self, row: int) -> int:
-        """Padding that a row has had so far."""
+        """Return the number of padding tokens that a row has had so far."""
         return self._padding[row] if self._padding else 0
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
@@ -48,13 +49,13 @@ class RowGroup(Stateful):
         Args:
             q: queries (B, H, L, D); k and v have G heads.
             mask: (B, seen + L), 1 for tokens and 0 for padding, or None without padding.
-            rule: how the model scores.
+            rule: the model's scoring rule.
 
         Returns:
             (B, H, L, Dv); zeros where a row has padding.
 
         Raises:
-            UnsupportedInputError: padding is anywhere but on the left, or rows come or go.
+            UnsupportedInputError: padding is not on the left, or the number of rows changes.
         """
         rows, length = q.shape[0], q.shape[2]
         padding = [0] * rows if mask is None else _left_padding(mask, self.seen)
@@ -66,7 +67,7 @@ class RowGroup(Stateful):
         for row, member in enumerate(self.members):
             alone = self._alone_from
             member.alone_from(None if alone is None else alone - self.padding_of(row))
-        self.seen += length  # before they are fed: of a feed that breaks off, it is seen
+        self.seen += length  # counted before the pass, so that one that fails is detected
         if self._padding:
             return self._attend_each(q, k, v, padding, rule)
         return self.members[0].attend(q, k, v, rule)
@@ -100,7 +101,7 @@ class RowGroup(Stateful):
         return out
 
     def alone_from(self, position: int | None) -> None:
-        """From this token on (padding counted), every token is an execution block of its own."""
+        """Make each token from this position on (padding counted) an execution block of its own."""
         self._alone_from = position
 
     @property
@@ -109,16 +110,16 @@ class RowGroup(Stateful):
         return self._recording
 
     def record(self, wanted: bool = True) -> None:
-        """From now on `crop` must be able to go back, or need not."""
+        """Start or stop recording the states that `crop` goes back to."""
         self._recording = wanted
         for member in self.members:
             member.record(wanted)
 
     def crop(self, count: int) -> None:
-        """Forget the newest `count` tokens of every row.
+        """Drop the newest `count` tokens of every row.
 
         Raises:
-            CropError: there are fewer tokens, or a row cannot go back to where they began.
+            CropError: there are fewer tokens, or a row recorded no state at that point.
         """
         if count > self.seen:
             raise CropError(f"cannot forget {count} tokens: only {self.seen} were seen")
@@ -127,7 +128,7 @@ class RowGroup(Stateful):
         self.seen -= count
 
     def select_rows(self, rows: Tensor) -> None:
-        """See `Stateful.select_rows`; here a padded row is a part, and moves as a whole."""
+        """See `Stateful.select_rows`; a padded row is a separate part, and moves as a whole."""
         if not self._padding:
             super().select_rows(rows)
         else:
@@ -145,12 +146,12 @@ class RowGroup(Stateful):
         super().restore(state, blocks)
 
     def stats(self) -> MemoryStats:
-        """Of all rows together."""
+        """Return the statistics of all rows together."""
         return MemoryStats.total(member.stats() for member in self.members)
 
 
 def _left_padding(mask: Tensor, seen: int) -> list[int]:
-    """How many of each row's new tokens are padding, all of it before the row's text."""
+    """Return the padding among each row's new tokens, after a check that no text precedes it."""
     if mask.dim() != 2:
         raise UnsupportedInputError(
             f"an attention mask of {mask.dim()} dimensions is not supported: pass a 2-D mask of "

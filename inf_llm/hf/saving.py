@@ -1,10 +1,10 @@
-"""A cache in a folder: all that is needed to go on as if nothing had happened, and nothing else.
+"""Save a cache to a folder, and load it to go on exactly where it stopped.
 
     inf_llm.save_memory(cache, model, "book")
     cache = inf_llm.load_memory("book", model)
 
-Sealed blocks are written once, and mapped when they are opened again. Windows, sinks, recurrent
-states and what is on the device are written anew each time.
+Sealed blocks are written once, and memory-mapped when they are loaded. Windows, sinks, recurrent
+states and the tables of device slots are written with every save.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from inf_llm.saved.segment import Rows, map_segment
 from inf_llm.saved.tree import pack, unpack
 
 Note = Mapping[str, Any]
-"""Anything in plain types that is kept with a memory."""
+"""Data in plain types that the caller keeps with a memory."""
 TOKENS = "tokens"
-"""Name of the token ids in the segment of the state."""
+"""Name of the token ids in the state segment."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a folder gave.
+    """The content of a folder.
 
     Attributes:
-        cache: as it was.
-        tokens: the token ids of the text (n,); None where they were not saved.
-        manifest: what the folder says of it.
+        cache: the restored cache.
+        tokens: the token ids of the text (n,); None if they were not saved.
+        manifest: the folder's manifest.
     """
 
     cache: Cache
@@ -57,12 +57,12 @@ class Saved:
 
 @dataclass(frozen=True)
 class Extras:
-    """What is saved beside a cache.
+    """Data that is saved with a cache.
 
     Attributes:
         tokens: the token ids of its text (n,).
-        identity: further fields that must agree when it is loaded.
-        note: anything in plain types, for the person who saved.
+        identity: further fields that must match when the cache is loaded.
+        note: data in plain types, for the person who saves.
     """
 
     tokens: Tensor | None = None
@@ -78,21 +78,21 @@ def save_memory(
     extras: Extras | None = None,
     overwrite: bool = False,
 ) -> Manifest:
-    """Write what a cache holds to a folder, or add to it what is new since the last time.
+    """Write a cache to a folder, or add to the folder what changed since the last save.
 
     Args:
-        cache: that of a patched model, or a plain `DynamicCache`; a batch too.
-        model: the model that fed it.
-        folder: where; it is made if it is absent.
-        extras: what is saved with it.
+        cache: the cache of a patched model, or a plain `DynamicCache`. It may hold a batch.
+        model: the model that filled the cache.
+        folder: the folder to write. It is made if it does not exist.
+        extras: data to save with the cache.
         overwrite: replace another memory that the folder holds.
 
     Returns:
-        What the folder says now.
+        The folder's manifest after the save.
 
     Raises:
-        SavedMemoryError: the folder holds another memory, or a newer state of this one, or
-            another process is writing it, or it cannot be written. It is as it was.
+        SavedMemoryError: the folder holds another memory or a later state of this one, another
+            process is writing to it, or it cannot be written. The folder is left as it was.
         UnsupportedInputError: something in the cache cannot be saved.
     """
     path, extras = Path(folder), extras or Extras()
@@ -116,7 +116,7 @@ def _check_cache(cache: Any) -> None:
 
 
 def _goes_on(cache: Any, writer: Writer, overwrite: bool) -> bool:
-    """Whether the cache is a later state of what the folder holds."""
+    """Return whether the cache is a later state of the memory in the folder."""
     before, mine = writer.before, getattr(cache, "saved_as", None)
     if before is None:
         return False
@@ -155,7 +155,7 @@ def _write(
         tokens=int(cache.get_seq_length()) if extras.tokens is None else len(extras.tokens),
         rows=_rows(cache),
         blocks=sum(each["blocks"] for each in facts.values()),
-        stores=(dict(before.stores) if before else {}) | facts,  # names are given out once
+        stores=(dict(before.stores) if before else {}) | facts,  # a store's name is used once
         state=state,
         segments=(),
         library=__version__,
@@ -171,7 +171,7 @@ def _write(
 
 
 def _with_new(writer: Writer, kept: list[Segment], blocks: StoreWriter) -> list[Segment]:
-    """The segments of a folder with those of new blocks; their index takes in smaller ones."""
+    """Add segments of new blocks to a folder's segments; the new index absorbs smaller ones."""
     pages, index = blocks.segments()
     kept = [*kept, writer.add("blocks", pages)]
     new, files = index(), [each for each in kept if each.kind == "index"]
@@ -198,9 +198,9 @@ def _dump_layer(layer: Any, blocks: StoreWriter) -> dict[str, Any]:
 
 
 def load_memory(folder: str | os.PathLike[str], model: Any) -> Cache:
-    """The cache that `save_memory` wrote, for the same model, patched with the same settings.
+    """Load the cache that `save_memory` wrote, for the same model, patched with the same settings.
 
-    Sealed blocks stay in their files, which are mapped: several processes share their pages.
+    Sealed blocks stay in their files, which are memory-mapped: several processes share their pages.
 
     Raises:
         SavedMemoryError: the folder holds no memory, or that of another model, or is damaged.
@@ -211,7 +211,7 @@ def load_memory(folder: str | os.PathLike[str], model: Any) -> Cache:
 def open_memory(
     folder: str | os.PathLike[str], model: Any, identity: Mapping[str, Any] | None = None
 ) -> Saved:
-    """What a folder holds; `identity` are further fields that must agree. See `load_memory`."""
+    """Load a folder; `identity` has further fields that must match. See `load_memory`."""
     path = Path(folder)
     here = model_identity(model) | dict(identity or {})
 
@@ -223,7 +223,7 @@ def open_memory(
 
 
 def check_identity(path: Path, manifest: Manifest, here: Mapping[str, Any]) -> None:
-    """See that a memory belongs to what is here; fields that only one of them has are not compared.
+    """Check that a memory belongs to this model, by the fields that both identities have.
 
     Raises:
         SavedMemoryError: a field differs.
@@ -243,7 +243,7 @@ def _shown(value: Any) -> str:
 
 
 def _read(path: Path, manifest: Manifest, model: Any) -> Saved:
-    """What a folder holds; blocks are checked when they are read, and all else now."""
+    """Load a folder. Blocks are checked when they are read, all other segments here."""
     with checked(path, [each for each in manifest.segments if each.kind != "blocks"]):
         return _opened(path, manifest, model)
 
@@ -272,10 +272,10 @@ def _opened(path: Path, manifest: Manifest, model: Any) -> Saved:
 
 
 def saved_tokens(path: Path, manifest: Manifest) -> Tensor:
-    """The token ids (n,) of a saved session, without opening it.
+    """Return the token ids (n,) of a saved session, without loading its cache.
 
     Raises:
-        SavedMemoryError: it has none, or is damaged.
+        SavedMemoryError: the folder holds no token ids, or is damaged.
     """
     (state,) = manifest.of_kind("state")
     with checked(path, [state]):
@@ -297,7 +297,7 @@ def _empty(model: Any) -> Any:
 
 
 def _devices(model: Any, layers: int) -> list[torch.device]:
-    """Where each layer computes."""
+    """Return the device of each layer."""
     modules = getattr(decoder_of(unwrap(model)), "layers", ())
     first = device_of(model)
     if getattr(unwrap(model), "hf_device_map", None) is None or len(modules) != layers:

@@ -1,4 +1,4 @@
-"""Where the files of a model are: a folder, a GGUF file, or a name on the hub."""
+"""The location of a model's files: a folder, a GGUF file, or a name on the hub."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w.-]+)?", re.ASCII)
 _HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+):(?P<file>.+\.gguf)", re.IGNORECASE)
 
 _SHOWN = 300
-"""Characters of a path that an error shows."""
+"""Characters of a path that an error message shows."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What `from_pretrained` is given.
+    """The location that `from_pretrained` loads from.
 
     Attributes:
-        where: the setting that named it, for messages.
+        where: the setting that names the location, for messages.
         name: a folder or a hub name; unused for a GGUF file.
-        gguf: the file, or None.
-        local: whether it is on this computer.
+        gguf: the GGUF file, or None.
+        local: whether the setting names files on this computer.
     """
 
     where: str
@@ -39,11 +39,11 @@ class Source:
 
     @contextlib.contextmanager
     def arguments(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """The name and the keywords for `from_pretrained`.
+        """Yield the name and the keywords for `from_pretrained`.
 
-        A GGUF file is named from an empty folder: transformers would mix it with whatever
-        config.json and tokenizer.json happen to lie beside it. It knows one by its ending only, so
-        one that is called otherwise, as in Ollama's store, gets a link.
+        A GGUF file goes with an empty folder as the name. With its own folder, transformers would
+        mix it with any config.json and tokenizer.json beside it. transformers recognises a GGUF
+        file only by its suffix, so a file without it, as in Ollama's store, gets a link.
         """
         if self.gguf is None:
             yield self.name, {}
@@ -59,14 +59,14 @@ class Source:
 
     @property
     def weight_files(self) -> list[Path]:
-        """The files of the weights; none where they are not on this computer."""
+        """The weight files; empty if they are not on this computer."""
         if self.gguf is not None:
             return [self.gguf]
         return files.weight_files(Path(self.name)) if self.local else []
 
     @property
     def hint(self) -> str:
-        """What to do where it cannot be loaded."""
+        """Advice where the location cannot be loaded."""
         if self.local:
             return "give a folder with config.json and weights, or a GGUF file"
         return (
@@ -76,23 +76,23 @@ class Source:
 
 
 def find(key: str, path: str, what: str) -> Source:
-    """What a path in a configuration means.
+    """Find the location that a path in a configuration names.
 
     Args:
-        key: of the setting: "path" or "tokenizer_path".
+        key: the setting's name: "path" or "tokenizer_path".
         path: a folder, a GGUF file, "demo", a hub name, or "owner/name:FILE.gguf" on the hub.
-        what: is wanted there: "model" or "tokenizer".
+        what: content that must be there: "model" or "tokenizer".
 
     Raises:
         ConfigError: there is no such folder or file, or it cannot be a model.
-        MissingExtraError: it is GGUF, and the package that reads it is absent.
+        MissingExtraError: it is a GGUF file, and the package that reads it is not installed.
     """
     shown = path if len(path) <= _SHOWN else path[:_SHOWN] + "..."
     where = f"model.{key} = {shown!r}"
     try:
         source = _found(where, path)
         problem = _problem(source, what)
-    except (OSError, RuntimeError) as error:  # the latter of a ~ without a user
+    except (OSError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user
         said = getattr(error, "strerror", None) or error
         raise ConfigError(f"{where}: cannot be read: {said}") from None
     if problem:
@@ -131,7 +131,7 @@ def _problem(source: Source, what: str) -> str | None:
 
 
 def _only_gguf(where: str, folder: Path) -> Path | None:
-    """The GGUF file of a folder that has no other weights."""
+    """Return the GGUF file of a folder that has no other weights, or None."""
     found = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf")
     if not found or any((folder / name).exists() for name in files.WEIGHTS):
         return None
@@ -152,7 +152,7 @@ def _as_gguf(where: str, file: Path) -> Path:
 
 
 def _fetched(where: str, repo: str, file: str) -> Path:
-    """A file of the hub, on this computer."""
+    """Download a file from the hub, and return its path on this computer."""
     _require_gguf()  # before gigabytes are fetched
     from transformers.utils import cached_file
 

@@ -1,10 +1,11 @@
-"""inf-llm on a model whose heads are spread over processes (transformers' `tp_plan`).
+"""InfLLM attention for a model whose heads are spread over processes (transformers' `tp_plan`).
 
 Every process holds some query heads with their keys and values, windows and blocks, and computes
-their attention as if they were all. Only one thing needs the others: which blocks are recalled is
-decided by the sum of the scores over *all* heads of a row. So each process scores its own heads,
-and the scores, one float a block, are summed over the processes before the best are taken; all
-then choose alike. Where a key head or a query head chooses for itself, nothing is exchanged.
+the attention of these heads alone. Only the choice of blocks needs the other processes, because it
+depends on the sum of the scores over *all* heads of a row. So each process scores its own heads,
+and the scores, one float a block, are summed over the processes before the top-k. All processes
+then choose the same blocks. Where each key head or query head chooses for itself, nothing is
+exchanged.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings
 
 Group = dist.ProcessGroup | None
-"""Processes that share a model's heads; None for all there are."""
+"""The processes that share a model's heads; None for all processes."""
 
 
 def is_spread(model: Any) -> bool:
-    """Whether a model's heads are spread over several processes."""
+    """Return whether a model's heads are spread over several processes."""
     return (getattr(model, "tp_size", None) or 1) > 1
 
 
 class SummedIndex(TorchIndex):
-    """Scores summed over the processes of a group."""
+    """An index whose scores are summed over the processes of a group."""
 
     def __init__(self, chunk: int | None, group: Group) -> None:
         super().__init__(chunk)
@@ -50,7 +51,7 @@ class SummedIndex(TorchIndex):
 
 
 class SummedTwoStage(TwoStage):
-    """Shares of attention summed over the processes of a group."""
+    """A two-stage search whose shares of attention are summed over the processes of a group."""
 
     def __init__(self, selection: Selection, shortlist: int, group: Group) -> None:
         super().__init__(selection, shortlist)
@@ -63,7 +64,7 @@ class SummedTwoStage(TwoStage):
 
 
 class _SharedMemory(BlockMemory):
-    """A memory whose choice of blocks is made with other processes."""
+    """A memory that chooses blocks together with other processes."""
 
     def __init__(self, settings: InfLLMSettings, arriving: int, group: Group) -> None:
         super().__init__(settings, keep=settings.n_local, arriving=arriving)
@@ -82,10 +83,10 @@ class _SharedMemory(BlockMemory):
 
 
 class SpreadInfLLMAttention(InfLLMAttention):
-    """One layer's window and memory, for the heads of this process.
+    """The window and the memory of one layer, for the heads of this process.
 
     Args:
-        rope: how the layer rotates.
+        rope: the rotation of the layer.
         settings: sizes and policies.
         group: the processes that hold the other heads.
     """
@@ -97,11 +98,11 @@ class SpreadInfLLMAttention(InfLLMAttention):
 
 
 def spread_maker(model: Any, rope: Rope, settings: InfLLMSettings) -> MakeAttention:
-    """What makes a layer's attention for a model whose heads are spread.
+    """Return the factory of a layer's attention object for a model whose heads are spread.
 
     Raises:
-        UnsupportedModelError: the settings ask for an index that cannot sum scores, or for a
-            selection of which it is not known whether it needs the sum.
+        UnsupportedModelError: the settings name an index that cannot sum scores, or a selection
+            for which it is unknown if it needs the sum.
     """
     if settings.selection.name not in ("layer", "key-head", "query-head"):
         raise UnsupportedModelError(

@@ -1,4 +1,4 @@
-"""Which blocks a model recalled while it read and answered, per layer and token.
+"""A trace of the blocks that a model recalled while it read and answered, per layer and token.
 
     with inf_llm.trace(model) as trace:
         model.generate(ids, max_new_tokens=20)
@@ -7,8 +7,8 @@
     for passage in trace.passages()[:5]:
         print(f"{passage.score:.2f}", passage.text(ids[0], tokenizer))
 
-Only blocks and scores are kept, on the device they are on, until they are asked for; the host
-does not wait for the device meanwhile. A trace sees the feeds of its own thread.
+Only block numbers and scores are kept. They stay on their device until they are read, and the
+host does not wait for the device until then. A trace records only passes of its own thread.
 """
 
 from __future__ import annotations
@@ -30,21 +30,25 @@ from inf_llm.hf.patch import patched
 from inf_llm.settings import InfLLMSettings
 
 Span = tuple[int, int]
-"""Positions [start, end) of tokens in their row; padding is not counted."""
+"""Positions [start, end) of tokens in their row, where padding is not counted."""
 
 
 @dataclass(frozen=True)
 class Recall:
-    """What one layer recalled for one row, or for one chooser of it where there are several.
+    """The blocks that one layer recalled for one row, or for one chooser of a row.
+
+    A chooser is a key head or a query head, where the heads choose their blocks separately.
 
     Attributes:
         layer: number of the layer.
         row: row of the batch.
-        head: number of the chooser, such as the query head; None where all heads chose together.
-        first, last: the tokens [first, last) that chose: an execution block.
-        token: which generated token was being predicted, from 0; None while a prompt is read.
+        head: number of the chooser, such as the query head; None where all heads choose together.
+        first, last: the tokens [first, last) that the blocks were chosen for: an execution block,
+            which is the group of tokens that attention computes at once.
+        token: number of the generated token that is predicted, from 0; None while a prompt is read.
         blocks: numbers of the recalled blocks, ascending.
-        scores: what each scored, in that order; None where there were so few that all were taken.
+        scores: the score of each block, in that order; None where there were so few blocks that all
+            were taken.
         spans: the tokens of each block.
     """
 
@@ -60,9 +64,9 @@ class Recall:
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """1 for the best block, down to 1/k for the last of k; all 1/2 where none was chosen.
+        """1 for the best block, down to 1/k for the last of k; all 1/2 where all blocks were taken.
 
-        Scores of different layers do not compare, ranks do.
+        Scores of different layers are not comparable, ranks are.
         """
         count = len(self.blocks)
         if self.scores is None:
@@ -76,15 +80,15 @@ class Recall:
 
 @dataclass(frozen=True)
 class Passage:
-    """A block, and how much it was recalled.
+    """A block, and a measure of how much it was recalled.
 
     Attributes:
-        block: its number in the row.
-        start, end: its tokens.
-        score: mean of `Recall.weights` over all tokens, layers and heads that were looked at: 1
-            where each of them ranked it first, 0 where none recalled it.
-        count: how many of them recalled it.
-        layers: layers that recalled it, ascending.
+        block: number of the block in the row.
+        start, end: the tokens [start, end) of the block.
+        score: mean of `Recall.weights` over all tokens, layers and heads in view: 1 if each of them
+            ranked the block first, 0 if none recalled it.
+        count: number of recalls that have the block.
+        layers: layers that recalled the block, ascending.
     """
 
     block: int
@@ -95,13 +99,13 @@ class Passage:
     layers: tuple[int, ...]
 
     def text(self, ids: Sequence[int] | Tensor, tokenizer: Any) -> str:
-        """The words of the block, from the ids of its row (without padding)."""
+        """Return the text of the block, from the ids of its row (without padding)."""
         return str(tokenizer.decode(ids[self.start : self.end], skip_special_tokens=True))
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """One execution block as it was seen; tensors are (B, X, k)."""
+    """The recall of one execution block, as recorded; tensors are (B, X, k)."""
 
     layer: int
     row: int
@@ -113,16 +117,16 @@ class _Seen:
 
 
 class trace(Watcher):  # noqa: N801 (used like a function)
-    """Records what a model recalls while it reads and generates, within a `with` statement.
+    """A recorder of what a model recalls while it reads and generates, within a `with` statement.
 
     Args:
         model: a model patched with type inf-llm.
-        prompts: look at prompts too, not only at generated tokens.
-        session: look only at what feeds this cache, of one row, as the answer to a prompt of so
-            many tokens. Without it, at all that the thread feeds within the statement.
+        prompts: record the recalls of prompts too, not only those of generated tokens.
+        session: a cache of one row, and the length of the prompt that is answered: record only what
+            feeds this cache. None records all that the thread feeds within the statement.
 
     Raises:
-        UnsupportedModelError: the model recalls nothing.
+        UnsupportedModelError: the model is not patched with type inf-llm, so it recalls nothing.
     """
 
     def __init__(
@@ -187,14 +191,14 @@ class trace(Watcher):  # noqa: N801 (used like a function)
         )
 
     def _predicted(self, end: int) -> int | None:
-        """Which generated token the last of the tokens before `end` predicts."""
+        """Return the number of the generated token that token `end - 1` predicts, or None."""
         if self._prompt_end is None or end < self._prompt_end:
             return None
         return end - self._prompt_end
 
     @functools.cached_property
     def recalls(self) -> tuple[Recall, ...]:
-        """All that was seen, in the order it happened."""
+        """All recorded recalls, in the order they happened."""
         return tuple(recall for seen in self._seen for recall in self._recalls_of(seen))
 
     def _recalls_of(self, seen: _Seen) -> Iterable[Recall]:
@@ -215,36 +219,36 @@ class trace(Watcher):  # noqa: N801 (used like a function)
                 )
 
     def span(self, block: int) -> Span:
-        """The tokens of a block."""
+        """Return the tokens of a block."""
         start = self.settings.n_init + block * self.settings.block_size
         return start, start + self.settings.block_size
 
     @property
     def tokens(self) -> int:
-        """Generated tokens seen."""
+        """Number of generated tokens seen."""
         return max((seen.token + 1 for seen in self._seen if seen.token is not None), default=0)
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Layers that recalled something, ascending."""
+        """Layers that recalled blocks, ascending."""
         return tuple(sorted({seen.layer for seen in self._seen}))
 
     def passages(
         self, row: int = 0, layer: int | None = None, token: int | None = None
     ) -> list[Passage]:
-        """What was recalled for generated tokens, the most recalled first.
+        """Return the blocks that were recalled for generated tokens, the most recalled first.
 
         Args:
-            row: of the batch.
-            layer: only this one.
-            token: only for this generated token.
+            row: row of the batch.
+            layer: number of the only layer to count; None for all layers.
+            token: number of the only generated token to count; None for all of them.
         """
         return rank(self.generated(row, layer, token))
 
     def generated(
         self, row: int = 0, layer: int | None = None, token: int | None = None
     ) -> list[Recall]:
-        """Recalls for generated tokens; arguments as of `passages`."""
+        """Return the recalls for generated tokens; the arguments are those of `passages`."""
         return [
             recall
             for recall in self.recalls
@@ -256,7 +260,7 @@ class trace(Watcher):  # noqa: N801 (used like a function)
 
 
 def rank(recalls: Sequence[Recall]) -> list[Passage]:
-    """The blocks of some recalls, the most recalled first."""
+    """Return the blocks of some recalls, the most recalled first."""
     spans = spans_of(recalls)
     return [
         Passage(found.group, *spans[found.group], found.score, found.count, found.layers)
@@ -265,7 +269,7 @@ def rank(recalls: Sequence[Recall]) -> list[Passage]:
 
 
 def spans_of(recalls: Iterable[Recall]) -> dict[int, Span]:
-    """The tokens of every block that was recalled."""
+    """Return the tokens of every recalled block."""
     return {
         block: span
         for recall in recalls
@@ -275,9 +279,9 @@ def spans_of(recalls: Iterable[Recall]) -> dict[int, Span]:
 
 @dataclass(frozen=True)
 class Tally:
-    """How much a group of blocks was recalled: `score`, `count` and `layers` as of `Passage`.
+    """The measure of a group of blocks: `score`, `count` and `layers` are as in `Passage`.
 
-    What recalled several of the group counts once, with the largest weight.
+    A recall that has several blocks of the group counts once, with the largest weight.
     """
 
     group: int
@@ -287,7 +291,12 @@ class Tally:
 
 
 def tally(recalls: Sequence[Recall], groups: Mapping[int, int]) -> list[Tally]:
-    """Groups of blocks, the most recalled first; `groups` are by block."""
+    """Return the tallies of groups of blocks, the most recalled first.
+
+    Args:
+        recalls: the recalls to count.
+        groups: the group of each block; blocks without a group are not counted.
+    """
     weights: dict[int, float] = {}
     counts: dict[int, int] = {}
     layers: dict[int, set[int]] = {}
@@ -304,7 +313,7 @@ def tally(recalls: Sequence[Recall], groups: Mapping[int, int]) -> list[Tally]:
 
 
 def _best(recall: Recall, groups: Mapping[int, int]) -> dict[int, float]:
-    """The largest weight that a recall gave to a block of each group."""
+    """Return the largest weight that a recall gave to a block of each group."""
     best: dict[int, float] = {}
     for block, weight in zip(recall.blocks, recall.weights, strict=True):
         if block in groups:

@@ -1,4 +1,4 @@
-"""What is seen of a loaded model before a text is read: that it runs and knows every token."""
+"""Checks of a loaded model before use: it runs, and has an embedding for every token."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from inf_llm.hf.decoder import device_of
 
 @torch.no_grad()
 def try_out(model: PreTrainedModel, where: str) -> None:
-    """See that a model is a decoder, runs, and gives numbers.
+    """Check that a model is a decoder, runs, and gives finite numbers.
 
     Raises:
-        ConfigError: it does not; the message says what the cause may be.
+        ConfigError: a check failed; the message gives the possible cause.
     """
     causal = [module.is_causal for module in model.modules() if hasattr(module, "is_causal")]
     if causal and not any(causal):
@@ -40,9 +40,9 @@ def try_out(model: PreTrainedModel, where: str) -> None:
 
 
 def check_vocabulary(model: PreTrainedModel, tokenizer: Any, config: RunConfig) -> None:
-    """See that the model has an embedding for every token that a prompt can have.
+    """Check that the model has an embedding for every token that a prompt can have.
 
-    Tokens that a text cannot have by itself do no harm: padding, and special ones that no template
+    Tokens that a text cannot have by itself are ignored: padding, and special ones that no template
     writes (Gemma 3's tokenizer has one for images that its text models lack).
 
     Raises:

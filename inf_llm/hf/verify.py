@@ -1,10 +1,11 @@
-"""The check that a patched model attends as it did: layer by layer, on the model's own tensors.
+"""Check that the replacement of a model's attention computes what the model's own attention does.
 
-The model's text layers run once, unpatched, behind a pretended past that is longer than their own
-windows. In every layer the queries, keys and values that the model made, rotated by the model, go
-to the model's own attention function and to the memory that would replace it, both in float32. So
-neither depth nor the model's own rounding matters, and a wrong scale, cap, sink, window or mask is
-seen as it is. How a layer rotates is checked by `inf_llm.hf.probe`. No family is trusted by name.
+The model's text layers run once, unpatched, after a simulated past that is longer than their own
+windows. In every layer, the queries, keys and values that the model computed and rotated go to two
+functions: the model's own attention, and the memory that would replace it. Both compute in float32.
+So neither the depth of a layer nor the model's own rounding affects the comparison, and a wrong
+scale, soft cap, sink, window or mask is visible. `inf_llm.hf.probe` checks the rotation of a layer.
+No model family is exempt.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ _PLAIN_IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention", "flex_attention", 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a layer is replaced by, for the check.
+    """The replacement of one layer's attention, for the check.
 
     Attributes:
-        make: makes its attention object, full attention where a type's would be, not rotating.
+        make: makes the layer's attention object: full attention in place of the configured type,
+            without rotation.
         window: length of the window that the layer keeps, or None.
-        chunk: length of the chunks that it keeps to, or None.
+        chunk: length of the chunks that the layer keeps, or None.
     """
 
     make: MakeAttention
@@ -53,18 +55,19 @@ class Expected:
 
 @torch.no_grad()
 def verify(decoder: Any, layers: dict[nn.Module, Expected], kernel: str = "auto") -> int:
-    """Compare every layer's attention with what would replace it.
+    """Compare every layer's attention with its replacement.
 
     Args:
-        decoder: the module that runs a model's text layers, not patched.
-        layers: per attention module, what would replace its attention.
-        kernel: the kernel of the patch, tried in the layer's own dtype.
+        decoder: the module that runs the model's text layers, not patched.
+        layers: the replacement for each attention module.
+        kernel: the kernel of the patch, compared too, in the layer's own dtype.
 
     Returns:
-        How many layers were compared.
+        The number of compared layers.
 
     Raises:
-        UnsupportedModelError: a layer differs. Its number and the figures are named.
+        UnsupportedModelError: a layer differs, and the message gives its number and the figures; or
+            the model cannot run with a simulated past.
     """
     check = _Check(decoder.config._attn_implementation, layers, kernel, _past_length(layers))
     cache = DynamicCache(config=decoder.config.get_text_config(decoder=True))
@@ -79,10 +82,11 @@ def verify(decoder: Any, layers: dict[nn.Module, Expected], kernel: str = "auto"
 
 
 def try_memory(decoder: Any, makers: Makers) -> None:
-    """Feed a patched decoder in two parts, and see that each layer was fed once with each.
+    """Feed a patched decoder two chunks, and check that each layer's memory receives each once.
 
     Raises:
-        UnsupportedModelError: it fails, or feeds a layer's memory more or less than once.
+        UnsupportedModelError: the decoder fails, or a layer's memory receives more or fewer keys
+            than there are tokens.
     """
     cache = adopt(DynamicCache(config=decoder.config.get_text_config(decoder=True)), makers)
     for part in token_ids(decoder, _NEW).split(_PARTS, 1):
@@ -108,7 +112,10 @@ def _must_run(decoder: Any, ids: Tensor, cache: Any) -> None:
 
 
 def _past_length(layers: dict[nn.Module, Expected]) -> int:
-    """Pretended tokens before the new ones: past every window, and a whole number of chunks."""
+    """Return the length of the simulated past, in whole chunks.
+
+    The past is as long as every window, but for windows of more than `_LONGEST_MASK` tokens.
+    """
     windows = [each.window for each in layers.values() if each.window is not None]
     longest = max((w for w in windows if w <= _LONGEST_MASK), default=0)
     chunk = max((each.chunk or 1 for each in layers.values()), default=1)
@@ -116,20 +123,20 @@ def _past_length(layers: dict[nn.Module, Expected]) -> int:
 
 
 class _Past(PassingLayer):
-    """A layer of a cache that claims to hold some tokens."""
+    """A cache layer that reports `length` tokens and holds none."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
         self.length = length
 
     def get_seq_length(self, *args: Any) -> int:
-        """Tokens of the pretended past."""
+        """Return the length of the simulated past."""
         return self.length
 
 
 @dataclass
 class _Check:
-    """The attention function of the run: compares, and passes the model's own output on."""
+    """The attention function of the run: compares a layer, and returns the model's own output."""
 
     implementation: str
     layers: dict[nn.Module, Expected]
@@ -152,7 +159,7 @@ class _Check:
         exact = [x.float() for x in (query, key, value)]
         output = layer.reference(exact, mask[..., self.past :])
         layer.compare("", exact, output, "auto", _EXACT)
-        if query.dtype != torch.float32:  # the kernel of the patch, in the dtype it will have
+        if query.dtype != torch.float32:  # the kernel of the patch, in the layer's own dtype
             rounding = 4 * torch.finfo(query.dtype).eps
             layer.compare(f" in {query.dtype}", [query, key, value], output, self.kernel, rounding)
         for factor in layer.factors(exact):
@@ -162,7 +169,7 @@ class _Check:
 
 
 def _own_attention(module: nn.Module, implementation: str) -> Callable[..., Any]:
-    """The model's own attention function: the plain one of its file, unless a user set another."""
+    """Return the model's own attention: its module's eager function, or one that a user set."""
     if any(part in implementation for part in _PLAIN_IMPLEMENTATIONS):
         file = sys.modules[type(module).__module__]
         own = getattr(file, "eager_attention_forward", None)
@@ -172,7 +179,7 @@ def _own_attention(module: nn.Module, implementation: str) -> Callable[..., Any]
 
 @dataclass(frozen=True)
 class _Layer:
-    """One attention call of the model, and what would replace it."""
+    """One attention call of the model, and its replacement."""
 
     module: nn.Module
     expected: Expected
@@ -181,19 +188,19 @@ class _Layer:
 
     @property
     def index(self) -> int:
-        """The layer's number."""
+        """Number of the layer."""
         return int(self.module.layer_idx)  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:
-        """The layer, for an error."""
+        """Name of the layer, for an error message."""
         return f"layer {self.index} ({type(self.module).__name__})"
 
     def visible(self, mask: Any, new: int, past: int) -> Tensor:
-        """The model's own mask (B, 1 or H, L, past + L), if it hides what the layer would hide.
+        """Return the model's mask (B, 1 or H, L, past + L) if it hides what the replacement hides.
 
         Raises:
-            UnsupportedModelError: it is no plain mask, or hides other tokens.
+            UnsupportedModelError: the mask has another form, adds a bias, or hides other tokens.
         """
         if not torch.is_tensor(mask) or mask.dim() != 4 or mask.shape[2:] != (new, past + new):
             shape = tuple(mask.shape) if torch.is_tensor(mask) else type(mask).__name__
@@ -224,14 +231,14 @@ class _Layer:
         return seen
 
     def reference(self, parts: list[Tensor], mask: Tensor) -> Tensor:
-        """The model's own attention (B, H, L, Dv) in float32."""
+        """Return the model's own attention (B, H, L, Dv) in float32."""
         mask = mask if mask.dtype == torch.bool else mask.float()
         return self.own(self.module, *parts, mask, **self.arguments)[0].transpose(1, 2)
 
     def compare(
         self, how: str, parts: list[Tensor], wanted: Tensor, kernel: str, rounding: float
     ) -> None:
-        """Every head, on the new tokens alone."""
+        """Compare every head on the new tokens alone."""
         attention = self.expected.make()
         rule = make_rule(parts[0], kernel, **self.arguments)
         pieces = zip(*(x.split(_PARTS, 2) for x in parts), strict=True)
@@ -241,10 +248,10 @@ class _Layer:
         self._refuse_if_apart(how, got, wanted, size, rounding + self._score_rounding(*parts[:2]))
 
     def factors(self, parts: list[Tensor]) -> list[float]:
-        """Factors on the queries for `compare_far`: scores spread by 1, and scores past the cap.
+        """Return factors on the queries for `compare_far`: scores of spread 1, and beyond the cap.
 
-        With the first no key has so little weight that it could be missing; with the second a
-        wrong cap shows.
+        With the first factor every key has enough weight that its absence is detected. With the
+        second a wrong soft cap is detected.
         """
         scores = self._scores(*parts[:2])
         spread, largest = float(scores.std()), float(scores.abs().max())
@@ -253,7 +260,7 @@ class _Layer:
         return [*factors, 2 * cap / largest] if cap and largest > 0 else factors
 
     def compare_far(self, parts: list[Tensor], factor: float, mask: Tensor) -> None:
-        """One head, behind a past that is longer than the layer's own window."""
+        """Compare one head after a past that is longer than the layer's own window."""
         q, k, v = parts[0] * factor, parts[1], parts[2]
         past = self._past(mask.shape[-1] - q.shape[2])
         draw = torch.Generator("cpu").manual_seed(self.index)
@@ -276,14 +283,14 @@ class _Layer:
         self._refuse_if_apart(how, got, wanted[:, head : head + 1], size, limit)
 
     def _past(self, pretended: int) -> int:
-        """Tokens of the pretended past that are fed; none where a chunk is too long for that."""
+        """Return how many tokens of the simulated past to feed; 0 where a chunk is too long."""
         chunk, window = self.expected.chunk, self.expected.window
         if chunk is not None:
             return pretended if pretended <= _LONGEST_PAST else 0
         return min(pretended, window if window and window <= _LONGEST_PAST else _PAST)
 
     def _fed(self, parts: tuple[Tensor, ...], pick: Tensor, head: int) -> Tensor:
-        """One head's attention of the new queries, fed in two parts behind the past."""
+        """Return one head's attention of the new queries, fed in two parts after the past."""
         q, k, v = parts
         past = k.shape[2] - q.shape[2]
         sinks = self.arguments.get("s_aux")
@@ -303,14 +310,17 @@ class _Layer:
         return torch.matmul(q.float(), k.float().transpose(2, 3)) * scale
 
     def _score_rounding(self, q: Tensor, k: Tensor) -> float:
-        """What float32 products of these queries and keys may lose, at the most."""
+        """Return the largest rounding error of the float32 scores of these queries and keys."""
         scale = self.arguments.get("scaling") or q.shape[-1] ** -0.5
         return 2.0**-22 * scale * float(q.float().norm(dim=-1).max() * k.float().norm(dim=-1).max())
 
     def _refuse_if_apart(
         self, how: str, got: Tensor, wanted: Tensor, size: Tensor, limit: float
     ) -> None:
-        """`size` is what values reach, per head and channel; `limit` a share of it."""
+        """Raise an error if `got` and `wanted` differ by more than `limit`, as a share of `size`.
+
+        `size` is the largest absolute value per head and channel.
+        """
         apart = (got.float() - wanted).abs() / size.float().clamp(min=1e-30)
         worst = float(apart.nan_to_num(nan=torch.inf).max())
         if not worst <= limit:

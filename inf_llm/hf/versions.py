@@ -1,4 +1,4 @@
-"""Which releases of transformers were tried, for the texts of refusals."""
+"""The tested releases of transformers, for error messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NEWEST_TESTED = (5, 24)
 
 
 def setting() -> str:
-    """The installed versions, and what to try where transformers is newer than what was tested."""
+    """Return the installed versions, and advice if transformers is newer than the newest tested."""
     installed = f"transformers {transformers.__version__}, torch {torch.__version__}"
     if _release(transformers.__version__) <= NEWEST_TESTED:
         return f"{installed}; type 'origin' leaves the model's attention as it is"

@@ -1,12 +1,12 @@
-"""Weights in int8 for tokens that are fed alone, on a CPU: what an answer waits for.
+"""Int8 weights on a CPU for forward passes with a single token per row, as in decoding.
 
-The time of such a token is that of reading all weights once from memory: int8 has a quarter of
-float32's bytes. Texts are read with the weights as they are, which is faster for many rows, so both
-are kept: 1 byte a weight more. Each output channel has a scale of its own, and rows are rounded to
-bfloat16, which is what torch has a kernel for that needs AVX2 alone.
+Such a pass takes as long as reading all weights once from memory, and int8 has a quarter of
+float32's bytes. Prefill uses the weights as they are, which is faster for many tokens, so both
+copies are kept: 1 byte a weight more. Each output channel has a scale of its own, and inputs are
+rounded to bfloat16, because torch's kernel for that combination needs AVX2 alone.
 
-Only single tokens are concerned, so that a text gives the same whether it is read in one piece or
-in several. Of more than `MOST_ROWS` texts at once the weights are used as they are.
+Only single tokens are affected, so a text gives the same result whether it is read in one chunk or
+in several. With more than `MOST_ROWS` rows, the weights are used as they are.
 
 Only the `forward` of each linear layer is replaced, on the layer itself: its weights, names and
 `state_dict` stay as they were.
@@ -20,18 +20,18 @@ from torch import Tensor, nn
 from inf_llm.errors import SettingsError
 
 MOST_ROWS = 16
-"""Texts that have a token each, up to which int8 is the faster."""
+"""Largest number of rows, with a single token each, for which int8 is faster."""
 _LEAST_WEIGHTS = 1 << 14
-"""Smaller layers are not worth a change of format."""
+"""Weights of the smallest layer that is rounded; for smaller ones it is not worth it."""
 _AT_ONCE = 4096
-"""Output channels rounded at once, so that no copy of all weights is made in float32."""
+"""Output channels that are rounded at once, so that no float32 copy of all weights is made."""
 
 
 class SingleTokens:
-    """The `forward` of a linear layer with a copy of its weights in int8.
+    """The `forward` of a linear layer, with an int8 copy of its weights.
 
     Args:
-        layer: its weights (n, m) are on a CPU.
+        layer: the linear layer, with weights (n, m) on a CPU.
     """
 
     def __init__(self, layer: nn.Linear) -> None:
@@ -41,7 +41,7 @@ class SingleTokens:
     def _round(self) -> None:
         weight = self._layer.weight.detach()
         self._of = weight.data_ptr(), self._layer.weight._version
-        # a scale that bfloat16 holds as it is, and not below what the largest weight needs
+        # the scale is exact in bfloat16, and not below what the largest weight needs
         scale = (weight.abs().amax(1).float() * (1.004 / 127)).bfloat16()  # (n,)
         scale.masked_fill_(scale == 0, 1.0)
         rounded = torch.empty(weight.shape, dtype=torch.int8)
@@ -51,13 +51,13 @@ class SingleTokens:
         self._weight, self._scale = rounded, scale
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Tokens (B, L, m) to (B, L, n); see `nn.Linear.forward`."""
+        """Map tokens (B, L, m) to (B, L, n); see `nn.Linear.forward`."""
         layer = self._layer
         alone = x.dim() > 1 and x.shape[-2] == 1 and x.numel() <= MOST_ROWS * x.shape[-1]
         if not alone or torch.is_grad_enabled() or layer.weight.device.type != "cpu":
             return nn.Linear.forward(layer, x)
         if self._of != (layer.weight.data_ptr(), layer.weight._version):
-            self._round()  # the weights have changed, or this is a copy
+            self._round()  # the weights changed, or the layer was copied
         rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
         made = torch._weight_int8pack_mm(rows, self._weight, self._scale).to(x.dtype)
         made = made if layer.bias is None else made + layer.bias
@@ -65,12 +65,12 @@ class SingleTokens:
 
     @property
     def bytes(self) -> int:
-        """What the copy takes."""
+        """Bytes of the int8 copy and its scales."""
         return self._weight.numel() + 2 * self._scale.numel()
 
 
 def round_weights(model: nn.Module) -> None:
-    """Let tokens that are fed alone read weights in int8, until `restore_weights`.
+    """Make passes with a single token use int8 weights, until `restore_weights`.
 
     Raises:
         SettingsError: the model has no linear layers on a CPU that are large enough.
@@ -87,20 +87,20 @@ def round_weights(model: nn.Module) -> None:
 
 
 def restore_weights(model: nn.Module) -> None:
-    """Undo `round_weights`; nothing where it was not called."""
+    """Undo `round_weights`, if it was called."""
     for module in model.modules():
         if isinstance(vars(module).get("forward"), SingleTokens):
             del module.forward
 
 
 def rounded_bytes(model: nn.Module) -> int:
-    """What the copies in int8 take."""
+    """Return the bytes of all int8 copies and their scales."""
     forwards = (vars(module).get("forward") for module in model.modules())
     return sum(each.bytes for each in forwards if isinstance(each, SingleTokens))
 
 
 def _fits(module: nn.Module) -> bool:
-    """Whether it is a linear layer on a CPU whose `forward` is its own."""
+    """Return whether a module is a large linear layer on a CPU with its class's own `forward`."""
     if type(module) is not nn.Linear or "forward" in vars(module):
         return False
     weight = module.weight

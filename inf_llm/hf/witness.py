@@ -1,4 +1,4 @@
-"""Whether a feed that broke off had begun to change a cache."""
+"""A check whether a forward pass that failed had begun to change a cache."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from inf_llm.hf.cache_layer import MemoryLayer
 
 
 class Witness:
-    """Whether a cache has been fed since: more exactly, whether a feed began to change it.
+    """A snapshot of a cache, to detect whether a forward pass has begun to change it.
 
     Args:
-        cache: as it is now. Nothing of it is kept alive.
+        cache: the cache before the pass. The snapshot holds only weak references to its tensors.
     """
 
     def __init__(self, cache: Cache) -> None:
@@ -24,7 +24,7 @@ class Witness:
         self._before = list(_marks(cache.layers))
 
     def unchanged(self) -> bool:
-        """Whether every layer is as it was."""
+        """Return whether every layer is as it was."""
         now = list(_marks(self._cache.layers))
         return len(now) == len(self._before) and all(
             old is new or (type(old) is type(new) is int and old == new)
@@ -33,12 +33,12 @@ class Witness:
 
 
 def _marks(state: Any) -> Iterator[object]:
-    """What a later state has others of: numbers, and tensors in their versions."""
+    """Yield values that differ after a change: numbers, tensors, and their versions."""
     if isinstance(state, MemoryLayer):
         yield state.rows.seen
     elif torch.is_tensor(state):
         yield weakref.ref(state)
-        # tensors of `torch.inference_mode` have no version: taken for changed
+        # tensors of `torch.inference_mode` have no version: they count as changed
         yield object() if state.is_inference() else state._version
     elif isinstance(state, list | tuple | dict):
         for part in state.values() if isinstance(state, dict) else state:
