@@ -1,1 +1,1 @@
-"""What is kept: windows, blocks, representatives, slots. Never a position, never a softmax."""
+"""Storage of past tokens: windows, blocks, summaries, slots. No positions and no softmax."""

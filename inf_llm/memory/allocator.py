@@ -1,4 +1,4 @@
-"""Numbers of blocks, and counts of their holders. What a block is and where it lies is unknown."""
+"""Block numbers and their reference counts, without the contents or the location of blocks."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class BlockAllocator:
-    """Gives out block numbers and counts their holders; a number without a holder is free again.
+    """Allocator of block numbers with reference counts; a number without a holder is reused.
 
     Attributes:
-        count: numbers that were ever given out, 0 to `count` - 1.
+        count: how many numbers were ever given out: 0 to `count` - 1, free ones included.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class BlockAllocator:
         self.count = 0
 
     def allocate(self, count: int) -> Tensor:
-        """Numbers (count,) of blocks that are free, ascending; the caller holds each once."""
+        """Return `count` free block numbers (count,), ascending; the caller holds each once."""
         with self._lock:
             reused = sorted(self._free[-count:])
             del self._free[len(self._free) - len(reused) :]
@@ -37,12 +37,12 @@ class BlockAllocator:
         return numbers
 
     def hold(self, numbers: Tensor) -> None:
-        """One more holder for each of these blocks; a number may stand there several times."""
+        """Add one holder to each of these blocks, per occurrence if a number is repeated."""
         with self._lock:
             self._held.index_add_(0, numbers, torch.ones_like(numbers, dtype=torch.int32))
 
     def release(self, numbers: Tensor) -> Tensor:
-        """One holder less for each; the blocks (n,) without a holder now are free again."""
+        """Remove one holder from each block; return the blocks (n,) that this makes free."""
         with self._lock:
             self._held.index_add_(0, numbers, -torch.ones_like(numbers, dtype=torch.int32))
             touched = numbers.unique()
@@ -52,5 +52,5 @@ class BlockAllocator:
 
     @property
     def used(self) -> int:
-        """Blocks with a holder."""
+        """Number of blocks with a holder."""
         return self.count - len(self._free)

@@ -1,4 +1,4 @@
-"""The sealed blocks of a cache, on their way to the segments of a folder and back."""
+"""Conversion of the sealed blocks of a cache to the segments of a folder, and back."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from inf_llm.memory.mapped import MappedBlocks, checksums
 from inf_llm.saved.segment import Rows
 from inf_llm.state import State
 
-_AT_ONCE = 64 << 20  # bytes of blocks that are copied at once
+_AT_ONCE = 64 << 20  # most bytes of blocks in one piece that is written
 
 
 @dataclass(frozen=True)
 class StoreFacts:
-    """What the manifest says of one store.
+    """The manifest's entry for one store.
 
     Attributes:
-        heads: key heads, each with a page of every block.
-        tokens: of a block.
-        key_width: of a key.
-        value_width: of a value.
-        dtype: of keys and values.
-        query_heads: that choose.
-        rows: texts that recall at once.
-        blocks: how many there are, numbered from 0.
-        block_bytes: of one.
+        heads: number of key heads; each has one page in every block.
+        tokens: tokens of a block.
+        key_width: elements of a key.
+        value_width: elements of a value.
+        dtype: dtype of keys and values, as "float16".
+        query_heads: number of query heads.
+        rows: batch rows that recall blocks at once.
+        blocks: number of blocks; they are numbered from 0.
+        block_bytes: bytes of one block.
     """
 
     heads: int
@@ -50,17 +50,17 @@ class StoreFacts:
 
     @property
     def shape(self) -> PageShape:
-        """What one block holds."""
+        """Sizes and dtype of one block."""
         dtype = getattr(torch, self.dtype)
         return PageShape(self.heads, self.tokens, self.key_width, self.value_width, dtype)
 
 
 class StoreWriter:
-    """Gives blocks their numbers in files, and writes those that are new; see `state.BlockWriter`.
+    """Assigns file numbers to blocks, and collects blocks to write; see `state.BlockWriter`.
 
     Args:
-        memory: id of the memory in files.
-        names: of the stores that are there already.
+        memory: id of the saved memory.
+        names: names of the stores that the folder already contains.
     """
 
     def __init__(self, memory: str, names: Iterable[str]) -> None:
@@ -85,25 +85,29 @@ class StoreWriter:
         return name
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """What the manifest says of each store."""
+        """Return the manifest's entries, `StoreFacts` as dictionaries, by name of the store."""
         return {
             numbering.name: asdict(_facts(store, numbering))
             for store, numbering in self._stores.values()
         }
 
     def slots(self) -> dict[str, State]:
-        """What each store has on the device."""
+        """Return the slot table of each store, by name of the store."""
         return {
             numbering.name: _slots(store, numbering) for store, numbering in self._stores.values()
         }
 
     @property
     def has_new(self) -> bool:
-        """Whether there are blocks that are not in files."""
+        """Whether some blocks are not in files yet."""
         return bool(self._new)
 
     def segments(self) -> tuple[dict[str, Rows], Callable[[], Index]]:
-        """The new blocks, and once these are written what finds and checks them."""
+        """Return the blocks to write, and a function that returns their index segment.
+
+        The index segment has checksums, which are computed while the blocks are written. Call the
+        function only after that.
+        """
         checks: dict[str, list[Tensor]] = {}
         blocks = {}
         for store, name, numbers in self._new:
@@ -121,13 +125,13 @@ class StoreWriter:
         return blocks, index
 
     def committed(self) -> None:
-        """What was written is part of the folder."""
+        """Note in each store that the written blocks are part of the folder."""
         for store, numbering in self._stores.values():
             store.file_numbers[self._memory] = numbering
 
 
 def _pieces(store: BlockStore, numbers: Tensor, checks: list[Tensor]) -> Callable[[], Any]:
-    """Images of blocks (n,), several at once, whose checksums are noted."""
+    """Return a function that yields images of blocks (n,) and appends their CRC-32 to `checks`."""
 
     def pieces() -> Iterator[Tensor]:
         for part in numbers.split(max(1, _AT_ONCE // store.codec.block_bytes)):
@@ -154,7 +158,7 @@ def _facts(store: BlockStore, numbering: FileNumbers) -> StoreFacts:
 
 
 def _slots(store: BlockStore, numbering: FileNumbers) -> State:
-    """The slots of a store, with the numbers that blocks have in files."""
+    """Return the slot table of a store, with file numbers in place of physical block numbers."""
     state = store.slots.dump()
     units = state.tensors["page_in"]
     of_block = store.units_of_block
@@ -167,12 +171,12 @@ class StoreReader:
     """Opens the stores of one layer from mapped segments; see `state.BlockReader`.
 
     Args:
-        memory: id of the memory in files.
-        facts: of all stores, as the manifest has them.
-        blocks: the mapped segments of blocks, oldest first, by file.
-        index: those with what finds them.
-        slots: of all stores.
-        device: where the layer computes.
+        memory: id of the saved memory.
+        facts: the manifest's entries of all stores, by name.
+        blocks: the mapped segments of blocks, by file, oldest first.
+        index: the mapped index segments, oldest first; see `index_files`.
+        slots: slot tables of all stores, by name.
+        device: device on which the layer computes.
     """
 
     def __init__(
@@ -196,7 +200,7 @@ class StoreReader:
         """See `state.BlockReader`.
 
         Raises:
-            SavedMemoryError: files and manifest do not agree.
+            SavedMemoryError: the files do not match the manifest.
         """
         if name not in self._open:
             facts = StoreFacts(**self._facts[name])

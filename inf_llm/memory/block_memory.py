@@ -1,8 +1,8 @@
-"""What one layer remembers of some rows: sinks, the newest tokens, and sealed blocks.
+"""The memory of one layer for some batch rows: sinks, the newest tokens, and sealed blocks.
 
-The memory knows *what* is kept and where it lies. It never sees a position or a softmax: keys come
-in as they are, streams it does not understand travel with them, and the attention above says how
-many of the newest tokens must stay and how much mass each received.
+The memory stores keys and values, and handles no positions and no softmax. Keys are unrotated. The
+caller may append further streams, which move with the keys. The attention layer sets how many of
+the newest tokens stay unsealed, and passes in the attention mass that each token received.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from inf_llm.variants import SELECTION, SUMMARY
 
 @dataclass(frozen=True)
 class Recalled:
-    """Blocks brought back for one execution block.
+    """Sealed blocks that are recalled for one execution block.
 
-    Keys and values may still be on their way; reading them waits.
+    Their keys and values may still be in transfer to the device; reading them waits for it.
 
     Attributes:
-        blocks: their numbers in each row (B, X, k), ascending; X choosers.
-        scores: what they scored (B, X, k), or None where every block was taken.
-        places: where they are on the device (B, X, k).
-        arrive: gives keys and values once they are there; called once.
+        blocks: block numbers within each row (B, X, k), ascending, for X choosers.
+        scores: their scores (B, X, k); None where all blocks are recalled without a search, or
+            where blocks of an earlier step are used again.
+        places: their slots (B, X, k); see `BlockStore.fetch`.
+        arrive: waits for the transfer and returns keys and values; called once.
     """
 
     blocks: Tensor
@@ -47,12 +48,12 @@ class Recalled:
 
     @functools.cached_property
     def pages(self) -> tuple[Tensor, Tensor]:
-        """Keys and values as they arrived."""
+        """Keys and values; the first access waits for their transfer."""
         return self.arrive()
 
     @property
     def k(self) -> Tensor:
-        """Keys (B, Y, k * block_size, D), Y = G key heads, or X that choose for themselves."""
+        """Keys (B, Y, k * block_size, D); Y = G key heads, or X choosers that choose alone."""
         return self.pages[0]
 
     @property
@@ -61,7 +62,7 @@ class Recalled:
         return self.pages[1]
 
     def of_rows(self, rows: Tensor) -> Recalled:
-        """The same for other rows (a 1-D index; rows may repeat or vanish)."""
+        """Return the recalled blocks of the rows of a 1-D index; it may repeat or omit rows."""
 
         def own(part: Tensor) -> Tensor:
             return part.index_select(0, rows.to(part.device))
@@ -72,12 +73,12 @@ class Recalled:
 
 
 class BlockMemory(Stateful):
-    """Rows of equal length; see the module's text.
+    """The memory of one layer, for rows of equal length; see the module's docstring.
 
     Args:
         settings: sizes and policies.
-        keep: newest tokens that are never sealed.
-        arriving: most tokens that arrive between two calls of `settle`.
+        keep: number of newest tokens that stay unsealed.
+        arriving: most tokens that are appended between two calls of `settle`.
         slots: as for `BlockStore`.
     """
 
@@ -103,38 +104,38 @@ class BlockMemory(Stateful):
 
     @property
     def blocks(self) -> int:
-        """Sealed blocks of every row."""
+        """Number of sealed blocks, the same for every row."""
         return len(self._table)
 
     @property
     def table(self) -> Tensor | None:
-        """Physical numbers of all rows' blocks (B, N); None where they are simply 0 to N - 1."""
+        """Physical numbers (B, N) of all rows' blocks; None where each row has 0 to N - 1."""
         return self._table.physical
 
     @property
     def store(self) -> BlockStore | None:
-        """Where the sealed blocks are; None before the first is sealed."""
+        """The store of the sealed blocks; None before the first block is sealed."""
         return self._store
 
     def selection(self, heads: int, groups: int) -> Selection:
-        """Who chooses among so many query heads and key heads."""
+        """Return the selection rule for `heads` query heads and `groups` key heads."""
         summaries = groups if self.summary.shared else heads
         chosen: Selection = self.settings.selection.build(SELECTION, heads, groups, summaries)
         return chosen
 
     def append(self, k: Tensor, v: Tensor, heads: int, **more: Tensor) -> None:
-        """New tokens: keys (B, G, L, D), values (B, G, L, Dv), and streams to keep beside them.
+        """Append L tokens: keys (B, G, L, D), values (B, G, L, Dv), and further streams.
 
-        `heads` is the number of query heads, H, each of which counts mass for itself.
+        `heads` is the number of query heads, H; attention mass is counted for each of them.
         """
         mass = k.new_empty(k.shape[0], heads, k.shape[2], dtype=torch.float32)
         self.recent.append(k=k, v=v, mass=mass, **more)
         self.seen += k.shape[2]
         if self.sinks is None:
-            self.sinks = k[:, :, :0].clone(), v[:, :, :0].clone()  # views would hold all of them
+            self.sinks = k[:, :, :0].clone(), v[:, :, :0].clone()  # views would keep k and v alive
 
     def recall(self, query: Query) -> Recalled | None:
-        """The blocks that match a query best; None while nothing is sealed."""
+        """Return the `topk` blocks that match a query best; None while nothing is sealed."""
         if self._store is None or not self.blocks:
             return None
         topk = min(self.settings.topk, self.blocks)
@@ -145,9 +146,10 @@ class BlockMemory(Stateful):
 
     @staticmethod
     def recall_each(memories: Sequence[BlockMemory], query: Query) -> list[Recalled | None]:
-        """What `recall` gives of n memories of one layer, for a row each of a query (n, H, Q, D).
+        """Recall blocks from n memories of one layer, one memory for each row of a query.
 
-        Where blocks have to be found, it is done for all rows at once.
+        The query has the shape (n, H, Q, D). The results are those of `recall`. All rows that need
+        a search are searched in one batch.
         """
         rows = [Query(row, query.scale) for row in query.vectors.split(1)]
         topk = memories[0].settings.topk
@@ -168,14 +170,14 @@ class BlockMemory(Stateful):
         return [recalled[at] for at in range(len(memories))]
 
     def _every(self, query: Query) -> Recalled:
-        """All blocks, unscored."""
+        """Recall all blocks, without scores."""
         assert self._store is not None
         choosers = self._store.selection.choosers
         every = torch.arange(self.blocks, device=query.vectors.device)
         return self._fetch(every.expand(query.vectors.shape[0], choosers, self.blocks), None)
 
     def _physical(self, blocks: Tensor) -> Tensor:
-        """The physical numbers of blocks (B, X, k) of the rows."""
+        """Return the physical numbers of blocks (B, X, k) that are numbered within their rows."""
         table = self._table.physical
         if table is None:
             return blocks
@@ -183,7 +185,7 @@ class BlockMemory(Stateful):
         return own.gather(2, blocks)
 
     def again(self, blocks: Tensor, places: Tensor) -> Recalled:
-        """Blocks (B, X, k) that were recalled before, and are in their places still."""
+        """Recall blocks (B, X, k) of an earlier step again, which are still in their slots."""
         assert self._store is not None
         arrive = self._store.arriving(self._physical(blocks), places)
         return Recalled(blocks, None, places, arrive)
@@ -192,7 +194,7 @@ class BlockMemory(Stateful):
         assert self._store is not None
         physical = self._physical(blocks)
         places, arrive = self._store.fetch(physical)
-        if self._store.is_near and self._latest is not None:  # where asking is free
+        if self._store.is_near and self._latest is not None:  # `equal` needs no wait for a GPU
             before, latest = self._latest
             if torch.equal(before, physical):
                 pages = latest.pages
@@ -202,9 +204,9 @@ class BlockMemory(Stateful):
         return recalled
 
     def tiles(self, tokens: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-        """All sealed blocks in order, as many at once as hold about so many tokens.
+        """Yield all sealed blocks in order, in tiles of about `tokens` tokens.
 
-        Returns:
+        Yields:
             The number of a tile's first block, keys (B, G, n * block_size, D), unrotated, and
             values (B, G, n * block_size, Dv).
         """
@@ -218,23 +220,23 @@ class BlockMemory(Stateful):
             yield first, *self._store.read(table[:, first : first + step])
 
     def observe(self, mass: Tensor) -> None:
-        """The newest T tokens received this much attention mass (B, H, T)."""
+        """Add the attention mass (B, H, T) that the newest T tokens received."""
         newest = mass.shape[2]
         self.recent["mass"][:, :, len(self.recent) - newest :].add_(mass)
 
     @property
     def watches_recalled(self) -> bool:
-        """Whether the eviction policy wants to know the mass that recalled blocks received."""
+        """Whether the eviction policy uses the attention mass that recalled blocks receive."""
         return self._store is not None and self._store.slots.policy.needs_mass
 
     def observe_recalled(self, recalled: Recalled, mass: Tensor) -> None:
-        """The recalled tokens received this much attention mass (B, H, k * block_size)."""
+        """Add the attention mass (B, H, k * block_size) that the recalled tokens received."""
         assert self._store is not None
         per_block = mass.unflatten(2, (-1, self.settings.block_size)).sum(-1)
         self._store.observed(recalled.places, per_block)
 
     def settle(self) -> None:
-        """Let go of tokens that must no longer stay: the first become sinks, then blocks."""
+        """Move tokens beyond the `keep` newest out of `recent`: first into sinks, then blocks."""
         left = len(self.recent) - self.keep
         if left <= 0:
             return
@@ -254,7 +256,7 @@ class BlockMemory(Stateful):
         return taken
 
     def _seal(self, count: int) -> None:
-        """Make the oldest tokens into `count` blocks."""
+        """Seal the oldest tokens of `recent` as `count` blocks."""
         size = self.settings.block_size
         k, v, mass = (
             self.recent[stream][:, :, : count * size].unflatten(2, (count, size))
@@ -287,7 +289,7 @@ class BlockMemory(Stateful):
             self._store.make_room(len(rows))
 
     def stats(self) -> MemoryStats:
-        """What is held and what recalling cost so far."""
+        """Return the sizes of the memory and the counts of transfers so far."""
         store = self._store
         if store is None:
             return MemoryStats(self.seen, device_bytes=self.nbytes)

@@ -1,8 +1,11 @@
-"""Sealed blocks and all that finding and fetching them needs, shared by memories that hold them.
+"""The store of sealed blocks: storage, search and transfer, shared by several memories.
 
 A memory and its branches (beams, copies, sessions over one document) keep their blocks in one
-store; they differ only in the table that says which blocks belong to which row. The store joins
-four parts: an allocator of numbers, a codec, a tier, and a cache on the device.
+store. Each has its own table of the blocks that belong to its rows. The store combines an allocator
+of block numbers, a codec, a tier, a search index, and a cache on the device.
+
+A store transfers *units*: whole blocks where one choice of blocks serves all heads, and single
+pages where heads choose for themselves.
 """
 
 from __future__ import annotations
@@ -31,22 +34,23 @@ from inf_llm.state import State
 from inf_llm.unsaved import Unsaved
 from inf_llm.variants import CODEC, EVICTION, TIER
 
-_AT_ONCE = 4096  # pages that are copied to page-locked memory at once
+_AT_ONCE = 4096  # most pages in one copy from mapped files to page-locked memory
 
 
 class BlockStore(Unsaved):
-    """One layer's sealed blocks.
+    """The sealed blocks of one layer.
 
     Args:
         settings: sizes, policy and index.
-        shape: what one block holds.
-        selection: who chooses.
-        pages: summary vectors of a block and head.
+        shape: sizes and dtype of one block.
+        selection: the selection rule.
+        pages: summary vectors per block and head.
         rows: batch rows that recall at once.
-        device: where attention computes.
-        slots: keep copies of recalled pages in `max_cached_block` slots per unit. By default on
-            every device but the CPU, where the tier is as near as the slots would be; there the
-            slots are only counted, so that traffic can be predicted.
+        device: device on which attention is computed.
+        slots: whether recalled units are copied to a cache on the device, with
+            `max_cached_block` slots per row and chooser. None means yes on all devices but the
+            CPU. Without the cache, attention reads from the tier, and the slot table only counts
+            the traffic that a cache would have.
     """
 
     def __init__(
@@ -77,13 +81,13 @@ class BlockStore(Unsaved):
         self.rows = 0
         self._vanished: deque[Tensor] = deque()
         self.file_numbers: dict[str, FileNumbers] = {}
-        """By memory in files, the blocks of this store that are there."""
+        """Numbers of this store's blocks in the files of a saved memory, by id of the memory."""
         self.make_room(rows)
 
     def make_room(self, rows: int) -> None:
-        """See that so many rows can recall at once; what was on the device is loaded anew.
+        """Enlarge the slot table and the cache for `rows` rows that recall at once.
 
-        What was counted so far stays counted.
+        A larger cache starts empty. The counts of traffic go on.
         """
         if rows <= self.rows:
             return
@@ -97,7 +101,7 @@ class BlockStore(Unsaved):
         self._open_cache()
 
     def _open_cache(self) -> None:
-        """Room on the device for what the slots count, filled from the tier."""
+        """Allocate an empty device cache with the size of the slot table, if one is used."""
         self._cache: DeviceCache | None = None
         if self._copies:
             places = self.rows * self.selection.choosers * self._settings.max_cached_block
@@ -115,7 +119,7 @@ class BlockStore(Unsaved):
             summaries: (B, H, n, P, D), or (B, G, n, P, D) where query heads share them.
 
         Returns:
-            Their physical numbers (B, n), on the host.
+            Physical numbers of the blocks (B, n), on the host.
         """
         self.sweep()
         B, _, n = k.shape[:3]
@@ -126,7 +130,7 @@ class BlockStore(Unsaved):
         return numbers.view(B, n)
 
     def _allocate(self, count: int) -> Tensor:
-        """Numbers (count,), ascending, with room for their pages."""
+        """Return `count` block numbers (count,), ascending, and make room for their pages."""
         numbers = self.allocator.allocate(count)
         try:
             self.tier.make_room((int(numbers[-1]) + 1) * self.shape.heads)
@@ -136,12 +140,12 @@ class BlockStore(Unsaved):
         return numbers
 
     def _pages_of(self, numbers: Tensor) -> Tensor:
-        """All pages of blocks (n,), (n * G,)."""
+        """Return the numbers (n * G,) of all pages of blocks (n,)."""
         heads = torch.arange(self.shape.heads, device=numbers.device)
         return (numbers[:, None] * self.shape.heads + heads).flatten()
 
     def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
-        """Numbers and scores (B, X, topk) of the blocks that match best; see `Search.search`."""
+        """Return numbers and scores (B, X, topk) of the best blocks; see `Search.search`."""
         return self.index.search(query, topk, total, table)
 
     @staticmethod
@@ -157,16 +161,16 @@ class BlockStore(Unsaved):
         return type(indexes[0]).search_each(indexes, query, topk, totals, tables)
 
     def fetch(self, blocks: Tensor) -> tuple[Tensor, Callable[[], tuple[Tensor, Tensor]]]:
-        """Set physical blocks (B, X, k) on their way to the computing device.
+        """Start the transfer of physical blocks (B, X, k) to the compute device.
 
         Returns:
-            Their slots (B, X, k), for `observed`, and a function that waits for them: keys
-            (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv) for Y = G key heads, or Y = H
-            query heads where each chose for itself.
+            The slots of the blocks (B, X, k), for `observed`, and a function that waits for the
+            transfer and returns keys (B, Y, k * tokens, D) and values (B, Y, k * tokens, Dv).
+            Y = G key heads, or Y = H query heads where each query head chooses for itself.
         """
         units = self._units(blocks)
         if isinstance(self.slots, HostSlotTable):
-            slots = units  # needed only where mass decides what leaves
+            slots = units  # real slots are needed only where mass decides evictions
             if self.slots.policy.needs_mass:
                 slots = self.slots.admit(units.flatten()).view_as(units)
             else:
@@ -181,16 +185,16 @@ class BlockStore(Unsaved):
         return slots, self.arriving(blocks, slots)
 
     def arriving(self, blocks: Tensor, slots: Tensor) -> Callable[[], tuple[Tensor, Tensor]]:
-        """What gives the keys and values of blocks (B, X, k) that `fetch` has put into `slots`."""
+        """Return a function that reads blocks (B, X, k) which `fetch` has put into `slots`."""
         if self._cache is None:
             return functools.partial(self._read, self.tier.read, self._units(blocks))
         return functools.partial(self._read, self._cache.read, slots)
 
     def read(self, blocks: Tensor) -> tuple[Tensor, Tensor]:
-        """Physical blocks (B, n), past the cache, which keeps what it has.
+        """Read physical blocks (B, n) from the tier; the device cache is not used or changed.
 
         Returns:
-            Keys (B, G, n * tokens, D) and values (B, G, n * tokens, Dv) on the computing device.
+            Keys (B, G, n * tokens, D) and values (B, G, n * tokens, Dv) on the compute device.
         """
         B, n = blocks.shape
         heads = torch.arange(self.shape.heads)[:, None]
@@ -201,7 +205,7 @@ class BlockStore(Unsaved):
         return k.view(B, len(heads), tokens, -1), v.view(B, len(heads), tokens, -1)
 
     def _read(self, read: Callable[[Tensor], Planes], units: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of units (B, X, k), from the cache or the tier; see `fetch`."""
+        """Read keys and values of units (B, X, k) from the cache or the tier; see `fetch`."""
         places = self._pages(units)
         rows, heads, choices = places.shape
         k, v = self.codec.decode(read(places.flatten()))
@@ -210,36 +214,36 @@ class BlockStore(Unsaved):
 
     @property
     def is_near(self) -> bool:
-        """Whether blocks are read in their tier, with no copies on the device."""
+        """Whether blocks are read directly from the tier, without a cache on the device."""
         return self._cache is None
 
     def _units(self, blocks: Tensor) -> Tensor:
-        """What travels together, (B, X, k): whole blocks, or the page that a chooser reads."""
+        """Return the units of blocks (B, X, k): whole blocks, or the pages that choosers read."""
         return blocks if self._own is None else blocks * self.shape.heads + self._own
 
     def _pages(self, units: Tensor) -> Tensor:
-        """Units (B, X, k) as pages (B, Y, k), key heads before choices."""
+        """Return the pages (B, Y, k) of units (B, X, k), with one row for each key head."""
         if self._together == 1:
             return units
         return torch.add(self._first_pages, units, alpha=self._together)
 
     def observed(self, slots: Tensor, mass: Tensor) -> None:
-        """What is in `slots` (B, X, k) of `fetch` received attention mass (B, H, k)."""
+        """Pass the attention mass (B, H, k) of `slots` (B, X, k) from `fetch` to the policy."""
         if not self.slots.policy.needs_mass:
             return
         self.slots.observed(slots.flatten(), self.selection.mass(mass).flatten())
 
     @property
     def units_of_block(self) -> int:
-        """Units that a block's pages make."""
+        """Number of units in a block."""
         return self.shape.heads // self._together
 
     def hold(self, numbers: Tensor) -> None:
-        """One more holder for each of these blocks (n,)."""
+        """Add one holder to each of these blocks (n,)."""
         self.allocator.hold(numbers)
 
     def release(self, numbers: Tensor) -> None:
-        """One holder less for each of these blocks (n,)."""
+        """Remove one holder from each of these blocks (n,), and forget blocks without a holder."""
         gone = self.allocator.release(numbers)
         if len(gone):
             for numbering in self.file_numbers.values():
@@ -248,30 +252,32 @@ class BlockStore(Unsaved):
             self.slots.forget(units)
 
     def release_later(self, numbers: Tensor) -> None:
-        """As `release`, for a holder that vanishes, which may be in the middle of anything."""
+        """Queue a release for `sweep`: a finalizer, which may run at any time, calls this."""
         self._vanished.append(numbers)
 
     def sweep(self) -> None:
-        """Release what was held by holders that have vanished."""
+        """Release the blocks that `release_later` has queued."""
         while self._vanished:
             self.release(self._vanished.popleft())
 
     def image(self, numbers: Tensor) -> Tensor:
-        """Blocks (n,) as files have them, (n, bytes) uint8; see `mapped.joined`."""
+        """Return blocks (n,) in their file format, (n, bytes) uint8; see `mapped.joined`."""
         return joined(self.tier.read(self._pages_of(numbers)), self.shape.heads)
 
     def load(
         self, mapped: MappedBlocks, summaries: Mapping[str, Sequence[Tensor]], slots: State
     ) -> None:
-        """Blocks in files become those of this store, which has none, and stay for good.
+        """Use blocks in files as the blocks of this store, which must be empty.
+
+        The store holds these blocks itself, so they exist as long as the store.
 
         Args:
             mapped: the blocks.
-            summaries: of all of them, as `Search.dump` gave them, part after part.
-            slots: as `SlotTable.dump` gave it.
+            summaries: summaries of all blocks, as `Search.dump` returns them, in parts.
+            slots: slot table, as `SlotTable.dump` returns it.
         """
         numbers = self.allocator.allocate(mapped.count)
-        if self.tier.pinned:  # a device reads page-locked memory only
+        if self.tier.pinned:  # a GPU can read page-locked memory, not mapped files
             pages = self._pages_of(numbers)
             self.tier.make_room(len(pages))
             for part in pages.split(_AT_ONCE):
@@ -286,24 +292,23 @@ class BlockStore(Unsaved):
             self._cache.load(units, places, every)
 
     def used(self) -> int:
-        """Blocks with a holder."""
+        """Return the number of blocks with a holder."""
         self.sweep()
         return self.allocator.used
 
     @property
     def most_bytes(self) -> int:
-        """Bytes in host memory of as many blocks as there ever were at once: room is not given
-        back."""
+        """Bytes of host memory at the largest number of blocks so far: a tier never shrinks."""
         page = self.codec.block_bytes // self.shape.heads
         return self.tier.in_memory(self.allocator.count * self.shape.heads) * page
 
     def block_bytes(self) -> tuple[int, int]:
-        """Bytes of these blocks in host memory, and on a disk."""
+        """Return the bytes of the blocks in host memory, and the bytes on a disk."""
         blocks, page = self.used(), self.codec.block_bytes // self.shape.heads
         here = self.tier.in_memory(blocks * self.shape.heads) * page
         return here, blocks * self.codec.block_bytes - here
 
     @property
     def cache_bytes(self) -> int:
-        """Bytes of the cache on the device."""
+        """Bytes of the device cache."""
         return 0 if self._cache is None else self._cache.nbytes

@@ -1,4 +1,4 @@
-"""Which block of a store each block of each row is."""
+"""The table that maps the blocks of each batch row to physical blocks of a store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inf_llm.state import BlockReader, BlockWriter, State, Stateful
 
 
 class BlockTable(Stateful):
-    """Which physical block each block of each row is: (B, N), held until this table is gone."""
+    """Physical block numbers (B, N) of each row's blocks; the table holds these blocks."""
 
     def __init__(self) -> None:
         self.store: BlockStore | None = None
@@ -26,11 +26,11 @@ class BlockTable(Stateful):
 
     @property
     def physical(self) -> Tensor | None:
-        """(B, N) on the host; None where every row's blocks are simply 0 to N - 1."""
+        """Physical numbers (B, N) on the host; None for a single row with blocks 0 to N - 1."""
         return None if self._plain else self._state[0][:, : self._count]
 
     def add(self, numbers: Tensor) -> None:
-        """Blocks (B, n), held already, follow those that are there."""
+        """Append blocks (B, n), which are already held once for this table."""
         rows, count = numbers.shape
         room = self._state[0]
         if self._count + count > room.shape[1]:
@@ -46,7 +46,7 @@ class BlockTable(Stateful):
         self._watch()
 
     def _watch(self) -> None:
-        """Release what is held when this table is garbage."""
+        """Set a finalizer that releases the blocks of this table when it is collected."""
         if self._finalizer is not None:
             self._finalizer.detach()
         self._finalizer = weakref.finalize(self, _release, self.store, self._held())
@@ -56,7 +56,7 @@ class BlockTable(Stateful):
         return self._state[0][:, : self._count]
 
     def fork(self) -> BlockTable:
-        """Another holder of the same blocks."""
+        """Return a copy, which is one more holder of the same blocks."""
         twin = BlockTable()
         twin.store, twin._count, twin._plain = self.store, self._count, self._plain
         twin._state = [self._state[0].clone()]
@@ -66,7 +66,7 @@ class BlockTable(Stateful):
         return twin
 
     def checkpoint(self) -> State:
-        """The length now; it holds no block."""
+        """Return the current number of blocks; a checkpoint itself holds no block."""
         return State({}, {"count": self._count}, {})
 
     def rollback(self, state: State) -> None:
@@ -74,7 +74,7 @@ class BlockTable(Stateful):
         self.cut(state.numbers["count"])
 
     def cut(self, count: int) -> None:
-        """Let go of all blocks after the first `count` of each row."""
+        """Release all blocks after the first `count` of each row."""
         if count == self._count:
             return
         gone = self._state[0][:, count : self._count].flatten()
@@ -84,14 +84,14 @@ class BlockTable(Stateful):
             self.store.release(gone)
 
     def dump(self, blocks: BlockWriter) -> State:
-        """The blocks of every row by their numbers in files, and their store's name there."""
+        """Return the file numbers of every row's blocks, and the name of their store in files."""
         if self.store is None:
             return State({"held": None}, {"store": None}, {})
         name, numbers = blocks.put(self.store, self._held())
         return State({"held": numbers}, {"store": name}, {})
 
     def restore(self, state: State, blocks: BlockReader) -> None:
-        """See `Stateful.restore`; `store` has these blocks already, under the same numbers."""
+        """See `Stateful.restore`; `store` already has these blocks, numbered as in files."""
         if self.store is not None:
             held = state.tensors["held"].cpu()
             self.store.hold(held.flatten())

@@ -1,8 +1,8 @@
-"""What is known of every block, (V, n, ...) for n blocks, in chunks of equal length.
+"""A growing tensor of values per block, (V, n, ...) for n blocks, in chunks of equal length.
 
-Growth moves one chunk at most, and a chunk may be a piece of a mapped file. Where chunks begin does
-not depend on how the blocks came, so a product over each of them is rounded alike whether blocks
-were sealed here or come from a file.
+Growth copies at most one chunk, and a chunk may be part of a mapped file. The chunk boundaries do
+not depend on the way in which blocks were added. A matrix product over each chunk is therefore
+rounded the same, whether blocks were sealed in this process or come from a file.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from torch import Tensor
 
 LENGTH = 8192
 """Blocks of a chunk."""
-_FIRST = 64  # blocks that there is room for at first, and the fewest that are added
+_FIRST = 64  # blocks in the first allocation, and the least growth
 
 
 class Chunks:
-    """See the module's text.
+    """A growing tensor of values per block; see the module's docstring.
 
     Args:
         length: blocks of a chunk.
 
     Attributes:
-        count: blocks that there is something of, counted up to the highest number.
+        count: number of blocks: the highest block number with values, plus 1.
     """
 
     def __init__(self, length: int = LENGTH) -> None:
         self._length = length
-        self._chunks: tuple[Tensor, ...] = ()  # replaced as a whole: others may be reading
+        self._chunks: tuple[Tensor, ...] = ()  # replaced as a whole: other threads may be reading
         self.count = 0
 
     def put(self, numbers: Tensor, values: Tensor) -> None:
@@ -41,14 +41,15 @@ class Chunks:
         at, local = divmod(held[0], self._length)
         in_line = held == list(range(held[0], held[0] + len(held)))
         if in_line and local + len(held) <= self._length:
-            self._chunks[at][:, local : local + len(held)] = values  # no GPU is waited for
+            # writing a contiguous slice needs no wait for a GPU
+            self._chunks[at][:, local : local + len(held)] = values
         else:
             for chunk, inside, places in self._spread(numbers.to(values.device)):
                 chunk.index_copy_(1, places, values[:, inside])
         self.count = count
 
     def _make_room(self, count: int, like: Tensor) -> None:
-        """All chunks but the last are full length; the last one grows by an eighth until it is."""
+        """Make room for `count` blocks; the last chunk grows by an eighth up to full length."""
         for at in range(max(0, len(self._chunks) - 1), -(-count // self._length)):
             held = self._chunks[at] if at < len(self._chunks) else like[:, :0]
             room = min(self._length, count - at * self._length)
@@ -60,19 +61,19 @@ class Chunks:
                 self._chunks = (*self._chunks[:at], fresh)
 
     def parts(self, count: int) -> list[Tensor]:
-        """The values of the first `count` blocks, chunk by chunk, (V, at most a chunk, ...)."""
+        """Return the values of the first `count` blocks, one tensor (V, n, ...) per chunk."""
         starts = range(0, count, self._length)
         return [
             chunk[:, : count - start] for chunk, start in zip(self._chunks, starts, strict=False)
         ]
 
     def first(self, count: int) -> Tensor:
-        """The values (V, count, ...) of the first `count` blocks."""
+        """Return the values (V, count, ...) of the first `count` blocks."""
         parts = self.parts(count)
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def rows(self, heads: Tensor, numbers: Tensor) -> Tensor:
-        """The values (B, U, S, ...) at `heads` (U,) of blocks `numbers` (B, U or 1, S)."""
+        """Return the values (B, U, S, ...) of `heads` (U,) and blocks `numbers` (B, U or 1, S)."""
         if len(self._chunks) == 1:
             return _rows(self._chunks[0], heads[:, None], numbers)
         numbers = numbers.expand(-1, len(heads), -1)
@@ -90,12 +91,12 @@ class Chunks:
         return found
 
     def of(self, numbers: Tensor) -> Tensor:
-        """The values (V, n, ...) of blocks (n,)."""
+        """Return the values (V, n, ...) of blocks (n,)."""
         here = numbers.to(self._chunks[0].device)
         return self.rows(torch.arange(self.width, device=here.device), here[None, None])[0]
 
     def _spread(self, numbers: Tensor) -> Iterator[tuple[Tensor, Tensor | slice, Tensor]]:
-        """Chunks, which of the numbers (n,) each has, and where it has them."""
+        """Yield each chunk, the indices of its blocks in `numbers` (n,), and their places in it."""
         chunks = self._chunks
         if len(chunks) == 1:
             yield chunks[0], slice(None), numbers
@@ -106,9 +107,9 @@ class Chunks:
             yield chunks[at], inside, numbers[inside] - at * self._length
 
     def restore(self, parts: Sequence[Tensor], device: torch.device) -> None:
-        """Hold values (V, n, ...) of blocks 0, 1, ..., part after part, where they lie if possible.
+        """Take over values (V, n, ...) of blocks 0, 1, ..., in parts, without a copy if possible.
 
-        They are not written: a chunk that grows is copied.
+        The parts are never written to: a chunk that grows is copied.
         """
         self.count = sum(part.shape[1] for part in parts)
         starts = range(0, self.count, self._length)
@@ -116,19 +117,19 @@ class Chunks:
 
     @property
     def width(self) -> int:
-        """V; something must be held."""
+        """V, the first dimension; at least one chunk must exist."""
         return len(self._chunks[0])
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the values; the room that is not used yet is not counted."""
+        """Bytes of the values, without unused room."""
         return self._chunks[0][:, 0].nbytes * self.count if self._chunks else 0
 
 
 def _rows(chunk: Tensor, heads: Tensor, local: Tensor) -> Tensor:
-    """Values (m..., ...) of a chunk (V, n, ...) at heads and blocks that broadcast to (m...).
+    """Gather values (m..., ...) of a chunk (V, n, ...); heads and blocks broadcast to (m...).
 
-    A chunk's blocks are contiguous, its heads may lie apart.
+    The blocks of a chunk are contiguous; there may be a gap in memory between two heads.
     """
     one = chunk.shape[2:]
     width = math.prod(one)
@@ -139,7 +140,7 @@ def _rows(chunk: Tensor, heads: Tensor, local: Tensor) -> Tensor:
 
 
 def _between(parts: Sequence[Tensor], first: int, last: int) -> Tensor:
-    """Blocks `first` to `last` - 1, or to the end: a view where one part has them all."""
+    """Return blocks `first` to `last` - 1, or to the end; a view if they lie in one part."""
     pieces, start = [], 0
     for part in parts:
         low, high = max(first - start, 0), min(last - start, part.shape[1])

@@ -1,7 +1,8 @@
-"""How the keys and values of a block are written down: as planes, one row per page.
+"""Codecs: the storage format of a block's keys and values, as planes with one row per page.
 
-A block has one *page* per key head, so that a row can recall whole blocks and a single head its own
-pages. A plane holds a part of every page; `raw` has one plane of keys and one of values.
+A block has one *page* per key head. All heads can recall whole blocks together, or each head can
+recall only its own pages. A *plane* is a matrix with a part of every page; the codec `raw` has one
+plane for keys and one for values.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import torch
 from torch import Tensor
 
 Planes = tuple[Tensor, ...]
-"""Rows (n, width) of pages, in the order of `Codec.planes`."""
+"""The stored form of n pages: one tensor (n, width) per plane, in the order of `Codec.planes`."""
 
 
 @dataclass(frozen=True)
 class PageShape:
-    """What one block holds: `heads` pages of `tokens` keys and values."""
+    """Sizes and dtype of one block: `heads` pages, each with `tokens` keys and values."""
 
     heads: int
     tokens: int
@@ -29,11 +30,11 @@ class PageShape:
 
 @dataclass(frozen=True)
 class Plane:
-    """A part of every page.
+    """The format of one plane, which stores a part of every page.
 
     Attributes:
-        width: elements of a page.
-        dtype: of an element.
+        width: elements per page.
+        dtype: dtype of an element.
     """
 
     width: int
@@ -41,11 +42,11 @@ class Plane:
 
 
 class Codec(ABC):
-    """How pages are written and read.
+    """Conversion of pages to planes and back.
 
     Attributes:
-        shape: what one block holds.
-        planes: what a page becomes.
+        shape: sizes and dtype of one block.
+        planes: formats of the planes.
     """
 
     planes: tuple[Plane, ...]
@@ -55,11 +56,11 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, k: Tensor, v: Tensor) -> Planes:
-        """Keys (n, tokens, D) and values (n, tokens, Dv) of pages as planes."""
+        """Convert keys (n, tokens, D) and values (n, tokens, Dv) of n pages to planes."""
 
     @abstractmethod
     def decode(self, planes: Planes) -> tuple[Tensor, Tensor]:
-        """Keys (n, tokens, D) and values (n, tokens, Dv), in the dtype of the shape."""
+        """Return keys (n, tokens, D) and values (n, tokens, Dv), in the dtype of `shape`."""
 
     @property
     def block_bytes(self) -> int:
@@ -68,7 +69,7 @@ class Codec(ABC):
 
 
 class RawCodec(Codec):
-    """Keys and values as they are."""
+    """Codec that stores keys and values unchanged."""
 
     def __init__(self, shape: PageShape) -> None:
         super().__init__(shape)

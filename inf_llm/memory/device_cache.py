@@ -1,7 +1,7 @@
-"""Room on the device for a fixed number of pages, filled from a tier.
+"""A cache on the device with room for a fixed number of pages, filled from a tier.
 
-Pages that travel together, one after another in the tier, are a unit, and fill a slot. Which unit
-is in which slot, and which one leaves, is decided in `slot_table`.
+A unit is a run of consecutive pages of the tier that are copied together; it fills one slot. The
+module `slot_table` assigns units to slots and decides which unit is evicted.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from inf_llm.memory.tiers import SlabTier, Tier
 
 
 class DeviceCache:
-    """Slots for units.
+    """Slots for units on the device.
 
     Args:
-        tier: where pages come from.
-        planes: what a page consists of.
-        slots: units that fit.
+        tier: tier from which pages are copied.
+        planes: formats of the planes of a page.
+        slots: number of slots.
         together: pages of a unit.
-        device: where they are.
-        overlap: copy on a stream of its own, so that computing need not wait.
+        device: device of the slots.
+        overlap: on CUDA, copy on a separate stream, so that computation runs at the same time.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class DeviceCache:
             self._stream = torch.cuda.Stream(device)
 
     def load(self, units: Tensor, slots: Tensor, missing: Tensor) -> None:
-        """Copy those units (n,) of the tier that are missing to slots (n,) here."""
-        if self._stream is not None:  # what is read of the slots must have been read
+        """Copy the `missing` ones of units (n,) from the tier to slots (n,) of the cache."""
+        if self._stream is not None:  # reads of the slots that are queued must finish first
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
             for used in (units, slots, missing):
                 used.record_stream(self._stream)
@@ -72,12 +72,12 @@ class DeviceCache:
                 of_slots[slots] = rows.reshape(len(slots), -1).to(self._device, non_blocking=True)
 
     def read(self, pages: Tensor) -> Planes:
-        """Rows of pages (n,), counted through all slots, once copies under way have arrived."""
+        """Return the rows of pages (n,), numbered across all slots, after pending copies."""
         if self._stream is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
         return tuple(plane.index_select(0, pages) for plane in self._planes)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the room."""
+        """Bytes of the slots."""
         return sum(plane.nbytes for plane in self._planes)

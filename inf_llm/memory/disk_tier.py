@@ -1,8 +1,8 @@
-"""Pages in a file on a disk, and those that were read last in a bounded part of host memory.
+"""Pages in a file on a disk, with the most recently read pages in a bounded part of host memory.
 
-The file has no name once it is open, so nothing is left of it when the process ends, however it
-ends. Reading and writing are calls that can fail with an error; where a mapped file fails, the
-process ends.
+The file has no name once it is open, so the system removes it when the process ends for any reason.
+The tier reads and writes by system calls, which report a failure as an error. The file is not
+mapped, because a failing disk would end a process that reads a mapped file.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from inf_llm.memory.page_rows import common_view, from_rows, row_bytes, to_rows
 from inf_llm.memory.tiers import Tier
 from inf_llm.units import parse_bytes
 
-_GROWTH = 64  # pages that a tier asks the budget for at once
+_GROWTH = 64  # pages by which a tier enlarges its part of host memory
 
 
 class Budget:
-    """Bytes that all tiers of one folder may keep in host memory together."""
+    """Limit on the bytes of host memory that all tiers of one folder use together."""
 
     _all: ClassVar[weakref.WeakValueDictionary[tuple[str, int], Budget]] = (
         weakref.WeakValueDictionary()
@@ -41,7 +41,7 @@ class Budget:
 
     @classmethod
     def of(cls, folder: str, limit: int) -> Budget:
-        """That of a folder and a limit; the same for all who ask while one of them lives."""
+        """Return the budget of a folder and a limit, shared by all tiers that exist at once."""
         with cls._lock:
             found = cls._all.get((folder, limit))
             if found is None:
@@ -49,28 +49,28 @@ class Budget:
             return found
 
     def take(self, count: int) -> bool:
-        """Whether there is room for so many bytes more, which are then taken."""
+        """Take `count` bytes if they fit into the limit; return whether they were taken."""
         with self._lock:
             fits = self.used + count <= self.limit
             self.used += count if fits else 0
             return fits
 
     def give(self, counts: list[int]) -> None:
-        """Bytes that were taken and are no longer used."""
+        """Return bytes to the budget that `take` has granted."""
         with self._lock:
             self.used -= sum(counts)
 
 
 class DiskTier(Tier):
-    """See the module's text.
+    """Tier in a file with a cache in host memory; see the module's docstring.
 
     Args:
-        planes: what a page consists of.
+        planes: formats of the planes of a page.
         path: folder for the file.
-        host_bytes: what all tiers of that folder keep in host memory at most, as "4GiB".
+        host_bytes: most host memory that all tiers of that folder use together, as "4GiB".
 
     Raises:
-        SavedMemoryError: there can be no file in that folder.
+        SavedMemoryError: no file can be created in that folder.
     """
 
     def __init__(self, planes: Sequence[Plane], path: str, host_bytes: str) -> None:
@@ -94,7 +94,7 @@ class DiskTier(Tier):
         return SavedMemoryError(f"tier disk: {self._folder} {what} ({error.strerror or error})")
 
     def make_room(self, pages: int) -> None:
-        """See `Tier.make_room`; a file grows when it is written."""
+        """See `Tier.make_room`; does nothing, because the file grows when it is written."""
 
     def write(self, pages: Tensor, planes: Planes) -> None:
         """See `Tier.write`.
@@ -105,7 +105,7 @@ class DiskTier(Tier):
         rows = to_rows(tuple(plane.cpu() for plane in planes))
         with self._lock:
             for page in pages.tolist():
-                self._drop(page)  # another block had that number
+                self._drop(page)  # a copy in memory belongs to a released block with that number
             try:
                 for first, page, count in _runs(pages.tolist()):
                     self._write_at(page * self._page, rows[first : first + count])
@@ -137,7 +137,7 @@ class DiskTier(Tier):
         return min(pages, len(self._held) * _GROWTH)
 
     def _copy_held(self, wanted: list[int], found: Tensor) -> list[int]:
-        """Copy what is in host memory; which of the wanted pages are not there."""
+        """Copy pages in host memory to `found`; return the places in `wanted` of all others."""
         there = [(at, page) for at, page in enumerate(wanted) if page in self._row_of]
         for at, page in there:
             self._row_of.move_to_end(page)
@@ -146,7 +146,7 @@ class DiskTier(Tier):
         return [at for at in range(len(wanted)) if at not in known]
 
     def _read_missing(self, pages: list[int], places: list[int], found: Tensor) -> None:
-        """Read pages, ascending, into these rows of `found`, and keep them."""
+        """Read ascending pages from the file into rows `places` of `found`, and cache them."""
         at = torch.tensor(places)
         for first, page, count in _runs(pages):
             rows = self._read_at(page * self._page, count)
@@ -169,7 +169,7 @@ class DiskTier(Tier):
         return rows
 
     def _keep(self, page: int, row: Tensor) -> None:
-        """Put a page into host memory, in the place of the one that was read longest ago."""
+        """Cache a page in host memory; without free room, evict the least recently read page."""
         if page in self._row_of:
             return
         if not self._free:
@@ -186,7 +186,7 @@ class DiskTier(Tier):
             self._free.append(place)
 
     def _grow(self) -> None:
-        """Take more room, if the budget has some."""
+        """Enlarge the cache in host memory by `_GROWTH` pages, if the budget allows it."""
         size = _GROWTH * self._page
         if self._budget.take(size):
             self._taken.append(size)
@@ -200,7 +200,7 @@ class DiskTier(Tier):
 
 
 def _runs(pages: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Neighbouring pages of an ascending list: place of the first, its number, how many."""
+    """Yield each run of consecutive pages in an ascending list: index, first page, length."""
     first = 0
     for at in range(1, len(pages) + 1):
         if at == len(pages) or pages[at] != pages[at - 1] + 1:

@@ -1,7 +1,7 @@
-"""Which block leaves the device first: the rules. `slot_table` applies them.
+"""Eviction policies for the slots of the device cache. The module `slot_table` applies them.
 
-A rule gives every page a priority, and the page with the lowest one leaves. Priorities may be
-numbers or tensors of them: a rule only calculates.
+A policy gives every page a priority, and the page with the lowest priority is evicted first.
+Priorities are numbers or tensors; the same formulas work for both.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Number = TypeVar("Number", float, Tensor)
 
 
 class Policy(ABC):
-    """One rule.
+    """An eviction policy.
 
     Attributes:
-        fades: factor on all priorities when an execution block begins.
+        fades: factor on all priorities at each fetch of blocks.
         needs_mass: whether the attention mass that a page receives is added to its priority.
     """
 
@@ -26,16 +26,16 @@ class Policy(ABC):
     needs_mass = False
 
     def loaded(self, now: Number) -> Number:
-        """The priority of a page that comes in; `now` grows with every page that is used."""
+        """Return the priority of a page that is loaded; `now` grows with every page used."""
         return now
 
     @abstractmethod
     def used(self, before: Number, now: Number) -> Number:
-        """The priority of a page that was there, with `before`, and is used again."""
+        """Return the priority of a page that is used again; its priority is `before`."""
 
 
 class LeastRecentlyUsed(Policy):
-    """The page that was recalled longest ago leaves."""
+    """Policy that evicts the page that was recalled longest ago."""
 
     def used(self, before: Number, now: Number) -> Number:
         """See `Policy.used`."""
@@ -43,7 +43,7 @@ class LeastRecentlyUsed(Policy):
 
 
 class FirstInFirstOut(Policy):
-    """The page that was loaded first leaves."""
+    """Policy that evicts the page that was loaded first."""
 
     def used(self, before: Number, now: Number) -> Number:
         """See `Policy.used`."""
@@ -51,7 +51,7 @@ class FirstInFirstOut(Policy):
 
 
 class LeastScored(Policy):
-    """The page that attention cared for least leaves; old care fades by `decay` every step."""
+    """Policy that evicts the page with the least mass; `decay` is a factor on mass per fetch."""
 
     needs_mass = True
 

@@ -1,4 +1,4 @@
-"""Retrieval through faiss: exact, or past a size through an inverted file."""
+"""Search indexes that use faiss: exact, or with an inverted file from a given size on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LISTS_READ = 1 / 8  # share of an inverted file's lists that a search reads
 
 
 class FaissIndex(Index):
-    """The same search through faiss, on the host, one flat inner-product index per vector."""
+    """Exact search by faiss on the host, with one flat inner-product index per vector."""
 
     on_host = True
 
@@ -46,13 +46,13 @@ class FaissIndex(Index):
         self._known.update(numbers.tolist())
 
     def _add(self, index: Any, vectors: Any, numbers: Any) -> None:
-        """Add vectors (n, W) under their physical numbers (n,)."""
+        """Add vectors (n, W) of blocks with physical numbers (n,) to a faiss index."""
         index.add_with_ids(vectors, numbers)
 
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Index.search`."""
         host = query.float().cpu()
-        if table is None and total < len(self._known):  # later blocks belong to others
+        if table is None and total < len(self._known):  # the rest is of other rows
             table = torch.arange(total).expand(len(host), -1)
         owns = [None] * len(host) if table is None else table
         rows = [self._search_row(asks, own, topk) for asks, own in zip(host, owns, strict=True)]
@@ -61,7 +61,10 @@ class FaissIndex(Index):
         return ascending(numbers, values)
 
     def _search_row(self, query: Tensor, own: Tensor | None, topk: int) -> Found:
-        """Numbers and scores (X, topk) among one row's own blocks; None are all, as numbered."""
+        """Return numbers and scores (X, topk) of the best of one row's blocks.
+
+        `own` has the physical numbers of these blocks; None where they are all blocks, from 0.
+        """
         selector = None if own is None else self._faiss.IDSelectorBatch(own.numpy())
         asked = zip(self._indexes, query.chunk(len(self._indexes)), strict=True)
         found = [self._best(index, asks, topk, selector) for index, asks in asked]
@@ -72,7 +75,10 @@ class FaissIndex(Index):
         return order[torch.searchsorted(sorted_own, physical)], values
 
     def _best(self, index: Any, asks: Tensor, topk: int, selector: Any) -> tuple[Tensor, Tensor]:
-        """Scores and physical numbers (n, topk) for queries (n, W), among the selected blocks."""
+        """Return scores and physical numbers (n, topk) of the best selected blocks.
+
+        `asks` are queries (n, W).
+        """
         chosen = self._faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
         scores, physical = index.search(asks.numpy(), topk, params=chosen)
         return torch.from_numpy(scores), torch.from_numpy(physical)
@@ -80,7 +86,7 @@ class FaissIndex(Index):
     def vectors(self, blocks: Tensor) -> Tensor:
         """See `Index.vectors`.
 
-        They are filed anew when they are put again, so an inverted file may find a little else.
+        An inverted file is rebuilt from these vectors, and may then find slightly other blocks.
         """
         parts = []
         for index in self._indexes:
@@ -90,7 +96,7 @@ class FaissIndex(Index):
         return torch.stack(parts)
 
     def _contents(self, index: Any) -> tuple[Any, Any]:
-        """Numbers (n,) and vectors (n, W) as arrays."""
+        """Return the physical numbers (n,) and vectors (n, W) of an index as arrays."""
         flat = self._faiss.downcast_index(index.index)
         return self._faiss.vector_to_array(index.id_map), flat.reconstruct_n(0, flat.ntotal)
 
@@ -101,16 +107,16 @@ class FaissIndex(Index):
 
 
 class InvertedIndex(FaissIndex):
-    """Exact up to `start` blocks; past them faiss's inverted file (IVF), which is approximate.
+    """Exact search below `start` blocks; from there on faiss's inverted file (IVF), approximate.
 
-    Vectors are filed in lists by their nearest centre, and a search reads only an eighth of the
-    lists, those whose centres have the best product with the query. Nearest is meant in space: keys
-    of a head have much in common, and by the product with one of a few centres nearly all would end
-    in the same lists. The lists are made anew, and more of them, whenever the number of blocks has
-    grown fourfold.
+    Each vector is in the list of its nearest centre. A search reads an eighth of the lists: those
+    whose centres have the largest inner products with the query. The nearest centre is the one at
+    the least Euclidean distance. The keys of a head are similar, so the largest inner product would
+    put nearly all vectors into the same few lists. Each time that the number of blocks has grown
+    fourfold, the lists are rebuilt, and there are more of them.
 
     Args:
-        start: blocks from which on the inverted file is used.
+        start: number of blocks from which on the inverted file is used; at least 64.
     """
 
     def __init__(self, start: int = 1 << 17) -> None:
@@ -125,7 +131,7 @@ class InvertedIndex(FaissIndex):
             self._refile_at = 4 * len(self._known)
 
     def _filed(self, index: Any) -> Any:
-        """The same vectors under the same numbers, in lists."""
+        """Return an inverted file with the vectors and numbers of an index."""
         faiss = self._faiss
         numbers, vectors = self._contents(index)
         lists = max(1, round(len(numbers) ** 0.5))
@@ -162,7 +168,7 @@ class InvertedIndex(FaissIndex):
         return numbers, torch.cat([vectors for _, vectors in parts]).numpy()
 
     def _list(self, index: Any, at: int) -> tuple[Tensor, Tensor]:
-        """What one list of an inverted file holds."""
+        """Return the physical numbers and vectors in one list of an inverted file."""
         faiss, lists = self._faiss, index.invlists
         size = lists.list_size(at)
         if not size:
@@ -172,7 +178,7 @@ class InvertedIndex(FaissIndex):
         return torch.from_numpy(numbers), torch.from_numpy(codes.view("float32")).view(size, -1)
 
     def _best(self, index: Any, asks: Tensor, topk: int, selector: Any) -> tuple[Tensor, Tensor]:
-        """See `FaissIndex._best`; where the lists read hold too few blocks, all are read."""
+        """See `FaissIndex._best`; if the chosen lists have too few blocks, read all lists."""
         if not isinstance(index, self._faiss.IndexIVFFlat):
             return super()._best(index, asks, topk, selector)
         for read in (index.nprobe, index.nlist):

@@ -1,4 +1,4 @@
-"""Which blocks of a store are in files, and under which numbers."""
+"""Mapping from the physical blocks of a store to their numbers in the files of a memory."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 class FileNumbers:
-    """The blocks of one store in one memory's files.
+    """File numbers of one store's blocks in one saved memory.
 
     Args:
-        name: of the store there.
-        numbers: in files, of physical blocks 0, 1, ... (n,); -1 for those that are not there.
-        count: numbers that were given out in the files.
+        name: name of the store in the files.
+        numbers: file numbers (n,) of physical blocks 0, 1, ...; -1 for a block not in the files.
+        count: number of file numbers that are given out.
     """
 
     def __init__(self, name: str, numbers: Tensor | None = None, count: int = 0) -> None:
@@ -21,7 +21,7 @@ class FileNumbers:
         self._numbers = torch.full((1,), -1) if numbers is None else numbers
 
     def with_more(self, physical: Tensor) -> tuple[FileNumbers, Tensor]:
-        """The same with physical blocks (n,) that may be new, and which of them are, ascending."""
+        """Return a copy that also numbers physical blocks (n,), and the ones it adds, ascending."""
         wanted = physical.unique()
         room = max(len(self._numbers), int(wanted.max()) + 1 if len(wanted) else 0)
         numbers = torch.full((room,), -1)
@@ -32,11 +32,11 @@ class FileNumbers:
         return FileNumbers(self.name, numbers, count), new
 
     def of(self, physical: Tensor) -> Tensor:
-        """Numbers in files of physical blocks (any shape); -1 for those that are not there."""
+        """Return the file numbers of physical blocks (any shape); -1 for blocks not in files."""
         there = physical.clamp(0, len(self._numbers) - 1)
         known = (physical >= 0) & (physical < len(self._numbers))
         return torch.where(known, self._numbers[there], -1)
 
     def forget(self, physical: Tensor) -> None:
-        """These physical blocks (n,) no longer exist."""
+        """Remove the file numbers of physical blocks (n,), which no longer exist."""
         self._numbers[physical[physical < len(self._numbers)]] = -1

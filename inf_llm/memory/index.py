@@ -1,9 +1,9 @@
-"""Which blocks match a query best: exact inner products over all representatives.
+"""Indexes over summary vectors of blocks, which find the largest inner products with a query.
 
-An index holds V vectors per block: one for a whole row (the heads side by side), or one per head.
-Where query heads that share a key head share its vector too, there are more queries than vectors,
-X of them, and query x meets vector x // (X / V). Blocks have physical numbers, shared by all rows
-and branches that hold them; a row's table says which physical block each of its own blocks is.
+An index holds V vectors per block: one for a whole row (all heads concatenated), or one per head.
+There are X queries. Where query heads of one key head share a vector, X is larger than V, and query
+x is multiplied with vector x // (X / V). Blocks have physical numbers, which all rows and branches
+share. The table of a row maps the row's own block numbers to physical numbers.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from inf_llm.errors import UnsupportedInputError
 from inf_llm.memory.chunks import LENGTH, Chunks
 
 Found = tuple[Tensor, Tensor]
-"""Block numbers (B, X, k) int64 ascending, and their scores in the same order, float32."""
+"""Block numbers (B, X, k), int64 and ascending, and their scores in the same order, float32."""
 
 
 class Index(ABC):
-    """Representatives of blocks, V vectors of width W each.
+    """Index over blocks with V vectors of width W each.
 
     Attributes:
-        on_host: whether they lie in host memory, wherever attention is computed.
+        on_host: whether the vectors are in host memory, even if attention runs on a GPU.
     """
 
     on_host = False
@@ -36,41 +36,41 @@ class Index(ABC):
 
     @abstractmethod
     def search(self, query: Tensor, topk: int, total: int, table: Tensor | None) -> Found:
-        """The best `topk` of each row's blocks.
+        """Return the `topk` best of each row's blocks.
 
         Args:
-            query: (B, X, W), X a multiple of V.
-            topk: how many, at most `total`.
-            total: blocks of every row, N.
-            table: physical number of every block of every row (B, N), on the host; None where
-                each row's blocks are simply 0 to N - 1.
+            query: queries (B, X, W); X is a multiple of V.
+            topk: number of blocks to return, at most `total`.
+            total: number of blocks of every row, N.
+            table: physical numbers (B, N) of every row's blocks, on the host; None where each
+                row has the blocks 0 to N - 1.
         """
 
     def vectors(self, blocks: Tensor) -> Tensor:
-        """The vectors (V, n, W) of physical blocks (n,), for a file.
+        """Return the vectors (V, n, W) of physical blocks (n,), to be saved in a file.
 
         Raises:
-            UnsupportedInputError: this index does not give them back.
+            UnsupportedInputError: this index cannot return its vectors.
         """
         raise UnsupportedInputError(f"a {type(self).__name__} cannot be saved with a memory")
 
     def restore(self, parts: Sequence[Tensor], device: torch.device) -> None:
-        """Set vectors (V, n, W) of blocks 0, 1, ..., part after part; nothing is held yet."""
+        """Set vectors (V, n, W) of blocks 0, 1, ..., given in parts; the index must be empty."""
         vectors = torch.cat(list(parts), 1).to(device)
         self.put(torch.arange(vectors.shape[1]), vectors)
 
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """Bytes of the vectors held."""
+        """Bytes of the vectors."""
 
 
 class TorchIndex(Index):
-    """Matrix products over all blocks, for all rows at once, on the queries' device.
+    """Exact search by matrix products for all blocks and rows at once, on the queries' device.
 
     Args:
         chunk: blocks scored at a time, to bound the memory of the scores; None for all at once.
-            Rows with blocks of their own are scored at once all the same.
+            With a `table` of physical numbers, all blocks are scored at once in any case.
     """
 
     def __init__(self, chunk: int | None = None) -> None:
@@ -98,7 +98,7 @@ class TorchIndex(Index):
         return ascending(*best)
 
     def _scored(self, query: Tensor, total: int, table: Tensor | None) -> Iterator[Tensor]:
-        """Scores (B, X, n) of every row's blocks, so many at a time."""
+        """Yield scores (B, X, n) of every row's blocks: in chunks, or all at once."""
         if table is None and self._chunk is not None:
             yield from (self._scores(query, part) for part in self._vectors.parts(total))
             return
@@ -110,7 +110,7 @@ class TorchIndex(Index):
         yield scores
 
     def _scores(self, query: Tensor, vectors: Tensor) -> Tensor:
-        """Scores (B, X, n) of blocks with vectors (V, n, W)."""
+        """Return scores (B, X, n) of blocks with vectors (V, n, W)."""
         B, _, W = query.shape
         asked = query.view(B, len(vectors), -1, W).transpose(0, 1).flatten(1, 2)
         scores = _products(asked, vectors)  # (V, B * X / V, n)
@@ -131,19 +131,19 @@ class TorchIndex(Index):
 
 
 def _products(asked: Tensor, vectors: Tensor) -> Tensor:
-    """Of queries (V, q, W) and vectors (V, n, W), (V, q, n)."""
+    """Return the inner products (V, q, n) of queries (V, q, W) and vectors (V, n, W)."""
     if vectors.dtype == torch.float32:
         return torch.bmm(asked, vectors.transpose(1, 2))
-    # in half precision CPUs multiply many times slower from this side
+    # in half precision, CPUs are many times slower with the operands in the order above
     return torch.bmm(vectors, asked.transpose(1, 2)).transpose(1, 2)
 
 
 def joined(scores: list[Tensor]) -> Tensor:
-    """Scores (..., n) of consecutive blocks as one tensor."""
+    """Concatenate scores (..., n) of consecutive blocks."""
     return scores[0] if len(scores) == 1 else torch.cat(scores, -1)
 
 
 def ascending(numbers: Tensor, values: Tensor) -> Found:
-    """Both sorted by block number, so that recalled blocks stand in document order."""
+    """Sort both by block number, so that recalled blocks are in document order."""
     numbers, order = numbers.sort(-1)
     return numbers, values.gather(-1, order)

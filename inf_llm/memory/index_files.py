@@ -1,8 +1,9 @@
-"""What finds and checks the blocks of stores, in segments of its own.
+"""Index segments: checksums and search tensors of the blocks of all stores.
 
-Such a segment has for each store the checksums of its blocks (n,), and tensors (V, n, ...) of the
-search. It takes in earlier ones that are no larger than it, so that there are few of them however
-often a text was saved, and a tensor is moved as often as the logarithm of that.
+For each store, an index segment has the checksums of its blocks (n,) and the tensors (V, n, ...) of
+its search. An index segment is merged with the segments before it that are no larger. After many
+saves of a memory there are therefore few of them, and the number of times that a tensor is copied
+grows with the logarithm of the number of saves.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from inf_llm.saved.segment import Rows
 CHECKS = "crc32"
 
 Index = Mapping[str, Tensor]
-"""Tensors of a segment by store and what they are: "0.means"."""
+"""Tensors of a segment, by name of the store and kind of the tensor, as "0.means"."""
 
 
 def absorbed(before: Sequence[Index], new: Index) -> int:
-    """How many of the newest of earlier segments a new one takes in."""
+    """Return how many of the segments `before`, from the last on, are merged with `new`."""
     count, size = 0, _bytes(new)
     while count < len(before) and _bytes(before[-1 - count]) <= size:
         size += _bytes(before[-1 - count])
@@ -34,13 +35,13 @@ def _bytes(segment: Index) -> int:
 
 
 def merged(segments: Sequence[Index]) -> dict[str, Rows]:
-    """Several segments, oldest first, as one."""
+    """Merge several segments, oldest first, into one."""
     names = dict.fromkeys(name for tensors in segments for name in tensors)
     return {name: _joined([part[name] for part in segments if name in part]) for name in names}
 
 
 def _joined(parts: Sequence[Tensor]) -> Rows:
-    """Tensors of consecutive blocks as one, written without a copy of all."""
+    """Join tensors of consecutive blocks into one that is written without a copy in memory."""
     blocks, first = sum(part.shape[_axis(part)] for part in parts), parts[0]
 
     def pieces() -> Iterator[Tensor]:
@@ -58,7 +59,7 @@ def _axis(tensor: Tensor) -> int:
 
 
 def of_store(segments: Sequence[Index], store: str) -> tuple[Tensor, dict[str, list[Tensor]]]:
-    """Checksums of a store's blocks (n,), and what finds them, segment after segment."""
+    """Return the checksums of a store's blocks (n,), and its search tensors from each segment."""
     parts: dict[str, list[Tensor]] = {}
     for tensors in segments:
         for name, tensor in tensors.items():
@@ -69,5 +70,5 @@ def of_store(segments: Sequence[Index], store: str) -> tuple[Tensor, dict[str, l
 
 
 def lengths(parts: Mapping[str, Sequence[Tensor]]) -> set[int]:
-    """For how many blocks there are tensors; one number unless a file is damaged."""
+    """Return the block counts of all search tensors: one number, unless a file is damaged."""
     return {sum(part.shape[_axis(part)] for part in each) for each in parts.values()}

@@ -1,8 +1,8 @@
-"""Pages fetched by the device itself, without the host having to know which.
+"""Copies of pages by a kernel on the device, which reads the page numbers on the device.
 
-On CUDA the slabs are pinned host memory, which a program reads over the bus. No value comes back to
-the host, so nothing waits for it. Run on an H100, and compared with copies made by the host, by
-`scripts/gpu_check.sh`.
+On CUDA the slabs are page-locked host memory, which the kernel reads over the bus. No value is sent
+back to the host, so the host never waits. `scripts/gpu_check.sh` compares the kernel with copies
+made by the host; it has run on an H100.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import os
 import torch
 from torch import Tensor
 
-_AT_ONCE = 1024  # numbers that one program copies
+_AT_ONCE = 1024  # elements that one program of the kernel copies
 
 
 @functools.cache
 def can_load(device: torch.device, pinned: bool) -> bool:
-    """Whether slabs can be read from this device."""
+    """Return whether a kernel on this device can read the slabs."""
     try:
         import triton  # noqa: F401
     except ImportError:
         return False
-    if os.environ.get("TRITON_INTERPRET") == "1":  # for tests; programs then run anywhere
+    if os.environ.get("TRITON_INTERPRET") == "1":  # for tests; kernels then run on any device
         return True
     return device.type == "cuda" and torch.version.hip is None and pinned
 
@@ -38,15 +38,16 @@ def load_pages(
     missing: Tensor,
     together: int = 1,
 ) -> None:
-    """Copy the pages of those units that are missing. The caller keeps the slabs alive.
+    """Copy the pages of the missing units to their slots. The caller keeps the slabs alive.
 
     Args:
-        slabs: their addresses (`data_ptr`), int64, on the device of `target`.
-        per_slab: rows of a slab.
-        target: where pages go, (slots * together, width), contiguous, in the slabs' dtype.
-        units: which pages, n times `together` of them, counted through all slabs: (n,) int64.
-        slots: where they go, as many rows of `target` at once (n,) int64.
-        missing: which to copy (n,) bool.
+        slabs: addresses of the slabs (`data_ptr`), int64, on the device of `target`.
+        per_slab: pages (rows) of a slab.
+        target: rows of the slots (slots * together, width), contiguous, in the slabs' dtype.
+        units: unit numbers (n,) int64; unit u is the `together` pages from page u * together on,
+            with pages numbered across all slabs.
+        slots: slot of each unit (n,) int64; slot s is the rows of `target` from s * together on.
+        missing: mask (n,) bool of the units to copy.
         together: pages of a unit.
     """
     from inf_llm.memory import load_code

@@ -1,4 +1,4 @@
-"""The Triton program behind `inf_llm.memory.load`. It runs on the device."""
+"""The Triton kernel of `inf_llm.memory.load`."""
 # mypy: disallow-untyped-defs=False
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def load_kernel(
     together,
     BLOCK: tl.constexpr,
 ):
-    """A part of one page comes from its slab to its place, if its unit is missing there."""
+    """Copy `BLOCK` elements of one page from its slab to its slot, if the unit is missing."""
     i = tl.program_id(0) // together
     within = tl.program_id(0) % together
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

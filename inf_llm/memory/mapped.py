@@ -1,6 +1,6 @@
-"""Sealed blocks in mapped files: read where they lie, and checked when they are read first.
+"""Sealed blocks in mapped files, read on demand and checked at their first read.
 
-Several processes that map the same files share the system's pages of them.
+Processes that map the same files share the physical memory of the files.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from inf_llm.memory.tiers import Tier
 
 
 def checksums(blocks: Tensor) -> Tensor:
-    """CRC-32 of blocks (n, bytes) uint8, (n,) int64."""
+    """Return the CRC-32 (n,) int64 of blocks (n, bytes) uint8."""
     width, data = blocks.shape[1], blocks.contiguous().view(-1).numpy().data
     found = [zlib.crc32(data[at : at + width]) for at in range(0, len(data), width)]
     return torch.tensor(found, dtype=torch.int64)
 
 
 def joined(planes: Planes, heads: int) -> Tensor:
-    """Pages, rows of every plane (n * heads, width), as blocks (n, bytes) uint8.
+    """Convert pages, given as planes (n * heads, width), to blocks (n, bytes) uint8.
 
-    A block is one stretch: page after page, and within a page plane after plane.
+    The bytes of a block are contiguous: page after page, and within a page plane after plane.
     """
     rows = to_rows(planes)
     return rows.view(-1, heads * rows.shape[1])
 
 
 class MappedBlocks:
-    """The blocks of one store, 0 to `count` - 1, over one file after another.
+    """The blocks 0 to `count` - 1 of one store, in one or more files in this order.
 
     Args:
-        planes: what a page consists of.
+        planes: formats of the planes of a page.
         heads: pages of a block.
-        files: blocks (n, bytes) uint8 of each file, and its name for errors.
+        files: name of each file, for error messages, and its blocks (n, bytes) uint8.
         checks: CRC-32 of all blocks (count,).
     """
 
@@ -64,7 +64,7 @@ class MappedBlocks:
         return self.count * self._heads
 
     def read(self, pages: Tensor) -> Planes:
-        """Rows of pages (n,) in every plane, (n, width).
+        """Return the rows of pages (n,) in every plane, (n, width).
 
         Raises:
             SavedMemoryError: a block is damaged.
@@ -87,10 +87,10 @@ class MappedBlocks:
         return from_rows(found, self._planes)
 
     def check(self, blocks: Tensor) -> None:
-        """Compare blocks (n,) with their checksums, once each.
+        """Compare blocks (n,) with their checksums, unless they were checked before.
 
         Raises:
-            SavedMemoryError: one differs.
+            SavedMemoryError: a block does not have its checksum.
         """
         for block in blocks[~self._seen[blocks]].tolist():
             at = int(torch.searchsorted(self._starts, block, right=True)) - 1
@@ -105,18 +105,18 @@ class MappedBlocks:
             self._seen[block] = True
 
     def _pages_of(self, at: int) -> Tensor:
-        """A file's pages."""
+        """Return the pages of a file as rows."""
         blocks = self._files[at][1]
         return common_view(blocks.view(len(blocks) * self._heads, -1), self._planes)
 
 
 class MappedTier(Tier):
-    """Pages in mapped files, which stay as they are, and behind them those of another tier.
+    """Read-only pages in mapped files, followed by the pages of another tier.
 
     Args:
-        planes: what a page consists of.
+        planes: formats of the planes of a page.
         mapped: the first pages.
-        above: takes all others.
+        above: tier of all later pages.
     """
 
     def __init__(self, planes: Sequence[Plane], mapped: MappedBlocks, above: Tier) -> None:
@@ -130,7 +130,7 @@ class MappedTier(Tier):
             self._above.make_room(pages - self._mapped.pages)
 
     def write(self, pages: Tensor, planes: Planes) -> None:
-        """See `Tier.write`; only pages behind the mapped ones."""
+        """See `Tier.write`; all pages must come after the mapped pages."""
         self._above.write(pages - self._mapped.pages, planes)
 
     def read(self, pages: Tensor) -> Planes:
@@ -146,5 +146,5 @@ class MappedTier(Tier):
         return tuple(torch.cat(both).index_select(0, order) for both in zip(low, high, strict=True))
 
     def in_memory(self, pages: int) -> int:
-        """See `Tier.in_memory`; mapped pages can be dropped and read again at any time."""
+        """See `Tier.in_memory`; mapped pages do not count, because the system can drop them."""
         return self._above.in_memory(max(0, pages - self._mapped.pages))

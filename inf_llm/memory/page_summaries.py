@@ -1,4 +1,4 @@
-"""What a search by pages knows of blocks: the mean of each, and its pages in int8."""
+"""Summaries of blocks for the two-stage search: one mean per block, and page vectors in int8."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ _LARGEST = 127  # of int8
 
 
 class PageSummaries:
-    """P vectors of D numbers for each block and each of Y heads; with P = 1 only the mean."""
+    """P page vectors of width D for each block and each of Y heads, and their mean.
+
+    A page here is a run of neighbouring tokens of a block. With P = 1, only the mean is kept.
+    """
 
     def __init__(self) -> None:
         self._means = Chunks()  # of a block's pages (Y, n, D)
-        self._codes = Chunks()  # of the pages in int8 (Y, n, P, D); nothing where P = 1
-        self._steps = Chunks()  # what one is worth in the codes of a block (Y, n)
+        self._codes = Chunks()  # of the pages in int8 (Y, n, P, D); empty where P = 1
+        self._steps = Chunks()  # size of one code step in each block (Y, n)
         self._lock = threading.Lock()
 
     def put(self, blocks: Tensor, pages: Tensor) -> None:
@@ -34,19 +37,19 @@ class PageSummaries:
 
     @property
     def has_pages(self) -> bool:
-        """Whether there is more than the means."""
+        """Whether page vectors are kept, and not only means."""
         return self._codes.count > 0
 
     def rough(self, q: Tensor, total: int, own: Tensor | None) -> Tensor:
-        """Scores of every row's blocks by their means.
+        """Return scores (B, H, Q, N) of every row's blocks by their means.
 
         Args:
             q: queries (B, H, Q, D), float32.
-            total: blocks of every row, N.
-            own: physical number of each (B, N), or None; see `Index.search`.
+            total: number of blocks of every row, N.
+            own: physical numbers of the blocks (B, N), or None; see `Index.search`.
 
         Returns:
-            (B, H, Q, N).
+            Scores (B, H, Q, N).
         """
         B, H, Q, D = q.shape
         means = self._means.parts(total if own is None else self._means.count)
@@ -59,10 +62,13 @@ class PageSummaries:
         return scores
 
     def pages(self, listed: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Pages of listed blocks (B, X, S), in U lists: every chooser's, of every head it has.
+        """Return the page vectors of listed blocks (B, X, S), for U = max(X, Y) heads.
+
+        X is the number of choosers. A chooser with several of the Y heads gets its blocks' pages
+        of each; choosers that share a head get the pages of that head.
 
         Returns:
-            Codes (B, U, S * P, D), and what one is worth in each block (B, U, S).
+            Codes (B, U, S * P, D), and the size of one code step in each block (B, U, S).
         """
         Y, X = self._codes.width, listed.shape[1]
         if own is not None:
@@ -77,10 +83,10 @@ class PageSummaries:
         return codes.flatten(2, 3), self._steps.rows(heads, listed)
 
     def all_pages(self, rows: int, total: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Pages of all blocks of so many rows, of every head; see `pages` and `rough`.
+        """Return the page vectors of all blocks of `rows` rows; see `pages` and `rough`.
 
         Returns:
-            Codes (B, Y, N * P, D), and what one is worth in each block (B, Y, N).
+            Codes (B, Y, N * P, D), and the size of one code step in each block (B, Y, N).
         """
         if own is not None:
             return self.pages(torch.arange(total, device=own.device).expand(rows, 1, -1), own)
@@ -88,11 +94,11 @@ class PageSummaries:
         return codes.flatten(1, 2).expand(rows, -1, -1, -1), steps.expand(rows, -1, -1)
 
     def of(self, blocks: Tensor) -> dict[str, Tensor]:
-        """What is held of blocks (n,), as tensors (Y, n, ...)."""
+        """Return the summaries of blocks (n,), as tensors (Y, n, ...) by name."""
         return {name: held.of(blocks) for name, held in self._parts.items() if held.count}
 
     def restore(self, parts: Mapping[str, Sequence[Tensor]], device: torch.device) -> None:
-        """Hold what `of` gave of blocks 0, 1, ..., part after part."""
+        """Set the summaries of blocks 0, 1, ..., as `of` returns them, in parts."""
         for name, held in self._parts.items():
             held.restore(parts.get(name, ()), device)
 
@@ -102,11 +108,11 @@ class PageSummaries:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is held; the room that is not used yet is not counted."""
+        """Bytes of the summaries, without unused room."""
         return sum(held.nbytes for held in self._parts.values())
 
 
 def _rounded(pages: Tensor) -> tuple[Tensor, Tensor]:
-    """Pages (Y, n, P, D) in int8, and what one is worth in each block (Y, n)."""
+    """Quantise page vectors (Y, n, P, D) to int8; return codes and step sizes (Y, n)."""
     steps = pages.flatten(2).float().norm(torch.inf, -1).clamp_(min=1e-30) / _LARGEST
     return (pages.float() / steps[..., None, None]).round().to(torch.int8), steps

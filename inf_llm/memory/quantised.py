@@ -1,9 +1,9 @@
-"""Sealed blocks in 8 or 4 bits: keys scaled per channel, values per token.
+"""Codecs with 8 or 4 bits per element: keys have a scale per channel, values a scale per token.
 
-A few channels of a model's keys are far larger than the rest in every token: in Qwen2.5 0.5B up to
-38 times the median channel. A scale per token would follow those and lose the others, so tokens of
-one block share a scale in each channel (KIVI, arXiv 2402.02750), which works because memory keeps
-keys unrotated.
+A few channels of a model's keys are far larger than the others in every token: in Qwen2.5 0.5B up
+to 38 times the median channel. With a scale per token, these channels would set the scale and the
+others would lose their precision. The tokens of a block therefore share a scale in each channel
+(KIVI, arXiv 2402.02750). This requires unrotated keys, which the memory stores.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from torch.nn.functional import pad
 from inf_llm.memory.codec import Codec, PageShape, Plane, Planes
 
 _SCALES = torch.bfloat16
-"""As many bytes as float16, and the range of float32; a code is chosen for the scale as stored."""
+"""Dtype of stored scales: 2 bytes, with the range of float32. Codes use the rounded scale."""
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Keys or values of a page, cut so that what shares a scale lies along one dimension.
+    """A 3-D view of a page's keys or values, in which a scale group is a run along one dimension.
 
     Attributes:
-        cut: sizes of a page's three dimensions.
-        along: the dimension that shares a scale, counted with the pages in front.
+        cut: sizes of the three dimensions of a page.
+        along: dimension of the scale groups in a tensor (n, *cut) of n pages.
     """
 
     cut: tuple[int, int, int]
@@ -35,38 +35,38 @@ class _Grid:
 
     @property
     def size(self) -> int:
-        """Numbers of a page."""
+        """Elements of a page."""
         return self.cut[0] * self.cut[1] * self.cut[2]
 
     @property
     def groups(self) -> int:
-        """Scales of a page."""
+        """Scale groups of a page."""
         return self.size // self.cut[self.along - 1]
 
     def of(self, x: Tensor) -> Tensor:
-        """Pages (n, ...) in this cut."""
+        """Return pages (n, ...) in the shape (n, *cut)."""
         return x.reshape(-1, *self.cut)
 
     def scales(self, x: Tensor) -> Tensor:
-        """Scales (n, groups) against pages in this cut."""
+        """Return scales (n, groups) in a shape that broadcasts with pages (n, *cut)."""
         sizes = list(self.cut)
         sizes[self.along - 1] = 1
         return x.reshape(-1, *sizes)
 
 
 class QuantisedCodec(Codec):
-    """What codes of any width have in common: a plane of codes and one of scales.
+    """Base of the quantising codecs, with one plane of codes and one plane of scales.
 
     Args:
-        shape: what one block holds.
-        group: most tokens of a channel of keys, and channels of a token's values, that share a
-            scale; all of them where it is None. A page is cut into equal groups.
+        shape: sizes and dtype of one block.
+        group: most tokens of a key channel, and most channels of a token's value, that share a
+            scale; None for all of them. All groups of a page have the same size.
     """
 
     codes: torch.dtype
     per_byte = 1
     per_group = 1
-    """Numbers that a group keeps beside its codes."""
+    """Numbers that are stored per group in the plane of scales."""
 
     def __init__(self, shape: PageShape, group: int | None = None) -> None:
         super().__init__(shape)
@@ -83,7 +83,7 @@ class QuantisedCodec(Codec):
         self._largest = min(torch.finfo(each).max for each in (shape.dtype, _SCALES)) / 4
 
     def encode(self, k: Tensor, v: Tensor) -> Planes:
-        """See `Codec.encode`. What is beyond a quarter of the dtype's range is cut to it."""
+        """See `Codec.encode`. Elements are clamped to a quarter of the dtype's range."""
         codes, scales = [], []
         for x, grid in zip((k, v), self._grids, strict=True):
             x = grid.of(x).float().clamp(-self._largest, self._largest)
@@ -100,34 +100,37 @@ class QuantisedCodec(Codec):
         return k, v
 
     def _page(self, grid: _Grid, stored: Tensor, scales: Tensor) -> Tensor:
-        """Pages (n, tokens, width)."""
+        """Decode pages (n, tokens, width) from their codes and scales."""
         beside = map(grid.scales, scales.chunk(self.per_group, 1))
         page = self._restore(grid.of(self._unpack(stored, grid.size)), *beside)
         return page.view(len(page), self.shape.tokens, -1)
 
     @abstractmethod
     def _quantise(self, x: Tensor, along: int) -> tuple[Tensor, ...]:
-        """Codes like x, and what each group keeps beside them, in `_SCALES`, of size 1 along."""
+        """Return codes in the shape of x, and the numbers stored per group, in dtype `_SCALES`.
+
+        The numbers per group have the shape of x with size 1 in dimension `along`.
+        """
 
     @abstractmethod
     def _restore(self, codes: Tensor, *beside: Tensor) -> Tensor:
-        """Numbers from codes, which are overwritten, and from what was kept beside them."""
+        """Return the elements for codes and the numbers per group; `codes` may be overwritten."""
 
     def _pack(self, codes: Tensor) -> Tensor:
-        """Codes (n, size) as they are stored."""
+        """Return codes (n, size) in their stored form."""
         return codes
 
     def _unpack(self, stored: Tensor, size: int) -> Tensor:
-        """Codes (n, size) in the dtype of the shape."""
+        """Return stored codes as (n, size) in the dtype of `shape`."""
         return stored.to(self.shape.dtype)
 
     def _scale(self, x: Tensor) -> Tensor:
-        """A scale as it is stored: never so small that it vanishes."""
+        """Round scales to the stored dtype, with a lower bound so that none becomes 0."""
         return x.clamp(min=self._finest).to(_SCALES)
 
 
 class Int8Codec(QuantisedCodec):
-    """Codes from -127 to 127 times a scale."""
+    """Codec with integers from -127 to 127 times a scale."""
 
     codes = torch.int8
 
@@ -140,9 +143,9 @@ class Int8Codec(QuantisedCodec):
 
 
 class Int4Codec(QuantisedCodec):
-    """Codes from 0 to 15 times a scale, above the least number of their group.
+    """Codec with integers from 0 to 15 times a scale, plus the minimum of the group.
 
-    On keys of Qwen2.5 0.5B the squared error is under a third of that of codes around zero.
+    On keys of Qwen2.5 0.5B, the squared error is under a third of that of codes centred on zero.
     """
 
     codes = torch.uint8
@@ -158,10 +161,10 @@ class Int4Codec(QuantisedCodec):
 
     def _restore(self, codes: Tensor, *beside: Tensor) -> Tensor:
         scale, least = beside
-        return codes.mul_(scale).add_(least)  # one fused step takes five times as long on CPUs
+        return codes.mul_(scale).add_(least)  # fused, this takes five times as long on CPUs
 
     def _pack(self, codes: Tensor) -> Tensor:
-        """The second half of a page's codes in the upper bits."""
+        """Pack two codes per byte; the second half of a page's codes is in the upper bits."""
         low, high = pad(codes, (0, codes.shape[1] % 2)).chunk(2, 1)
         return low | high << 4
 
@@ -174,19 +177,19 @@ class Int4Codec(QuantisedCodec):
 
 
 def _equal_part(size: int, most: int | None) -> int:
-    """The largest divisor of `size` that is at most `most`."""
+    """Return the largest divisor of `size` that is at most `most`; None for no limit."""
     parts = range(min(size, most or size), 0, -1)
     return next(part for part in parts if size % part == 0)
 
 
 def _rounded_down(x: Tensor) -> Tensor:
-    """In `_SCALES`, never more than it was."""
+    """Round down to dtype `_SCALES`."""
     near = x.to(_SCALES)
     below = torch.nextafter(near, torch.full_like(near, -torch.inf))
     return torch.where(near > x, below, near)
 
 
 def _finest(dtype: torch.dtype) -> float:
-    """The least scale that `dtype` and the stored one hold to eight bits."""
+    """Return the least scale that both `dtype` and `_SCALES` represent with eight bits."""
     limits = [torch.finfo(each) for each in (dtype, _SCALES)]
     return max(128 * each.smallest_normal * each.eps for each in limits)

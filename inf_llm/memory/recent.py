@@ -1,9 +1,10 @@
-"""The newest tokens of some rows, in arrival order: several values per token, read as views.
+"""A queue of the newest tokens of some rows, with several values per token, read as views.
 
-A growing tail in a buffer with room behind it. Appending writes into the room, dropping moves the
-front; only when the room is used up is what is left copied to a fresh buffer. But for running
-sums, which are 0 in all the room, nothing written is changed afterwards, so a moment's state is two
-numbers and the buffers they index.
+The tokens are a slice of a buffer with unused room behind it. Appending writes into the room, and
+dropping moves the start of the slice. Only when the room is used up are the remaining tokens copied
+to a fresh buffer. Written values never change, except running sums, which are 0 in all unused room.
+A checkpoint therefore needs only the two ends of the slice, references to the buffers, and copies
+of the running sums.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ class Recent(Stateful):
     """A queue of tokens along dimension 2, with named streams that move together.
 
     Args:
-        capacity: room in tokens that the buffers settle at, a little more than is ever kept; None
-            where nothing is dropped and the room doubles without end.
-        sums: streams whose values are added to while their tokens are held.
+        capacity: size in tokens up to which the buffers grow, a little more than the most tokens
+            that are kept; None where no token is dropped and the size doubles without limit.
+        sums: streams of running sums, which the caller adds to while their tokens are held.
     """
 
     growing = ("_buffers",)
@@ -44,20 +45,20 @@ class Recent(Stateful):
 
     @property
     def room(self) -> int:
-        """Tokens that the buffers can hold now."""
+        """Size of the buffers in tokens."""
         return self._room
 
     def __getitem__(self, stream: str) -> Tensor:
-        """The tokens held, oldest first: a view (B, X, len, ...) of one stream."""
+        """Return a view (B, X, len, ...) of one stream, oldest token first."""
         return self._held(self._of(stream)[stream])
 
     def _of(self, stream: str) -> dict[str, Tensor]:
         return self._totals if stream in self._sums else self._buffers
 
     def append(self, **streams: Tensor) -> None:
-        """Add tokens; each stream brings (B, X, n, ...) with the same B and n every time.
+        """Append n tokens, with values (B, X, n, ...) for each stream; B and n are the same.
 
-        Sums begin at 0, whatever is brought for them.
+        Running sums begin at 0; of the tensors given for them, only shape and dtype are used.
         """
         count = next(iter(streams.values())).shape[2]
         if self._end + count > self._room:
@@ -68,7 +69,7 @@ class Recent(Stateful):
         self._end += count
 
     def drop(self, count: int) -> None:
-        """Forget the oldest `count` tokens."""
+        """Drop the oldest `count` tokens."""
         self._start += count
 
     def dump(self, blocks: BlockWriter) -> State:
@@ -78,7 +79,7 @@ class Recent(Stateful):
         return replace(state, tensors=held)
 
     def restore(self, state: State, blocks: BlockReader) -> None:
-        """See `Stateful.restore`; the room is as it was, so that what follows is done alike."""
+        """See `Stateful.restore`; buffers get their saved size, so they grow at the same times."""
         super().restore(state, blocks)
         self._buffers = each(self._roomy, self._buffers)
         self._totals = each(self._roomy, self._totals)
@@ -87,13 +88,13 @@ class Recent(Stateful):
         return buffer[:, :, self._start : self._end]
 
     def _roomy(self, held: Tensor) -> Tensor:
-        """A buffer with what is held in its place, and zeros elsewhere."""
+        """Return a buffer of full size with the held tokens in place, and zeros elsewhere."""
         buffer = held.new_zeros((*held.shape[:2], self._room, *held.shape[3:]))
         self._held(buffer).copy_(held)
         return buffer
 
     def _move(self, streams: dict[str, Tensor], needed: int) -> None:
-        """Put what is held at the front of a fresh buffer with room for `needed` tokens."""
+        """Move the held tokens to the front of fresh buffers with room for `needed` tokens."""
         doubled = max(_FIRST_CAPACITY, 2 * needed)
         room = doubled if self.capacity is None else max(needed, min(self.capacity, doubled))
         buffers: dict[str, Tensor] = {}

@@ -1,7 +1,8 @@
-"""How the blocks that match best are found: the part of a store between summaries and choices.
+"""Search for the blocks that match a query best, from their summary vectors.
 
-Where scores of heads are added up as they are, one vector per block and one product do it:
-`ProductSearch`, through an `Index`. Anything else is scored head by head, see `two_stage`.
+Where the scores of heads are added without a softmax, and a block has one summary vector per head,
+one inner product per block gives the sum: `ProductSearch`, with an `Index`. All other rules score
+head by head; see `two_stage`.
 """
 
 from __future__ import annotations
@@ -23,35 +24,35 @@ from inf_llm.variants import INDEX, SELECTION, SUMMARY
 
 @dataclass(frozen=True)
 class Query:
-    """What an execution block is looking for.
+    """The queries of one execution block, for a search.
 
     Attributes:
-        vectors: its queries (B, H, Q, D), as they meet the keys of blocks.
-        scale: factor on a product of query and key in the model's softmax.
+        vectors: queries (B, H, Q, D), rotated for products with unrotated keys.
+        scale: factor on the products of queries and keys in the model's softmax.
     """
 
     vectors: Tensor
     scale: float = 1.0
 
     def means(self, most: int) -> Tensor:
-        """At most so many queries (B, H, n, D), each the mean of neighbours, float32 inside."""
+        """Average neighbouring queries to at most `most` vectors (B, H, n, D)."""
         count = self.vectors.shape[2]
         if count <= most:
             return self.vectors
         parts = self.vectors.tensor_split(most, 2)
-        # float32 means: the average of many queries is small next to each of them
+        # float32, because the mean of many queries is small compared with each query
         means = [part.mean(2, dtype=torch.float32) for part in parts]
         return torch.stack(means, 2).to(self.vectors.dtype)
 
 
 class Search(ABC):
-    """Summaries of blocks, and the search among them.
+    """The summaries of blocks, and a search over them.
 
     Args:
-        selection: who chooses.
+        selection: the selection rule.
 
     Attributes:
-        on_host: whether the summaries lie in host memory, wherever attention is computed.
+        on_host: whether the summaries are in host memory, even if attention runs on a GPU.
     """
 
     on_host = False
@@ -65,7 +66,7 @@ class Search(ABC):
 
     @abstractmethod
     def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
-        """The best `topk` of each row's blocks; shapes and `table` as for `Index.search`."""
+        """Return the `topk` best of each row's blocks; shapes and `table` as in `Index.search`."""
 
     @classmethod
     def search_each(
@@ -76,13 +77,13 @@ class Search(ABC):
         totals: Sequence[int],
         tables: Sequence[Tensor | None],
     ) -> list[Found]:
-        """As `search` of n searches of this class, each for one row of the query (n, H, Q, D)."""
+        """Call `search` of n searches of this class, one per row of the query (n, H, Q, D)."""
         rows = (Query(row, query.scale) for row in query.vectors.split(1))
         each = zip(searches, rows, totals, tables, strict=True)
         return [search.search(row, topk, total, table) for search, row, total, table in each]
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
-        """What is held of physical blocks (n,), as tensors (V, n, ...).
+        """Return the summaries of physical blocks (n,), as tensors (V, n, ...) by name.
 
         Raises:
             UnsupportedInputError: this search cannot be saved.
@@ -90,21 +91,21 @@ class Search(ABC):
         raise UnsupportedInputError(f"a {type(self).__name__} cannot be saved with a memory")
 
     def restore(self, parts: Mapping[str, Sequence[Tensor]], device: torch.device) -> None:
-        """Set what `dump` gave of blocks 0, 1, ..., part after part; nothing is held yet."""
+        """Set the summaries of blocks 0, 1, ... from parts of `dump`; the search must be empty."""
         raise NotImplementedError
 
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """Bytes of what is held."""
+        """Bytes of the summaries."""
 
 
 class ProductSearch(Search):
-    """The mean query of an execution block against one vector per block (Xiao et al., 2024).
+    """Products of an execution block's mean query with one vector per block (Xiao et al., 2024).
 
     Args:
-        selection: who chooses.
-        index: finds the largest products.
+        selection: the selection rule.
+        index: index that finds the largest products.
     """
 
     def __init__(self, selection: Selection, index: Index) -> None:
@@ -136,16 +137,16 @@ class ProductSearch(Search):
 
 
 def make_search(index: Choice | None, selection: Selection, pages: int) -> Search:
-    """The search for a selection over so many vectors per block and head.
+    """Build the search for a selection rule and `pages` vectors per block and head.
 
     Args:
-        index: which row of `INDEX`; None for the one that suits.
-        selection: who chooses.
-        pages: vectors of a block and head, P.
+        index: the entry of `INDEX` with its options; None for the default of the selection.
+        selection: the selection rule.
+        pages: summary vectors per block and head, P.
 
     Raises:
-        SettingsError: the index cannot do this, or the selection gives other shapes than it says.
-        MissingExtraError: its package is not installed.
+        SettingsError: the index does not support the rule, or the rule returns wrong shapes.
+        MissingExtraError: the package of the index is not installed.
     """
     selection.check()
     adds_up = selection.scores == "sum" and pages == 1
@@ -168,11 +169,11 @@ def make_search(index: Choice | None, selection: Selection, pages: int) -> Searc
 
 
 def check_search(settings: InfLLMSettings) -> None:
-    """See that the search which the settings ask for can be made.
+    """Check that the search of these settings can be built.
 
     Raises:
-        SettingsError: the index cannot do it, or the selection gives other shapes than it says.
-        MissingExtraError: its package is not installed.
+        SettingsError: the index does not support the rule, or the rule returns wrong shapes.
+        MissingExtraError: the package of the index is not installed.
     """
     summary = settings.summary.build(SUMMARY, settings.block_size)
     heads, groups = 4, 2

@@ -1,4 +1,4 @@
-"""Who chooses the blocks of a row, what with, and whose pages a choice brings."""
+"""Selection rules: which heads choose blocks, by which scores, and which pages a choice loads."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from inf_llm.checks import require
 
 
 class Selection(ABC):
-    """One rule, in two forms: `vectors` and `ask` for sums of products with one vector per block,
-    and `mass` for everything else. A class that overrides only one is searched by that one.
+    """A selection rule, in two forms.
+
+    `vectors` and `ask` are for sums of products with one vector per block; `mass` is for all other
+    scores. A subclass that overrides only one form is searched by that form.
 
     Args:
         heads: query heads, H.
         groups: key heads, G; query head h reads key head ``h // (H // G)``.
-        summaries: heads that have summary vectors, Y: G where query heads share them, else H.
-        scores: how scores of heads become one: "sum" adds them as they are, "softmax" adds each
-            head's shares of attention.
+        summaries: heads with their own summary vectors, Y: G where query heads share them, else H.
+        scores: the way to combine the scores of heads: "sum" adds the scores, "softmax" adds the
+            shares of attention of each head.
 
     Attributes:
-        choosers: choices of a row, X.
+        choosers: independent choices of blocks per row, X: for example one, or one per key head.
     """
 
     choosers: int
@@ -33,26 +35,29 @@ class Selection(ABC):
 
     @property
     def key_heads(self) -> Tensor | None:
-        """The key head whose pages each chooser reads (X,); None where a choice is for all."""
+        """Key head whose pages each chooser reads (X,); None where a choice loads whole blocks."""
         return None
 
     @abstractmethod
     def vectors(self, summaries: Tensor) -> Tensor:
-        """Summaries of n blocks (n, Y, D) as the index holds them (V, n, W)."""
+        """Convert the summaries of n blocks (n, Y, D) to vectors of the index (V, n, W)."""
 
     @abstractmethod
     def ask(self, query: Tensor) -> Tensor:
-        """Queries (B, H, D) as the index takes them (B, X, W); x meets vector ``x // (X // V)``."""
+        """Convert queries (B, H, D) to queries of the index (B, X, W).
+
+        Query x is multiplied with vector ``x // (X // V)``.
+        """
 
     @abstractmethod
     def mass(self, mass: Tensor) -> Tensor:
-        """What blocks received from query heads (B, H, k), for each chooser (B, X, k)."""
+        """Sum scores or attention mass per query head (B, H, k) for each chooser (B, X, k)."""
 
     def check(self) -> None:
-        """See that choices come out in the shapes that a search needs.
+        """Check that the methods return the shapes that a search needs.
 
         Raises:
-            SettingsError: they do not.
+            SettingsError: a method returns another shape.
         """
         X, own = self.choosers, self.key_heads
         if self.by_mass:
@@ -74,22 +79,22 @@ class Selection(ABC):
 
     @property
     def by_products(self) -> bool:
-        """Whether `vectors` and `ask` state the rule: no subclass has overridden `mass` alone."""
+        """Whether `vectors` and `ask` define the rule: no subclass overrides `mass` alone."""
         return self._depth("vectors", "ask") <= self._depth("mass")
 
     @property
     def by_mass(self) -> bool:
-        """Whether `mass` states the rule: no subclass has overridden `vectors` or `ask` alone."""
+        """Whether `mass` defines the rule: no subclass overrides `vectors` or `ask` alone."""
         return self._depth("mass") <= self._depth("vectors", "ask")
 
     @classmethod
     def _depth(cls, *methods: str) -> int:
-        """How many classes up the first one is that defines one of these methods."""
+        """Return the place in the MRO of the first class that defines one of these methods."""
         return next(n for n, each in enumerate(cls.__mro__) if {*methods} & vars(each).keys())
 
 
 class LayerSelection(Selection):
-    """All heads of a layer choose together, by the sum of their scores (Xiao et al., 2024)."""
+    """One choice for all heads of a layer, by the sum of their scores (Xiao et al., 2024)."""
 
     choosers = 1
 
@@ -98,7 +103,7 @@ class LayerSelection(Selection):
         return summaries.flatten(1)[None]
 
     def ask(self, query: Tensor) -> Tensor:
-        """Queries with the same vector are added up before the product."""
+        """See `Selection.ask`; query heads that share a vector are added before the product."""
         shared = self.heads // self.summaries
         if shared > 1:
             summed = query.unflatten(1, (-1, shared)).sum(2, dtype=torch.float32)
@@ -111,7 +116,7 @@ class LayerSelection(Selection):
 
 
 class KeyHeadSelection(Selection):
-    """Every key head chooses, by the sum over its query heads."""
+    """One choice for each key head, by the sum of the scores of its query heads."""
 
     def __init__(self, heads: int, groups: int, summaries: int, scores: str = "sum") -> None:
         super().__init__(heads, groups, summaries, scores)
@@ -137,7 +142,7 @@ class KeyHeadSelection(Selection):
 
 
 class QueryHeadSelection(Selection):
-    """Every query head chooses for itself."""
+    """One choice for each query head."""
 
     def __init__(self, heads: int, groups: int, summaries: int, scores: str = "sum") -> None:
         super().__init__(heads, groups, summaries, scores)

@@ -1,7 +1,8 @@
-"""Which pages are in which slot of the device cache. No key or value is seen here.
+"""The assignment of pages to the slots of the device cache, without keys and values.
 
-On a device every operation has a fixed shape and stays there, so that a decode step never waits for
-the host. Eviction changes what has to be copied, never a result.
+A page here is a unit of `DeviceCache`: one page of a block, or a whole block. On a GPU, the
+operations of a decoding step have fixed shapes and run on the GPU, so that the step never waits for
+the host. Eviction decides only which pages are copied; it does not change a result.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from torch import Tensor
 from inf_llm.memory.evict import Policy
 from inf_llm.state import State
 
-_NOTES = 64  # steps that are counted at once
+_NOTES = 64  # most steps whose counting is deferred
 _EMPTY = -math.inf  # the priority of a slot without a page
 _COUNTS = "hits", "misses", "evictions"  # of `Traffic`
 
 
 @dataclass
 class Traffic:
-    """Running counts of what recalling cost; where they are tensors, read only on demand."""
+    """Counts of page accesses; tensors on a device, which are read only on demand."""
 
     hits: int | Tensor = 0
     misses: int | Tensor = 0
@@ -31,19 +32,22 @@ class Traffic:
 
 
 def clock_dtype(device: torch.device) -> torch.dtype:
-    """In what steps are counted. Apple's mps has no float64; past 16 million steps all pages of a
-    step are then equally young there, which changes what is copied, and no result."""
+    """Return the dtype of step counts and priorities: float64, or float32 on Apple's mps.
+
+    mps has no float64. With float32, all pages of one step have the same age after 16 million
+    steps. This changes which pages are copied, but no result.
+    """
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 class SlotTable:
-    """Which pages are on the device, in which slot.
+    """Assignment of pages to slots, in tensors on the device.
 
     Args:
-        slots: how many pages fit.
-        policy: who leaves first.
-        device: where the bookkeeping lives.
-        so_far: counts to go on from.
+        slots: number of slots; each has room for one page.
+        policy: eviction policy.
+        device: device of the table.
+        so_far: counts of a smaller table that this one replaces.
     """
 
     def __init__(
@@ -52,13 +56,13 @@ class SlotTable:
         self.policy = policy
         self._slots = slots
         self._page_in = torch.full((slots,), -1, device=device)
-        # Where each page was put last; it is there if `_page_in` agrees.
+        # The slot of each page, valid only while `_page_in` has the page in that slot.
         self._slot_of = torch.zeros(64, dtype=torch.int64, device=device)
         clock = clock_dtype(device)
-        # One entry more, for what has no slot: it never leaves.
+        # The extra entry is the index that `_victims` uses for missing pages; it is never evicted.
         self._priority = torch.full((slots + 1,), _EMPTY, device=device, dtype=clock)
         self._priority[slots] = math.inf
-        # The later of the pages of one step is the younger, so that nothing is left to chance.
+        # Within a step, later pages count as younger, so that evictions are deterministic.
         self._order = torch.arange(slots, device=device, dtype=clock) / slots
         self._step = 0
         self._so_far = so_far or Traffic()
@@ -66,14 +70,14 @@ class SlotTable:
         self._misses = torch.zeros((), dtype=torch.int64, device=device)
 
     def admit(self, pages: Tensor, pages_in_all: int) -> tuple[Tensor, Tensor]:
-        """Give every wanted page a slot.
+        """Assign a slot to every requested page.
 
         Args:
-            pages: wanted pages (n,), at most as many as there are slots.
+            pages: requested pages (n,), at most as many as there are slots.
             pages_in_all: number of pages that exist.
 
         Returns:
-            Slots (n,), and which of the pages (n,) are not there yet and must be copied in.
+            Slots (n,), and a mask (n,) of the pages that must be copied into their slots.
         """
         self._make_room(pages_in_all)
         self._step += 1
@@ -94,19 +98,19 @@ class SlotTable:
         return slots, missing
 
     def _victims(self, there: Tensor, missing: Tensor, count: Tensor) -> Tensor:
-        """A slot for every missing page (n,): empty ones, then those of lowest priority.
+        """Return a slot for every missing page (n,): empty slots, then those of least priority.
 
-        What `there` says of missing pages is lost.
+        Entries of `there` for missing pages are overwritten.
         """
         rank = self._priority.index_fill(0, there.masked_fill_(missing, self._slots), math.inf)
         return rank.sort(stable=True).indices[count - 1]
 
     def observed(self, slots: Tensor, mass: Tensor) -> None:
-        """Tell the policy what attention the pages in these slots received."""
+        """Add the attention mass (n,) of the pages in these slots (n,) to their priorities."""
         self._priority[slots] += mass.to(self._priority.dtype)
 
     def forget(self, pages: Tensor) -> None:
-        """These pages no longer exist; their slots become free."""
+        """Free the slots of these pages, which no longer exist."""
         pages = pages[pages < self._slot_of.shape[0]].to(self._slot_of.device)
         slots = self._slot_of[pages]
         slots = slots[self._page_in[slots] == pages]
@@ -115,13 +119,13 @@ class SlotTable:
         self._forgotten += len(slots)
 
     def dump(self) -> State:
-        """Which page is in which slot, how much each is worth, and the counts; as plain tensors."""
+        """Return pages and priorities of all slots as CPU tensors, and the counts."""
         page_in = self._page_in.cpu()
         current = self._slot_of[self._page_in.clamp(min=0)].cpu() == torch.arange(len(page_in))
         return _dumped(page_in, self._priority[:-1].cpu(), current, self._step, self.traffic())
 
     def restore(self, state: State) -> tuple[Tensor, Tensor]:
-        """Set what `dump` gave; the pages that must be loaded (n,), and into which slots (n,)."""
+        """Set a state from `dump`; return the pages to load (n,) and their slots (n,)."""
         device, tensors = self._page_in.device, state.tensors
         self._page_in = tensors["page_in"].to(device)
         self._priority[:-1] = tensors["priority"].to(self._priority)
@@ -131,11 +135,11 @@ class SlotTable:
         current = slots[tensors["current"].to(device)[slots]]
         self._slot_of[self._page_in[current]] = current
         self._so_far = Traffic(**{name: state.numbers[name] for name in _COUNTS})
-        self._so_far.evictions += len(slots)  # `traffic` takes off what is held
+        self._so_far.evictions += len(slots)  # `traffic` subtracts the pages in slots
         return self._page_in[slots], slots
 
     def traffic(self) -> Traffic:
-        """Counts of all that was wanted so far."""
+        """Return the counts of all requested pages so far."""
         before, held = self._so_far, (self._page_in >= 0).sum()
         return Traffic(
             hits=before.hits + self._wanted - self._misses,
@@ -144,7 +148,7 @@ class SlotTable:
         )
 
     def _make_room(self, pages_in_all: int) -> None:
-        """See that so many pages can exist."""
+        """Enlarge `_slot_of` for `pages_in_all` pages."""
         if pages_in_all <= self._slot_of.shape[0]:
             return
         fresh = self._slot_of.new_zeros(2 * pages_in_all)
@@ -161,9 +165,10 @@ def _dumped(
 
 
 class HostSlotTable:
-    """`SlotTable` in plain numbers, for a CPU, where many small tensor operations cost more.
+    """`SlotTable` in Python numbers, which on a CPU are faster than many small tensor operations.
 
-    Where pages are read in their tier, with nothing copied, it counts what slots would see.
+    Pages are read directly from their tier and not copied to slots. The table only simulates the
+    slots, to count hits, misses and evictions.
     """
 
     def __init__(self, slots: int, policy: Policy, so_far: Traffic | None = None) -> None:
@@ -176,7 +181,7 @@ class HostSlotTable:
         self._later: list[Tensor] = []
 
     def traffic(self) -> Traffic:
-        """Counts of all that was wanted so far."""
+        """Return the counts of all requested pages so far."""
         self._catch_up()
         return self._traffic
 
@@ -192,7 +197,7 @@ class HostSlotTable:
         return _dumped(page_in, priority, torch.tensor(current), self._step, self._traffic)
 
     def restore(self, state: State) -> tuple[Tensor, Tensor]:
-        """See `SlotTable.restore`; nothing is loaded."""
+        """See `SlotTable.restore`; no page must be loaded."""
         page_in, priority = state.tensors["page_in"].tolist(), state.tensors["priority"].tolist()
         self._page_in = [None if page < 0 else page for page in page_in]
         self._priority, self._step = priority, state.numbers["step"]
@@ -202,10 +207,10 @@ class HostSlotTable:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
 
     def note(self, pages: Tensor) -> None:
-        """These pages (n,) are wanted; they are counted later, many steps at once.
+        """Note requested pages (n,), which are counted later, many steps together.
 
-        Between the large products of a decode step this code would be out of the processor's cache,
-        and take four times as long.
+        Counting in each decoding step takes four times as long, because the large matrix products
+        between two calls evict this code from the processor's cache.
         """
         self._later.append(pages)
         if len(self._later) > _NOTES:
@@ -217,7 +222,7 @@ class HostSlotTable:
             self.admit(pages)
 
     def admit(self, pages: Tensor) -> Tensor:
-        """Give every wanted page (n,) a slot (n,)."""
+        """Assign a slot to every requested page (n,); return the slots (n,)."""
         if self._later:
             self._catch_up()
         self._step += 1
@@ -244,7 +249,7 @@ class HostSlotTable:
         return torch.tensor(slots)
 
     def _victims(self, there: list[int | None]) -> list[int]:
-        """A slot for every page that is not there: empty ones, then those of lowest priority."""
+        """Return a slot for every missing page: empty slots, then those of least priority."""
         taken = set(there)
         free = [slot for slot in range(len(self._page_in)) if slot not in taken]
         return heapq.nsmallest(there.count(None), free, key=self._priority.__getitem__)
@@ -253,18 +258,18 @@ class HostSlotTable:
         leaving = self._page_in[slot]
         if leaving is not None:
             self._traffic.evictions += 1
-            if self._slot_of.get(leaving) == slot:  # else another copy of it is used
+            if self._slot_of.get(leaving) == slot:  # otherwise another slot has the page too
                 del self._slot_of[leaving]
         self._slot_of[page], self._page_in[slot] = slot, page
 
     def observed(self, slots: Tensor, mass: Tensor) -> None:
-        """Tell the policy what attention the pages in these slots received."""
+        """Add the attention mass (n,) of the pages in these slots (n,) to their priorities."""
         before = list(self._priority)
         for slot, received in zip(slots.tolist(), mass.tolist(), strict=True):
             self._priority[slot] = before[slot] + received
 
     def forget(self, pages: Tensor) -> None:
-        """These pages no longer exist; their slots become free."""
+        """Free the slots of these pages, which no longer exist."""
         self._catch_up()
         for page in pages.tolist():
             slot = self._slot_of.pop(page, None)

@@ -1,4 +1,4 @@
-"""What a memory holds and what it cost, as plain numbers."""
+"""Statistics of a memory as plain numbers: sizes, and counts of transfers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class MemoryStats:
-    """Counts of one layer, or of several added up.
+    """Statistics of one layer, or sums over several layers.
 
     Attributes:
         tokens: tokens seen.
         blocks: sealed blocks.
-        device_bytes: keys and values on the computing device: sinks, window, recalled blocks.
-        host_bytes: keys and values of sealed blocks in host memory.
-        index_bytes: representatives, which grow with the text.
-        hits: recalled blocks that were on the device already.
-        misses: recalled blocks that were not.
-        loads: blocks copied to the device; on a CPU, those a device would have had to load.
-        evictions: blocks that left the device for others.
-        disk_bytes: keys and values of sealed blocks in files.
+        device_bytes: bytes of keys and values on the compute device: sinks, window, recalled
+            blocks.
+        host_bytes: bytes of the keys and values of sealed blocks in host memory.
+        index_bytes: bytes of the summary vectors, which grow with the text.
+        hits: recalled blocks that were already on the device.
+        misses: recalled blocks that were not on the device.
+        loads: blocks copied to the device; on a CPU, blocks that a device would have to load.
+        evictions: blocks that other blocks replaced on the device.
+        disk_bytes: bytes of the keys and values of sealed blocks in files.
     """
 
     tokens: int = 0
@@ -37,7 +38,7 @@ class MemoryStats:
 
     @classmethod
     def total(cls, parts: Iterable[MemoryStats]) -> MemoryStats:
-        """Counts of several layers or rows; tokens are those of the longest, not added up."""
+        """Add the statistics of several layers or rows; `tokens` is their maximum."""
         rows = [dataclasses.astuple(part) for part in parts]
         if not rows:
             return cls()

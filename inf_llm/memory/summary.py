@@ -1,4 +1,4 @@
-"""What stands for a block when blocks are compared with a query."""
+"""Summary rules: the vectors by which a search compares blocks with a query."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from inf_llm.checks import require
 
 
 class Summary(ABC):
-    """One rule.
+    """A summary rule.
 
     Args:
         block_size: tokens of a block.
 
     Attributes:
-        needs_mass: whether the attention that each token receives in the window is counted.
-        shared: whether the query heads of a key head share a vector.
-        pages: vectors of a block and head, P.
+        needs_mass: whether the rule uses the attention mass that tokens receive in the window.
+        shared: whether the query heads of a key head share their vectors.
+        pages: vectors per block and head, P.
     """
 
     needs_mass = False
@@ -31,22 +31,22 @@ class Summary(ABC):
 
     @abstractmethod
     def vectors(self, k: Tensor, mass: Tensor) -> Tensor:
-        """Summaries of n blocks.
+        """Return the summary vectors of n blocks.
 
         Args:
-            k: their keys (B, G, n, block, D), unrotated.
-            mass: attention mass that their tokens received (B, H, n, block); zero unless
+            k: keys of the blocks (B, G, n, block, D), unrotated.
+            mass: attention mass (B, H, n, block) that the tokens received; zero unless
                 `needs_mass`.
 
         Returns:
-            (B, G, n, P, D) where they are shared, else (B, H, n, P, D), in k's dtype.
+            Vectors (B, G, n, P, D) if `shared`, otherwise (B, H, n, P, D), in the dtype of `k`.
         """
 
     def checked_vectors(self, k: Tensor, mass: Tensor) -> Tensor:
-        """`vectors`, of which no page or head may be missing or too many.
+        """Return `vectors`, after a check of their shape.
 
         Raises:
-            SettingsError: their shape is another one.
+            SettingsError: the vectors have a wrong shape.
         """
         found, (B, G, n, _, D) = self.vectors(k, mass), k.shape
         heads, whose = (G, "key") if self.shared else (mass.shape[1], "query")
@@ -59,7 +59,7 @@ class Summary(ABC):
 
 
 class Pages(Summary):
-    """The mean unrotated keys of the pages, runs of neighbouring tokens, of each block."""
+    """Mean unrotated keys of the pages of each block; a page is a run of neighbouring tokens."""
 
     def __init__(self, block_size: int, page_size: int) -> None:
         super().__init__(block_size)
@@ -71,7 +71,7 @@ class Pages(Summary):
 
 
 class Mean(Pages):
-    """The mean unrotated key of each block."""
+    """Mean unrotated key of each block."""
 
     def __init__(self, block_size: int) -> None:
         super().__init__(block_size, block_size)
@@ -80,8 +80,8 @@ class Mean(Pages):
 class MostAttended(Summary):
     """Mean unrotated key of the tokens of each block that received the most attention.
 
-    The rule of InfLLM (Xiao et al., 2024), section 3.2, applied per query head. Where all tokens
-    represent their block, query heads do not differ, and those of a key head share one mean.
+    The rule of InfLLM (Xiao et al., 2024), section 3.2, applied per query head. If `tokens` is the
+    block size, the mean is the same for all query heads of a key head, and they share one vector.
     """
 
     def __init__(self, block_size: int, tokens: int) -> None:

@@ -1,4 +1,4 @@
-"""Where pages lie, off the computing device: in host memory that moves, or page-locked."""
+"""Tiers: storage of pages outside the compute device, in ordinary or page-locked host memory."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from inf_llm.memory.codec import Plane, Planes
 from inf_llm.unsaved import Unsaved
 from inf_llm.variants import TIER
 
-_SLAB_BYTES = 64 << 20  # of one that stays where it is
-_FIRST_BYTES = 1 << 16  # of one that moves when it is full, and the least that it grows by
-_FEW = 256  # pages that are read one by one: a slab at a time would take many more steps
+_SLAB_BYTES = 64 << 20  # size of a page-locked slab, which is never moved
+_FIRST_BYTES = 1 << 16  # first size of the slab of `HostTier`, and its least growth
+_FEW = 256  # most pages that are read one by one; slab by slab, a few would take more steps
 
 
 class Tier(Unsaved, ABC):
-    """A place for pages, which have numbers.
+    """Storage of numbered pages.
 
     Args:
-        planes: what a page consists of.
+        planes: formats of the planes of a page.
 
     Attributes:
-        pinned: whether a device can read the pages at their addresses; see `SlabTier.addresses`.
+        pinned: whether a GPU can read the pages at their addresses; see `SlabTier.addresses`.
     """
 
     pinned = False
@@ -38,26 +38,27 @@ class Tier(Unsaved, ABC):
 
     @abstractmethod
     def make_room(self, pages: int) -> None:
-        """See that so many pages have a place; others may be reading meanwhile."""
+        """Make room for pages 0 to `pages` - 1; other threads may read pages at the same time."""
 
     @abstractmethod
     def write(self, pages: Tensor, planes: Planes) -> None:
-        """Fill pages (n,), ascending, with rows of every plane (n, width)."""
+        """Write rows (n, width) of every plane to pages (n,), which are in ascending order."""
 
     @abstractmethod
     def read(self, pages: Tensor) -> Planes:
-        """Rows of pages (n,) in every plane, (n, width)."""
+        """Return the rows (n, width) of pages (n,) in every plane."""
 
     def in_memory(self, pages: int) -> int:
-        """How many of so many pages take host memory; the others are on a disk."""
+        """Return how many of `pages` stored pages take host memory; the rest is on a disk."""
         return pages
 
 
 def check_tier(chosen: Choice | None) -> None:
-    """See that pages can be kept where a setting says, before anything is read.
+    """Check that the tier of the settings can be built, before any text is read.
 
     Raises:
-        SavedMemoryError: there can be no file in a folder that it names.
+        SettingsError: the tier is "pinned", and there is no GPU.
+        SavedMemoryError: no file can be created in the folder of the tier.
     """
     if chosen is not None:
         chosen.build(TIER, (Plane(1, torch.uint8),))
@@ -67,8 +68,8 @@ class SlabTier(Tier):
     """Pages in slabs of equal size.
 
     Args:
-        planes: what a page consists of.
-        first_bytes: of the first slab, about.
+        planes: formats of the planes of a page.
+        first_bytes: approximate bytes of the first slab.
 
     Attributes:
         per_slab: pages in a slab.
@@ -80,19 +81,19 @@ class SlabTier(Tier):
         self.per_slab = max(1, first_bytes // page_bytes)
         self._slabs: tuple[Planes, ...] = ()  # replaced as a whole, never changed
         self._addresses: tuple[tuple[Planes, ...], tuple[Tensor, ...]] = (), ()
-        self._written: torch.cuda.Event | None = None  # after all copies
+        self._written: torch.cuda.Event | None = None  # recorded after the last copy
         self._lock = threading.Lock()
 
     def write(self, pages: Tensor, planes: Planes) -> None:
         """See `Tier.write`.
 
-        The host does not wait for copies from a GPU to page-locked memory; who reads does.
+        Copies from a GPU to page-locked memory are asynchronous; a later read waits for them.
         """
         numbers, begin, stream = pages.tolist(), 0, None
         if self.pinned and planes[0].is_cuda:
             stream = torch.cuda.current_stream(planes[0].device)
-        with self._lock:  # a slab that moves must not leave this behind
-            if stream is not None and self._written is not None:  # perhaps by another stream
+        with self._lock:  # a slab that is moved meanwhile would lose these rows
+            if stream is not None and self._written is not None:  # perhaps on another stream
                 stream.wait_event(self._written)
             while begin < len(numbers):
                 slab, first = divmod(numbers[begin], self.per_slab)
@@ -132,7 +133,7 @@ class SlabTier(Tier):
         return found
 
     def addresses(self, device: torch.device) -> tuple[Tensor, ...]:
-        """Where the slabs of each plane lie, for programs on the current stream of a device."""
+        """Return the slab addresses of each plane, for kernels on a device's current stream."""
         if self._written is not None:
             torch.cuda.current_stream(device).wait_event(self._written)
         slabs, known = self._addresses
@@ -144,7 +145,7 @@ class SlabTier(Tier):
         return known
 
     def _slab(self, pages: int) -> Planes:
-        """Room for pages; where nothing is written the system gives no memory."""
+        """Allocate room for pages; the system gives it physical memory at the first write."""
         return tuple(
             torch.empty(pages, plane.width, dtype=plane.dtype, pin_memory=self.pinned)
             for plane in self._planes
@@ -152,9 +153,9 @@ class SlabTier(Tier):
 
 
 class HostTier(SlabTier):
-    """One slab in host memory, which moves to an eighth more room when it is full.
+    """Tier with one slab in host memory, which is moved to an eighth more room when it is full.
 
-    Room without pages is memory all the same where the C library has given it to others before.
+    Unused room takes physical memory only where the C library reuses memory that was freed before.
     """
 
     def __init__(self, planes: Sequence[Plane]) -> None:
@@ -179,7 +180,7 @@ class HostTier(SlabTier):
 
 
 class PinnedTier(SlabTier):
-    """Page-locked slabs that stay where they are, for a GPU reads them at their addresses."""
+    """Tier with page-locked slabs, which are never moved because a GPU reads their addresses."""
 
     pinned = True
 

@@ -1,12 +1,14 @@
-"""Blocks by the attention mass that they would get, head by head, in two stages.
+"""Two-stage search: blocks by an estimate of their attention mass, head by head.
 
-A block has P vectors per key head, means of its pages. Its score for a query is the product with
-the best of them. With `softmax`, a score counts as a share of the head's attention over all blocks,
-so no head chooses for the others by scoring louder; shares of heads and queries are then added up.
+A block has P vectors per head: the mean keys of its pages. The score of a block for a query is the
+largest product of the query with one of these vectors. With "softmax", a score becomes a share of
+the head's attention over all blocks, so that heads with large scores do not dominate the others.
+The shares of heads and queries are then added.
 
-All blocks are scored by the mean of their vectors. Those that do best, `shortlist` times as many as
-are wanted, are scored again by their pages, which are kept in int8: what rounding takes off is far
-less than what a page's mean hides of its keys.
+The first stage scores all blocks by the mean of their vectors. The second stage scores the best of
+them again by their pages. This shortlist is `shortlist` times as long as the number of blocks to
+find. Page vectors are kept in int8: the rounding error is far less than the difference between the
+mean of a page and its keys.
 """
 
 from __future__ import annotations
@@ -27,18 +29,18 @@ from inf_llm.memory.search import Query, Search
 from inf_llm.memory.selection import Selection
 
 QUERIES = 4
-"""Mean queries of an execution block, each of which scores for itself."""
+"""Most mean queries of an execution block; blocks are scored for each of these queries."""
 
 
 class TwoStage(Search):
-    """See the module's text.
+    """Search in two stages; see the module's docstring.
 
     Args:
-        selection: who chooses.
-        shortlist: blocks scored by their pages for every block that is wanted.
+        selection: the selection rule.
+        shortlist: length of the shortlist, as a multiple of the number of blocks to find.
 
     Raises:
-        SettingsError: the selection does not say what to do with the scores of heads.
+        SettingsError: the selection rule does not define `mass`.
     """
 
     def __init__(self, selection: Selection, shortlist: int) -> None:
@@ -70,7 +72,7 @@ class TwoStage(Search):
         totals: Sequence[int],
         tables: Sequence[Tensor | None],
     ) -> list[Found]:
-        """See `Search.search_each`; those that list as many blocks are computed together."""
+        """See `Search.search_each`; searches with shortlists of equal length form a batch."""
         found: dict[int, Found] = {}
         many = [search.shortlist * topk for search in searches if isinstance(search, TwoStage)]
         lists = [min(pair) for pair in zip(totals, many, strict=True)]
@@ -91,15 +93,15 @@ class TwoStage(Search):
         totals: Sequence[int],
         tables: Sequence[Tensor | None],
     ) -> Found:
-        """The best blocks of each search's rows, as many rows of the query for each in turn."""
-        # float32: CPUs multiply several rows in half precision many times slower
+        """Find the best blocks of all rows; each search has the same number of rows, in order."""
+        # float32, because products of several rows in half precision are many times slower on CPUs
         q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)
         each = zip(searches, q.split(len(q) // len(searches)), totals, tables, strict=True)
         rows = [_Rows(search.held, *own) for search, *own in each]
         few = self.shortlist * topk
         if not self.held.has_pages:
             return ascending(*self._top(self._shares(_rough(rows)), totals, topk))
-        if min(totals) == max(totals) <= few:  # all of them would be listed
+        if min(totals) == max(totals) <= few:  # the shortlist would have all blocks
             fine = _fine(q, *_together([each.all_pages() for each in rows]))
             return ascending(*self._top(self._shares(fine), totals, topk))
         rough = _rough(rows)  # (B, H, Q, N)
@@ -114,15 +116,15 @@ class TwoStage(Search):
         return ascending(listed.gather(2, best.indices), best.values)
 
     def _shares(self, scores: Tensor) -> Tensor:
-        """What scores of all blocks (B, H, Q, N) count as: a head's shares of attention, or so."""
+        """Return scores (B, H, Q, N), for "softmax" as shares of attention over all N blocks."""
         return scores.softmax(-1) if self.selection.scores == "softmax" else scores
 
     def _added(self, shares: Tensor) -> Tensor:
-        """What scores (B, H, Q, N) of heads and queries count as, for each chooser (B, X, N)."""
+        """Add shares (B, H, Q, N) over queries and heads, for each chooser (B, X, N)."""
         return self.selection.mass(shares.sum(2) if shares.shape[2] > 1 else shares[:, :, 0])
 
     def _top(self, shares: Tensor, totals: Sequence[int], count: int) -> Found:
-        """The best blocks of each chooser in any order, (B, X, count)."""
+        """Return the `count` best blocks of each chooser (B, X, count), in any order."""
         scores, blocks = _within(self._added(shares), totals).topk(count, sorted=False)
         return blocks, scores
 
@@ -142,13 +144,13 @@ class TwoStage(Search):
 
 @dataclass(frozen=True)
 class _Rows:
-    """Some rows of a query, and where they search.
+    """Rows of a query that search the same summaries.
 
     Attributes:
-        held: summaries of all blocks there.
-        q: the queries (B, H, Q, D) in float32.
-        total: blocks of every row, N.
-        table: physical number of each (B, N), or None; see `Index.search`.
+        held: summaries of all blocks of the store.
+        q: queries (B, H, Q, D) in float32.
+        total: number of blocks of every row, N.
+        table: physical numbers of the blocks (B, N), or None; see `Index.search`.
     """
 
     held: PageSummaries
@@ -161,7 +163,7 @@ class _Rows:
         return None if self.table is None else self.table[:, : self.total].to(self.q.device)
 
     def rough(self) -> Tensor:
-        """Scores (B, H, Q, N) by the means."""
+        """Return scores (B, H, Q, N) of all blocks by their means."""
         return self.held.rough(self.q, self.total, self._own)
 
     def pages(self, listed: Tensor) -> tuple[Tensor, Tensor]:
@@ -174,7 +176,10 @@ class _Rows:
 
 
 def _within(scores: Tensor, totals: Sequence[int]) -> Tensor:
-    """Scores (B, X, N) with -inf for what a row does not have: rows of each total in turn."""
+    """Set scores (B, X, N) to -inf, in place, beyond the number of blocks of each row.
+
+    Each total is that of B / len(totals) consecutive rows.
+    """
     for rows, total in zip(scores.split(len(scores) // len(totals)), totals, strict=True):
         if total < scores.shape[2]:
             rows[:, :, total:] = -math.inf
@@ -182,7 +187,7 @@ def _within(scores: Tensor, totals: Sequence[int]) -> Tensor:
 
 
 def _fine(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
-    """Scores (B, H, Q, S) of blocks by the best of their pages; see `PageSummaries.pages`."""
+    """Return scores (B, H, Q, S) of blocks by their best pages; see `PageSummaries.pages`."""
     B, H, Q, D = q.shape
     U, S = steps.shape[1:]
     pages = codes.float().flatten(0, 1).transpose(1, 2)
@@ -192,12 +197,12 @@ def _fine(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
 
 
 def _together(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
-    """Pages of several searches' rows as those of all rows."""
+    """Concatenate the pages of the rows of several searches."""
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
 def _rough(rows: Sequence[_Rows]) -> Tensor:
-    """Scores by the means (B, H, Q, N) of all rows, with -inf where a row has fewer blocks."""
+    """Return all rows' scores by means (B, H, Q, N), with -inf beyond a row's last block."""
     scores = [each.rough() for each in rows]
     if len(scores) == 1:
         return scores[0]
@@ -206,7 +211,7 @@ def _rough(rows: Sequence[_Rows]) -> Tensor:
 
 
 def _of(scores: Tensor, listed: Tensor) -> Tensor:
-    """Scores (B, H, Q, N) of each head's listed blocks (B, X, S): (B, H, Q, S)."""
+    """Gather the scores (B, H, Q, S) of listed blocks (B, X, S) from scores (B, H, Q, N)."""
     B, H, Q, _ = scores.shape
     X = listed.shape[1]
     own = listed if X in (1, H) else listed.repeat_interleave(H // X, 1)
@@ -214,13 +219,13 @@ def _of(scores: Tensor, listed: Tensor) -> Tensor:
 
 
 def _rest(scores: Tensor, shares: Tensor, listed: Tensor) -> Tensor:
-    """What all blocks that are not listed score together (B, H, Q, 1), as a log-sum.
+    """Return the log-sum-exp of the scores of all blocks that are not listed, (B, H, Q, 1).
 
     Args:
-        scores: of all blocks (B, H, Q, N).
-        shares: their softmax.
-        listed: shares of those that are listed (B, H, Q, S).
+        scores: scores of all blocks (B, H, Q, N).
+        shares: softmax of `scores`.
+        listed: shares of the listed blocks (B, H, Q, S).
     """
     left = (1 - listed.sum(-1, keepdim=True)).clamp_(min=1e-20)
-    # a block's score is the log-sum of all plus the log of its share; the largest is never 0
+    # a score is the log-sum-exp of all scores plus the log of its share; the largest share is not 0
     return (left / shares.amax(-1, keepdim=True)).log_().add_(scores.amax(-1, keepdim=True))

@@ -1,1 +1,1 @@
-"""A folder that holds a memory: manifest, segments and lock. No model is known here."""
+"""The folder of a saved memory: manifest, segments and lock. It is independent of models."""

@@ -1,4 +1,4 @@
-"""Digests of segments: SHA-256 of the SHA-256 of their pieces, which several threads can make."""
+"""Digests of segments: SHA-256 over the SHA-256 of each piece; threads can share the pieces."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ PIECE = 16 << 20
 
 
 class Digest:
-    """The digest of bytes that come one after another."""
+    """The digest of a stream of bytes."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
         self._piece, self._room = hashlib.sha256(), PIECE
 
     def update(self, data: bytes | memoryview) -> None:
-        """More bytes."""
+        """Append bytes to the stream."""
         rest = memoryview(data).cast("B")
         while len(rest):
             now, rest = rest[: self._room], rest[self._room :]
@@ -33,17 +33,17 @@ class Digest:
         self._piece, self._room = hashlib.sha256(), PIECE
 
     def hexdigest(self) -> str:
-        """In hexadecimal; nothing may come after that."""
+        """Return the digest in hexadecimal; `update` may not be called after this."""
         if self._room < PIECE:
             self._next_piece()
         return _joined(self._pieces)
 
 
 def digesting(path: Path, threads: Executor) -> Callable[[], str]:
-    """Begin to digest a file; what waits for its digest.
+    """Start to compute the digest of a file; return a function that waits for the digest.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     starts = range(0, path.stat().st_size, PIECE)
     pieces: list[Future[bytes]] = [threads.submit(_of_piece, path, start) for start in starts]

@@ -1,8 +1,9 @@
-"""Reading and writing a folder: one writer at a time, any number of readers, one commit point.
+"""Reading and writing a folder: one writer at a time, any number of readers, atomic commits.
 
-A writer adds segments under names that no manifest has, syncs each, and then replaces the manifest.
-What no manifest names is left over from a writer that was killed, and the next who can write
-removes it. So a folder is at all times what its last commit made it.
+A writer adds segments under unused names, syncs each segment to the disk, and then replaces the
+manifest. Segments that the manifest does not name come from a writer that was killed; the next
+process with write access removes them. The content of a folder is therefore always that of its last
+commit.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from inf_llm.saved.segment import Rows, map_segment, write_segment
 LOCK = "lock"
 _OURS = re.compile(rf"{SEGMENT_NAME.pattern}(\.part)?|\.{re.escape(NAME)}\.[0-9]+")
 _TRIES = 5
-_PATIENCE = 0.2  # seconds in which a reader's sweep is over
+_PATIENCE = 0.2  # seconds to wait for the lock: a reader's sweep holds it for less
 _T = TypeVar("_T")
 
 
 class Writer:
-    """What is being added to a folder; made by `writing`.
+    """One write to a folder; created by `writing`.
 
     Attributes:
-        path: of the folder.
-        before: what the folder holds; None while it holds nothing.
-        committed: what it holds from now on; None until `commit`.
+        path: path of the folder.
+        before: manifest of the folder before the write; None if it has none.
+        committed: the committed manifest; None until `commit`.
     """
 
     def __init__(self, path: Path, before: Manifest | None) -> None:
@@ -49,14 +50,14 @@ class Writer:
         self.committed: Manifest | None = None
 
     def start_anew(self) -> None:
-        """What is committed next is another memory, in the place of what the folder holds."""
+        """Set another id, so that the commit replaces the folder's memory by a different memory."""
         self.id = uuid.uuid4().hex
 
     def add(self, kind: str, tensors: Mapping[str, Rows]) -> Segment:
         """Write a segment and wait until it is on the disk; `commit` makes it part of the folder.
 
         Raises:
-            OSError: it cannot be written, for the disk is full, say.
+            OSError: the segment cannot be written, for example because the disk is full.
         """
         name = f"{kind}-{self.generation:06d}.safetensors"
         part = self.path / f"{name}.part"
@@ -65,7 +66,7 @@ class Writer:
         return Segment(name, size, digest)
 
     def commit(self, manifest: Manifest) -> None:
-        """From now on the folder holds this; files that it does not name go when writing ends."""
+        """Replace the folder's manifest; `writing` removes unnamed segments when it ends."""
         sync_folder(self.path)
         manifest.write(self.path)
         self.committed = manifest
@@ -73,10 +74,14 @@ class Writer:
 
 @contextmanager
 def claimed(path: Path) -> Iterator[Manifest | None]:
-    """The folder for one process, which reads a long time before it writes; what the folder holds.
+    """Lock a folder for a process that reads a text for a long time before it writes.
+
+    Yields:
+        The manifest of the folder, or None if it has none.
 
     Raises:
-        SavedMemoryError: another process has it, it holds something else, or cannot be made.
+        SavedMemoryError: another process has locked the folder, the folder has other files, or it
+            cannot be created.
     """
     check_folder(path)
     try:
@@ -89,13 +94,13 @@ def claimed(path: Path) -> Iterator[Manifest | None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Writer]:
-    """The folder, for one writer; what is not committed is removed at the end.
+    """Lock a folder for one writer; remove uncommitted segments at the end.
 
     Raises:
-        SavedMemoryError: another process is writing, or the folder holds something else.
-        OSError: the folder cannot be made or written.
+        SavedMemoryError: another process is writing, or the folder has other files.
+        OSError: the folder cannot be created or written.
     """
-    check_folder(path)  # before there is a lock: a folder of other files is left as it is
+    check_folder(path)  # before the lock file exists, to leave a folder of other files as it is
     _make_folder(path, 0o700)
     with _lock(path, _PATIENCE):
         writer = Writer(path, check_folder(path))
@@ -103,14 +108,14 @@ def writing(path: Path) -> Iterator[Writer]:
         try:
             yield writer
         finally:
-            with suppress(OSError, SavedMemoryError):  # the next who can write sweeps
+            with suppress(OSError, SavedMemoryError):  # the next process with write access sweeps
                 if writer.committed is None:
                     _take_back(path, writer.before)
                 _sweep(path, writer.committed or writer.before)
 
 
 def _make_folder(path: Path, mode: int = 0o777) -> None:
-    """Make a folder, and those above it, and wait until their names are on the disk."""
+    """Create a folder and its parents, and wait until their names are on the disk."""
     if not path.is_dir():
         if not path.parent.exists():
             _make_folder(path.parent)
@@ -119,12 +124,12 @@ def _make_folder(path: Path, mode: int = 0o777) -> None:
 
 
 def _has_words(file: Path) -> bool:
-    """Whether a file of the name `lock` is another program's: ours is empty."""
+    """Return whether the file is named `lock` and belongs to another program: ours is empty."""
     return file.name == LOCK and file.stat().st_size > 0
 
 
 def _take_back(path: Path, before: Manifest | None) -> None:
-    """Undo a commit that failed when its file had its name already."""
+    """Undo a commit that failed after the manifest was replaced."""
     if before is None:
         (path / NAME).unlink(missing_ok=True)
     elif read_manifest(path) != before:
@@ -132,10 +137,11 @@ def _take_back(path: Path, before: Manifest | None) -> None:
 
 
 def check_folder(path: Path) -> Manifest | None:
-    """What a folder holds that a memory may be saved to; None while that is nothing.
+    """Check that a memory can be saved to a folder; return its manifest, or None if it has none.
 
     Raises:
-        SavedMemoryError: it is no folder, or holds something else.
+        SavedMemoryError: the path is not a folder, the folder cannot be written, it has other
+            files, or its manifest is damaged.
     """
     _check_place(path)
     if not path.exists():
@@ -151,7 +157,7 @@ def check_folder(path: Path) -> Manifest | None:
 
 
 def _check_place(path: Path) -> None:
-    """See that files can be made in a folder, or it in those above it, as far as that is known."""
+    """Check, as far as possible, that a folder can be written, or created in its parents."""
     if path.is_symlink() and not path.exists():
         raise SavedMemoryError(f"{path} is a link to {path.readlink()}, which is not there")
     above = next(each for each in (path, *path.absolute().parents) if each.exists())
@@ -162,10 +168,10 @@ def _check_place(path: Path) -> None:
 
 
 def reading(path: Path, read: Callable[[Manifest], _T]) -> _T:
-    """What `read` makes of the folder's manifest.
+    """Read the folder's manifest and return the result of `read` for it.
 
-    A writer may remove segments between the two; then the manifest is read again. What a killed
-    writer left is removed, where this process may.
+    A writer may remove segments in between; then the manifest is read again. Files that a killed
+    writer has left are removed first, if this process has write access.
 
     Raises:
         SavedMemoryError: the folder holds no memory, or is damaged.
@@ -185,7 +191,7 @@ def reading(path: Path, read: Callable[[Manifest], _T]) -> _T:
 
 
 def sweep(path: Path) -> None:
-    """Remove what a killed writer left, unless a process is writing or this one may not."""
+    """Remove files of a killed writer, unless another process is writing or access is denied."""
     with suppress(SavedMemoryError, OSError):
         if any(_left_over(path, read_manifest(path))):
             with _lock(path):
@@ -193,10 +199,10 @@ def sweep(path: Path) -> None:
 
 
 def verify(path: Path) -> list[str]:
-    """What is wrong with the files of a folder, one line each.
+    """Check all files of a folder; return one line of text for each damage.
 
     Raises:
-        SavedMemoryError: it holds no memory, its manifest is damaged, or a file is missing.
+        SavedMemoryError: the folder holds no memory, its manifest is damaged, or a file is missing.
     """
 
     def read(manifest: Manifest) -> list[str]:
@@ -213,16 +219,16 @@ def verify(path: Path) -> list[str]:
 
 
 def remove(path: Path) -> None:
-    """Remove a memory, and its folder unless there is something else in it.
+    """Remove a memory, and its folder unless the folder has other files.
 
     Raises:
         SavedMemoryError: the folder holds no memory, or another process is writing it.
-        OSError: something cannot be removed.
+        OSError: a file cannot be removed.
     """
     if not path.is_dir() or not any(_OURS.fullmatch(file.name) for file in path.iterdir()):
-        read_manifest(path)  # there are other files of that name
+        read_manifest(path)  # other programs have files of that name too
     with _lock(path, _PATIENCE):
-        (path / NAME).unlink(missing_ok=True)  # first: what is left is no memory any more
+        (path / NAME).unlink(missing_ok=True)  # first, so that the rest is never read as a memory
         _sweep(path, None)
     (path / LOCK).unlink(missing_ok=True)
     if not any(path.iterdir()):
@@ -231,7 +237,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def _lock(path: Path, patience: float = 0) -> Iterator[None]:
-    lock = FileLock(path / LOCK, mode=0o600, is_singleton=True)  # a thread may take it twice
+    lock = FileLock(path / LOCK, mode=0o600, is_singleton=True)  # a thread may acquire it twice
     try:
         lock.acquire(timeout=patience)
     except Timeout:
@@ -249,7 +255,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _sweep(path: Path, manifest: Manifest | None) -> None:
-    """Remove files of ours that no manifest names."""
+    """Remove segments and temporary files that the manifest does not name."""
     for file in _left_over(path, manifest):
         file.unlink(missing_ok=True)
 
@@ -263,10 +269,10 @@ def _left_over(path: Path, manifest: Manifest | None) -> list[Path]:
 
 @contextmanager
 def checked(path: Path, segments: Iterable[Segment]) -> Iterator[None]:
-    """Compare segments with the manifest's digests, by other threads, while they are used.
+    """Compare segments with the manifest's digests, in other threads, while the caller uses them.
 
     Raises:
-        SavedMemoryError: one differs, whatever else went wrong because of that.
+        SavedMemoryError: a segment differs; this replaces any error of the caller.
     """
     with ThreadPoolExecutor() as threads:
         digests = [(each, digesting(path / each.file, threads)) for each in segments]

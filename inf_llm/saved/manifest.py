@@ -1,4 +1,4 @@
-"""`manifest.json`: what a folder holds and for which model. What it does not name is not there."""
+"""`manifest.json`: content of a folder and its model; files not named there do not belong to it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Segment:
     """A file of the folder.
 
     Attributes:
-        file: its name.
-        bytes: its length.
-        sha256: the digest of its bytes; see `digest`.
+        file: name of the file.
+        bytes: length of the file.
+        sha256: digest of the file; see `digest`.
     """
 
     file: str
@@ -43,32 +43,32 @@ class Segment:
 
     @property
     def kind(self) -> str:
-        """What it holds: "blocks", "index" or "state"."""
+        """Kind of the content: "blocks", "index" or "state"."""
         return self.file.split("-")[0]
 
     @property
     def generation(self) -> int:
-        """The save that wrote it."""
+        """Generation of the memory whose save wrote the file."""
         return int(self.file.removesuffix(".safetensors").split("-")[1])
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is committed.
+    """The committed content of a folder.
 
     Attributes:
-        id: of this memory, made once.
-        generation: 1 for the first save, one more for each that follows.
-        identity: of what it belongs to, by field.
-        tokens: how many were read.
-        rows: texts that are read side by side.
-        blocks: sealed ones, over all layers.
-        stores: what the blocks of each store are, by key.
-        state: all else, as `tree.pack` writes it.
+        id: id of the memory, the same for all its saves.
+        generation: 1 for the first save, and 1 more for each later save.
+        identity: fields that identify the model and settings of the memory.
+        tokens: number of tokens that were read.
+        rows: number of texts (batch rows).
+        blocks: number of sealed blocks in all layers.
+        stores: facts of each store of blocks, by name of the store; see `block_files.StoreFacts`.
+        state: the remaining state, as `tree.pack` writes it.
         segments: files of the folder.
-        note: what the person who saved wants to find again; it has no effect on the memory.
-        library: version of this package that wrote it.
-        format: of the folder.
+        note: the user's own data, without effect on the memory.
+        library: version of this package that wrote the folder.
+        format: format number of the folder.
     """
 
     id: str
@@ -94,9 +94,9 @@ class Manifest:
 
     @property
     def seal(self) -> str:
-        """SHA-256 of all but the segments.
+        """SHA-256 of all fields but `segments`.
 
-        The segment of the state has it too, so that a change of one of the two alone is seen.
+        The state segment has the same seal, so that a change of only one of the two is detected.
         """
         return _checksum(dataclasses.asdict(dataclasses.replace(self, segments=())))
 
@@ -106,11 +106,11 @@ class Manifest:
         return sum(segment.bytes for segment in self.segments)
 
     def of_kind(self, kind: str) -> list[Segment]:
-        """The segments of a kind, oldest first."""
+        """Return the segments of a kind, oldest first."""
         return [segment for segment in self.segments if segment.kind == kind]
 
     def write(self, folder: Path) -> None:
-        """Commit: from now on the folder holds this."""
+        """Write the manifest to a folder, which commits it."""
         said = dataclasses.asdict(self)
         said["checksum"] = _checksum(said)
         content = json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False).encode()
@@ -118,10 +118,11 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What a folder holds.
+    """Read the manifest of a folder.
 
     Raises:
-        SavedMemoryError: it holds no memory, or one of another format, or its manifest is damaged.
+        SavedMemoryError: the folder holds no memory, the memory has another format, or the manifest
+            cannot be read or is damaged.
     """
     path = folder / NAME
     try:
@@ -149,9 +150,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _segments(rows: Any) -> tuple[Segment, ...]:
-    """The segments of a manifest: one of the state, and blocks and index, oldest first.
+    """Convert and check the segments of a manifest: one of kind "state", others oldest first.
 
-    The newest index is as new as the newest blocks; it may be that of several of them.
+    The newest index segment has the generation of the newest segment of blocks. One index segment
+    may serve several segments of blocks.
     """
     found = tuple(Segment(**row) for row in rows)
     of = {
@@ -171,10 +173,10 @@ def _checksum(said: Mapping[str, Any]) -> str:
 
 
 def plain(what: str, value: Any) -> dict[str, Any]:
-    """A dictionary as the manifest keeps it; keys become text.
+    """Return a dictionary in the form that the manifest stores; keys become text.
 
     Raises:
-        UnsupportedInputError: it is none, or has something in it that JSON cannot write.
+        UnsupportedInputError: the value is not a dictionary, or JSON cannot represent a part of it.
     """
     if not isinstance(value, Mapping):
         raise UnsupportedInputError(f"{what} = {value!r} is no dictionary")
@@ -189,7 +191,7 @@ def plain(what: str, value: Any) -> dict[str, Any]:
 
 
 def differences(saved: Any, here: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Fields in which two identities differ: the field, what was saved, what is here."""
+    """Yield the fields in which two identities differ: field, saved value, present value."""
     if isinstance(saved, Mapping) and isinstance(here, Mapping):
         for key in dict.fromkeys((*saved, *here)):
             yield from differences(saved.get(key), here.get(key), f"{path}.{key}" if path else key)

@@ -1,4 +1,4 @@
-"""The seal: a digest of the manifest in the segment of the state: the two belong together."""
+"""The seal: a digest of the manifest in the state segment, which shows that the two match."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from inf_llm.saved.manifest import NAME, Manifest
 
 SEAL = "manifest.sha256"
-"""Name of its tensor in the segment of the state."""
+"""Name of the seal's tensor in the state segment."""
 
 
 def seal(manifest: Manifest) -> Tensor:
-    """SHA-256 of all that a manifest says but the segments, (32,) uint8."""
+    """Return the SHA-256 of a manifest without its segments, (32,) uint8."""
     return torch.tensor(list(bytes.fromhex(manifest.seal)), dtype=torch.uint8)
 
 
 def broken_seal(path: Path, manifest: Manifest, state: Mapping[str, Tensor]) -> str | None:
-    """What is wrong where the segment of a folder's state has not the manifest's seal."""
+    """Return an error message if a folder's state segment lacks the manifest's seal, or None."""
     if SEAL in state and torch.equal(state[SEAL], seal(manifest)):
         return None
     return (

@@ -1,7 +1,7 @@
-"""Segments: safetensors files that are written as a stream, once, and mapped into memory.
+"""Segments: safetensors files that are written once, as a stream, and are mapped to be read.
 
-The format is that of safetensors: eight bytes with the length of a JSON header, the header, and the
-tensors one after another. Wide elements come first, so that every tensor is aligned.
+The file format is that of safetensors: eight bytes with the length of a JSON header, the header,
+and the tensors. Tensors with wider elements come first, so that every tensor is aligned.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Rows:
     """A tensor that is written piece by piece.
 
     Attributes:
-        dtype: of its elements.
-        shape: of the whole.
-        pieces: gives its rows in order, several at once.
+        dtype: dtype of the tensor.
+        shape: shape of the whole tensor.
+        pieces: returns the pieces of the tensor in order.
     """
 
     dtype: torch.dtype
@@ -52,24 +52,24 @@ class Rows:
 
     @classmethod
     def of(cls, tensor: Tensor) -> Rows:
-        """A tensor that is there."""
+        """Return an existing tensor as one piece."""
         return cls(tensor.dtype, tuple(tensor.shape), lambda: (tensor,))
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole."""
+        """Bytes of the whole tensor."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 def write_segment(path: Path, tensors: Mapping[str, Rows]) -> tuple[int, str]:
-    """Write a new file, readable by its owner only, and wait until it is on the disk.
+    """Write a file that only its owner can read, and wait until it is on the disk.
 
     Returns:
-        Its bytes, and their digest.
+        The length of the file in bytes, and its digest.
 
     Raises:
-        OSError: it cannot be written.
-        UnsupportedInputError: a tensor has a dtype that safetensors has no name for.
+        OSError: the file exists, or cannot be written.
+        UnsupportedInputError: a tensor has a dtype that segments do not support.
     """
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
     digest, written = Digest(), 0
@@ -106,16 +106,17 @@ def _bytes(tensors: list[tuple[str, Rows]]) -> Iterable[bytes | memoryview]:
 
 
 def map_segment(path: Path, expected: int) -> dict[str, Tensor]:
-    """The tensors of a file, mapped: several processes share their pages. They are not to be
-    written.
+    """Map a file and return its tensors, which must not be written.
+
+    Processes that map the same file share its physical memory.
 
     Args:
         path: the file.
-        expected: its bytes.
+        expected: expected length of the file in bytes.
 
     Raises:
-        SavedMemoryError: it has another length, or its header is no header.
-        OSError: it cannot be opened.
+        SavedMemoryError: the file has another length or a damaged header, or cannot be mapped.
+        OSError: the file cannot be opened.
     """
     size = path.stat().st_size
     if size != expected:
@@ -123,7 +124,7 @@ def map_segment(path: Path, expected: int) -> dict[str, Tensor]:
     try:
         whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
     except RuntimeError:
-        path.stat()  # raises where it was removed meanwhile
+        path.stat()  # raises if the file has been removed
         raise SavedMemoryError(f"{path} cannot be mapped into memory") from None
     length = int.from_bytes(bytes(whole[:8].tolist()), "little")
     try:
@@ -139,7 +140,7 @@ def map_segment(path: Path, expected: int) -> dict[str, Tensor]:
 
 
 def _placed(data: Tensor, row: Any) -> Tensor:
-    """The tensor that a row of a header describes."""
+    """Return the tensor that an entry of the header describes."""
     dtype, shape, (begin, end) = _DTYPES[row["dtype"]], row["shape"], row["data_offsets"]
     if not 0 <= begin <= end <= len(data) or end - begin != math.prod(shape) * dtype.itemsize:
         raise ValueError(row)

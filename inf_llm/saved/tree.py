@@ -1,4 +1,4 @@
-"""Plain values and tensors, nested, as JSON and a flat table of tensors.
+"""Conversion of nested plain values and tensors to JSON and a flat table of tensors.
 
 JSON                        stands for
 null, true, 1, 1.5, "x"     itself
@@ -28,10 +28,10 @@ Json = Any
 
 
 def pack(value: Any, tensors: dict[str, Tensor]) -> Json:
-    """A value as JSON; its tensors are added to `tensors`.
+    """Convert a value to JSON, and add its tensors to `tensors`.
 
     Raises:
-        UnsupportedInputError: something in it is of another kind.
+        UnsupportedInputError: a part of the value has an unsupported type.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
@@ -64,10 +64,10 @@ def _key(key: Any) -> str | int:
 
 
 def unpack(packed: Json, tensors: Mapping[str, Tensor], device: torch.device) -> Any:
-    """What `pack` was given, with copies of the tensors on a device.
+    """Convert JSON from `pack` back to a value, with copies of its tensors on a device.
 
     Raises:
-        SavedMemoryError: this is nothing that `pack` makes.
+        SavedMemoryError: the JSON does not have the format of `pack`.
     """
     if not isinstance(packed, dict):
         if isinstance(packed, list):
