@@ -2,10 +2,10 @@
 
     import inf_llm
 
-    model, tokenizer = inf_llm.load("config/demo-inf-llm.yaml")     # or, for a model at hand:
+    model, tokenizer = inf_llm.load("config/demo-inf-llm.yaml")     # or, for a loaded model:
     inf_llm.patch(model, type="inf-llm", n_local=4096, topk=64)
 
-Names are imported when first used, so that this import costs nothing.
+Each name is imported at its first use, so that `import inf_llm` itself is fast.
 """
 
 from __future__ import annotations

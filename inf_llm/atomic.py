@@ -8,15 +8,16 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes, private: bool = False) -> None:
-    """Replace what a file holds: a reader finds the old content or the new, never half of it.
+    """Replace the content of a file: a reader finds the old or the new content, never a part.
 
     Args:
         path: the file.
-        content: all of it.
-        private: for its owner's eyes only, on systems that know owners.
+        content: the whole new content.
+        private: give only the owner access to the file, on systems with file permissions.
 
     Raises:
-        OSError: it cannot be written; the old file is as it was, and nothing is left beside it.
+        OSError: the file cannot be written. The old file is unchanged, and no temporary file
+            remains.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -33,14 +34,14 @@ def write_atomically(path: Path, content: bytes, private: bool = False) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the names in a folder are on the disk, where a system can say so."""
+    """Wait until the entries of a folder are on the disk; do nothing on non-POSIX systems."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that has nothing to sync in a folder
+        if error.errno != errno.EINVAL:  # some file systems do not sync folders
             raise
     finally:
         os.close(handle)

@@ -1,4 +1,4 @@
-"""What settings of every attention type have in common, and those of types with a window."""
+"""The settings that all attention types share, and the settings of types with a local window."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _UNSCALED = Choice("none")
 
 @dataclass(frozen=True)
 class OriginSettings:
-    """Full attention, with the model's rotary positions left alone or rescaled.
+    """Full attention, with the model's rotary positions unchanged or rescaled.
 
     Attributes:
-        base: RoPE base; the model's own where it is None. A larger one is "NTK" scaling.
-        distance_scale: factor on every position; below 1 it is linear position interpolation.
+        base: RoPE base; None keeps the base of the model. A larger base is "NTK" scaling.
+        distance_scale: factor on every position; a factor below 1 is linear position interpolation.
         scaling: rule that stretches positions: "linear", "ntk" or "yarn"; see `inf_llm.scaling`.
-        fattn: insist on a fused kernel of FlashAttention's kind, instead of falling back to the
-            plain one where none can do it; `origin` on CUDA uses flash-attn if it is installed.
-        kernel: which attention kernel computes; "auto" picks the fastest one that can. "fused" is
-            for CPUs, "triton", "varlen" and "flash-attn" are for CUDA.
+        fattn: require a fused kernel such as FlashAttention, instead of falling back to the
+            reference kernel if no fused kernel supports the inputs; `origin` on CUDA then uses
+            flash-attn if it is installed.
+        kernel: the attention kernel; "auto" picks the fastest kernel that supports the inputs.
+            "fused" is for CPUs; "triton", "varlen" and "flash-attn" are for CUDA.
     """
 
     type: ClassVar[str] = "origin"
@@ -69,24 +70,24 @@ class OriginSettings:
         )
 
     def _chosen(self) -> list[tuple[str, Registry]]:
-        """The settings that choose a row, with their registries."""
+        """The settings that are set and name a row of a registry, with their registries."""
         given = self.choices.items()
         return [(key, registry) for key, registry in given if getattr(self, key) is not None]
 
     @property
     def kernel_asked(self) -> str:
-        """The kernel to compute with; "flash" is any but the plain one."""
+        """The kernel to compute with; "flash" means any kernel but the reference."""
         return "flash" if self.fattn and self.kernel == "auto" else self.kernel
 
     @property
     def moves_positions(self) -> bool:
-        """Whether a model's own rotary positions are changed."""
+        """Whether these settings change the model's own rotary positions."""
         own = self.base is None and self.distance_scale == 1
         return not own or self.scaling.name != "none"
 
     @property
     def sees(self) -> int | None:
-        """Most tokens that a query can see; None for all there are."""
+        """The largest number of tokens that a query attends to; None for no limit."""
         return None
 
     def for_layer(self, index: int) -> OriginSettings:
@@ -96,13 +97,14 @@ class OriginSettings:
 
 @dataclass(frozen=True)
 class WindowSettings(OriginSettings):
-    """Sinks and a local window; nothing else is kept.
+    """Sinks and a local window; no other token is kept.
 
     Attributes:
-        n_init: number of sinks, the first tokens of a row, which are never forgotten.
-        n_local: length of the local window in tokens; a token sees itself and n_local - 1 before.
-        native_window: "keep" leaves layers with a sliding window of their own as they were
-            trained; "override" gives them the memory too.
+        n_init: number of sinks, the first tokens of a row, which are never evicted.
+        n_local: length of the local window in tokens; a token attends to itself and to the
+            n_local - 1 tokens before it.
+        native_window: for layers that were trained with a sliding window: "keep" leaves these
+            layers as they are; "override" gives the memory to these layers too.
     """
 
     n_init: int = 128

@@ -1,6 +1,6 @@
-"""Rules that settings, arguments and texts are checked by, each with the same words at every door.
+"""Checks of settings, arguments and texts, with the same messages in every interface.
 
-A failure says the value, the rule and what is accepted.
+The message of a failed check gives the value, the rule and the accepted values.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from inf_llm.registry import accepted
 
 _BYTES = (bytes, bytearray, memoryview)
 LARGEST = 2**31 - 1
-"""No count of tokens or blocks may be larger: positions are kept as 32-bit numbers in places."""
+"""The largest count of tokens or blocks: some code keeps positions as 32-bit numbers."""
 LEAST_TEMPERATURE = 1e-5
-"""Below it an answer takes the likeliest token each time: nearer than that, logits are rounding."""
+"""Below this temperature decoding is greedy: smaller differences of logits are rounding errors."""
 
 
 def require(holds: bool, key: str, message: str) -> None:
@@ -31,7 +31,7 @@ def require(holds: bool, key: str, message: str) -> None:
 
 
 def at_least(settings: object, least: int, *keys: str) -> None:
-    """Each of `keys` is a count from `least` to `LARGEST`."""
+    """Check that each setting in `keys` is a count from `least` to `LARGEST`."""
     for key in keys:
         _in_range(key, getattr(settings, key), least)
 
@@ -42,14 +42,14 @@ def _in_range(key: str, value: int, least: int) -> None:
 
 
 def count(key: str, value: Any, least: int = 1) -> int:
-    """An argument that is a count from `least` to `LARGEST`, as a plain int."""
+    """Check that an argument is a count from `least` to `LARGEST`, and return a plain int."""
     require_type(key, value, int)
     _in_range(key, int(value), least)
     return int(value)
 
 
 def number(key: str, value: Any, low: float, high: float) -> float:
-    """An argument that is a number from `low` to `high`, as a plain float."""
+    """Check that an argument is a number from `low` to `high`, and return a plain float."""
     require_type(key, value, float)
     message = f"{key} = {value} is out of range: a number from {low:g} to {high:g} is accepted"
     require(low <= value <= high, key, message)
@@ -57,13 +57,13 @@ def number(key: str, value: Any, low: float, high: float) -> float:
 
 
 def require_type(key: str, value: object, kind: type, optional: bool = False) -> None:
-    """An argument that is a bool, an int, a finite float or a str; or None where it is optional."""
+    """Check that an argument is a bool, an int, a finite float or a str; or None if `optional`."""
     message = mismatch(key, value, optional, kind)
     require(message is None, key, message or "")
 
 
 def require_callable(key: str, value: object, *methods: str) -> None:
-    """An argument that will be called, or whose methods of these names will be; or None."""
+    """Check that an argument is callable or has all these `methods`; None is accepted too."""
     wanted = f"an object with {' and '.join(methods)}" if methods else "a function"
     called = [getattr(value, name, None) for name in methods] if methods else [value]
     message = f"{key} = {_shown(value)} is not {wanted}, or None"
@@ -71,11 +71,12 @@ def require_callable(key: str, value: object, *methods: str) -> None:
 
 
 def check_text(what: str, text: object) -> None:
-    """See that `text`, which a message calls `what`, is text that can be encoded.
+    """Check that `text`, which messages call `what`, is text that can be encoded.
 
     Raises:
-        TextError: it is no `str`; it has half of a surrogate pair, as bytes that are not UTF-8 and
-            cut JSON escapes leave behind; or a zero byte, as files that are no text do.
+        TextError: `text` is not a `str`; it contains half of a surrogate pair, which results from
+            bytes that are not UTF-8 and from cut JSON escapes; or it contains a zero byte, which is
+            typical of binary files.
     """
     if not isinstance(text, str):
         hint = "; decode it first, as in data.decode()" if isinstance(text, _BYTES) else ""
@@ -93,10 +94,10 @@ def check_text(what: str, text: object) -> None:
 
 
 def check_question(what: str, text: object) -> None:
-    """See that `text` asks something.
+    """Check that `text` is a question that is not empty.
 
     Raises:
-        TextError: it is no text (see `check_text`), or nothing but white space.
+        TextError: `text` fails `check_text`, or it has only white space.
     """
     check_text(what, text)
     if not str(text).strip():
@@ -104,30 +105,31 @@ def check_question(what: str, text: object) -> None:
 
 
 def one_of(settings: object, key: str, names: Iterable[str]) -> None:
-    """The value of `key` is one of `names`; the message names the nearest."""
+    """Check that the value of `key` is one of `names`; the message suggests the nearest name."""
     value, names = getattr(settings, key), tuple(names)
     message = f"{key} = {value!r} is not known; {accepted(str(value), names)}"
     require(value in names, key, message)
 
 
 def typed(settings: object) -> None:
-    """Every field of a dataclass instance has a value of the type that it declares.
+    """Check that every field of a dataclass instance has a value of the declared type.
 
-    Python itself would take ``topk="16"`` or ``n_local=True`` and fail much later, elsewhere.
+    Python itself accepts ``topk="16"`` or ``n_local=True``, and the error would come much later, in
+    other code.
     """
     for key, (optional, kind) in field_types(type(settings)).items():
         require_type(key, getattr(settings, key), kind, optional)
 
 
 FieldTypes = dict[str, tuple[bool, type]]
-"""Per field of a dataclass: whether None is allowed, and the type otherwise."""
+"""For each field of a dataclass: whether None is allowed, and the type of other values."""
 
 
-_hints = functools.cache(typing.get_type_hints)  # slow, and every key of a setting asks
+_hints = functools.cache(typing.get_type_hints)  # cached: slow, and called for every key
 
 
 def field_types(cls: type) -> FieldTypes:
-    """The types of a dataclass's fields, as they are declared."""
+    """The declared types of the fields of a dataclass."""
     hints = _hints(cls)
     return {field.name: _split_optional(hints[field.name]) for field in dataclasses.fields(cls)}
 
@@ -140,7 +142,7 @@ def _split_optional(hint: Any) -> tuple[bool, type]:
 
 
 def mismatch(key: str, value: object, optional: bool, kind: type) -> str | None:
-    """Why `value` is not of type `kind`, as a message; None where it is, or no rule is known."""
+    """The error message for a `value` that is not of type `kind`; None for no error or no check."""
     if value is None and optional:
         return None
     if kind not in _KINDS:
@@ -169,7 +171,7 @@ _KINDS: dict[type, tuple[Callable[[object], bool], str]] = {
 
 
 def _shown(value: object) -> str:
-    """As YAML spells it, cut where it is long."""
+    """A value in YAML notation, cut if it is longer than 60 characters."""
     if value is None:
         return "null"
     text = str(value).lower() if isinstance(value, bool) else repr(value)

@@ -1,4 +1,4 @@
-"""A variant as a setting names it: ``lru``, or ``{name: lru-s, decay: 0.1}``."""
+"""The value of a setting that names a variant: ``lru``, or ``{name: lru-s, decay: 0.1}``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Choice:
     """A row of a registry, with options.
 
     Attributes:
-        name: of the row.
-        options: by name; those left out have the defaults of the row.
-        spelled: the keys that said "name" and the options, where they were published ones.
+        name: name of the row.
+        options: values by option name; options that are absent have the defaults of the row.
+        spelled: the published keys that gave "name" and the options, if the file used such keys.
     """
 
     name: str
@@ -27,10 +27,10 @@ class Choice:
 
     @classmethod
     def of(cls, key: str, value: object) -> Choice:
-        """What setting `key` says: a name, or a mapping with a name and options.
+        """Read the value of setting `key`: a name, or a mapping with a name and options.
 
         Raises:
-            SettingsError: it is neither.
+            SettingsError: the value is neither.
         """
         if isinstance(value, Choice):
             return value
@@ -45,11 +45,11 @@ class Choice:
         )
 
     def plain(self) -> Any:
-        """As `of` takes it, in plain types."""
+        """The choice in plain types, in a form that `of` reads."""
         return {"name": self.name, **self.options} if self.options else self.name
 
     def check(self, key: str, registry: Registry) -> None:
-        """See that the row of setting `key` is there and takes these options.
+        """Check that the row named by setting `key` exists and has these options.
 
         Raises:
             SettingsError: the row is unknown, or an option is unknown, missing or out of range.
@@ -71,12 +71,12 @@ class Choice:
         self._check_values(key, settings, None)
 
     def check_with(self, key: str, registry: Registry, settings: object) -> None:
-        """See that the options go with the other settings, where the row has such a rule.
+        """Check the options against the other settings, if the row has a rule for this.
 
-        The dataclass of its options says so with a method `check_with(settings)`.
+        Such a rule is a method `check_with(settings)` of the dataclass of the row's options.
 
         Raises:
-            SettingsError: they do not.
+            SettingsError: the options contradict the other settings.
         """
         self._check_values(key, registry.options(self.name), settings)
 
@@ -94,7 +94,7 @@ class Choice:
             raise SettingsError(message, said.partition(".")[0]) from None
 
     def _refuse_option(self, key: str, option: str, registry: Registry) -> NoReturn:
-        """Say to which rows an option belongs, or which options this row has."""
+        """Raise an error that names the rows with this option, or else the options of this row."""
         said, name = self._spelled(key, option), self.spelled.get("name", key)
         owners = [row for row in registry if option in _names(registry.options(row))]
         own = _names(registry.options(self.name))
@@ -111,13 +111,13 @@ class Choice:
         return self.spelled.get(option, f"{key}.{option}")
 
     def build(self, registry: Registry, *given: Any) -> Any:
-        """What the row makes of the given things and its options, which it gets as keywords."""
+        """Call the row's class or function with `given`, and with its options as keywords."""
         made, settings = registry.get(self.name), registry.options(self.name)
         return made(*given) if settings is None else made(*given, **vars(settings(**self.options)))
 
 
 def _names(settings: Any, needed: bool = False) -> list[str]:
-    """The options of a row, or only those without a default."""
+    """The names of a row's options, or only of the options without a default."""
     fields = () if settings is None else dataclasses.fields(settings)
     return [each.name for each in fields if not needed or _has_no_default(each)]
 

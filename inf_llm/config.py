@@ -1,15 +1,15 @@
-"""The configuration of a run: one YAML file, typed, checked as a whole before anything is loaded.
+"""The configuration of a run: one typed YAML file, checked as a whole before a model is loaded.
 
-    model:                 # which model, and the settings of its attention type
+    model:                 # the model, and the settings of its attention type
       type: inf-llm
       path: mistralai/Mistral-7B-Instruct-v0.2
       n_local: 4096
-    max_len: 2147483647    # how a prompt is fed
+    max_len: 2147483647    # the prompt: its length and its chunks
     chunk_size: 8192
 
-`load_config` reads it with OmegaConf, so values may be interpolated (`${oc.env:MODELS}/mistral`)
-and overridden (`model.topk=32`). Whatever is wrong ends in a `ConfigError` of one line that names
-the file or the override, the key, the rule and the nearest valid name.
+`load_config` reads the file with OmegaConf, so values may be interpolated
+(`${oc.env:MODELS}/mistral`) and overridden (`model.topk=32`). Every error is a `ConfigError` with a
+message of one line: the file or the override, the key, the rule and the nearest valid name.
 """
 
 from __future__ import annotations
@@ -55,24 +55,25 @@ from inf_llm.variants import ATTENTION
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 WEIGHTS = ("int8",)
 ANY_MODEL = "default"
-"""Name of the shipped configuration that names no model."""
+"""Name of the configuration in the package that is not made for one model."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model, and where it goes.
+    """The model, its number format and its device.
 
     Attributes:
         path: a folder, a GGUF file, a hub id, "owner/name:FILE.gguf" on the hub, or "demo" for the
             small model that comes with the package.
-        tokenizer_path: where the tokenizer is; the model's path where it is None.
-        dtype: of the weights and of what is computed; "auto" is what the checkpoint says, on a CPU
-            the fastest of those that hold its weights as they are (`inf_llm.hf.dtype`).
-        device_map: as `transformers` takes it ("auto", "cpu", "cuda:0"); None picks the GPU
-            where there is one.
-        weights: "int8" keeps the weights of linear layers in 8 bits too, for tokens that are fed
-            alone on a CPU, as those of up to 16 answers at once; texts are read with the weights as
-            they are.
+        tokenizer_path: path of the tokenizer; None for the path of the model.
+        dtype: number format of the weights and of the computation; "auto" takes the format of the
+            checkpoint, and on a CPU the fastest format that represents its weights without loss
+            (`inf_llm.hf.dtype`).
+        device_map: as in `transformers` ("auto", "cpu", "cuda:0"); None takes the GPU if there is
+            one.
+        weights: "int8" keeps a second copy of the weights of linear layers in 8 bits. A CPU uses
+            this copy to decode up to 16 answers at once, one token of each per step; prompts are
+            read with the original weights.
     """
 
     path: str
@@ -91,20 +92,21 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A whole configuration, checked.
+    """A complete, checked configuration.
 
     Attributes:
-        model: which model.
+        model: the model.
         attention: the settings object of the attention type.
-        max_len: longest prompt in tokens, with the room for the answer.
-        truncation: what a longer prompt loses: None refuses it, "suffix" keeps its first tokens
-            and its end, "middle" keeps its first and its last half.
-        chunk_size: tokens of a prompt fed at a time.
-        conv_type: how a message is laid out; None is the tokenizer's own template.
-        control_tokens: whether texts and messages may have control tokens, as "<|im_end|>" may be
-            one; else they are ordinary text.
-        source: the file that this was read from.
-        left_out: keys of the file that an override of model.type made meaningless.
+        max_len: largest number of tokens of a prompt and its answer together.
+        truncation: the rule for a prompt that is longer: None refuses the prompt, "suffix" keeps
+            its first tokens and its end, "middle" keeps the first and the last half of the
+            tokens allowed.
+        chunk_size: tokens of a prompt in one forward pass.
+        conv_type: layout of messages; None for the tokenizer's own chat template.
+        control_tokens: whether control tokens that are written in a text or a message, for example
+            "<|im_end|>", count as control tokens; if false, they are ordinary text.
+        source: the file of the configuration.
+        left_out: keys of the file that have no effect because an override changed model.type.
     """
 
     model: ModelConfig
@@ -134,7 +136,7 @@ class RunConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """What a file must say to give this configuration again; plain types, for recording."""
+        """Return the content of a file that gives the same configuration, in plain types."""
         model = {"type": self.attention.type, **dataclasses.asdict(self.model)}
         own = {key: getattr(self, key) for key in _TOP_KEYS}
         return {"model": model | to_plain(self.attention), **own}
@@ -146,14 +148,14 @@ _T = TypeVar("_T")
 
 
 def _all_keys() -> tuple[str, ...]:
-    """Every key of a file, dotted, whatever its type."""
+    """Every dotted key that a file of any attention type may have."""
     keys = (_MODEL_KEYS, *(key_types(settings_class(name)) for name in ATTENTION))
     inside = dict.fromkeys(f"model.{key}" for some in keys for key in some)
     return ("model", *_TOP_KEYS, *inside)
 
 
 def suited(model: str) -> str:
-    """Name of the configuration for a model: its own inf-llm one, else the one for any model."""
+    """Name of the shipped inf-llm configuration for a model; otherwise of the one for any model."""
     for name, file in shipped().items():
         said = read_mapping(file)[1]["model"]
         if (said["type"], said.get("path")) == (InfLLMSettings.type, model):
@@ -168,11 +170,11 @@ def load_config(
 
     Args:
         path: a YAML file, or the name of one that comes with the package: "demo-inf-llm", "demo".
-        overrides: `key=value` texts, keys dotted as in the file: ``["model.topk=32"]``.
-        model: takes the place of the file's model.path and tokenizer_path.
+        overrides: `key=value` texts with dotted keys of the file: ``["model.topk=32"]``.
+        model: replaces model.path of the file, and drops its model.tokenizer_path.
 
     Raises:
-        ConfigError: anything about the file, a key, a value, an override, or their combination.
+        ConfigError: the file, a key, a value, an override or their combination is not valid.
     """
     if not isinstance(path, str | Path):
         raise ConfigError(f"a configuration is the path of its YAML file, not {path!r:.60}")
@@ -186,15 +188,15 @@ def load_config(
 
 
 def config_from(said: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration that `RunConfig.to_dict` wrote, with overrides on top.
+    """Make a configuration from the result of `RunConfig.to_dict`, and apply overrides.
 
     Args:
-        said: what it wrote.
-        source: where that was kept, for errors.
+        said: the result of `RunConfig.to_dict`.
+        source: the place where it was stored, for error messages.
         overrides: as for `load_config`.
 
     Raises:
-        ConfigError: as of `load_config`.
+        ConfigError: as for `load_config`.
     """
     return _config(source, OmegaConf.create(dict(said)), overrides, None)
 
@@ -204,7 +206,7 @@ def _config(
 ) -> RunConfig:
     layers, said = [given], {}
     for text in overrides:
-        key, layer = read_override(text, _all_keys()[1:])  # not the whole model at once
+        key, layer = read_override(text, _all_keys()[1:])  # without `model`, which is a mapping
         layers.append(layer)
         said[key] = text
     return _Reading(source, said, model).config(layers)
@@ -212,14 +214,14 @@ def _config(
 
 @dataclass
 class _Reading:
-    """One reading of a file; remembers who said what, so that an error names the right place."""
+    """One reading of a file. It records which override set a key, so that errors can name it."""
 
     file: str
-    said: dict[str, str]  # dotted key -> the override that set it
-    model: str | None  # in the place of the file's
+    said: dict[str, str]  # dotted key -> the text of the override that set it
+    model: str | None  # replaces model.path of the file
 
     def config(self, layers: list[DictConfig]) -> RunConfig:
-        """The checked configuration from the file and the overrides to lay on it."""
+        """Check and merge the layers: the file, then the overrides."""
         self._check_keys(layers[0])
         self._make_way(layers[0])
         merged = self._guard("", lambda: DictConfig(OmegaConf.merge(*layers)))
@@ -228,12 +230,12 @@ class _Reading:
         return self._build(merged, left_out)
 
     def _error(self, key: str, message: str) -> ConfigError:
-        """The error about a dotted key, with the place where the key was given."""
+        """An error about a dotted key, which names the override or the file that gave the key."""
         where = f"override {self.said[key]!r}" if key in self.said else self.file
         return ConfigError(f"{where}: {message}")
 
     def _guard(self, key: str, action: Callable[[], _T]) -> _T:
-        """What OmegaConf cannot do becomes an error about `key`."""
+        """Return the result of `action`, and turn an error of OmegaConf into one about `key`."""
         try:
             return action()
         except (OmegaConfBaseException, ValueError, RecursionError) as error:
@@ -265,13 +267,13 @@ class _Reading:
             raise self._error("model.type", f"model.{error}") from None
 
     def _make_way(self, given: DictConfig) -> None:
-        """Take out what overrides say anew, published keys that say a part of it included."""
+        """Remove the keys that overrides replace, and published keys that set a part of these."""
         for key in (key.removeprefix("model.") for key in self.said):
             for old in (key, *published_keys([key])):
                 given.model.pop(old, None)
 
     def _drop_foreign(self, merged: DictConfig) -> tuple[str, ...]:
-        """Take out what the file says for its own type, where an override changed the type."""
+        """Remove and return the file's keys that the type, after an override, does not have."""
         own = {*_MODEL_KEYS, *key_types(self._settings_class(merged))}
         foreign = [key for key in map(str, merged.model) if key not in own]
         foreign = [key for key in foreign if f"model.{key}" not in self.said]
@@ -298,14 +300,15 @@ class _Reading:
         try:
             return make(**values)
         except SettingsError as error:
-            where = prefix if error.key else ""  # else it is about no key of the file
+            where = prefix if error.key else ""  # without a key, the message names no setting
             raise self._error(f"{prefix}{error.key}", f"{where}{error}") from None
 
     def _values(self, given: DictConfig, kinds: FieldTypes, prefix: str) -> dict[str, Any]:
-        """The given values of the keys in `kinds`, through a typed OmegaConf schema.
+        """Convert the given values of the keys in `kinds` with a typed OmegaConf schema.
 
-        The schema turns an interpolated text (`${oc.env:N_LOCAL}`) into the declared type. It would
-        do so with literals too, "16" or 1 for true; those must have the type as they stand.
+        The schema converts an interpolated text (`${oc.env:N_LOCAL}`) to the declared type. The
+        schema would also convert literals, "16" to 16 or 1 to true; literals must have the declared
+        type.
         """
         values = {}
         for key in (key for key in map(str, given) if key in kinds):
@@ -324,7 +327,7 @@ class _Reading:
 
 
 def _plain(value: Any) -> Any:
-    """A value with all that is interpolated in it, in plain types."""
+    """A value in plain types, with all interpolations resolved."""
     if isinstance(value, DictConfig):
         return OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     return value

@@ -1,6 +1,6 @@
-"""Text to OmegaConf: a YAML file or a `key=value` override, whatever is wrong with it.
+"""Reading of YAML files and `key=value` overrides into OmegaConf, with messages for all errors.
 
-Nothing here knows a setting; `config` says which keys there are and what they may be.
+This module does not depend on the settings; `config` defines the keys and their values.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from inf_llm.errors import ConfigError, reason
 from inf_llm.registry import accepted
 
 SHIPPED_CONFIGS = Path(__file__).parent / "assets" / "config"
-"""The folder `config/` of the repository, as it comes with the package."""
+"""The copy of the repository's folder `config/` in the package."""
 SUFFIXES = (".yaml", ".yml")
-_OWN = "-inf-llm"  # what may be left out of a name
+_OWN = "-inf-llm"  # the ending of a name that may be omitted
 MAX_BYTES = 1 << 20
-"""No configuration is a megabyte long; a checkpoint given by mistake is not read into memory."""
+"""Size limit of a file, so that a checkpoint given by mistake is not read into memory."""
 
 _OVERRIDE = re.compile(r"(?P<key>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)=(?P<value>.*)", re.DOTALL)
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
@@ -33,10 +33,10 @@ _HOW = "write it as key=value, for example model.topk=16"
 
 
 def read_mapping(path: str | Path) -> tuple[Path, DictConfig]:
-    """The file that `path` means, and the mapping in it.
+    """Find and read the file for `path`; return the file and its mapping.
 
     Raises:
-        ConfigError: there is no such file, it cannot be read, or it is no YAML mapping.
+        ConfigError: the file does not exist, cannot be read, or is not a YAML mapping.
     """
     file = _find(path)
     text = _text(file)
@@ -44,7 +44,7 @@ def read_mapping(path: str | Path) -> tuple[Path, DictConfig]:
         content = OmegaConf.create(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not readable as YAML: {yaml_problem(error)}") from None
-    except AssertionError:  # what OmegaConf does with a lone number
+    except AssertionError:  # OmegaConf raises this for a single number
         raise ConfigError(f"{file}: holds a single value, {_NEEDED}") from None
     except (OmegaConfBaseException, ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: not a mapping of settings: {reason(error)}") from None
@@ -63,9 +63,9 @@ def shipped() -> dict[str, Path]:
 
 
 def _find(path: str | Path) -> Path:
-    """The file of a path, or of a name: `demo-inf-llm`, or `demo` for short, with .yaml or without.
+    """Find the file of a path or a name: `demo-inf-llm`, or shorter `demo`, with or without .yaml.
 
-    Names are looked for in a folder `config` here, then among those of the package.
+    A name is searched for in the folder `config` of the working directory, then in the package.
     """
     file = Path(path)
     try:
@@ -77,7 +77,7 @@ def _find(path: str | Path) -> Path:
                 if (found := folder / f"{name}.yaml").is_file():
                     return found
         problem = _why_not(file)
-    except (OSError, ValueError) as error:  # a name too long, a folder that may not be read
+    except (OSError, ValueError) as error:  # a name is too long, or a folder is not readable
         shown = repr(str(path)) if len(str(path)) < 100 else f"{str(path)[:100]!r}..."
         problem = f"{shown} cannot be opened: {getattr(error, 'strerror', None) or error}"
     raise ConfigError(problem)
@@ -108,10 +108,11 @@ def _text(file: Path) -> str:
 
 
 def read_override(text: str, known: Iterable[str]) -> tuple[str, DictConfig]:
-    """The dotted key of an override, and the override as a mapping to merge.
+    """Read an override; return its dotted key and a mapping to merge.
 
     Raises:
-        ConfigError: it is no `key=value`, its key is not in `known`, or its value is no YAML.
+        ConfigError: the text is not `key=value`, the key is not in `known`, or the value is not
+            valid YAML.
     """
     match = _OVERRIDE.fullmatch(text)
     if match is None:
@@ -133,7 +134,7 @@ def read_override(text: str, known: Iterable[str]) -> tuple[str, DictConfig]:
 
 
 def _odd_number(text: str) -> str | None:
-    """What is wrong with the first number that YAML 1.1 reads as another one; None for none."""
+    """A message about the first number that YAML 1.1 reads as another number; None for none."""
     for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
             if _OCTAL.fullmatch(event.value):
@@ -144,7 +145,7 @@ def _odd_number(text: str) -> str | None:
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong and in which line, in one line."""
+    """The problem and its line number, as one line of text."""
     problem = getattr(error, "problem", None) or reason(error)
     mark = getattr(error, "problem_mark", None)
     return f"line {mark.line + 1}: {problem}" if mark else problem

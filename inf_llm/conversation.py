@@ -1,16 +1,16 @@
-"""How messages are laid out for the published models: `conv_type` of the configuration.
+"""Chat templates of the models in the publication: `conv_type` of the configuration.
 
-Jinja templates in the form that tokenizers use. Later models bring their own with the tokenizer;
-these stand in for checkpoints that have none, and keep the published settings meaningful.
+They are Jinja templates in the form that tokenizers use. Later models have a chat template in their
+tokenizer; the templates here serve checkpoints without one, and the published configurations.
 """
 
 from __future__ import annotations
 
 USER, ASSISTANT = "user", "assistant"
 BETWEEN = "\n\n"
-"""Stands between a document and what is said about it."""
+"""The separator between a document and the question or request about the document."""
 PLAIN = "plain"
-"""The conv_type that adds nothing: the text goes to the model as it is."""
+"""The conv_type without a template: the model gets the text as it is."""
 
 _VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -19,9 +19,9 @@ _VICUNA_SYSTEM = (
 
 
 def _turns(user: str, assistant: str, opening: str = "", answer: str = "") -> str:
-    """A template from what surrounds a message: `{}` in `user` and `assistant` is its text.
+    """Make a template from the texts around a message, which is `{}` in `user` and `assistant`.
 
-    `opening` stands before the first message, `answer` invites the reply.
+    `opening` comes before the first message; `answer` is the generation prompt.
     """
     before_user, after_user = user.split("{}")
     before_assistant, after_assistant = assistant.split("{}")
@@ -65,4 +65,4 @@ TEMPLATES: dict[str, str] = {
 }
 
 CONV_TYPES = (*TEMPLATES, PLAIN)
-"""Every name that `conv_type` accepts; without one, the tokenizer's own template is used."""
+"""Every name that `conv_type` accepts; without a name, the tokenizer's own template is used."""

@@ -1,7 +1,7 @@
-"""What can go wrong, in words that a person can act on: the value, the rule, what is accepted.
+"""The errors of this package. Their messages say what to do: the value, the rule, valid values.
 
-Every error here is for the person at the keyboard. The command line prints its message and exits
-with code 2, without a traceback; a program may catch `InfLLMError` for all of them.
+All these errors are for the user. The command line prints the message and exits with code 2,
+without a traceback; a program can catch `InfLLMError` for all of them.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ class InfLLMError(Exception):
 
 
 class SettingsError(InfLLMError, ValueError):
-    """A setting has a value that is not allowed, alone or next to another one.
+    """A setting has a value that is not allowed, by itself or together with another setting.
 
-    `key` is the setting's name, so that a reader of a file can say where it stands.
+    `key` is the name of the setting, so that code that reads a file can say where the setting is.
     """
 
     def __init__(self, message: str, key: str | None = None) -> None:
@@ -23,23 +23,23 @@ class SettingsError(InfLLMError, ValueError):
 
 
 class ConfigError(InfLLMError, ValueError):
-    """A configuration file or an override cannot be used; the message names file and key."""
+    """A configuration file or an override is not usable; the message names the file and the key."""
 
 
 class UnsupportedModelError(InfLLMError, NotImplementedError):
-    """The model does something this package cannot reproduce; the message says what."""
+    """The model has a feature that this package cannot reproduce; the message names the feature."""
 
 
 class UnsupportedInputError(InfLLMError, ValueError):
-    """A mask, a cache or a batch of a kind that the memory cannot take."""
+    """A mask, a cache or a batch is of a kind that the memory does not support."""
 
 
 class MissingExtraError(InfLLMError, ImportError):
-    """An optional dependency is absent; the message says what to install."""
+    """An optional dependency is not installed; the message says what to install."""
 
 
 class CropError(InfLLMError, RuntimeError):
-    """The memory was asked to forget tokens that it no longer holds apart."""
+    """A crop would remove tokens that are already merged into blocks of the memory."""
 
 
 class SavedMemoryError(InfLLMError, ValueError):
@@ -47,15 +47,15 @@ class SavedMemoryError(InfLLMError, ValueError):
 
 
 class TextError(InfLLMError, ValueError):
-    """A text cannot be read or used as a prompt; the message says why and what would do."""
+    """A text cannot be read or used as a prompt; the message gives the reason and a remedy."""
 
 
 class RoomError(InfLLMError, MemoryError):
-    """A model or a text does not fit the memory there is; the message says what would."""
+    """A model or a text does not fit in the available memory; the message says what would fit."""
 
 
 def reason(error: BaseException) -> str:
-    """What an error says, in one line; its kind where it says nothing."""
+    """The message of an error as one line; the name of its class if the message is empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

@@ -1,4 +1,4 @@
-"""Packages that not everyone needs: imported when used, asked for by name when absent."""
+"""Optional packages: imported at their first use, with an error that names a missing package."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from inf_llm.errors import MissingExtraError, SettingsError
 
 
 def need(package: str, why: str, extra: str = "eval") -> ModuleType:
-    """The imported package.
+    """Import and return a package.
 
     Raises:
-        MissingExtraError: it is not installed; one line says what needs it and how to get it.
+        MissingExtraError: the package is not installed; the message says in one line what needs
+            the package and how to install it.
     """
     try:
         return importlib.import_module(package)
@@ -29,18 +30,21 @@ def need(package: str, why: str, extra: str = "eval") -> ModuleType:
 
 @contextmanager
 def drawn(option: str, path: Path, panels: int = 1, dpi: int = 100, **how: Any) -> Iterator[Any]:
-    """A matplotlib figure and its panels side by side, to be drawn on; then it is written.
+    """Give a matplotlib figure with panels side by side to draw on, then write it to a file.
 
     Args:
-        option: what a message calls the path.
-        path: its ending is the picture's format.
-        panels: how many.
-        dpi: dots in an inch.
-        **how: for `pyplot.subplots`.
+        option: name of the path in messages.
+        path: file of the picture; its ending selects the format.
+        panels: number of panels.
+        dpi: dots per inch.
+        **how: further arguments of `pyplot.subplots`.
+
+    Yields:
+        The figure and the array of its panels.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        SettingsError: the file cannot be written, or its ending is no picture format.
+        SettingsError: the file cannot be written, or its ending is not a picture format.
     """
     need("matplotlib", option, "plot").use("Agg")
     pyplot = need("matplotlib.pyplot", option, "plot")

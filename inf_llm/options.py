@@ -1,4 +1,4 @@
-"""Options of variants that take some, checked when they are made."""
+"""Dataclasses of the options of variants; each object checks its values when it is made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Tokens:
     """Options of the summary "most-attended".
 
     Attributes:
-        tokens: tokens of a block, those with the most attention mass, that represent it.
+        tokens: number of tokens that represent a block: those with the most attention mass.
     """
 
     tokens: int = 4
@@ -24,7 +24,7 @@ class Tokens:
         at_least(self, 1, "tokens")
 
     def check_with(self, settings: Any) -> None:
-        """See that a block has so many tokens."""
+        """Check that a block has at least `tokens` tokens."""
         size = settings.block_size
         message = f"tokens = {self.tokens} is more than block_size = {size}, but a block is "
         message += f"represented by its own tokens: lower it to {size} or raise block_size to "
@@ -37,7 +37,7 @@ class PageSize:
     """Options of the summary "pages".
 
     Attributes:
-        page_size: tokens of a page; a block is cut into whole pages.
+        page_size: tokens in a page; a block is split into whole pages.
     """
 
     page_size: int = 4
@@ -47,7 +47,7 @@ class PageSize:
         at_least(self, 1, "page_size")
 
     def check_with(self, settings: Any) -> None:
-        """See that a block is a number of whole pages."""
+        """Check that a block consists of whole pages."""
         size = settings.block_size
         message = f"page_size = {self.page_size} does not divide block_size = {size}: a block is "
         message += "cut into whole pages: write summary: {name: pages, page_size: N}"
@@ -59,8 +59,8 @@ class Scores:
     """Options of selections.
 
     Attributes:
-        scores: how scores of heads become one: "softmax" adds each head's shares of attention over
-            all blocks; "sum" adds them as they are, as published.
+        scores: the way to combine the scores of heads: "softmax" adds each head's shares of
+            attention over all blocks; "sum" adds the raw scores, as published.
     """
 
     scores: str = "softmax"
@@ -75,7 +75,7 @@ class Shortlist:
     """Options of the index "two-stage".
 
     Attributes:
-        shortlist: blocks scored by their pages for every block that is recalled.
+        shortlist: number of blocks scored by their pages for each recalled block.
     """
 
     shortlist: int = 8
@@ -90,18 +90,19 @@ class Group:
     """Options of the codec "int4".
 
     Attributes:
-        group: most tokens of a channel of keys, and channels of a token's values, that share a
-            scale. Fewer are nearer to the original and take more bytes.
+        group: largest number of tokens that share a scale in a channel of keys, and of channels
+            that share a scale in the values of a token. Smaller groups are more accurate and take
+            more bytes.
     """
 
     group: int = 64
 
     def __post_init__(self) -> None:
         typed(self)
-        at_least(self, 8, "group")  # with fewer, int8 takes less and is nearer
+        at_least(self, 8, "group")  # with smaller groups, int8 is smaller and more accurate
 
     def check_with(self, settings: Any) -> None:
-        """See that a block is a number of whole groups."""
+        """Check that a block consists of whole groups, or fits in one group."""
         size = settings.block_size
         message = f"group = {self.group} does not divide block_size = {size}: a block is cut into "
         message += f"groups of equal size: a divisor of {size} is accepted, or {size} and more"
@@ -113,7 +114,7 @@ class Decay:
     """Options of the policy "lru-s".
 
     Attributes:
-        decay: factor on every block's score, once per execution block.
+        decay: factor on the score of every block, applied once per execution block.
     """
 
     decay: float = 0.1
@@ -129,7 +130,8 @@ class Chunk:
     """Options of the index "torch", also called "int8".
 
     Attributes:
-        chunk: representatives scored at a time, to bound the memory of scoring; None for all.
+        chunk: number of blocks scored at a time, to limit the memory for scores; None for all at
+            once.
     """
 
     chunk: int | None = None
@@ -145,8 +147,8 @@ class InvertedFrom:
     """Options of the index "ivf".
 
     Attributes:
-        start: blocks from which on faiss searches an inverted file, which reads less and may miss
-            some of the best.
+        start: number of blocks from which on faiss searches an inverted file, which reads fewer
+            vectors and may miss some of the best blocks.
     """
 
     start: int = 1 << 17
@@ -161,7 +163,7 @@ class Stretch:
     """Options of the scalings "linear" and "ntk".
 
     Attributes:
-        factor: how many times its trained length a model shall read.
+        factor: length of the texts to read, as a multiple of the trained length.
     """
 
     factor: float
@@ -177,7 +179,7 @@ class YarnStretch(Stretch):
     """Options of the scaling "yarn".
 
     Attributes:
-        trained_len: the trained length in tokens.
+        trained_len: trained length of the model in tokens.
     """
 
     trained_len: int
@@ -192,8 +194,8 @@ class Disk:
     """Options of the tier "disk".
 
     Attributes:
-        path: folder for the blocks; a local disk, not a network.
-        host_bytes: what all layers together keep of them in host memory at most.
+        path: folder for the blocks; on a local disk, not on a network drive.
+        host_bytes: most bytes of these blocks that all layers together keep in host memory.
     """
 
     path: str

@@ -1,6 +1,6 @@
-"""What the processor is called and what it can: a figure measured on a CPU means little without.
+"""Name and instruction sets of the processor, which every time measured on a CPU depends on.
 
-Which number format is the faster, and by how much, follows from these instruction sets.
+The fastest number format, and its gain, follow from the instruction sets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")  # Linux
-_SETS = {  # flag of Linux: how it is written
+_SETS = {  # flag in Linux: name of the instruction set
     "avx2": "AVX2",
     "avx512f": "AVX-512",
     "avx512_bf16": "AVX-512 BF16",
@@ -24,10 +24,10 @@ _SETS = {  # flag of Linux: how it is written
 
 
 def machine(device: str | None = None) -> str:
-    """What computes: the name of the GPU, or the `processor`.
+    """The name of the device that computes: the GPU, or the `processor`.
 
     Args:
-        device: `cuda` or `cpu`; None for the GPU where there is one.
+        device: `cuda` or `cpu`; None for the GPU if there is one, otherwise the CPU.
     """
     import torch
 
@@ -38,14 +38,14 @@ def machine(device: str | None = None) -> str:
 
 @functools.cache
 def processor() -> str:
-    """Its name, instruction sets and number of cores: `AMD EPYC (AVX2, AVX-512), 2 cores`."""
+    """Name, instruction sets and cores of the processor: `AMD EPYC (AVX2, AVX-512), 2 cores`."""
     named, sets = _from_cpuinfo() if _CPUINFO.exists() else (_from_system(), _from_torch())
     shown = f"{named} ({', '.join(sets)})" if sets else named
     return f"{shown}, {os.cpu_count()} cores"
 
 
 def _from_cpuinfo() -> tuple[str, list[str]]:
-    """What Linux says of the first core."""
+    """Name and instruction sets of the first core in Linux."""
     lines = (line.partition(":") for line in _CPUINFO.read_text().split("\n\n")[0].splitlines())
     said = {key.strip().lower(): value.strip() for key, _, value in lines}
     flags = (said.get("flags") or said.get("features") or "").split()
@@ -54,7 +54,7 @@ def _from_cpuinfo() -> tuple[str, list[str]]:
 
 
 def _from_system() -> str:
-    """What macOS says, or Python elsewhere."""
+    """Name of the processor from macOS, or from Python on other systems."""
     try:
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -64,7 +64,7 @@ def _from_system() -> str:
 
 
 def _from_torch() -> list[str]:
-    """The widest instruction set that torch found."""
+    """The widest instruction set that torch detected; empty for none."""
     import torch
 
     found = torch.backends.cpu.get_cpu_capability()

@@ -1,4 +1,4 @@
-"""Keys of published and earlier configurations that say a part of what is now one choice."""
+"""Keys of published and earlier configurations, each of which gives a part of one choice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from inf_llm.choice import Choice
 from inf_llm.errors import SettingsError
 
 _PUBLISHED_DECAY = 0.1
-"""Published files say `score_decay: 0.1` beside every strategy."""
+"""Published files have `score_decay: 0.1` together with every eviction policy."""
 
 _KEYS: dict[str, tuple[str, bool, type, object]] = {
     "repr_topk": ("summary", True, int, None),
@@ -23,26 +23,26 @@ _KEYS: dict[str, tuple[str, bool, type, object]] = {
     "scaling_factor": ("scaling", False, float, 1.0),
     "trained_len": ("scaling", True, int, None),
 }
-"""Per key: the setting it belongs to, whether None is allowed, its type, the value that says
-nothing."""
+"""For each key: the setting that the key belongs to, whether None is allowed, the type of the
+value, and the value that has no effect."""
 
 
 _NAMING = {"perhead", "cache_strategy", "faiss"}
-"""Those that say which row it is."""
+"""The keys that select the row of a registry; the other keys are options."""
 _RETRIEVAL = ("summary", "selection")
 
 
 def published_keys(settings: Iterable[str]) -> FieldTypes:
-    """The keys that say a part of one of these settings, with their types."""
+    """The published keys that give a part of one of these settings, with their types."""
     known = set(settings)
     return {key: row[1:3] for key, row in _KEYS.items() if row[0] in known}
 
 
 def translated(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same settings, with choices in the place of published keys.
+    """Return the settings with choices in the place of published keys.
 
     Raises:
-        SettingsError: a key has a value of another type, or says what is said already.
+        SettingsError: a key has a value of another type, or repeats a setting that is given.
     """
     result = {key: value for key, value in values.items() if key not in _KEYS}
     said: dict[str, dict[str, Any]] = {}
@@ -53,7 +53,7 @@ def translated(values: Mapping[str, Any]) -> dict[str, Any]:
         if values[key] != nothing:
             said.setdefault(setting, {})[key] = values[key]
     if values.get("summary") is None and said.keys() & {*_RETRIEVAL, "index"}:
-        for setting in _RETRIEVAL:  # one published key of retrieval means all of its rule
+        for setting in _RETRIEVAL:  # one published key of retrieval selects its whole rule
             if values.get(setting) is None:
                 said.setdefault(setting, {})
     for setting, keys in said.items():
@@ -95,7 +95,7 @@ def _index(given: str | None, said: dict[str, Any]) -> Choice:
         "leave it out, or set faiss to true",
     )
     if "faiss" in said:
-        options.pop("chunk", None)  # faiss bounds its own memory
+        options.pop("chunk", None)  # faiss limits its own memory
         name = "ivf" if options else "faiss"
     else:
         name = given or "torch"

@@ -1,4 +1,4 @@
-"""Names to classes: a row adds a variant; an unknown name is answered with the nearest one."""
+"""Tables from names to classes, one row per variant; errors suggest the nearest known name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 from inf_llm.errors import SettingsError, reason
 
 GROUP = "inf_llm.variants"
-"""Entry points of this group are rows from outside; see `inf_llm.variants`."""
+"""Entry points of this group are rows from other distributions; see `inf_llm.variants`."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt `name`: ``"did you mean 'lru'? "``, or nothing if none is near.
+    """A hint for a misspelt `name`: ``"did you mean 'lru'? "``; empty if no known name is near.
 
-    The last part of a dotted name counts by itself, so that `topk` leads to `model.topk`.
+    The last part of a dotted name is also compared by itself, so that `topk` gives `model.topk`.
     """
     known = list(known)
     tails = {row.rsplit(".", 1)[-1]: row for row in known}
@@ -30,7 +30,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def accepted(name: str, known: Iterable[str]) -> str:
-    """What to say after an unknown `name`: the nearest known one, and all where they are few."""
+    """The end of a message about an unknown `name`: the nearest known name, and all if few."""
     known = list(known)
     hint = nearest(name, known)
     return hint.strip() if hint and len(known) > 10 else f"{hint}accepted: {', '.join(known)}"
@@ -38,7 +38,7 @@ def accepted(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class _Row:
-    """Where a variant is, and where its options are; rows from outside say so themselves."""
+    """The places of a variant and of its options; a variant from outside has `Settings` instead."""
 
     target: Any
     options: str | None = None
@@ -48,13 +48,14 @@ class _Row:
 class Registry:
     """A table of names, each with the place ``"module:attribute"`` or ``"module"`` of a variant.
 
-    Nothing is imported before it is asked for: that keeps `import inf_llm` light and lets a row
-    whose extra is missing fail by itself.
+    A variant is imported when it is first needed. `import inf_llm` stays fast, and a missing extra
+    affects only the rows that need it.
 
     Args:
-        kind: what a row is, in messages.
-        rows: the package's own: a place, or a pair with the place of the dataclass of options.
-        key: the kind in entry points; None where there are no rows of them.
+        kind: name of the kind of rows, for messages.
+        rows: rows of this package: a place, or a pair of the place and the place of the dataclass
+            of options.
+        key: name of the kind in entry points; None for a table without rows from entry points.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Registry:
     ) -> None:
         self.kind = kind
         self.own = tuple(rows)
-        """Names of the package's own rows."""
+        """Names of the rows of this package."""
         self._key = key
         pairs = {name: (row, None) if isinstance(row, str) else row for name, row in rows.items()}
         self._own = {name: _Row(place, options, False) for name, (place, options) in pairs.items()}
@@ -86,20 +87,21 @@ class Registry:
         return name in self._own or name in self._rows
 
     def add(self, name: str, target: Any) -> None:
-        """Add or replace a row; `target` is a place, or the class or function itself."""
+        """Add or replace a row; `target` is a place, or is the class or function itself."""
         self._added[name] = _Row(target)
 
     def get(self, name: str) -> Any:
-        """The class or function behind `name`.
+        """Return the class, function or module of a row.
 
         Raises:
-            SettingsError: there is none, with the known names; or it is not where its row says.
+            SettingsError: `name` is unknown (the message lists the known names), or the place of a
+                row from outside cannot be imported.
         """
         self.require(name)
         return self._found(name)
 
     def options(self, name: str) -> Any:
-        """The dataclass of the options of `name`, or None where it takes none."""
+        """Return the dataclass of the options of a row; None for a row without options."""
         self.require(name)
         row = self._rows[name]
         if row.outside:
@@ -119,7 +121,7 @@ class Registry:
             ) from error
 
     def require(self, name: str) -> None:
-        """Raise `SettingsError` unless `name` is a row."""
+        """Raise `SettingsError` unless `name` is the name of a row."""
         if name not in self:
             raise SettingsError(f"{name!r} is not a known {self.kind}; {accepted(str(name), self)}")
 
@@ -134,7 +136,7 @@ def _load(target: Any) -> Any:
 
 @functools.cache
 def _installed(key: str) -> dict[str, _Row]:
-    """Rows of one kind that installed distributions bring."""
+    """Rows of one kind from the entry points of installed distributions."""
     entries = importlib.metadata.entry_points(group=GROUP)
     own = (entry for entry in entries if entry.name.startswith(f"{key}."))
     return {entry.name.removeprefix(f"{key}."): _Row(entry.value) for entry in own}

@@ -1,8 +1,8 @@
-"""Rotary position embedding, applied by us and not by the model, so that a key can stand anywhere.
+"""Rotary position embedding, applied here and not by the model, so that a key can get any position.
 
-Keys reach the memory unrotated. A key in the local window is rotated at its own position, a far
-one where `inf_llm.attention.positions` places it. Angles are computed in float64: at position 10^7
-a float32 product of position and frequency is off by half a radian.
+Keys reach the memory unrotated. A key in the local window is rotated to its own position; a far key
+is rotated to the position that `inf_llm.attention.positions` gives it. Angles are computed in
+float64: at position 10^7 a float32 product of position and frequency has an error of half a radian.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 Table = tuple[Tensor, Tensor]
-"""Cosines and signed sines, each (L, 2R): a row per position, as wide as what turns."""
+"""Cosines and signed sines, each (L, 2R): a row per position, a column per rotated dimension."""
 
 
 _TABLES_KEPT = 8
@@ -23,22 +23,22 @@ _AskedRows = tuple[tuple[int, ...], torch.dtype, torch.device]
 
 
 def exact_device(device: torch.device) -> torch.device:
-    """The device itself, or the host where it has no float64, as Apple's mps."""
+    """The device itself, or the CPU for a device without float64, such as Apple's mps."""
     return device if device.type in ("cpu", "cuda") else torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
 class Rope:
-    """How one layer rotates its queries and keys.
+    """The rotation of the queries and keys of one layer.
 
     Attributes:
         frequencies: (R,) float64, radians per position of each rotated pair, already scaled;
             empty for a layer without rotary positions.
-        amplitude: factor on the rotated dimensions (YaRN and longrope use one other than 1).
+        amplitude: factor on the rotated dimensions (YaRN and longrope have factors other than 1).
         start: first rotated dimension of a head.
-        interleaved: pairs are neighbours (2i, 2i+1) rather than halves (i, i + R).
-        rounds: cosines, sines and products are rounded to the dtype of what is rotated, as most
-            models do; else all is float32, and rounded once.
+        interleaved: a pair is two neighbours (2i, 2i+1) rather than two halves (i, i + R).
+        rounds: cosines, sines and products are rounded to the dtype of the rotated tensor, as in
+            most models; otherwise they are float32, and the result is rounded once.
     """
 
     frequencies: Tensor
@@ -52,17 +52,17 @@ class Rope:
 
     @classmethod
     def from_base(cls, head_dim: int, base: float, distance_scale: float = 1.0) -> Rope:
-        """The plain rotation of Su et al. (2021), over the whole head in halves."""
+        """Make the original rotation of Su et al. (2021): the whole head, pairs as halves."""
         pairs = torch.arange(head_dim // 2, dtype=torch.float64)
         return cls(distance_scale * base ** (-pairs / (head_dim // 2)))
 
     @classmethod
     def none(cls) -> Rope:
-        """No rotation at all: a layer without positions."""
+        """Make a rotation that does nothing, for a layer without positions."""
         return cls(torch.empty(0, dtype=torch.float64))
 
     def rescaled(self, base: float | None, distance_scale: float) -> Rope:
-        """The same layout with another base, and every position multiplied by `distance_scale`."""
+        """Return the same layout with another base and with positions times `distance_scale`."""
         if base is None and distance_scale == 1.0:
             return self
         frequencies = self.frequencies
@@ -79,10 +79,10 @@ class Rope:
     def table(
         self, first: int, count: int, factor: float, dtype: torch.dtype, device: torch.device
     ) -> Table:
-        """Cosines and signed sines (count, 2R) for positions `first` to `first + count - 1`.
+        """Return cosines and signed sines (count, 2R) of positions `first` to `first + count - 1`.
 
-        They have `factor` besides the amplitude, and are rounded to `dtype` last. The latest few
-        are kept: the layers of a model ask for the same ones in turn.
+        They are multiplied by `factor` besides the amplitude, and then rounded to `dtype`. A few
+        tables are cached, because the layers of a model need the same tables one after another.
         """
         key = (first, count, factor, dtype, device)
         table = self._latest.get(key)
@@ -98,13 +98,13 @@ class Rope:
     def _compute(
         self, positions: Tensor, factor: float, dtype: torch.dtype, device: torch.device
     ) -> Table:
-        """Cosines and signed sines (..., 2R) for float64 positions (...)."""
+        """Compute cosines and signed sines (..., 2R) for float64 positions (...)."""
         exact = exact_device(device)
-        if exact not in self._placed:  # a copy to a GPU makes the host wait
+        if exact not in self._placed:  # cached, because a copy to a GPU makes the host wait
             self._placed[exact] = self.frequencies.to(exact)
         angles = positions[..., None] * self._placed[exact]
         cos, sin = angles.cos() * self.amplitude, angles.sin() * self.amplitude
-        pairs = (cos, cos), (-sin, sin)  # of (a, b), which become (a cos - b sin, b cos + a sin)
+        pairs = (cos, cos), (-sin, sin)  # a pair (a, b) becomes (a cos - b sin, b cos + a sin)
         if self.interleaved:
             wide = (torch.stack(pair, -1).flatten(-2) for pair in pairs)
         else:
@@ -113,13 +113,14 @@ class Rope:
         return cos, sin
 
     def rotate(self, x: Tensor, first: int) -> Tensor:
-        """`x` (..., L, D) with its L tokens standing at `first`, `first + 1`, ..."""
+        """Rotate the L tokens of `x` (..., L, D) to positions `first`, `first + 1`, ..."""
         return self._stand(x, first, x.shape[-2])
 
     def rotate_rows(self, x: Tensor, positions: tuple[int, ...]) -> Tensor:
-        """Rows `x` (n, H, 1, D) of one token each, each at a position of its own.
+        """Rotate rows `x` (n, H, 1, D) of one token each, row i to `positions[i]`.
 
-        The latest table is kept: the layers of a model ask for the same one in turn.
+        The latest table is cached, because the layers of a model need the same table one after
+        another.
         """
         if not self.pairs:
             return x
@@ -131,7 +132,7 @@ class Rope:
         return self._turn(x, self._latest_rows[key])
 
     def rotate_at(self, x: Tensor, positions: Tensor) -> Tensor:
-        """`x` (..., L, D) with every token at a position of its own.
+        """Rotate every token of `x` (..., L, D) to a position of its own.
 
         `positions` are whole numbers (..., L) that broadcast to the tokens of `x`.
         """
@@ -141,9 +142,10 @@ class Rope:
         return self._turn(x, self._compute(exact, 1.0, self._format(x), x.device))
 
     def rotate_both(self, q: Tensor, k: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """Queries (B, H, L, D) and keys (B, G, L, D) of the same tokens, each as by `rotate`.
+        """Rotate queries (B, H, L, D) and keys (B, G, L, D) of the same tokens as `rotate` does.
 
-        They turn in one step: on a GPU a short feed takes as long as its number of steps.
+        Both are rotated in one call, because on a GPU the time of a short forward pass depends on
+        the number of kernel launches.
         """
         if not self.pairs:
             return q, k
@@ -151,14 +153,14 @@ class Rope:
         return both[:, : q.shape[1]], both[:, q.shape[1] :]
 
     def rotate_to(self, x: Tensor, position: int) -> Tensor:
-        """`x` (..., L, D) with all its tokens standing at one `position`."""
+        """Rotate all tokens of `x` (..., L, D) to the same `position`."""
         return self._stand(x, position, 1)
 
     def rotate_far(self, q: Tensor, distance: int) -> Tensor:
-        """Queries (..., L, D) as they meet *unrotated* keys, all at the same `distance`.
+        """Rotate queries (..., L, D) for *unrotated* keys, all of them at the same `distance`.
 
-        A rotated key would carry the amplitude too; since the keys stay as they are, the query
-        takes both factors.
+        A rotated key would include the amplitude too. The keys here are unrotated, so the query is
+        multiplied by the amplitude twice.
         """
         return self._stand(q, distance, 1, self.amplitude)
 
@@ -168,11 +170,11 @@ class Rope:
         return self._turn(x, self.table(first, count, factor, self._format(x), x.device))
 
     def _format(self, x: Tensor) -> torch.dtype:
-        """What the tables that turn `x` are rounded to."""
+        """The dtype of the tables that rotate `x`."""
         return x.dtype if self.rounds else torch.float32
 
     def reach(self, x: Tensor) -> Tensor:
-        """The largest absolute value that each dimension of `x` (..., D) can have when rotated."""
+        """Return an upper bound (..., D) for the absolute values of `x` (..., D) when rotated."""
         if not self.pairs:
             return x.abs()
         shape = (1, 2 * self.pairs)

@@ -1,9 +1,9 @@
-"""Rules that stretch rotary positions so that a model reads past the length it was trained on.
+"""Rules that stretch rotary positions so that a model reads texts beyond its trained length.
 
-`linear` divides every position by the factor (Chen et al., 2023, "PI"). `ntk` raises the base so
-that the slowest pair turns as if positions were divided, and the fastest as before (bloc97, 2023).
-`yarn` divides the positions of slow pairs only, those that turn less than once in the trained
-length, leaves those that turn more than 32 times, and sharpens the softmax (Peng et al., 2023).
+`linear` divides every position by the factor (Chen et al., 2023, "PI"). `ntk` raises the base: the
+slowest pair rotates as with divided positions, and the fastest pair as before (bloc97, 2023).
+`yarn` divides the positions only of slow pairs, which rotate less than once in the trained length,
+leaves pairs that rotate more than 32 times unchanged, and sharpens the softmax (Peng et al., 2023).
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from inf_llm.rope import Rope
 from inf_llm.settings import OriginSettings
 from inf_llm.variants import SCALING
 
-# YaRN: turns in the trained length above and below which a pair counts as such
+# YaRN: a pair with more, or fewer, rotations in the trained length than this is fast, or slow
 _FAST, _SLOW = 32, 1
 
 
 def rescale(rope: Rope, settings: OriginSettings) -> Rope:
-    """A model's rotation with the base and the scaling that the settings ask for.
+    """Return a model's rotation with the base and the scaling of the settings.
 
     Raises:
-        SettingsError: YaRN is asked of a model whose rotation is scaled already.
+        SettingsError: the scaling is YaRN, and the rotation of the model is already scaled.
     """
     rope = rope.rescaled(settings.base, settings.distance_scale)
     if not rope.pairs:
@@ -38,10 +38,10 @@ def rescale(rope: Rope, settings: OriginSettings) -> Rope:
 
 
 class Unscaled:
-    """Positions as they are."""
+    """Unchanged positions."""
 
     def __call__(self, rope: Rope) -> Rope:
-        """The same rotation."""
+        """Return the same rotation."""
         return rope
 
 
@@ -52,31 +52,31 @@ class Linear:
     factor: float
 
     def __call__(self, rope: Rope) -> Rope:
-        """The rotation, stretched."""
+        """Return the stretched rotation."""
         return rope.rescaled(None, 1 / self.factor)
 
 
 @dataclass(frozen=True)
 class Ntk:
-    """The slowest pair as if positions were divided, the fastest as before."""
+    """The slowest pair rotates as with divided positions, the fastest pair as before."""
 
     factor: float
 
     def __call__(self, rope: Rope) -> Rope:
-        """The rotation, stretched."""
+        """Return the stretched rotation."""
         share = torch.arange(rope.pairs, dtype=torch.float64) / max(1, rope.pairs - 1)
         return _with(rope, rope.frequencies * self.factor**-share)
 
 
 @dataclass(frozen=True)
 class Yarn:
-    """Positions of slow pairs divided, and a sharper softmax."""
+    """Divided positions for slow pairs only, and a sharper softmax."""
 
     factor: float
     trained_len: int
 
     def __call__(self, rope: Rope) -> Rope:
-        """The rotation, stretched."""
+        """Return the stretched rotation."""
         factor, base = self.factor, _base(rope)
         fast, slow = (
             rope.pairs * math.log(self.trained_len / (turns * 2 * math.pi)) / math.log(base)
@@ -95,7 +95,11 @@ def _with(rope: Rope, frequencies: Tensor, amplitude: float | None = None) -> Ro
 
 
 def _base(rope: Rope) -> float:
-    """The base that the frequencies are powers of."""
+    """Return the base of the frequencies, which are powers of the base.
+
+    Raises:
+        SettingsError: the frequencies are scaled already.
+    """
     speeds = rope.frequencies.abs()
     if rope.pairs > 1:
         base = float(speeds[1]) ** -rope.pairs

@@ -1,8 +1,8 @@
 """The settings of the four attention types: typed, frozen, and checked together when they are made.
 
-One dataclass per type, each adding to the one before: `OriginSettings` (the position rule),
-`WindowSettings` (sinks and a local window), `InfLLMSettings` (memory blocks). A setting that a type
-would not use is not a field of it, so it cannot be given and then ignored.
+Each dataclass adds fields to the one before: `OriginSettings` (the position rule),
+`WindowSettings` (sinks and a local window), `InfLLMSettings` (memory blocks). A type has a field
+only for settings that it uses, so no setting is silently ignored.
 """
 
 from __future__ import annotations
@@ -35,18 +35,20 @@ _PAGES, _LAYER = map(Choice, ("pages", "layer"))
 _ONE_DISTANCE = Choice("one-distance")
 
 DENSE_FOR = 4
-"""With prefill "auto", how many times the tokens that a query sees are read densely: so many of
-SmolLM2 took 1.2 times as long as read sparsely (docs/results.md)."""
+"""With prefill "auto", the number of tokens that are read densely, as a multiple of the tokens that
+a query attends to. That many tokens took SmolLM2 1.2 times as long as reading them sparsely
+(docs/results.md)."""
 
 
 @dataclass(frozen=True)
 class InfiniteLMSettings(WindowSettings):
-    """LM-Infinite: sinks seen as if at distance n_local - 1, all of them at the same place.
+    """LM-Infinite: all sinks have the same position, at distance n_local - 1 from each query.
 
     Attributes:
-        topk_middle: tokens between sinks and window that a query and head may choose besides; 0
-            for none. With them memory grows with the length of the text, and time with its square.
-        middle_from_layer: first layer, counted from 0, that chooses such tokens.
+        topk_middle: number of tokens between the sinks and the window that each query of each head
+            also selects; 0 for none. With more than 0, memory grows with the length of the text,
+            and time with its square.
+        middle_from_layer: first layer, counted from 0, that selects such tokens.
     """
 
     type: ClassVar[str] = "infinite-lm"
@@ -70,7 +72,7 @@ class InfiniteLMSettings(WindowSettings):
         return super().sees + self.topk_middle
 
     def for_layer(self, index: int) -> InfiniteLMSettings:
-        """See `OriginSettings.for_layer`; layers below `middle_from_layer` choose nothing."""
+        """See `OriginSettings.for_layer`; layers below `middle_from_layer` select no tokens."""
         if index >= self.middle_from_layer:
             return self
         return replace(self, topk_middle=0, middle_from_layer=0)
@@ -78,56 +80,66 @@ class InfiniteLMSettings(WindowSettings):
 
 @dataclass(frozen=True)
 class StreamLMSettings(WindowSettings):
-    """StreamingLLM: sinks keep their own order, just behind the window."""
+    """StreamingLLM: the sinks keep their order, at positions directly before the window."""
 
     type: ClassVar[str] = "stream-lm"
 
 
 @dataclass(frozen=True)
 class InfLLMSettings(WindowSettings):
-    """InfLLM: tokens older than the window go into blocks, a few of which are recalled each step.
+    """InfLLM: tokens older than the window go into blocks, and each step recalls a few blocks.
 
     Attributes:
-        block_size: tokens in a block (memory unit).
-        topk: blocks recalled per execution block and unit.
-        summary: what a block is found by: "pages", means of every `page_size` neighbouring keys, of
-            which the best one counts; "mean", the mean of all its keys; or "most-attended", the
-            mean key of its `tokens` with the most attention mass, as published.
-        selection: who chooses blocks: "layer", all heads of a layer together, "key-head", those
-            that share a key head, or "query-head", every query head for itself. The option `scores`
-            says how scores of heads are added: "softmax", as shares of attention, or "sum", as they
-            are. Without a summary, `repr_topk`, `perhead`, `faiss` or `chunk_topk_calc` mean the
-            published rule: "most-attended" keys and "sum".
-        far_positions: where sinks, recalled blocks and all else out of the window stand:
-            "one-distance", all n_local - 1 away, "contiguous", in order behind the window without
-            gaps, or "native", where they stood, for texts within the trained length.
-        max_cached_block: blocks per unit that the device holds at once.
-        exc_block_size: tokens that retrieve together while a prompt is read.
-        eviction: which block leaves the device first: "lru", "fifo" or "lru-s".
-        index: how blocks are searched for; None takes "torch" for sums of products, "two-stage" for
-            pages or softmax. "torch" is one exact product ("int8" is another name for it), "faiss"
-            is exact through faiss, "ivf" reads only a part of many blocks. "two-stage" scores all
-            blocks by their means, and the best of them, `shortlist` times as many as are recalled,
-            by their pages.
-        codec: how sealed blocks are kept: "raw", as they are; "int8", in 8 bits, or "int4", in 4,
-            with keys scaled per channel of a block and values per token. Sinks, window and
-            summaries stay as they are.
-        async_global_stream: on CUDA, fetch recalled blocks while the window is computed.
-        tier: where sealed blocks are: "host", in memory, "pinned", in page-locked memory, or
-            {name: disk, path: FOLDER, host_bytes: 4GiB}, in a file, with those that were read last
-            in memory; None takes "pinned" on CUDA with `pin_memory`, else "host".
-        pin_memory: on CUDA, keep sealed blocks in pinned host memory.
-        decode_graph: on CUDA, each layer's decode step as one graph; not offered yet.
-        reselect_every: decode steps that share one choice of blocks; 1 chooses anew each step.
-        prefill: how a prompt is read: "sparse", with window and recalled blocks, in linear time;
-            "dense", with full attention over all that is kept, in quadratic time, so that only
-            answers depend on what is recalled; "auto", dense up to `dense_up_to` tokens and sparse
-            behind them. Its last token is read as an answer is written, with `split_last`.
-        dense_up_to: with prefill "auto", tokens of a text that are read with full attention: not
-            more than the model was trained with. None takes four times the tokens that a query
-            sees, or the trained length if that is less.
+        block_size: number of tokens in a block (memory unit).
+        topk: number of blocks recalled per execution block, for each row and each group of heads
+            that selects blocks together (see `selection`).
+        summary: the vectors of a block that are compared with a query: "pages", the mean of every
+            `page_size` neighbouring keys, where the best page counts; "mean", the mean of all keys;
+            or "most-attended", the mean key of the `tokens` with the most attention mass, as
+            published.
+        selection: the heads that select blocks together: "layer", all heads of a layer; "key-head",
+            the query heads that share a key head; or "query-head", each query head by itself. The
+            option `scores` is the way to add the scores of heads: "softmax", as shares of
+            attention, or "sum", as raw scores. If `summary` is not given, `repr_topk`, `perhead`,
+            `faiss` or `chunk_topk_calc` select the published rule: "most-attended" keys and "sum".
+        far_positions: the positions of sinks, recalled blocks and all other tokens outside the
+            window: "one-distance", all at distance n_local - 1; "contiguous", in order directly
+            before the window, without gaps; or "native", as in the text, for texts within the
+            trained length.
+        max_cached_block: number of blocks that the device holds at once, for each row and each
+            group of heads that selects blocks together.
+        exc_block_size: number of prompt tokens that retrieve blocks together (an execution block).
+        eviction: the rule for the block that leaves the device first: "lru", "fifo" or "lru-s".
+        index: the search for blocks; None takes "torch" for sums of products and "two-stage" for
+            pages or softmax. "torch" is one exact product ("int8" is another name for "torch"),
+            "faiss" is exact and uses faiss, "ivf" searches only a part of the blocks if there are
+            many. "two-stage" scores all blocks by their means, and then the best of them,
+            `shortlist` times as many as are recalled, by their pages.
+        codec: the format of sealed blocks: "raw", unchanged; "int8", in 8 bits; or "int4", in 4
+            bits, with keys scaled per channel of a block and values per token. Sinks, window and
+            summaries stay unchanged.
+        async_global_stream: on CUDA, fetch recalled blocks while attention to the window is
+            computed.
+        tier: the place of sealed blocks: "host", in host memory; "pinned", in page-locked host
+            memory; or {name: disk, path: FOLDER, host_bytes: 4GiB}, in a file, with the blocks
+            read last in host memory. None takes "pinned" on CUDA with `pin_memory`, otherwise
+            "host".
+        pin_memory: on CUDA, keep sealed blocks in page-locked (pinned) host memory.
+        decode_graph: on CUDA, run the decoding step of each layer as one CUDA graph; not offered
+            yet.
+        reselect_every: number of decoding steps that share one selection of blocks; 1 selects
+            blocks in every step.
+        prefill: the attention while a prompt is read: "sparse", the window and recalled blocks, in
+            linear time; "dense", full attention over all kept tokens, in quadratic time, so that
+            only answers depend on the recalled blocks; "auto", dense for the first `dense_up_to`
+            tokens and sparse after them. With `split_last`, the last token of the prompt is read
+            as in decoding.
+        dense_up_to: with prefill "auto", number of tokens of a text that are read with full
+            attention; at most the trained length of the model. None takes four times the tokens
+            that a query attends to, or the trained length if that is less.
         split_last: give the last prompt token, and every token after it, an execution block of
-            its own, so that an answer's first token retrieves with its own query.
+            its own, so that the first token of an answer is computed from blocks retrieved with
+            the query of the last prompt token alone.
     """
 
     type: ClassVar[str] = "inf-llm"
@@ -186,19 +198,19 @@ class InfLLMSettings(WindowSettings):
 
     @property
     def sees(self) -> int:
-        """See `OriginSettings.sees`; while a prompt is read densely, all of it."""
+        """See `OriginSettings.sees`; at least the number of tokens that are read densely."""
         return max(self._visible, self.dense_tokens)
 
     @property
     def dense_tokens(self) -> int:
-        """First tokens of a text that are read with full attention."""
+        """The number of first tokens of a text that are read with full attention."""
         if self.prefill == "auto":
             return self.dense_up_to or DENSE_FOR * self._visible
         return LARGEST if self.prefill == "dense" else 0
 
     @property
     def _visible(self) -> int:
-        """Tokens that a query sees where a prompt is read sparsely."""
+        """The largest number of tokens that a query attends to in sparse reading and decoding."""
         return super().sees + self.topk * self.block_size
 
     def _require_order(self, low: str, high: str, because: str) -> None:
@@ -219,7 +231,7 @@ _OTHER_SPELLINGS = {
 
 
 def settings_class(type_name: str) -> type[OriginSettings]:
-    """The settings of an attention type; underscores and published spellings are accepted."""
+    """Return the settings class of a type; underscores and published spellings are accepted."""
     name = str(type_name).replace("_", "-").lower()
     name = _OTHER_SPELLINGS.get(name, name)
     if name not in ATTENTION:
@@ -230,10 +242,10 @@ def settings_class(type_name: str) -> type[OriginSettings]:
 
 
 def make_settings(type: str = "inf-llm", **values: Any) -> OriginSettings:
-    """Checked settings from keyword arguments, as `patch` and `replay` take them.
+    """Make checked settings from keyword arguments, as for `patch` and `replay`.
 
     Raises:
-        SettingsError: a name is unknown, belongs to another type, or has a value out of range.
+        SettingsError: a name is unknown or belongs to another type, or a value is not valid.
     """
     cls = settings_class(type)
     for key in values:
@@ -243,12 +255,12 @@ def make_settings(type: str = "inf-llm", **values: Any) -> OriginSettings:
 
 
 def key_types(cls: type[OriginSettings]) -> FieldTypes:
-    """The types of the keys that may be given with a type, published spellings included."""
+    """Return the value types of all keys of an attention type, published keys included."""
     return field_types(cls) | published_keys(cls.choices)
 
 
 def key_problem(key: str, cls: type[OriginSettings], also: Iterable[str] = ()) -> str | None:
-    """Why `key` cannot be given with this type; None where it can, or is one of `also`."""
+    """Return an error message if `key` is not a key of this type or one of `also`; else None."""
     known = {*key_types(cls), *also}
     if key in known:
         return None
@@ -259,6 +271,6 @@ def key_problem(key: str, cls: type[OriginSettings], also: Iterable[str] = ()) -
 
 
 def to_plain(settings: OriginSettings) -> dict[str, Any]:
-    """Settings by name as a file says them, in plain types."""
+    """Return settings by name as in a file, in plain types."""
     values = {each.name: getattr(settings, each.name) for each in dataclasses.fields(settings)}
     return {key: v.plain() if isinstance(v, Choice) else v for key, v in values.items()}

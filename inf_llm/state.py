@@ -1,7 +1,7 @@
-"""What a memory is, as data: tensors with a row per batch row, numbers, and parts with the same.
+"""The state of a memory as data: tensors with one row per batch row, numbers, and nested parts.
 
-A class names its attributes once, by how they change. One walk over these names then gives copies,
-checkpoints, rollbacks, other rows, sizes and what goes to files, for all classes alike.
+A class lists the names of its attributes once, grouped by the way they change. `Stateful` uses
+these names for forks, checkpoints, rollbacks, selection of rows, sizes and files, in all classes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ Held = Any
 
 @dataclass(frozen=True)
 class State:
-    """A moment of an object.
+    """The state of an object at one moment.
 
     Attributes:
-        tensors: by attribute; a row per batch row.
-        numbers: by attribute; anything that is replaced and never changed.
-        parts: of the objects that belong to it; `name.0`, `name.1` of those that are in a tuple.
+        tensors: tensors by attribute name, with one row per batch row.
+        numbers: other values by attribute name, which are replaced and never changed in place.
+        parts: states of the object's parts by attribute name; `name.0`, `name.1` for parts in a
+            tuple.
     """
 
     tensors: Mapping[str, Held]
@@ -35,38 +36,41 @@ class State:
 
 
 class BlockWriter(Protocol):
-    """Puts sealed blocks into files, where each has a number of its own."""
+    """Writer of sealed blocks to files, in which each block has a number."""
 
     def put(self, store: Any, numbers: Tensor) -> tuple[str, Tensor]:
-        """See that physical blocks of a store are in files.
+        """Make sure that physical blocks of a store are in the files.
 
         Returns:
-            The name of the store there, and the numbers of the blocks, in the shape given.
+            The name of the store in the files, and the numbers of the blocks there, in the shape
+            of `numbers`.
         """
 
 
 class BlockReader(Protocol):
-    """Opens stores of sealed blocks in files."""
+    """Reader of sealed blocks from files."""
 
     def open(self, name: str, make: Callable[..., Any]) -> Any:
-        """The store of that name, made by `make` when it is asked for first.
+        """Return the store of that name; the first call makes the store with `make`.
 
-        `make` is called with the `PageShape` of its blocks, the number of query heads, the rows
-        that recall at once, and the device.
+        `make` is called with the `PageShape` of the blocks, the number of query heads, the number
+        of rows that recall at once, and the device.
         """
 
 
 class Stateful:
-    """An object whose state can be copied, noted, brought back, and given other rows.
+    """An object with a state that supports forks, checkpoints, rollbacks and selection of rows.
 
     Attributes:
-        fixed: names of tensors that are replaced and never changed.
-        growing: names of tensors that are written only behind what the numbers say is held.
+        fixed: names of tensors that are replaced and never changed in place.
+        growing: names of tensors that are written in place only behind the part in use, whose
+            bounds are among `numbers`.
         changing: names of tensors that are changed in place.
-        numbers: names of all else that belongs to the state.
-        parts: names of objects of this kind, or of tuples of them, which are replaced and never
-            changed; a tuple that becomes another one is among `numbers` too.
-        derived: names of what follows from the state; None whenever that becomes another one.
+        numbers: names of all other attributes of the state.
+        parts: names of `Stateful` objects or of tuples of them. A tuple is replaced and never
+            changed in place; if it can be replaced, its name is in `numbers` too.
+        derived: names of attributes that are computed from the state; they are set to None when the
+            state is replaced.
     """
 
     fixed: ClassVar[tuple[str, ...]] = ()
@@ -77,14 +81,14 @@ class Stateful:
     derived: ClassVar[tuple[str, ...]] = ()
 
     def checkpoint(self) -> State:
-        """The state now, for one `rollback`. It shares all tensors but those that change."""
+        """Return the current state for one `rollback`; only tensors in `changing` are copied."""
         tensors = {name: getattr(self, name) for name in (*self.fixed, *self.growing)}
         tensors |= {name: each(torch.clone, getattr(self, name)) for name in self.changing}
         numbers = {name: getattr(self, name) for name in self.numbers}
         return State(tensors, numbers, {name: part.checkpoint() for name, part in self._parts()})
 
     def rollback(self, state: State) -> None:
-        """Back to a checkpoint of this object."""
+        """Return to a checkpoint of this object."""
         for name, value in {**state.tensors, **state.numbers}.items():
             setattr(self, name, value)
         for name, part in self._parts():
@@ -92,7 +96,7 @@ class Stateful:
         self._derive_anew()
 
     def fork(self: _S) -> _S:
-        """A copy that goes on by itself."""
+        """Return an independent copy."""
         twin = copy.copy(self)
         for name in (*self.growing, *self.changing):
             setattr(twin, name, each(torch.clone, getattr(self, name)))
@@ -104,7 +108,7 @@ class Stateful:
         return twin
 
     def select_rows(self, rows: Tensor) -> None:
-        """Rows become the given ones (a 1-D index; rows may repeat or vanish)."""
+        """Replace the rows by the rows at these indexes (1-D; a row may repeat or be left out)."""
 
         def chosen(tensor: Tensor) -> Tensor:
             return tensor.index_select(0, rows.to(tensor.device))
@@ -116,7 +120,7 @@ class Stateful:
         self._derive_anew()
 
     def dump(self, blocks: BlockWriter) -> State:
-        """The state as it goes to a file: plain values, and tensors without unused room."""
+        """Return the state for a file: plain values, and tensors without unused capacity."""
         tensors = {
             name: getattr(self, name) for name in (*self.fixed, *self.growing, *self.changing)
         }
@@ -124,7 +128,7 @@ class Stateful:
         return State(tensors, numbers, {name: part.dump(blocks) for name, part in self._parts()})
 
     def restore(self, state: State, blocks: BlockReader) -> None:
-        """What `dump` gave becomes the state of this object, which is as it was made."""
+        """Set the state that `dump` returned, on an object that is otherwise unused."""
         for name, value in {**state.tensors, **state.numbers}.items():
             setattr(self, name, value)
         for name, part in self._parts():
@@ -133,7 +137,7 @@ class Stateful:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors, room included."""
+        """Bytes of all tensors, unused capacity included."""
         names = (*self.fixed, *self.growing, *self.changing)
         own = sum(tensor.nbytes for name in names for tensor in _flat(getattr(self, name)))
         return own + sum(part.nbytes for _, part in self._parts())
@@ -152,7 +156,7 @@ class Stateful:
 
 
 def each(change: Callable[[Tensor], Tensor], held: Held) -> Held:
-    """The same, with every tensor changed."""
+    """Return the same structure, with `change` applied to every tensor."""
     if held is None:
         return None
     if isinstance(held, dict):

@@ -1,7 +1,7 @@
 """Run one attention layer on given queries, keys and values, without a model.
 
-For tests and for comparing with other implementations: `replay` feeds tensors as a model would and
-returns the outputs and, for inf-llm, the blocks that were recalled.
+This is for tests and for comparisons with other implementations. `replay` feeds tensors as a model
+does and returns the outputs and, for inf-llm, the recalled blocks.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from inf_llm.variants import ATTENTION
 
 @dataclass
 class Replay:
-    """What came out.
+    """The result of `replay`.
 
     Attributes:
         o: outputs (B, H, N, Dv).
-        topk: for inf-llm, per execution block, one ascending list of block numbers per unit
-            (row by row; chooser by chooser within a row where there are several); else None.
-        layer: the attention object as it stood at the end.
+        topk: for inf-llm, per execution block, one ascending list of block numbers for each group
+            of heads that selects together in each row (row by row, group by group within a row);
+            None for other types.
+        layer: the attention object after the last token.
     """
 
     o: Tensor
@@ -50,20 +51,20 @@ def replay(
     distance_scale: float = 1.0,
     **settings: Any,
 ) -> Replay:
-    """Feed one layer `feeds[0]`, `feeds[1]`, ... tokens in turn.
+    """Feed `feeds[0]`, `feeds[1]`, ... tokens to one layer, one call after another.
 
     Args:
         q: queries (B, H, N, D), unrotated.
         k: keys (B, G, N, D), unrotated.
         v: values (B, G, N, Dv).
-        feeds: lengths of successive forward calls; they add up to N.
+        feeds: numbers of tokens of successive forward calls; their sum is N.
         kind: attention type.
         base: RoPE base.
         distance_scale: factor on positions.
         **settings: settings of the attention type.
 
     Raises:
-        SettingsError: a setting is not allowed, or the feeds do not add up to N.
+        SettingsError: a setting is not valid, or the sum of the feeds is not N.
     """
     length = q.shape[2]
     if sum(feeds) != length or min(feeds, default=1) < 1:
@@ -86,7 +87,7 @@ def replay(
 
 
 def _record_recalls(layer: InfLLMAttention) -> list[list[list[int]]]:
-    """A list that grows by one entry, a list per unit, with every execution block of `layer`."""
+    """Return a list that gets one entry of `Replay.topk` with every execution block of `layer`."""
     recalls: list[list[list[int]]] = []
     execute = layer._execute
 

@@ -1,4 +1,4 @@
-"""Where prompts are cut, and where two of them part; of token ids alone."""
+"""Truncation of prompts, and the common start of two prompts, for lists of token ids."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from inf_llm.errors import TextError
 
 TRUNCATIONS = ("suffix", "middle")
 KEPT_HEAD = 128
-"""First tokens that truncation "suffix" keeps, as in the published evaluation."""
+"""Number of first tokens that truncation "suffix" keeps, as in the published evaluation."""
 
 
 def check_truncation(truncation: str | None) -> None:
-    """Raise `SettingsError` unless there is such a way to cut a prompt."""
+    """Raise `SettingsError` unless `truncation` is None or a known truncation."""
     message = f"truncation = {truncation!r} is not known; None, {' and '.join(TRUNCATIONS)} are"
     require(truncation is None or truncation in TRUNCATIONS, "truncation", message)
 
 
 def kept(length: int, limit: int, truncation: str | None) -> tuple[int, int]:
-    """How many tokens at the start and at the end of a prompt stay when it is cut.
+    """Return the numbers of tokens that a prompt keeps at its start and at its end.
 
     Args:
-        length: of the prompt.
-        limit: tokens allowed, at least 1.
-        truncation: None refuses a longer prompt; "suffix" keeps its first `KEPT_HEAD` tokens and
-            its end; "middle" keeps its first and its last half.
+        length: tokens of the prompt.
+        limit: largest number of tokens allowed, at least 1.
+        truncation: None refuses a longer prompt; "suffix" keeps its first `KEPT_HEAD` tokens (at
+            most half of `limit`) and its end; "middle" keeps half of `limit` at each end.
 
     Raises:
-        TextError: the prompt is longer and may not be cut, or there is no room for any.
-        SettingsError: there is no such truncation.
+        TextError: the prompt is too long and `truncation` is None, or `limit` is less than 1.
+        SettingsError: the truncation is unknown.
     """
     check_truncation(truncation)
     if limit < 1:
@@ -50,13 +50,13 @@ def kept(length: int, limit: int, truncation: str | None) -> tuple[int, int]:
 
 
 def fit(ids: list[int], limit: int, truncation: str | None) -> list[int]:
-    """The prompt cut to at most `limit` tokens; see `kept`."""
+    """Cut a prompt to at most `limit` tokens; see `kept`."""
     head, tail = kept(len(ids), limit, truncation)
     return ids if head == len(ids) else ids[:head] + ids[len(ids) - tail :]
 
 
 def common_length(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two texts have in common at the start."""
+    """Return the number of tokens at the start that two texts have in common."""
     first, second = array("q", a), array("q", b)
     low, high = 0, min(len(first), len(second))
     while low < high:

@@ -1,4 +1,4 @@
-"""Lengths, sizes and speeds: how each is written on a command line, and how each is shown."""
+"""Parsing and display of lengths, sizes and speeds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _BYTES = {
 }
 MOST_TOKENS = 1 << 30
 LEAST_SECONDS, LEAST_TOKENS = 0.5, 16
-"""Below these a speed says more about the clock than about the model."""
+"""Minimum time and tokens of a speed; below them, the clock is too coarse to give one."""
 
 
 def parse_length(option: str, text: str) -> int:
-    """A number of tokens: 512, 32k, 1M.
+    """Parse a number of tokens: 512, 32k, 1M.
 
     Raises:
-        SettingsError: it is none, or more than `MOST_TOKENS`.
+        SettingsError: the text is not a number of tokens, or is more than `MOST_TOKENS`.
     """
     found = re.fullmatch(r"\s*([0-9]+)([km]?)\s*", text.lower())
     length = int(found[1]) * _LENGTHS[found[2]] if found else 0
@@ -33,21 +33,21 @@ def parse_length(option: str, text: str) -> int:
 
 
 def parse_lengths(option: str, text: str) -> tuple[int, ...]:
-    """Several numbers of tokens, ascending: 4k,32k."""
+    """Parse several numbers of tokens, such as 4k,32k, and return them in ascending order."""
     return tuple(sorted({parse_length(option, part) for part in text.split(",")}))
 
 
 def short(length: int) -> str:
-    """131072 as 128k, 1536 as 1.5k."""
+    """Format a number of tokens: 131072 as 128k, 1536 as 1.5k."""
     unit = next((u for u, n in _LENGTHS.items() if length >= n and length % -(-n // 4) == 0), "")
     return f"{length / _LENGTHS[unit]:.15g}{unit.replace('m', 'M')}"
 
 
 def parse_bytes(option: str, text: str) -> int:
-    """A number of bytes: 8GiB, 500MB, 1000000.
+    """Parse a number of bytes: 8GiB, 500MB, 1000000.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: the text is not a size.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
     count = int(float(found[1]) * _BYTES[found[2] or ""]) if found else 0
@@ -57,13 +57,13 @@ def parse_bytes(option: str, text: str) -> int:
 
 
 def size(count: int) -> str:
-    """Bytes as 18.0 MB."""
+    """Format a number of bytes, for example as 18.0 MB."""
     power = next((power for power in range(4) if count < 1000 ** (power + 1)), 4)
     return f"{count / 1000**power:.{min(power, 1)}f} {('B', 'KB', 'MB', 'GB', 'TB')[power]}"
 
 
 def pace(tokens: int, seconds: float) -> str:
-    """A time, and the speed in it where it was long enough to tell one."""
+    """Format a time, followed by the speed if time and tokens are enough to measure one."""
     if tokens < LEAST_TOKENS or seconds < LEAST_SECONDS:
         return f"{seconds:.1f} s"
     return f"{seconds:.1f} s ({tokens / seconds:,.{1 if tokens < 100 * seconds else 0}f} tokens/s)"

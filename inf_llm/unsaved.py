@@ -1,4 +1,4 @@
-"""Objects that live in a process: they can be forked, and refuse to be written anywhere."""
+"""A base class for objects that exist in one process: they can be forked, but not pickled."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _Object = TypeVar("_Object")
 
 
 class Unsaved:
-    """Base of what holds a memory, a model or room for pages.
+    """Base of classes that hold a memory, a model or storage for pages.
 
-    To Python's copiers all of it looks like ordinary data: pickle, and with it `torch.save`,
-    multiprocessing and joblib, would write the model and all the room there is, used or not, before
-    it fails of a lock. So a copy is a fork, and nothing else is done.
+    Without this class, pickle (and with it `torch.save`, multiprocessing and joblib) writes the
+    model and the whole storage, used or not, before it fails at a lock. Here a copy is a fork, and
+    pickling raises an error at once.
     """
 
     def fork(self) -> Any:
-        """A copy that goes on by itself.
+        """Return an independent copy.
 
         Raises:
-            UnsupportedInputError: this kind of object has none.
+            UnsupportedInputError: the class does not support forks.
         """
         raise UnsupportedInputError(f"a {type(self).__name__} cannot be copied by itself")
 
@@ -40,7 +40,7 @@ class Unsaved:
 
 
 def bare_copy(thing: _Object) -> _Object:
-    """Another object with the same attributes, as `copy.copy` makes where it is allowed."""
+    """Return another object with the same attributes, as `copy.copy` does for other classes."""
     twin = object.__new__(type(thing))
     twin.__dict__.update(thing.__dict__)
     return twin

@@ -1,6 +1,6 @@
-"""Paths for hardware that was not at hand: the first use of each says so, once.
+"""Warnings for code that has not run on its hardware yet: one warning per code path and process.
 
-Whatever has run on a GPU and was found right loses its call here.
+When a code path has run correctly on a GPU, its call of `untried` is removed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _log = logging.getLogger("inf_llm")
 
 @functools.cache
 def untried(path: str) -> None:
-    """Say in one line that a path is being used which has not run on such hardware before."""
+    """Log a warning of one line that a code path has not run on such hardware yet."""
     _log.warning(
         "%s: written for a GPU and tested as far as a CPU allows, but not yet run on one; "
         "scripts/gpu_check.sh compares it with what is known to be right",

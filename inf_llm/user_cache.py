@@ -1,6 +1,6 @@
-"""Small things that are kept between runs in the user's cache folder: a JSON object a file.
+"""Small values that persist between runs in the user's cache folder: one JSON object per file.
 
-Losing them costs time and nothing else, so nothing here fails.
+A lost value only costs the time to compute it again, so no file error is raised.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from inf_llm.atomic import write_atomically
 
 
 def cache_file(name: str) -> Path:
-    """Where the file of a name is: in `$XDG_CACHE_HOME/inf-llm`, by default `~/.cache/inf-llm`."""
+    """Path of the file for a name: in `$XDG_CACHE_HOME/inf-llm`, by default `~/.cache/inf-llm`."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "inf-llm" / f"{name}.json"
 
 
 def cached(name: str) -> dict[str, Any]:
-    """What is kept in a file; nothing where it is absent or damaged."""
+    """Return the content of a cache file; empty if the file is absent or damaged."""
     with contextlib.suppress(OSError, ValueError):
         said = json.loads(cache_file(name).read_bytes())
         if isinstance(said, dict):
@@ -30,7 +30,7 @@ def cached(name: str) -> dict[str, Any]:
 
 
 def keep(name: str, key: str, value: Any) -> None:
-    """Add a value in plain types to a file, where the folder can be written."""
+    """Add a value in plain types to a cache file; do nothing if the folder is not writable."""
     file = cache_file(name)
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)

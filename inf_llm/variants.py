@@ -1,18 +1,18 @@
-"""Every name that a configuration may choose by, kind by kind, and where it is.
+"""All variants that a configuration can name, one registry per kind.
 
-A row is the place of a class or function, and beside it that of the dataclass of its options, if
-it takes any. A row from outside needs no change here:
+A row gives the place of a class or function and, if it has options, the place of their dataclass.
+A row from outside needs no change of this file:
 
     from inf_llm.variants import EVICTION
     EVICTION.add("random", RandomPage)              # a class, or "package.module:RandomPage"
 
-or, in the metadata of an installed distribution, where the command line finds it too:
+or, as an entry point of an installed distribution, which the command line finds too:
 
     [project.entry-points."inf_llm.variants"]
     "eviction.random" = "package.module:RandomPage"
 
-The options of such a class are its attribute `Settings`, a frozen dataclass; without one it takes
-none. They reach the class as keywords.
+The options of such a class are the fields of its attribute `Settings`, a frozen dataclass; a class
+without `Settings` has no options. The class receives the options as keywords.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ ATTENTION = Registry(
     },
     key="attention",
 )
-"""Called with a `Rope` and the settings; gives a `LayerAttention`. Its options are the settings of
-the type, a subclass of `WindowSettings` whose `type` is the name of the row."""
+"""Callables that take a `Rope` and the settings and return a `LayerAttention`. The options of a row
+are the settings of the type: a subclass of `WindowSettings` with the name of the row as `type`.
+("origin" alone has `OriginSettings`.)"""
 
 SUMMARY = Registry(
     "block summary",
@@ -86,15 +87,15 @@ INDEX = Registry(
     "retrieval index",
     {
         "torch": ("inf_llm.memory.index:TorchIndex", "inf_llm.options:Chunk"),
-        "int8": ("inf_llm.memory.index:TorchIndex", "inf_llm.options:Chunk"),  # its former name
+        "int8": ("inf_llm.memory.index:TorchIndex", "inf_llm.options:Chunk"),  # old name of "torch"
         "faiss": "inf_llm.memory.faiss_index:FaissIndex",
         "ivf": ("inf_llm.memory.faiss_index:InvertedIndex", "inf_llm.options:InvertedFrom"),
         "two-stage": ("inf_llm.memory.two_stage:TwoStage", "inf_llm.options:Shortlist"),
     },
     key="index",
 )
-"""Subclasses of `inf_llm.memory.index.Index`, or of `inf_llm.memory.search.Search`, which are made
-with a `Selection` besides the options."""
+"""Subclasses of `inf_llm.memory.index.Index`, or of `inf_llm.memory.search.Search`; the latter take
+a `Selection` besides the options."""
 
 CODEC = Registry(
     "codec",
@@ -105,7 +106,7 @@ CODEC = Registry(
     },
     key="codec",
 )
-"""Subclasses of `inf_llm.memory.codec.Codec`, made with a `PageShape` and the options."""
+"""Subclasses of `inf_llm.memory.codec.Codec`, which take a `PageShape` and the options."""
 
 TIER = Registry(
     "tier",
@@ -116,7 +117,7 @@ TIER = Registry(
     },
     key="tier",
 )
-"""Subclasses of `inf_llm.memory.tiers.Tier`, made with the planes of a page and the options."""
+"""Subclasses of `inf_llm.memory.tiers.Tier`, which take the planes of a page and the options."""
 
 KERNEL = Registry(
     "kernel",
@@ -129,7 +130,7 @@ KERNEL = Registry(
     },
     key="kernel",
 )
-"""Modules or objects, see `inf_llm.kernels`; `auto` tries them in this order."""
+"""Modules or objects with the interface in `inf_llm.kernels`; `auto` tries them in this order."""
 
 SCALING = Registry(
     "position scaling",
@@ -141,7 +142,7 @@ SCALING = Registry(
     },
     key="scaling",
 )
-"""Objects that are called with a `Rope` and give another."""
+"""Callables that take a `Rope` and return another `Rope`."""
 
 NEEDLE = Registry(
     "needle family",
@@ -165,7 +166,7 @@ NEEDLE = Registry(
     },
     key="needle",
 )
-"""Objects of `inf_llm.needles.base.Family`; `inf-llm demo --tasks` and the benchmark name them."""
+"""Objects of `inf_llm.needles.base.Family`, named in `inf-llm demo --tasks` and the benchmark."""
 
 CALLS = Registry(
     "form of function calls",
@@ -177,5 +178,5 @@ CALLS = Registry(
     },
     key="calls",
 )
-"""Subclasses of `inf_llm.generation.calls.CallForm`; the first whose mark is in a chat template is
-the model's, and `bare` where none is."""
+"""Subclasses of `inf_llm.generation.calls.CallForm`. A model uses the first form with a mark that
+occurs in its chat template, or `bare` if no mark occurs."""

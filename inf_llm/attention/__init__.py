@@ -1,1 +1,1 @@
-"""Where a token stands and what it may see, one class per attention type."""
+"""Attention types, one class per type: the positions of tokens, and the tokens that they see."""

@@ -1,7 +1,7 @@
-"""What every attention type has in common: it is fed tokens of some rows, and answers each feed.
+"""The base class of all attention types: an object that is fed tokens and returns their output.
 
-An object here belongs to one layer and to rows of equal length. It holds all it needs to go on with
-the next feed, and can be copied, cut back, or have its rows rearranged.
+An object belongs to one layer and to rows of equal length. The object holds all state that the next
+feed needs. It supports forks, crops to an earlier length, and selection of rows.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from inf_llm.rope import Rope
 from inf_llm.state import State, Stateful
 
 CHECKPOINTS_KEPT = 128
-"""Execution blocks that `crop` can go back over; decoding guesses far fewer tokens at once."""
+"""Largest number of execution blocks that `crop` can undo; speculative decoding guesses far fewer
+tokens at once."""
 
 Part = tuple[Tensor, Tensor]
-"""Attention over some keys: output (B, H, Q, Dv) and log-sum-exp (B, H, Q)."""
+"""Attention to a part of the keys: output (B, H, Q, Dv) and log-sum-exp (B, H, Q)."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How the model scores, as its attention layer says with every call.
+    """The scoring of the model, which its attention layer passes with every call.
 
     Attributes:
         scoring: scale, soft cap, kernel.
@@ -41,31 +42,32 @@ class Rule:
     learned_sink: Tensor | None = None
 
     def finish(self, part: Part) -> Part:
-        """Let the learned sink, if there is one, take its share of the softmax."""
+        """Add the learned sink, if there is one, to the softmax of a part."""
         return part if self.learned_sink is None else with_learned_sink(*part, self.learned_sink)
 
 
 class Watcher(Protocol):
-    """An observer of layers while they are fed."""
+    """An observer of the layers during forward passes."""
 
     def enters(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
-        """The rows of a layer are about to be fed, under what `patch` left on a model.
+        """Observe that a feed of the rows of a layer begins.
 
-        `prompt_end` is the length of the prompt, padding counted, where the caller knows it.
+        `patch` is the state that `inf_llm.patch` stored on the model. `prompt_end` is the length of
+        the prompt, padding included, or None if the caller does not give a length.
         """
 
     def saw(self, attention: LayerAttention, first: int, last: int) -> None:
-        """The layer has just computed the execution block of tokens `first` to `last - 1`."""
+        """Observe that the execution block of tokens `first` to `last - 1` has been computed."""
 
 
 @dataclass(frozen=True)
 class Running:
-    """What a thread computes for.
+    """The context of the computation in one thread.
 
     Attributes:
         watchers: observers of all layers that are fed.
-        prompt_end: length of the prompt that `generate` answers, where it is running.
-        feed: the forward call that is under way, as the floor above notes it.
+        prompt_end: length of the prompt of the running `generate` call; None outside `generate`.
+        feed: the current forward call, as `inf_llm.hf` records it.
     """
 
     watchers: tuple[Watcher, ...] = ()
@@ -74,20 +76,21 @@ class Running:
 
 
 running: ContextVar[Running] = ContextVar("running", default=Running())  # noqa: B039 (frozen)
-"""What this thread computes for."""
+"""The context of the computation in the current thread."""
 
 
 _L = TypeVar("_L", bound="LayerAttention")
 
 
 class LayerAttention(Stateful, ABC):
-    """One layer's attention over everything it was fed.
+    """The attention of one layer to all tokens that were fed.
 
-    A subclass names what it holds, as `Stateful` says.
+    A subclass lists the names of its state, as described in `Stateful`.
 
     Args:
-        rope: how the layer rotates.
-        block: tokens computed at once, and that choose together where an attention type chooses.
+        rope: the rotation of the layer.
+        block: number of tokens in an execution block: tokens that are computed at once and, in
+            types that recall blocks, select blocks together.
     """
 
     numbers: ClassVar[tuple[str, ...]] = ("seen",)
@@ -100,16 +103,16 @@ class LayerAttention(Stateful, ABC):
         self._checkpoints: list[State] | None = None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        """Feed tokens and get their attention output.
+        """Feed tokens and return their attention output.
 
         Args:
             q: queries (B, H, L, D), unrotated.
             k: keys (B, G, L, D), unrotated.
             v: values (B, G, L, Dv).
-            rule: how the model scores.
+            rule: the scoring of the model.
 
         Returns:
-            (B, H, L, Dv).
+            The output (B, H, L, Dv).
         """
         outputs = []
         for first, last in self._execution_blocks(q.shape[2]):
@@ -120,7 +123,7 @@ class LayerAttention(Stateful, ABC):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
 
     def _seen_more(self, count: int) -> None:
-        """An execution block is computed."""
+        """Count the tokens of a computed execution block, and call the observers."""
         for watcher in running.get().watchers:
             watcher.saw(self, self.seen, self.seen + count)
         self.seen += count
@@ -129,23 +132,23 @@ class LayerAttention(Stateful, ABC):
     def attend_each(
         cls, members: Sequence[LayerAttention], q: Tensor, k: Tensor, v: Tensor, rule: Rule
     ) -> Tensor:
-        """Feed one token to each of n members of this class, which have one row each.
+        """Feed one token to each of n objects of this class, which have one row each.
 
         Args:
-            members: of one layer.
-            q: queries (n, H, 1, D), one for each member, unrotated.
-            k: keys (n, G, 1, D).
+            members: objects of the same layer.
+            q: queries (n, H, 1, D), one for each object, unrotated.
+            k: keys (n, G, 1, D), unrotated.
             v: values (n, G, 1, Dv).
-            rule: how the model scores.
+            rule: the scoring of the model.
 
         Returns:
-            (n, H, 1, Dv).
+            The output (n, H, 1, Dv).
         """
         each = zip(members, q.split(1), k.split(1), v.split(1), strict=True)
         return torch.cat([member.attend(q, k, v, rule) for member, q, k, v in each])
 
     def _execution_blocks(self, length: int) -> Iterator[tuple[int, int]]:
-        """Cut a feed: counted from its own start, and one by one from `alone_from` on."""
+        """Cut a feed into execution blocks, which are single tokens from `alone_from` on."""
         alone = length
         if self._alone_from is not None:
             alone = min(length, max(0, self._alone_from - self.seen))
@@ -155,32 +158,32 @@ class LayerAttention(Stateful, ABC):
             yield first, first + 1
 
     def alone_from(self, position: int | None) -> None:
-        """From this token on, every token is an execution block of its own.
+        """Make every token from `position` on an execution block of its own; None for no token.
 
-        It is how plain decoding feeds them, so verifying several guessed tokens at once gives what
-        decoding them one by one would have given.
+        Plain decoding feeds tokens in the same way. So the verification of several guessed tokens
+        at once gives the same result as decoding the tokens one by one.
         """
         self._alone_from = position
 
     @abstractmethod
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        """One execution block; see `attend`. `self.seen` is the position of its first token."""
+        """Compute an execution block; see `attend`. The first token is at position `self.seen`."""
 
     def record(self, wanted: bool = True) -> None:
-        """Note the state before every execution block from now on, so that `crop` can work."""
+        """Start or stop recording a checkpoint before every execution block, for `crop`."""
         self._checkpoints = [] if wanted else None
 
     def _note_state(self) -> None:
-        """Add a checkpoint, if they are kept; the oldest go, with what they hold."""
+        """Add a checkpoint if they are recorded, and drop the oldest above the limit."""
         if self._checkpoints is not None:
             self._checkpoints.append(self.checkpoint())
             del self._checkpoints[:-CHECKPOINTS_KEPT]
 
     def crop(self, count: int) -> None:
-        """Forget the newest `count` tokens, which must end where an execution block began.
+        """Remove the newest `count` tokens; the first of them must begin an execution block.
 
         Raises:
-            CropError: nothing was recorded at that point.
+            CropError: no checkpoint was recorded before that token.
         """
         states = self._checkpoints or []
         self._forget_checkpoints()
@@ -198,7 +201,7 @@ class LayerAttention(Stateful, ABC):
         self.rollback(chosen)
 
     def rollback(self, state: State) -> None:
-        """See `Stateful.rollback`; what `crop` could go back to may lie behind it."""
+        """See `Stateful.rollback`; the checkpoints are dropped, as later ones are not valid."""
         super().rollback(state)
         self._forget_checkpoints()
 
@@ -207,7 +210,7 @@ class LayerAttention(Stateful, ABC):
             self._checkpoints = []
 
     def fork(self: _L) -> _L:
-        """See `Stateful.fork`; sealed blocks are shared, and what `crop` needs is not copied."""
+        """See `Stateful.fork`; sealed blocks are shared, and the checkpoints are not copied."""
         twin = super().fork()
         twin._forget_checkpoints()
         return twin
@@ -216,10 +219,10 @@ class LayerAttention(Stateful, ABC):
         return self.fork()
 
     def select_rows(self, rows: Tensor) -> None:
-        """See `Stateful.select_rows`; what `crop` needs is of other rows, so it is dropped."""
+        """See `Stateful.select_rows`; the checkpoints belong to other rows, so they are dropped."""
         super().select_rows(rows)
         self._forget_checkpoints()
 
     def stats(self) -> MemoryStats:
-        """What is held, and what it cost."""
+        """Counters of the tokens and bytes held, and of the work for recalled blocks."""
         return MemoryStats(self.seen, device_bytes=self.nbytes)

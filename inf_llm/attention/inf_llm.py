@@ -1,8 +1,8 @@
-"""InfLLM (Xiao et al., 2024): a local window, and a few recalled blocks of all that came before.
+"""InfLLM (Xiao et al., 2024): a local window, and a few recalled blocks of all earlier tokens.
 
-Per execution block: append, look up, attend to the window at true distances and to everything far
-where `far_positions` places it, merge into one softmax, note what mass each key in the window
-received, and let the memory seal what has left the window.
+Each execution block takes these steps: append its tokens; search for blocks; attend to the window
+at true distances and to far tokens at the positions that `far_positions` gives; merge both into one
+softmax; add up the attention mass of the keys in the window; seal tokens that left the window.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ from inf_llm.settings import InfLLMSettings
 from inf_llm.state import BlockReader, BlockWriter, State
 from inf_llm.variants import FAR_POSITIONS
 
-_TILE = 4096  # sealed tokens that are on the device at once while a text is read densely
+_TILE = 4096  # sealed tokens that are on the device at once during dense reading
 
 
 class InfLLMAttention(LayerAttention):
-    """One layer's window and memory.
+    """The window and the memory of one layer.
 
-    An execution block is three things: the tokens computed at once (`block`), those that choose
-    together (one call of `_recall`), and those after which blocks are sealed (`memory.settle`).
-    Only the constructor takes the three sizes to be one setting.
+    An execution block has three meanings: the tokens computed at once (`block`), the tokens that
+    select blocks together (one call of `_recall`), and the tokens between two calls that seal
+    blocks (`memory.settle`). Only the constructor uses one setting for all three sizes.
 
     Args:
-        rope: how the layer rotates.
+        rope: the rotation of the layer.
         settings: sizes and policies.
-        slots: force copies of recalled blocks on the device, or none; see `BlockStore`.
+        slots: True or False to keep, or not to keep, copies of recalled blocks on the device; None
+            for the default of the device. See `BlockStore`.
     """
 
     numbers = ("seen", "recalled", "_steps")
@@ -76,7 +77,7 @@ class InfLLMAttention(LayerAttention):
     def attend_each(
         cls, members: Sequence[LayerAttention], q: Tensor, k: Tensor, v: Tensor, rule: Rule
     ) -> Tensor:
-        """See `LayerAttention.attend_each`: the steps of `_execute`, for all rows what can be."""
+        """See `LayerAttention.attend_each`; the steps of `_execute`, batched where possible."""
         each = cast(Sequence[InfLLMAttention], members)
         first, heads = each[0], q.shape[1]
         positions = tuple(member.seen for member in each)
@@ -97,7 +98,7 @@ class InfLLMAttention(LayerAttention):
 
     @classmethod
     def _recall_each(cls, members: Sequence[InfLLMAttention], query: Query) -> None:
-        """The blocks for one token of every row, those of an earlier step where they are shared."""
+        """Recall blocks for one token of every row, unless the step shares an earlier selection."""
         asking = [at for at, member in enumerate(members) if not member._shares_choice()]
         if asking:
             rows = Query(query.vectors[asking], query.scale)
@@ -106,16 +107,16 @@ class InfLLMAttention(LayerAttention):
                 members[at].recalled = recalled
 
     def _single(self, q: Tensor, near_q: Tensor, far_q: Tensor) -> list[Source]:
-        """What one token attends to."""
+        """The key sources of one decoding query."""
         far = self.far_positions.sources(q, far_q, self._far(self.seen))
         return [self._window(near_q), *far]
 
     def _is_dense(self, queries: int) -> bool:
-        """Whether an execution block that comes next reads all that is kept."""
+        """Whether the next execution block, with that number of queries, has full attention."""
         return 1 < queries <= self.settings.dense_tokens - self.seen
 
     def _all(self, q: Tensor, near_q: Tensor) -> Iterator[Source]:
-        """Everything out of the window, where it stood in the text; no block is recalled."""
+        """All tokens outside the window, at their positions in the text; no block is recalled."""
         far = self._far(self.seen + q.shape[2] - 1)
         yield from self._native.sources(q, near_q, far)
         for first, k, v in self.memory.tiles(_TILE):
@@ -123,7 +124,7 @@ class InfLLMAttention(LayerAttention):
             yield Source(near_q, [(self.rope.rotate(k, at), v)])
 
     def _recall(self, query: Query) -> Recalled | None:
-        """The blocks for this execution block; in decoding, maybe those of an earlier step."""
+        """Return the blocks for this execution block, or in decoding those of an earlier step."""
         if query.vectors.shape[2] > 1:
             self._steps = -1
         elif self._shares_choice():
@@ -131,12 +132,12 @@ class InfLLMAttention(LayerAttention):
         return self.memory.recall(query)
 
     def _shares_choice(self) -> bool:
-        """Count a decode step; whether it takes the blocks of an earlier one."""
+        """Count a decoding step, and return whether it shares the blocks of an earlier step."""
         self._steps += 1
         return self.recalled is not None and self._steps % self.settings.reselect_every > 0
 
     def _in_window(self, queries: int) -> tuple[int, Band | None]:
-        """How many of the newest tokens some query has in its window, and the rule among them."""
+        """The number of newest tokens that are in the window of any query, and their band."""
         keys = min(len(self.memory.recent), self.settings.n_local + queries - 1)
         if queries == 1:
             return keys, None
@@ -150,7 +151,7 @@ class InfLLMAttention(LayerAttention):
         return Source(q, pieces, band, watched=self.memory.summary.needs_mass)
 
     def _far(self, last: int) -> Far:
-        """What the query at position `last`, the newest one, has lost from its window."""
+        """The tokens outside the window of the query at position `last`, the newest query."""
         recent, kept = self.memory.recent, self.memory.sinks
         assert kept is not None
         sinks, rest = kept[0].shape[2], max(0, len(recent) - self.settings.n_local)
@@ -160,7 +161,7 @@ class InfLLMAttention(LayerAttention):
         return Far(last, sinks, kept, self.recalled, self.memory.watches_recalled)
 
     def _observe(self, masses: list[Tensor | None]) -> None:
-        """Tell the memory what attention each key received, in the window and far from it."""
+        """Pass the attention mass of the keys, in the window and far from it, to the memory."""
         window, far = masses[0], masses[1] if len(masses) > 1 else None
         if window is not None:
             self.memory.observe(window)
@@ -169,14 +170,14 @@ class InfLLMAttention(LayerAttention):
             self.memory.observe_recalled(self.recalled, far[:, :, : self.recalled.k.shape[2]])
 
     def fork(self) -> InfLLMAttention:
-        """See `Stateful.fork`; blocks that no later step shares are not held on to."""
+        """See `Stateful.fork`; recalled blocks are dropped if no later step shares them."""
         twin = super().fork()
         if twin._steps < 0 or self.settings.reselect_every == 1:
             twin.recalled = None
         return twin
 
     def dump(self, blocks: BlockWriter) -> State:
-        """See `Stateful.dump`; of what was recalled, which blocks later steps share."""
+        """See `Stateful.dump`; of recalled blocks, the numbers of those that later steps share."""
         state = super().dump(blocks)
         shared = self.recalled if self.settings.reselect_every > 1 else None
         where = None if shared is None else (shared.blocks, shared.places)
@@ -189,7 +190,7 @@ class InfLLMAttention(LayerAttention):
         self.recalled = None if where is None else self.memory.again(*where)
 
     def select_rows(self, rows: Tensor) -> None:
-        """See `Stateful.select_rows`; decode steps that share a choice go on sharing it."""
+        """See `Stateful.select_rows`; steps that share a selection of blocks continue to do so."""
         super().select_rows(rows)
         shared = self.recalled if self.settings.reselect_every > 1 else None
         self.recalled = None if shared is None else shared.of_rows(rows)

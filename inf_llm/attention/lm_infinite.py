@@ -1,11 +1,11 @@
-"""LM-Infinite's attention as a module of its own, for models that are not of transformers.
+"""LM-Infinite's attention as a separate module, for models outside the transformers library.
 
     attention = LMInfinite(d_model=512, n_global=100, l_pretrain=2048, num_heads=8)
     o = attention(q, k, v)                            # (batch, length, d_model), any length
 
-A query sees the `l_pretrain` tokens up to itself at their true distances, and the first `n_global`
-tokens as if they were `l_pretrain - 1` away (Han et al., 2023). It has no weights, everything in it
-can be differentiated, and time and memory grow linearly with the length.
+A query attends to the latest `l_pretrain` tokens, itself included, at their true distances, and to
+the first `n_global` tokens at distance `l_pretrain - 1` (Han et al., 2023). The module has no
+weights and is differentiable, and time and memory grow linearly with the length.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from inf_llm.errors import SettingsError, UnsupportedInputError
 from inf_llm.rope import Rope
 
-_BLOCK = 256  # queries computed at once; a matter of speed only
+_BLOCK = 256  # queries computed at once; affects only the speed
 
 
 @dataclass(frozen=True)
 class LambdaState:
-    """What later tokens may still see of those that were fed.
+    """The keys and values of earlier tokens that later tokens attend to.
 
     Attributes:
         seen: tokens fed so far.
@@ -40,24 +40,24 @@ class LambdaState:
     global_v: Tensor
 
     def detach(self) -> LambdaState:
-        """The same without its history, so that gradients stop here (truncated training)."""
+        """Return the state without its autograd graph, so that gradients stop here."""
         tensors = (self.near_k, self.near_v, self.global_k, self.global_v)
         return LambdaState(self.seen, *(tensor.detach() for tensor in tensors))
 
 
 class LMInfinite(nn.Module):
-    """Lambda-shaped causal attention; see the module's text.
+    """Lambda-shaped causal attention; see the module docstring.
 
     Args:
         d_model: width of queries, keys and values.
-        n_global: first tokens that every later token sees.
-        l_pretrain: length of the local window, the length that positions were learned for.
-        num_heads: heads that the width is split into.
-        rotary: rotate queries and keys (RoPE); without it there are no positions at all.
+        n_global: number of first tokens that every later token attends to.
+        l_pretrain: length of the local window, equal to the trained length of the positions.
+        num_heads: number of heads; the width is split into heads.
+        rotary: rotate queries and keys (RoPE); if false, there are no positions.
         base: RoPE base.
 
     Raises:
-        SettingsError: a size is out of range, or heads do not fit the width.
+        SettingsError: a size is out of range, or the width cannot be split into the heads.
     """
 
     def __init__(
@@ -96,25 +96,25 @@ class LMInfinite(nn.Module):
         )
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of a whole text: three tensors (B, L, d_model) give one."""
+        """Return the attention output (B, L, d_model) of a whole text from three such tensors."""
         return self.feed(q, k, v)[0]
 
     def feed(
         self, q: Tensor, k: Tensor, v: Tensor, state: LambdaState | None = None
     ) -> tuple[Tensor, LambdaState]:
-        """The next tokens of a text; fed in pieces of any lengths it gives what `forward` gives.
+        """Feed the next tokens of a text; pieces of any lengths give the same output as `forward`.
 
         Args:
             q: queries (B, L, d_model); k and v have the same shape.
             k: keys.
             v: values.
-            state: what the call before returned; None begins a text.
+            state: the state that the previous call returned; None for the start of a text.
 
         Returns:
             The output (B, L, d_model), and the state after these tokens.
 
         Raises:
-            UnsupportedInputError: the shapes do not fit each other, the module or the state.
+            UnsupportedInputError: the shapes do not match each other, the module or the state.
         """
         self._check(q, k, v, state)
         heads = [x.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for x in (q, k, v)]
@@ -144,7 +144,7 @@ class LMInfinite(nn.Module):
     def _block(
         self, q: Tensor, k: Tensor, v: Tensor, state: LambdaState
     ) -> tuple[Tensor, LambdaState]:
-        """Up to `_BLOCK` queries (B, H, Q, D): one softmax over their windows and the globals."""
+        """Compute up to `_BLOCK` queries (B, H, Q, D): one softmax over window and globals."""
         Q, seen = q.shape[2], state.seen
         near_k = torch.cat((state.near_k, self.rope.rotate(k, seen)), 2)
         near_v = torch.cat((state.near_v, v), 2)
@@ -170,8 +170,8 @@ class LMInfinite(nn.Module):
     def _visible(
         self, seen: int, queries: int, globals_: int, near: int, device: torch.device
     ) -> Tensor:
-        """Which keys a query sees (queries, globals + near): a global one that left its window, and
-        those in the window, of which the newest is itself."""
+        """Return the attention mask (queries, globals + near): global tokens before a query's
+        window, and tokens in the window, up to the query's own token."""
         at = torch.arange(seen, seen + queries, device=device)[:, None]
         old = at - torch.arange(globals_, device=device) >= self.l_pretrain
         distance = at - torch.arange(seen + queries - near, seen + queries, device=device)

@@ -1,9 +1,10 @@
-"""LM-Infinite's optional look at the middle of a text (Han et al., 2023, section 4).
+"""LM-Infinite's optional attention to the middle of a text (Han et al., 2023, section 4).
 
-A query sees, besides sinks and window, the k tokens between them that score best, chosen by every
-query and head for itself, all of them as if half a window away. Unlike the rest of LM-Infinite this
-keeps the keys and values of *all* tokens and scores all of them: memory grows with the length of
-the text, and time with its square. It is meant for finding something in a text that still fits.
+Besides sinks and window, a query attends to the k tokens between them with the best scores. Every
+query of every head selects its own tokens, and all of them are at the distance of half a window.
+Unlike the rest of LM-Infinite, this keeps the keys and values of *all* tokens and scores all of
+them: memory grows with the length of the text, and time with its square. It is meant for search in
+texts that fit into memory.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from inf_llm.rope import Rope
 from inf_llm.settings import InfiniteLMSettings
 from inf_llm.state import Stateful
 
-_CHUNK = 4096  # keys scored at once, to bound the memory of scores
+_CHUNK = 4096  # keys scored at once, to limit the memory for scores
 
 
 class Middle(Stateful):
-    """All tokens of some rows that may ever be in the middle.
+    """The keys and values of all tokens after the sinks, which are or will be in the middle.
 
     Args:
-        rope: how the layer rotates.
-        topk: tokens that a query and head choose.
-        n_init: first tokens of a text, which are sinks and never in the middle.
-        n_local: length of the window; a token at that distance or more has left it.
+        rope: the rotation of the layer.
+        topk: number of tokens that each query of each head selects.
+        n_init: number of first tokens of a text, which are sinks and never in the middle.
+        n_local: length of the window; a token at this or a larger distance is outside the window.
     """
 
     parts = ("_kept",)
@@ -45,17 +46,17 @@ class Middle(Stateful):
         self._kept = Recent(LARGEST)
 
     def append(self, k: Tensor, v: Tensor, first: int) -> None:
-        """Tokens at positions from `first` on: keys (B, G, n, D), not rotated, and values."""
+        """Append tokens at positions from `first` on: keys (B, G, n, D), unrotated, and values."""
         skip = max(0, self._n_init - first)
         if skip < k.shape[2]:
             self._kept.append(k=k[:, :, skip:], v=v[:, :, skip:])
 
     def attend(self, q: Tensor, first: int, scoring: Scoring) -> Part | None:
-        """Attention to the best of the middle, for queries (B, H, Q, D), not rotated.
+        """Attend to the best tokens of the middle, with queries (B, H, Q, D), unrotated.
 
-        The first query stands at position `first`. None while no query has a middle.
+        The first query is at position `first`. The result is None while no query has a middle.
         """
-        newest = first + q.shape[2] - 1 - self._n_local - self._n_init  # of the keys held
+        newest = first + q.shape[2] - 1 - self._n_local - self._n_init  # an index into kept keys
         if newest < 0:
             return None
         far_q = self._rope.rotate_far(q, self._n_local // 2)
@@ -63,16 +64,17 @@ class Middle(Stateful):
         return self._mix(best, at)
 
     def _search(self, q: Tensor, first: int, count: int, scoring: Scoring) -> tuple[Tensor, Tensor]:
-        """The best scores (B, H, Q, topk) among the oldest `count` keys, and where they are.
+        """Return the best scores (B, H, Q, topk) among the oldest `count` keys, and their indexes.
 
-        Fewer than topk where there are fewer keys; -inf for what is not in a query's middle.
+        There are fewer than `topk` if there are fewer keys. The score of a key outside the middle
+        of a query is -inf.
         """
         B, H, Q, D = q.shape
         best, at = q.new_empty(B, H, Q, 0, dtype=torch.float32), None
         last = torch.arange(first, first + Q, device=q.device) - self._n_local - self._n_init
         for begin in range(0, count, _CHUNK):
             k = self._kept["k"][:, :, begin : min(begin + _CHUNK, count)]
-            grouped = q.reshape(B, k.shape[1], -1, D)  # heads that share keys, query by query
+            grouped = q.reshape(B, k.shape[1], -1, D)  # queries of all heads that share a key head
             scores = (grouped @ k.transpose(-1, -2)).float() * scoring.scale
             if scoring.softcap is not None:
                 scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
@@ -88,7 +90,7 @@ class Middle(Stateful):
         return best, at
 
     def _mix(self, scores: Tensor, at: Tensor) -> Part:
-        """Softmax over the chosen tokens (B, H, Q, k) and the mean of their values."""
+        """Apply the softmax over the selected tokens (B, H, Q, k) to their values."""
         v = self._kept["v"]
         B, H, Q, chosen = at.shape
         lse = torch.logsumexp(scores, -1)
@@ -100,7 +102,7 @@ class Middle(Stateful):
 
 
 class MiddleAttention(InfiniteLMAttention):
-    """LM-Infinite with a look at the middle."""
+    """LM-Infinite with attention to the middle."""
 
     parts = ("recent", "middle")
 
@@ -117,6 +119,6 @@ class MiddleAttention(InfiniteLMAttention):
 
 
 def infinite_lm(rope: Rope, settings: InfiniteLMSettings) -> LayerAttention:
-    """LM-Infinite as the settings want it, with its middle or without."""
+    """Make LM-Infinite attention, with or without the middle, according to the settings."""
     made = MiddleAttention if settings.topk_middle else InfiniteLMAttention
     return made(rope, settings)

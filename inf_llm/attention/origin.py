@@ -1,4 +1,4 @@
-"""Full attention over all that was fed: the yardstick, as long as memory lasts."""
+"""Full attention to all tokens fed: the baseline for comparisons, limited only by memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from inf_llm.settings import OriginSettings
 
 
 class OriginAttention(WindowAttention):
-    """A window without end."""
+    """A local window without a limit."""
 
     def __init__(self, rope: Rope, settings: OriginSettings) -> None:
         del settings

@@ -1,7 +1,7 @@
-"""Where keys stand that have left the local window, one class per rule.
+"""Positions of keys outside the local window, one class per rule.
 
-The memory keeps keys unrotated, so a rule may place them anywhere. What blocks are found by is made
-of such keys, so under every rule they are searched for with a query that meets keys as they are.
+The memory keeps keys unrotated, so a rule can give them any position. The summary vectors of blocks
+are made of unrotated keys too, so under every rule the search uses queries for unrotated keys.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from inf_llm.rope import Rope
 
 @dataclass(frozen=True)
 class Far:
-    """All that the last query of an execution block has lost from its window and may attend to.
+    """The far tokens of an execution block: tokens outside the window of its last query.
 
-    In the order of the text: S sinks, recalled blocks, and U unsealed tokens, which are in no block
-    yet. Keys are unrotated.
+    In the order of the text, they are S sinks, the recalled blocks, and U unsealed tokens, which
+    are in no block yet. Keys are unrotated.
 
     Attributes:
         last: position of the last query.
         sinks: S; sink j is token j of the text.
         kept: keys (B, G, S + U, D) and values (B, G, S + U, Dv) of sinks and unsealed tokens.
         recalled: the recalled blocks, or None.
-        watched: whether the mass that recalled keys receive is wanted.
+        watched: whether to compute the attention mass that the recalled keys receive.
     """
 
     last: int
@@ -42,42 +42,43 @@ class Far:
 
     @property
     def unsealed(self) -> int:
-        """U."""
+        """U, the number of unsealed tokens."""
         return self.kept[0].shape[2] - self.sinks
 
     @property
     def recalled_k(self) -> Tensor | None:
-        """Recalled keys (B, Y, k * block_size, D), once they are on the device; None without."""
+        """Recalled keys (B, Y, k * block_size, D), or None. Waits until they are on the device."""
         return None if self.recalled is None else self.recalled.k
 
     @property
     def block_size(self) -> int:
-        """Tokens of a recalled block."""
+        """Number of tokens in a recalled block."""
         assert self.recalled is not None
         return self.recalled.k.shape[2] // self.recalled.blocks.shape[2]
 
     @property
     def recalled_at(self) -> Tensor:
-        """Where recalled tokens stood in the text (B, X, k * block_size); blocks follow sinks."""
+        """Positions of recalled tokens in the text (B, X, k * block_size); blocks follow sinks."""
         assert self.recalled is not None
         first = self.sinks + self.recalled.blocks[..., None] * self.block_size
         return (first + torch.arange(self.block_size, device=first.device)).flatten(2)
 
 
 Placed = tuple[Tensor, Tensor, Tensor | None]
-"""Queries, kept keys and recalled keys, rotated; shapes as they came."""
+"""Queries, kept keys and recalled keys after rotation, with unchanged shapes."""
 
 
 class FarPositions(ABC):
-    """One rule.
+    """A rule for the positions of far keys.
 
     Args:
-        rope: how the layer rotates.
-        n_local: length of the window; a key at this distance from a query has just left it.
+        rope: the rotation of the layer.
+        n_local: length of the window; a key at this distance from a query has just left the window.
 
     Attributes:
-        hides_window: a query does not see those far keys that are still in its own window. Only
-            the last query of an execution block has lost all of them.
+        hides_window: whether far keys that are still in the window of a query are hidden from that
+            query. All far keys are outside the window only for the last query of an execution
+            block.
     """
 
     hides_window: ClassVar[bool] = True
@@ -87,23 +88,23 @@ class FarPositions(ABC):
         self.n_local = n_local
 
     def search_query(self, q: Tensor) -> Tensor:
-        """Queries (B, H, Q, D) as blocks are scored with them: n_local - 1 from unrotated keys."""
+        """Rotate queries (B, H, Q, D) for block scores: n_local - 1 away from unrotated keys."""
         return self.rope.rotate_far(q, self.n_local - 1)
 
     @abstractmethod
     def place(self, q: Tensor, searched: Tensor, far: Far) -> Placed:
-        """Rotate queries and far keys; `searched` is what `search_query` made of these queries."""
+        """Rotate queries and far keys; `searched` is the result of `search_query` for `q`."""
 
     def sources(self, q: Tensor, searched: Tensor, far: Far) -> Iterator[Source]:
-        """What the queries of an execution block attend to besides their windows.
+        """Yield the key sources of an execution block besides the windows of its queries.
 
-        The recalled keys are the first of the first source. They are waited for only when it is
-        asked for.
+        The recalled keys are the first keys of the first source. The iterator waits for the copy of
+        recalled blocks to the device only when the first source is taken.
 
         Args:
             q: queries (B, H, Q, D), unrotated.
-            searched: what `search_query` made of them.
-            far: what there is.
+            searched: the result of `search_query` for these queries.
+            far: the far tokens.
         """
         if far.recalled is None and not far.kept[0].shape[2]:
             return
@@ -116,48 +117,49 @@ class FarPositions(ABC):
         if recalled_k.shape[1] == kept_k.shape[1]:
             yield Source(q, [pages, kept], self._band(q, kept_k, recalled_k), far.watched)
             return
-        # Every query head has blocks of its own.
+        # Every query head has its own recalled blocks, but shares the key heads of kept keys.
         yield Source(q, [pages], watched=far.watched)
         if kept_k.shape[2]:
             yield Source(q, [kept], self._band(q, kept_k))
 
     def _band(self, q: Tensor, *keys: Tensor) -> Band | None:
-        """Each query sees one of the newest keys more than the query before it; the last sees all.
+        """The band in which each query sees one key more than the query before; the last sees all.
 
-        Sinks and blocks are older than every window of the execution block.
+        The hidden keys are the newest keys. Sinks and blocks are older than all windows of the
+        execution block.
         """
         if not self.hides_window or q.shape[2] == 1:
             return None
         return Band(sum(k.shape[2] for k in keys) - q.shape[2])
 
     def kept_at(self, far: Far, first: int) -> Tensor:
-        """Kept keys with the sinks at 0, 1, ... and unsealed ones at `first`, `first + 1`, ..."""
+        """Rotate kept keys: sinks to 0, 1, ..., unsealed tokens to `first`, `first + 1`, ..."""
         k = far.kept[0]
         parts = (k[:, :, : far.sinks], 0), (k[:, :, far.sinks :], first)
         return torch.cat([self.rope.rotate(*part) for part in parts], 2)
 
 
 class OneDistance(FarPositions):
-    """All far keys at distance n_local - 1 of every query, in no order (Xiao et al., 2024).
+    """All far keys at distance n_local - 1 from every query, in no order (Xiao et al., 2024).
 
-    All queries see all of them: the published code does not hide from a query the few tokens that
-    only the execution block's last query has lost from its window.
+    All queries see all far keys. The published code does not hide the few far keys that are still
+    in the window of an earlier query of the execution block.
     """
 
     hides_window = False
 
     def place(self, q: Tensor, searched: Tensor, far: Far) -> Placed:
-        """See `FarPositions.place`; keys stay as they are."""
+        """See `FarPositions.place`; keys stay unrotated."""
         return searched, far.kept[0], far.recalled_k
 
 
 class Contiguous(FarPositions):
-    """The text as if what was not recalled had been cut out of it.
+    """Positions of a text from which all tokens that are not recalled are removed.
 
-    Of the F far keys that a query sees, in the order of the text, key j stands at j, and the query
-    at F - 1 + n_local: the newest far key is at distance n_local, next to the oldest of the window.
-    No distance exceeds the number of tokens seen, however long the text is. Where nothing is cut
-    out, every key is at its true distance.
+    Of the F far keys that a query sees, in the order of the text, key j is at position j, and the
+    query at F - 1 + n_local. So the newest far key is at distance n_local, next to the oldest key
+    of the window. No distance exceeds the number of tokens that the query sees, for texts of any
+    length. If all blocks are recalled, every key is at its true distance.
     """
 
     def place(self, q: Tensor, searched: Tensor, far: Far) -> Placed:
@@ -172,10 +174,10 @@ class Contiguous(FarPositions):
 
 
 class Native(FarPositions):
-    """Every key where it stood in the text.
+    """Every key at its position in the text.
 
-    For texts within the length that the model was trained with; farther away it has not learned
-    what a distance means. With all blocks recalled it is full attention.
+    This rule is for texts within the trained length of the model; the model has not learned longer
+    distances. If all blocks are recalled, the result is full attention.
     """
 
     def place(self, q: Tensor, searched: Tensor, far: Far) -> Placed:

@@ -1,6 +1,6 @@
-"""Sinks and a local window: LM-Infinite, StreamingLLM, and the sliding layers of a model itself.
+"""Sinks and a local window: LM-Infinite, StreamingLLM, and the sliding-window layers of models.
 
-State is `n_init + n_local` tokens whatever the length of the text.
+The state is `n_init + n_local` tokens for a text of any length.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from inf_llm.memory.recent import Recent
 from inf_llm.rope import Rope
 from inf_llm.settings import WindowSettings
 
-_BLOCK = 512  # tokens computed at once; a matter of speed only
+_BLOCK = 512  # tokens computed at once; affects only the speed
 
 
 class WindowAttention(LayerAttention):
-    """A local window at true distances, and nothing else.
+    """A local window at true distances, without sinks.
 
     Args:
-        rope: how the layer rotates.
+        rope: the rotation of the layer.
         n_local: length of the window; None for no limit.
     """
 
@@ -43,7 +43,7 @@ class WindowAttention(LayerAttention):
         if far is not None:
             parts.append(far)
         if self.n_local is not None and len(self.recent) >= self.n_local:
-            self.recent.drop(len(self.recent) - self.n_local + 1)  # no later query sees these
+            self.recent.drop(len(self.recent) - self.n_local + 1)  # outside all later windows
         return rule.finish(merge(parts))[0]
 
     def _window(self, q: Tensor, rule: Rule) -> Part:
@@ -52,12 +52,12 @@ class WindowAttention(LayerAttention):
         return attend(q, self.recent["k"], self.recent["v"], rule.scoring, band)
 
     def _far(self, q: Tensor, k: Tensor, near_k: Tensor, v: Tensor, rule: Rule) -> Part | None:
-        """Attention to what is out of the window; nothing is kept of it here."""
+        """Attend to tokens outside the window; None here, as this class keeps no such tokens."""
         return None
 
 
 class ChunkedAttention(WindowAttention):
-    """A window that starts anew every `chunk` tokens (Llama 4): no token sees an earlier chunk."""
+    """A window that restarts every `chunk` tokens (Llama 4): no token sees an earlier chunk."""
 
     def __init__(self, rope: Rope, chunk: int) -> None:
         super().__init__(rope, chunk)
@@ -77,7 +77,7 @@ class ChunkedAttention(WindowAttention):
 
 
 class SinkAttention(WindowAttention):
-    """A window plus the first `n_init` tokens, seen once they have left it."""
+    """A window plus sinks: the first `n_init` tokens stay visible after they leave the window."""
 
     fixed = ("_held",)
 
@@ -94,7 +94,7 @@ class SinkAttention(WindowAttention):
             return None
         assert self._held is not None
         sink_k, sink_v = self._held
-        hidden = self.seen - self.n_local < sink_k.shape[2] - 1  # some sink is still in a window
+        hidden = self.seen - self.n_local < sink_k.shape[2] - 1  # a sink is still in some window
         band = Band(self.seen, near=self.n_local) if hidden else None
         return attend(self._sink_query(q), sink_k, sink_v, rule.scoring, band)
 
@@ -107,7 +107,7 @@ class SinkAttention(WindowAttention):
         self._held = k, v
 
     def _sink_keys(self, k: Tensor, near_k: Tensor) -> Tensor:
-        """Keys as sinks see them: not rotated."""
+        """The keys that are kept for sinks: unrotated, unless a subclass overrides this."""
         return k
 
     def _sink_query(self, q: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class SinkAttention(WindowAttention):
 
 
 class InfiniteLMAttention(SinkAttention):
-    """LM-Infinite (Han et al., 2023): all sinks stand at distance n_local - 1."""
+    """LM-Infinite (Han et al., 2023): all sinks are at distance n_local - 1."""
 
     def _sink_query(self, q: Tensor) -> Tensor:
         assert self.n_local is not None
@@ -123,10 +123,10 @@ class InfiniteLMAttention(SinkAttention):
 
 
 class StreamLMAttention(SinkAttention):
-    """StreamingLLM (Xiao et al., 2023): sinks keep their order, just behind the window."""
+    """StreamingLLM (Xiao et al., 2023): sinks keep their order, directly before the window."""
 
     def _sink_keys(self, k: Tensor, near_k: Tensor) -> Tensor:
-        return near_k  # sink j stands at position j, as in the text
+        return near_k  # sink j is at position j, as in the text
 
     def _sink_query(self, q: Tensor) -> Tensor:
         assert self.n_local is not None

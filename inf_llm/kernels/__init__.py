@@ -1,10 +1,10 @@
-"""The one door to attention kernels: `attend`, `merge` and `received`, or all in `attend_jointly`.
+"""The interface to attention kernels: `attend`, `merge`, `received`, and `attend_jointly` for all.
 
-A kernel is a module with `attend` and `received` of the signatures below and a function `why_not`
-that says what it cannot do; it is a row of `inf_llm.variants.KERNEL`. It may bring an
-`attend_jointly` of its own, with a function `joins` that says of the first source whether it is
-for such, and `BY_NAME_ONLY = True` where `auto` shall not try it. The reference
-is the statement all others are tested against.
+A kernel is a row of `inf_llm.variants.KERNEL`: a module with functions `attend` and `received` with
+the signatures below, and a function `why_not` that returns why the kernel cannot compute given
+inputs, or None. A kernel may also have its own `attend_jointly`, with a function `joins` that
+returns whether `attend_jointly` supports sources like the first one, and `BY_NAME_ONLY = True`
+if `auto` must skip the kernel. All kernels are tested against the kernel `reference`.
 """
 
 from __future__ import annotations
@@ -40,10 +40,11 @@ __all__ = [
 
 
 def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
-    """The kernel that is named, or the fastest that can do this.
+    """Return the kernel that is named, or the fastest kernel that supports the inputs.
 
     Raises:
-        SettingsError: the kernel asked for cannot do this; "flash" asks for any but the reference.
+        SettingsError: the kernel does not support the inputs, or no kernel but the reference does
+            and the name is "flash".
     """
     asked = scoring.kernel
     needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
@@ -64,10 +65,10 @@ def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
 
 
 def _named(scoring: Scoring, *inputs: Tensor) -> ModuleType:
-    """The kernel asked for by name; what it cannot do with soft-capped scores, the reference does.
+    """Return the kernel with a given name, or the reference if only the soft cap is not supported.
 
     Raises:
-        SettingsError: it cannot do this.
+        SettingsError: the kernel does not support the inputs.
     """
     kernel = _load(scoring.kernel)
     reason = kernel.why_not(scoring, *inputs)
@@ -82,7 +83,7 @@ def _named(scoring: Scoring, *inputs: Tensor) -> ModuleType:
 
 @functools.cache
 def _load(name: str) -> ModuleType:
-    """A kernel's module; some import packages that are not always there."""
+    """Import a kernel's module at its first use; some kernels need optional packages."""
     kernel: ModuleType = KERNEL.get(name)
     return kernel
 
@@ -90,20 +91,20 @@ def _load(name: str) -> ModuleType:
 def attend(
     q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Softmax attention with its log-sum-exp.
+    """Compute softmax attention and its log-sum-exp.
 
     Args:
         q: queries (B, H, Q, D).
         k: keys (B, G, K, D); query head h reads key head ``h // (H // G)``.
         v: values (B, G, K, Dv).
         scoring: scale, soft cap and choice of kernel.
-        band: which keys a query sees; None for all.
+        band: the keys that each query sees; None for all.
 
     Returns:
         Output (B, H, Q, Dv) in q's dtype, and natural log-sum-exp (B, H, Q) in float32, -inf for
-        a query that sees no key. The output of such a query means nothing.
+        a query that sees no key. The output of such a query is undefined.
     """
-    if not k.shape[2]:  # kernels disagree about no keys at all, and some do not survive them
+    if not k.shape[2]:  # without keys, the results of kernels differ, and some kernels crash
         o = q.new_zeros(*q.shape[:3], v.shape[3])
         return o, q.new_full(q.shape[:3], -torch.inf, dtype=torch.float32)
     return _pick(scoring, q, k, v).attend(q, k, v, scoring, band)
@@ -112,18 +113,19 @@ def attend(
 def received(
     q: Tensor, k: Tensor, lse: Tensor, scoring: Scoring, band: Band | None = None
 ) -> Tensor:
-    """Probability mass every key receives from all queries: (B, H, K) in float32.
+    """Return the attention mass that each key receives from all queries: (B, H, K) in float32.
 
-    `lse` (B, H, Q) is the log-sum-exp of the *whole* softmax, of which these keys may be a part.
+    `lse` (B, H, Q) is the log-sum-exp of the *whole* softmax; the keys here may be a part of its
+    keys.
     """
     return _pick(scoring, q, k, lse).received(q, k, lse, scoring, band)
 
 
 def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """One softmax from attention over disjoint sets of keys.
+    """Merge attention over disjoint sets of keys into one softmax.
 
-    Each part is (output, lse) as `attend` gives them. Only the lse says what a part is worth: a
-    part with -inf adds nothing, whatever its output holds.
+    Each part is (output, lse) as `attend` returns them. The weight of a part depends only on its
+    lse: a part with an lse of -inf adds nothing, even if its output is undefined.
     """
     if len(parts) == 1:
         return parts[0]
@@ -140,17 +142,17 @@ def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 def attend_jointly(
     sources: Iterable[Source], scoring: Scoring, learned_sink: Tensor | None = None
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """One softmax over all sources, whose keys are disjoint.
+    """Compute one softmax over all sources, which have disjoint keys.
 
     Args:
-        sources: taken one by one, so that what is still on its way to the device is waited for
-            only once those before it are being computed.
+        sources: the sources, taken one by one. The wait for keys that are still being copied to the
+            device begins only after the computation of the sources before has started.
         scoring: as for `attend`.
         learned_sink: a learned score per head (H,) that joins the softmax (gpt-oss), or None.
 
     Returns:
-        Output (B, H, Q, Dv), and what mass the keys of each source received: (B, H, K) in float32,
-        or None where it is not watched.
+        Output (B, H, Q, Dv), and for each source the attention mass of its keys: (B, H, K) in
+        float32, or None for a source that is not watched.
     """
     sources = iter(sources)
     first = next(sources)
@@ -165,7 +167,7 @@ def attend_jointly(
     for source in sources:
         k, v = source.joined()
         parts.append(attend(source.q, k, v, scoring, source.band))
-        taken.append((source, k) if source.watched else None)  # other keys may go
+        taken.append((source, k) if source.watched else None)  # frees the keys of other sources
     o, lse = merge(parts)
     if learned_sink is not None:
         o, lse = with_learned_sink(o, lse, learned_sink)
@@ -175,15 +177,16 @@ def attend_jointly(
 def attend_rows(
     rows: Sequence[Sequence[Source]], scoring: Scoring, learned_sink: Tensor | None = None
 ) -> tuple[Tensor, list[list[Tensor | None]]]:
-    """As `attend_jointly` for each of n rows, with one query each and keys of its own.
+    """Compute `attend_jointly` for n rows, each with one query and its own keys.
 
     Args:
-        rows: of each row its sources (1, ...); rows may have other numbers of them, and of keys.
+        rows: the sources (1, ...) of each row; rows may differ in their numbers of sources and
+            keys.
         scoring: as for `attend`.
         learned_sink: as for `attend_jointly`.
 
     Returns:
-        Output (n, H, 1, Dv), and of each row the masses that `attend_jointly` gives.
+        Output (n, H, 1, Dv), and for each row the masses as in `attend_jointly`.
     """
     parts = [_parts_of(sources, scoring) for sources in rows]
     nothing = torch.zeros_like(parts[0][0][0]), torch.full_like(parts[0][0][1], -torch.inf)
@@ -197,7 +200,7 @@ def attend_rows(
 
 
 def _parts_of(sources: Sequence[Source], scoring: Scoring) -> list[tuple[Tensor, Tensor]]:
-    """Attention of one query to each piece by itself: to join them would copy all keys."""
+    """Attend with one query to each piece separately, because joining pieces copies all keys."""
     return [attend(source.q, k, v, scoring) for source in sources for k, v in source.pieces]
 
 
@@ -209,7 +212,7 @@ def _mass_of(source: Source, lse: Tensor, scoring: Scoring) -> Tensor | None:
 
 
 def with_learned_sink(o: Tensor, lse: Tensor, sink: Tensor) -> tuple[Tensor, Tensor]:
-    """A learned score per head (H,) joins the denominator of the softmax (gpt-oss)."""
+    """Add a learned score per head (H,) to the denominator of the softmax (gpt-oss)."""
     joined = torch.logaddexp(lse, sink.float().view(1, -1, 1))
     share = torch.exp(lse - joined)[..., None]
     return torch.where(share > 0, o * share, 0.0).to(o.dtype), joined

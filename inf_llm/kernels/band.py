@@ -1,4 +1,4 @@
-"""Which keys a query may see, said with three numbers instead of a (queries x keys) matrix."""
+"""Attention masks that are defined by three numbers instead of a (queries x keys) matrix."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Band:
-    """Query i stands at key index ``i + offset`` and sees keys at a distance in [near, far).
+    """A mask: query i is at key index ``i + offset`` and sees keys at a distance in [near, far).
 
     Attributes:
         offset: key index of the first query.
-        near: least distance seen.
-        far: first distance no longer seen; None for no limit.
+        near: smallest visible distance.
+        far: smallest distance beyond the visible ones; None for no limit.
     """
 
     offset: int
@@ -25,7 +25,7 @@ class Band:
     far: int | None = None
 
     def visible(self, queries: int, keys: int, device: torch.device) -> Tensor:
-        """The rule as a boolean matrix (queries, keys)."""
+        """Return the mask as a boolean matrix (queries, keys)."""
         key = torch.arange(keys, device=device)
         distance = torch.arange(queries, device=device)[:, None] + self.offset - key
         seen = distance >= self.near
@@ -34,16 +34,17 @@ class Band:
         return seen
 
     def turned(self, queries: int) -> Band:
-        """The same rule with the roles swapped: keys ask, and see `queries` queries."""
-        far = self.offset + queries if self.far is None else self.far  # farther than any key
+        """Return the same mask with swapped roles: the keys attend to the `queries` queries."""
+        far = self.offset + queries if self.far is None else self.far  # beyond the farthest key
         return Band(-self.offset, 1 - far, 1 - self.near)
 
     def sees_nothing(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
-        """Which queries (queries,) see no key at all, or None when each sees one.
+        """Return a boolean (queries,) of the queries that see no key; None if each sees a key.
 
-        Kernels disagree about such rows (0, +inf, -inf or garbage), so none is asked.
+        The log-sum-exp that kernels give for such queries differs (0, +inf, -inf or garbage), so
+        it is replaced by -inf.
         """
-        # Known on the host: the first query has the smallest range, the last one the latest.
+        # Decided on the host: the first query has the smallest range, the last query the latest.
         last_start = -1 if self.far is None else queries - 1 + self.offset - self.far + 1
         if self.offset >= self.near and last_start < keys:
             return None
@@ -58,6 +59,6 @@ class Band:
 def additive_mask(
     band: Band, queries: int, keys: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """The rule as a bias (queries, keys), 0 or -inf. Execution blocks repeat, so a few are kept."""
+    """Return the mask as a bias (queries, keys) of 0 or -inf; cached for equal execution blocks."""
     bias = torch.zeros(queries, keys, dtype=dtype, device=device)
     return bias.masked_fill_(~band.visible(queries, keys, device), -math.inf)

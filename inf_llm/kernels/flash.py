@@ -1,6 +1,6 @@
-"""FlashAttention: what all packages that bring it have in common.
+"""FlashAttention: the common code for all packages that provide it.
 
-Tested with a stand-in that does what the packages document. Computes no gradients.
+The tests use a stand-in that follows the documentation of the packages. No gradients are computed.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from inf_llm.kernels.scoring import Scoring
 _WIDEST = 256
 
 Window = tuple[int, int]
-"""Keys seen to the left and to the right of where a query stands; -1 is all of a side."""
+"""Numbers of keys seen to the left and to the right of a query's position; -1 for no limit."""
 Call = Callable[[Tensor, Tensor, Tensor, float, Window], tuple[Tensor, Tensor]]
 """q (B, Q, H, D), k and v (B, K, G, D), scale, window -> output (B, Q, H, D), lse (B, H, Q).
 
-Query i stands at key ``i + K - Q``. What it says of a query that sees no key is not looked at.
+Query i is at key index ``i + K - Q``. The result for a query that sees no key is ignored.
 """
 
 
 @dataclass(frozen=True)
 class FlashKernel:
-    """A kernel made of one package's call.
+    """A kernel that calls one package.
 
     Attributes:
-        call: how the package is called.
-        missing: why the package cannot be used here, or None.
+        call: function that calls the package.
+        missing: function that returns why the package cannot be used on a device, or None.
     """
 
     call: Call
     missing: Callable[[torch.device], str | None]
 
     def why_not(self, scoring: Scoring, q: Tensor, *others: Tensor) -> str | None:
-        """Why this cannot be computed here, or None if it can."""
+        """Return why this kernel cannot compute the inputs, or None if it can."""
         if not q.is_cuda:
             return f"does not run on {q.device.type}"
         if torch.cuda.get_device_capability(q.device) < (8, 0):
@@ -57,7 +57,7 @@ class FlashKernel:
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Softmax attention, see `inf_llm.kernels.attend`."""
+        """Compute softmax attention; see `inf_llm.kernels.attend`."""
         (B, H, Q, _), K, Dv = q.shape, k.shape[2], v.shape[-1]
         keys, window = _window(Q, K, band)
         if keys <= 0:
@@ -78,21 +78,22 @@ class FlashKernel:
     def received(
         self, q: Tensor, k: Tensor, lse: Tensor, scoring: Scoring, band: Band | None = None
     ) -> Tensor:
-        """Mass each key receives, see `inf_llm.kernels.received`."""
+        """Return the mass that each key receives; see `inf_llm.kernels.received`."""
         if swapped.padded(q.shape[-1]) > _WIDEST:
             return reference.received(q, k, lse, scoring, band)
         return swapped.received(self.attend, q, k, lse, scoring, band)
 
 
 def _window(queries: int, keys: int, band: Band | None) -> tuple[int, Window | None]:
-    """How many of the keys to show, and the window in which queries see them.
+    """Return the number of keys to pass, and the window for the package.
 
-    No window says that the last queries have gone past all keys: then there is None.
+    The window is None if no window of the package fits, because the last queries are beyond the
+    reach of all keys.
     """
     if band is None:
         return keys, (-1, -1)
-    keys = min(keys, queries + band.offset - band.near)  # none that even the last query cannot see
-    ahead = band.offset - (keys - queries)  # of where a package thinks that the queries stand
+    keys = min(keys, queries + band.offset - band.near)  # without keys that no query sees
+    ahead = band.offset - (keys - queries)  # from the package's query positions to the real ones
     if band.far is None:
         return keys, (-1, ahead - band.near)
     left = band.far - 1 - ahead

@@ -1,4 +1,6 @@
-"""FlashAttention from its own packages: version 3 on Hopper if it is there, else 2; see `flash`.
+"""FlashAttention from its own packages: version 3 on Hopper GPUs if installed, otherwise 2.
+
+See `flash` for the common code.
 
 NOT YET RUN ON A GPU.
 """
@@ -17,7 +19,7 @@ from inf_llm.untried import untried
 
 
 def _function(device: torch.device) -> Callable[..., Any] | None:
-    """The function of the best package that is there for a device."""
+    """Return the function of the best package installed for a device, or None."""
     hopper = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
     for package in ("flash_attn_interface", "flash_attn") if hopper else ("flash_attn",):
         try:
@@ -32,7 +34,7 @@ def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, window: Window) -> tupl
     untried("the kernel 'flash-attn'")
     function = _function(q.device)
     assert function is not None, "asked for although `why_not` has a reason"
-    # Both versions give the log-sum-exp second if asked for it; version 2 more behind it.
+    # With `return_attn_probs`, both versions return the lse second; version 2 returns more.
     o, lse = function(q, k, v, softmax_scale=scale, window_size=window, return_attn_probs=True)[:2]
     return o, lse
 

@@ -1,8 +1,9 @@
-"""Attention on a CPU through torch's fused kernel, the only one there that returns its lse.
+"""Attention on a CPU with torch's fused kernel: torch's only CPU attention that returns an lse.
 
-About three times as fast as two matrix products with a softmax between them, and it never holds a
-(queries x keys) matrix of scores. What it cannot do (soft-capped scores, gradients) is left to the
-reference. A single query has so few scores that one softmax over all of them is faster still.
+It is about three times as fast as two matrix products with a softmax between them, and it never
+holds a (queries x keys) matrix of scores. Soft-capped scores and gradients are not supported; the
+reference computes these. A single query has few scores, so one softmax over all scores is even
+faster.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from inf_llm.kernels.source import Source
 
 
 def available() -> bool:
-    """Whether this torch has the kernel."""
+    """Return whether this version of torch has the kernel."""
     return hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
 
 
 def why_not(scoring: Scoring, q: Tensor, *others: Tensor) -> str | None:
-    """Why this cannot be computed here, or None if it can."""
+    """Return why this kernel cannot compute the inputs, or None if it can."""
     if q.device.type != "cpu":
         return f"does not run on {q.device.type}"
     if not available():
@@ -38,13 +39,13 @@ def _flash(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    # It takes for granted that the dimensions of a head lie side by side.
+    # The kernel assumes a stride of 1 in the last dimension.
     q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     return flash(q, k, v, 0.0, False, attn_mask=mask, scale=scale)
 
 
 def _same_width(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Zero-padded so that keys and values have one head size, as the kernel wants."""
+    """Pad with zeros so that keys and values have the same head size, as the kernel requires."""
     wide = max(q.shape[-1], v.shape[-1])
     if q.shape[-1] == v.shape[-1]:
         return q, k, v
@@ -55,12 +56,12 @@ def _same_width(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor
 def attend(
     q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Softmax attention, see `inf_llm.kernels.attend`."""
+    """Compute softmax attention; see `inf_llm.kernels.attend`."""
     B, H, Q, _ = q.shape
     G, K, Dv = k.shape[1], k.shape[2], v.shape[-1]
     q, k, v = _same_width(q, k, v)
     if band is None and Q == 1:
-        # Heads that share a key head become its queries: each key is read once, not H/G times.
+        # Query heads that share a key head become queries: each key is read once, not H/G times.
         o, lse = _flash(q.reshape(B, G, H // G, -1), k, v, None, scoring.scale)
         return o.reshape(B, H, 1, -1)[..., :Dv], lse.reshape(B, H, 1)
     mask = None if band is None else additive_mask(band, Q, K, q.dtype, q.device)
@@ -74,14 +75,14 @@ def attend(
 def received(
     q: Tensor, k: Tensor, lse: Tensor, scoring: Scoring, band: Band | None = None
 ) -> Tensor:
-    """Mass each key receives, see `inf_llm.kernels.received`."""
+    """Return the mass that each key receives; see `inf_llm.kernels.received`."""
     return swapped.received(attend, q, k, lse, scoring, band)
 
 
 def joins(source: Source, learned_sink: Tensor | None) -> bool:
-    """Whether `attend_jointly` can do this: single queries, in float32 and without learned sinks.
+    """Return whether `attend_jointly` can compute this: single float32 queries, no learned sinks.
 
-    In half precision the products between the matrices would be rounded; the fused kernel does not.
+    In half precision, `attend_jointly` would round intermediate results; the fused kernel does not.
     """
     single = source.q.shape[2] == 1 and source.q.dtype == torch.float32
     return single and source.band is None and learned_sink is None
@@ -90,7 +91,7 @@ def joins(source: Source, learned_sink: Tensor | None) -> bool:
 def attend_jointly(
     sources: Iterable[Source], scoring: Scoring
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """One softmax over all sources, see `inf_llm.kernels.attend_jointly`."""
+    """Compute one softmax over all sources; see `inf_llm.kernels.attend_jointly`."""
     sources = list(sources)
     assert all(source.band is None for source in sources), "a single query sees all that is given"
     B, H, _, D = sources[0].q.shape

@@ -1,4 +1,4 @@
-"""Attention said plainly: the kernel that every other one is tested against. Runs anywhere."""
+"""A simple attention kernel for all devices, which all other kernels are tested against."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
 
-BY_NAME_ONLY = True  # it is what is left where none of the others can compute
+BY_NAME_ONLY = True  # `auto` takes it only if no other kernel supports the inputs
 
 
 def why_not(scoring: Scoring, *inputs: Tensor) -> str | None:
-    """There is nothing that it cannot do."""
+    """Return None, because the reference supports all inputs."""
     return None
 
 
 def _logits(q: Tensor, k: Tensor, scoring: Scoring, band: Band | None) -> Tensor:
-    """float32 scores (B, G, R, Q, K), R query heads for each of G key heads; -inf where unseen."""
+    """Return float32 scores (B, G, R, Q, K), R = H / G query heads per key head; -inf if hidden."""
     B, H, Q, D = q.shape
     G, K = k.shape[1], k.shape[2]
     grouped = q.reshape(B, G, H // G, Q, D).float()
@@ -34,7 +34,7 @@ def _logits(q: Tensor, k: Tensor, scoring: Scoring, band: Band | None) -> Tensor
 def attend(
     q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Softmax attention, see `inf_llm.kernels.attend`."""
+    """Compute softmax attention; see `inf_llm.kernels.attend`."""
     B, H, Q, _ = q.shape
     scores = _logits(q, k, scoring, band)
     lse = torch.logsumexp(scores, -1)  # (B, G, R, Q)
@@ -46,7 +46,7 @@ def attend(
 def received(
     q: Tensor, k: Tensor, lse: Tensor, scoring: Scoring, band: Band | None = None
 ) -> Tensor:
-    """Probability mass each key receives, see `inf_llm.kernels.received`."""
+    """Return the mass that each key receives; see `inf_llm.kernels.received`."""
     B, H, Q, _ = q.shape
     scores = _logits(q, k, scoring, band)
     mass = torch.exp(scores - lse.view(B, k.shape[1], -1, Q, 1).float()).sum(-2)

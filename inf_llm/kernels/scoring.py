@@ -1,4 +1,4 @@
-"""How a score is made from a query and a key; part of every call of a kernel."""
+"""The computation of a score from a query and a key; an argument of every kernel call."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scoring:
-    """The model's own way to score.
+    """The scoring parameters of a model, and the kernel to use.
 
     Attributes:
         scale: factor on q.k.
-        softcap: scores become ``softcap * tanh(score / softcap)`` where it is set (Gemma 2).
-        kernel: which kernel computes: a row of `inf_llm.variants.KERNEL`, "auto" for the first that
-            can, or "flash" for any but the reference.
+        softcap: if set, a score becomes ``softcap * tanh(score / softcap)`` (Gemma 2).
+        kernel: a row of `inf_llm.variants.KERNEL`; "auto" for the first kernel that supports the
+            inputs; or "flash" for the first one except the reference.
     """
 
     scale: float

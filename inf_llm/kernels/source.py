@@ -1,4 +1,4 @@
-"""What one softmax may take its keys from: several sources, each with a query of its own."""
+"""Key sources of one softmax. Each source has its own rotation of the query."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor
 from inf_llm.kernels.band import Band
 
 Pieces = Sequence[tuple[Tensor, Tensor]]
-"""Keys (B, G, K, D) and values (B, G, K, Dv) that lie in several places, one behind the other."""
+"""Consecutive keys (B, G, K, D) and values (B, G, K, Dv) that are stored in separate tensors."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Keys that a query (rotated to suit them) attends to.
+    """Keys and values, with queries that are rotated for these keys.
 
     Attributes:
-        q: (B, H, Q, D).
+        q: queries (B, H, Q, D).
         pieces: keys and values.
-        band: which keys a query sees; None for all.
-        watched: whether the mass that the keys receive is wanted.
+        band: the keys that each query sees; None for all.
+        watched: whether to compute the attention mass that the keys receive.
     """
 
     q: Tensor
@@ -31,7 +31,7 @@ class Source:
     watched: bool = False
 
     def joined(self) -> tuple[Tensor, Tensor]:
-        """All pieces as one."""
+        """Return keys and values of all pieces, each as one tensor."""
         if len(self.pieces) == 1:
             return self.pieces[0]
         k, v = zip(*self.pieces, strict=True)

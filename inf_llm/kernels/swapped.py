@@ -1,8 +1,9 @@
-"""The mass that every key receives, got from attention itself with the roles swapped.
+"""The attention mass that each key receives, computed by an attention kernel with swapped roles.
 
-Keys ask and queries answer: if query i brings ``q_i * scale`` and ``-lse_i`` in two more dimensions
-(high and low part, for half precision) and a key brings ones there, the log-sum-exp over queries is
-the logarithm of the mass. No (queries x keys) matrix is made.
+The keys take the role of queries, and the queries the role of keys. Query i is ``q_i * scale`` with
+``-lse_i`` in two more dimensions (high and low part, for half precision); a key has ones in these
+dimensions. Then the log-sum-exp over the queries is the logarithm of the mass. No (queries x keys)
+matrix is made.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ from inf_llm.kernels.band import Band
 from inf_llm.kernels.scoring import Scoring
 
 FEW_QUERIES = 16
-"""Below this the mass is cheaper as one matrix product."""
+"""Up to this number of queries, one matrix product is the cheaper way to compute the mass."""
 
 Attend = Callable[[Tensor, Tensor, Tensor, Scoring, Band | None], tuple[Tensor, Tensor]]
 
 
 def padded(width: int) -> int:
-    """Dimensions that a head of this width takes here: kernels want multiples of 8."""
+    """Return the extended width of a head, a multiple of 8 as kernels require."""
     return -(-(width + 2) // 8) * 8
 
 
 def received(
     attend: Attend, q: Tensor, k: Tensor, lse: Tensor, scoring: Scoring, band: Band | None
 ) -> Tensor:
-    """Mass each key receives, see `inf_llm.kernels.received`, through any kernel's `attend`.
+    """Return the mass that each key receives, computed with the `attend` of any kernel.
 
-    Scores must not be soft-capped.
+    See `inf_llm.kernels.received`. Scores must not be soft-capped.
     """
     B, H, Q, D = q.shape
     G, K = k.shape[1], k.shape[2]
@@ -48,5 +49,5 @@ def received(
     asks = torch.cat((k, ones, k.new_zeros(1, 1, 1, 1).expand(B, G, K, fill)), -1)
     asks = asks.unsqueeze(2).expand(B, G, H // G, K, -1).reshape(B, H, K, -1)
     turned = None if band is None else band.turned(Q)
-    # A key that no query sees has a log-sum-exp of -inf, and so a mass of 0.
+    # For a key that no query sees, the log-sum-exp is -inf, so the mass is 0.
     return attend(asks, answers, answers, Scoring(1.0), turned)[1].exp()

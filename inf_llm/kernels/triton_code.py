@@ -1,8 +1,9 @@
-"""The Triton programs behind `inf_llm.kernels.triton_impl`. They run on the device.
+"""The Triton programs of `inf_llm.kernels.triton_impl`, which run on the device.
 
-Query heads that share a key head stand side by side in one tile: row m of a tile is query
-``m // SHARED`` of head ``m % SHARED``, so every key is read once for all of them, and one decoded
-token still fills a tile. Softmax runs in base 2 inside; what is written is natural.
+Query heads that share a key head are side by side in one tile: row m of a tile is query
+``m // SHARED`` of head ``m % SHARED``. So every key is read once for all of these heads, and one
+decoded token gives a tile several rows. The softmax is computed in base 2; written log-sum-exps are
+natural logarithms.
 """
 # mypy: disallow-untyped-defs=False
 
@@ -12,12 +13,12 @@ import triton
 import triton.language as tl
 
 _LOG2E = tl.constexpr(1.4426950408889634)
-_VARYING = ["queries", "keys", "offset", "near", "far", "per_split"]  # no new program for each
+_VARYING = ["queries", "keys", "offset", "near", "far", "per_split"]  # no recompilation for these
 
 
 @triton.jit
 def _logits(x, y, scale, softcap, CAPPED: tl.constexpr, PRECISION: tl.constexpr):
-    """Scores of x (M, D) against y (D, N), for use with exp2."""
+    """Return the scores of x (M, D) against y (D, N), scaled for exp2."""
     s = tl.dot(x, y, input_precision=PRECISION) * scale
     if CAPPED:
         s = softcap * (2.0 * tl.sigmoid(2.0 * s / softcap) - 1.0)
@@ -65,7 +66,7 @@ def attend_kernel(
     PAGED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """One tile of queries of one key head against one split of its keys."""
+    """Compute attention of one tile of queries of one key head to one split of the keys."""
     tile = tl.program_id(0)
     row = (tl.program_id(1) // groups).to(tl.int64)
     group = tl.program_id(1) % groups
@@ -83,7 +84,7 @@ def attend_kernel(
     acc = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)
     first = split * per_split
     last = tl.minimum(first + per_split, keys)
-    if BANDED:  # only keys that some query of the tile sees
+    if BANDED:  # skip keys that no query of the tile sees
         newest = tl.minimum((tile * BLOCK_M + BLOCK_M - 1) // SHARED, queries - 1)
         last = tl.minimum(last, newest + offset - near + 1)
         first = tl.maximum(first, (tile * BLOCK_M) // SHARED + offset - far + 1)
@@ -132,7 +133,7 @@ def attend_kernel(
 def _with_parts(
     top, total, acc, parts, part_lse, splits, count, row, DV: tl.constexpr, BLOCK_V: tl.constexpr
 ):
-    """A softmax that is under way takes in parts (splits, count, DV) of one query of one head."""
+    """Add parts (splits, count, DV) of one query of one head to a running softmax."""
     e = tl.arange(0, BLOCK_V)
     for split in range(splits):
         at = split * count + row
@@ -152,7 +153,7 @@ def combine_kernel(
     parts,  # (splits, count, DV) contiguous, float32
     part_lse,  # (splits, count) contiguous, float32
     splits,
-    more,  # as `parts`
+    more,  # further parts, with the same layout as `parts`
     more_lse,
     more_splits,
     o,
@@ -161,7 +162,7 @@ def combine_kernel(
     DV: tl.constexpr,
     BLOCK_V: tl.constexpr,
 ):
-    """One query of one head: all its parts become one softmax."""
+    """Merge all parts of one query of one head into one softmax."""
     row = tl.program_id(0).to(tl.int64)
     e = tl.arange(0, BLOCK_V)
     top = tl.full([1], float("-inf"), tl.float32)
@@ -207,7 +208,7 @@ def received_kernel(
     CAPPED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """What one tile of keys receives from all queries of one head."""
+    """Compute the mass that one tile of keys receives from all queries of one head."""
     heads = groups * SHARED
     tile = tl.program_id(0)
     row = (tl.program_id(1) // heads).to(tl.int64)
@@ -221,7 +222,7 @@ def received_kernel(
     gathered = tl.zeros([BLOCK_N], tl.float32)
     first = 0
     last = queries
-    if BANDED:  # only queries that see some key of the tile
+    if BANDED:  # skip queries that see no key of the tile
         first = tl.maximum(first, tile * BLOCK_N + near - offset) // BLOCK_M * BLOCK_M
         last = tl.minimum(last, tile * BLOCK_N + BLOCK_N - 1 + far - offset)
     for start in range(first, last, BLOCK_M):
@@ -267,7 +268,7 @@ def received_one_kernel(
     CAPPED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """What one tile of keys receives from a single query of every head that shares the key head."""
+    """Compute the mass of one tile of keys, for a single query of each head of the key head."""
     tile = tl.program_id(0)
     row = (tl.program_id(1) // groups).to(tl.int64)
     group = tl.program_id(1) % groups

@@ -1,7 +1,8 @@
-"""Attention on a GPU through Triton: banded, grouped heads, log-sum-exp, and pages read in place.
+"""Attention on a GPU through Triton: bands, grouped heads, log-sum-exp, and pages read in place.
 
-Compared with the reference under Triton's interpreter, and on an H100 by `scripts/gpu_check.sh`.
-Tiles are chosen by size alone, so that no tuning runs while a text is read. Computes no gradients.
+It is compared with the reference under Triton's interpreter, and on an H100 by
+`scripts/gpu_check.sh`. Tile sizes depend only on the sizes of the inputs, so no tuning runs while a
+text is read. No gradients are computed.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ try:
     import triton
 
     from inf_llm.kernels import triton_code as code
-except ImportError:  # an optional dependency; `why_not` says so
+except ImportError:  # an optional dependency; `why_not` reports that it is missing
     triton = None
 
 _NO_LIMIT = 1 << 30
-_SPLIT_KEYS = 256  # fewest keys worth a program of their own
-_WIDEST = {torch.float32: 128, torch.float16: 256, torch.bfloat16: 256}  # heads that fit a tile
-_HOPPER = (132, 227 << 10)  # multiprocessors, bytes of shared memory of each
+_SPLIT_KEYS = 256  # smallest number of keys in a split, which has its own program
+_WIDEST = {torch.float32: 128, torch.float16: 256, torch.bfloat16: 256}  # head sizes of a tile
+_HOPPER = (132, 227 << 10)  # multiprocessors, and bytes of shared memory of each
 
 
 def why_not(scoring: Scoring, q: Tensor, *others: Tensor) -> str | None:
-    """Why this cannot be computed here, or None if it can; scores of any kind can."""
+    """Return why this kernel cannot compute the inputs, or None; any scoring is supported."""
     if triton is None:
         return "needs the triton package, which is not installed"
     if not interpreted():
@@ -50,33 +51,33 @@ def why_not(scoring: Scoring, q: Tensor, *others: Tensor) -> str | None:
 
 
 def interpreted() -> bool:
-    """Whether Triton interprets programs instead of compiling them, on any device (for tests)."""
+    """Return whether Triton interprets programs on any device instead of compiling (for tests)."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def attend(
     q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Softmax attention, see `inf_llm.kernels.attend`."""
+    """Compute softmax attention; see `inf_llm.kernels.attend`."""
     return _whole([_attend(q, _Keys.lying(k, v), scoring, band)], q.dtype)
 
 
 def joins(source: Source, learned_sink: Tensor | None) -> bool:
-    """Whether `attend_jointly` can do this: all but learned sinks."""
+    """Return whether `attend_jointly` can compute this: all inputs without learned sinks."""
     return learned_sink is None
 
 
 def attend_jointly(
     sources: Iterable[Source], scoring: Scoring
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """One softmax over all sources, see `inf_llm.kernels.attend_jointly`."""
+    """Compute one softmax over all sources; see `inf_llm.kernels.attend_jointly`."""
     taken: list[tuple[Source, Tensor] | None] = []
     parts = []
     for source in sources:
         k, v = source.joined()
         if k.shape[2]:
             parts.append(_attend(source.q, _Keys.lying(k, v), scoring, source.band, whole=False))
-        taken.append((source, k) if source.watched else None)  # other keys may go
+        taken.append((source, k) if source.watched else None)  # frees the keys of other sources
     o, lse = _whole(parts, source.q.dtype)
     return o, [each and received(each[0].q, each[1], lse, scoring, each[0].band) for each in taken]
 
@@ -84,19 +85,19 @@ def attend_jointly(
 def attend_pages(
     q: Tensor, k: Tensor, v: Tensor, table: Tensor, tokens: int, scoring: Scoring
 ) -> tuple[Tensor, Tensor]:
-    """Attention to all keys of some pages, read where they lie.
+    """Compute attention to all keys of some pages, which are read in place.
 
     Args:
         q: queries (B, H, Q, D).
         k: keys of all pages (pages, tokens * D), contiguous.
-        v: their values (pages, tokens * Dv), contiguous.
+        v: values of all pages (pages, tokens * Dv), contiguous.
         table: rows of `k` and `v` that each (row, key head) recalled, (B, G, choices) int64; a
-            negative one is no page.
-        tokens: keys in a page.
+            negative number stands for no page.
+        tokens: number of keys in a page.
         scoring: scale and soft cap.
 
     Returns:
-        As `attend`: output (B, H, Q, Dv), log-sum-exp (B, H, Q).
+        Output (B, H, Q, Dv) and log-sum-exp (B, H, Q), as from `attend`.
     """
     _, G, choices = table.shape
     k, v = k.view(-1, k.shape[1] // tokens), v.view(-1, v.shape[1] // tokens)
@@ -106,7 +107,7 @@ def attend_pages(
 
 @dataclass(frozen=True)
 class _Keys:
-    """Keys and values of every row and key head: strided tensors, or pages behind a table."""
+    """Keys and values of every row and key head: strided tensors, or pages with a page table."""
 
     k: Tensor
     v: Tensor
@@ -118,7 +119,7 @@ class _Keys:
 
     @classmethod
     def lying(cls, k: Tensor, v: Tensor) -> _Keys:
-        """Keys (B, G, K, D) and values (B, G, K, Dv)."""
+        """Wrap strided keys (B, G, K, D) and values (B, G, K, Dv)."""
         k, v = _dense(k), _dense(v)
         return cls(k, v, k.shape[1], k.shape[2], (*k.stride()[:3], *v.stride()[:3]))
 
@@ -126,9 +127,9 @@ class _Keys:
 def _attend(
     q: Tensor, keys: _Keys, scoring: Scoring, band: Band | None, whole: bool = True
 ) -> tuple[Tensor, Tensor]:
-    """Parts of a softmax (splits, B, H, Q, Dv) and their log-sum-exp (splits, B, H, Q).
+    """Return parts of a softmax (splits, B, H, Q, Dv) and their log-sum-exp (splits, B, H, Q).
 
-    They are in float32, but for a single one that is the `whole`.
+    The parts are in float32. If `whole` and there is only one split, the part is in q's dtype.
     """
     q = _dense(q)
     B, H, Q, D = q.shape
@@ -175,8 +176,8 @@ def _attend(
 
 
 def _whole(parts: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """One softmax (B, H, Q, Dv) from all parts, which come as `_attend` gives them."""
-    if len(parts) > 2:  # two at a time
+    """Merge all parts, in the form of `_attend`, into one softmax (B, H, Q, Dv)."""
+    if len(parts) > 2:  # the program takes two at a time
         o, lse = _whole(parts[:-1], torch.float32)
         return _whole([(o[None], lse[None]), parts[-1]], dtype)
     (o, lse), (more, more_lse) = parts[0], parts[-1]
@@ -204,7 +205,7 @@ def _whole(parts: Sequence[tuple[Tensor, Tensor]], dtype: torch.dtype) -> tuple[
 def received(
     q: Tensor, k: Tensor, lse: Tensor, scoring: Scoring, band: Band | None = None
 ) -> Tensor:
-    """Mass each key receives, see `inf_llm.kernels.received`."""
+    """Return the mass that each key receives; see `inf_llm.kernels.received`."""
     q, k, lse = _dense(q), _dense(k), lse.float().contiguous()
     B, H, Q, D = q.shape
     G, K = k.shape[1], k.shape[2]
@@ -235,7 +236,7 @@ def received(
 
 
 def _limits(band: Band | None) -> tuple[int, int, int]:
-    """Offset, near and far as numbers."""
+    """Return offset, near and far of a band as numbers, also for no band."""
     if band is None:
         return 0, 0, _NO_LIMIT
     return band.offset, band.near, _NO_LIMIT if band.far is None else band.far
@@ -245,15 +246,16 @@ def _options(q: Tensor, scoring: Scoring, band: Band | None) -> dict[str, Any]:
     return {
         "BANDED": band is not None,
         "CAPPED": scoring.softcap is not None,
-        "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32",  # not for half precision
+        "PRECISION": "tf32x3" if q.dtype == torch.float32 else "tf32",  # unused in half precision
     }
 
 
 def _tiles(rows: int, width: int, dtype: torch.dtype, room: int) -> dict[str, int]:
-    """Tile sizes for so many rows of queries, in `room` bytes of shared memory.
+    """Return tile sizes for `rows` rows of queries, within `room` bytes of shared memory.
 
-    Queries stay in shared memory, keys and values pass through it in `num_stages` tiles each: with
-    heads of 128 in half precision 32 KiB and 3 x 32 KiB. Wider tiles would spill registers.
+    The queries stay in shared memory; keys and values pass through it in `num_stages` tiles each.
+    With heads of 128 dimensions in half precision, this takes 32 KiB and 3 x 32 KiB. Wider tiles
+    would spill registers.
     """
     block_m, block_n, stages = min(128, max(16, triton.next_power_of_2(rows))), 64, 3
     warps = 8 if block_m == 128 else 4
@@ -261,7 +263,7 @@ def _tiles(rows: int, width: int, dtype: torch.dtype, room: int) -> dict[str, in
         block_m, block_n, stages, warps = min(block_m, 64), 32, 2, 4
     elif width > 128:
         block_m, stages, warps = min(block_m, 64), 2, 8
-    if block_m <= 32 and width <= 128:  # few queries wait for memory: keep more of it on its way
+    if block_m <= 32 and width <= 128:  # few queries are limited by memory: prefetch more
         stages += 1
     wide, size = _padded(width), dtype.itemsize * (2 if dtype == torch.float32 else 1)
     while (block_m + 2 * stages * block_n) * wide * size > room:
@@ -278,7 +280,7 @@ def _tiles(rows: int, width: int, dtype: torch.dtype, room: int) -> dict[str, in
 
 @functools.lru_cache(maxsize=16)
 def _resources(device: torch.device) -> tuple[int, int]:
-    """Multiprocessors of a device, and the bytes of shared memory that a program may use."""
+    """Return the multiprocessors of a device and the bytes of shared memory for one program."""
     if device.type != "cuda":
         return _HOPPER
     index = torch.cuda.current_device() if device.index is None else device.index
@@ -287,7 +289,7 @@ def _resources(device: torch.device) -> tuple[int, int]:
 
 
 def _splits(programs: int, keys: int, block_n: int, processors: int) -> tuple[int, int]:
-    """Into how many splits the keys go, and how long one is: enough to keep a device busy."""
+    """Return the number of splits of the keys, enough to keep a device busy, and keys per split."""
     splits = 1
     if 2 * programs <= processors:
         splits = max(1, min(2 * processors // programs, keys // _SPLIT_KEYS))
@@ -300,10 +302,10 @@ def _padded(width: int) -> int:
 
 
 def _dense(x: Tensor) -> Tensor:
-    """`x` with the dimensions of a head side by side, as the programs read them."""
+    """Return `x` with a stride of 1 in the last dimension, as the programs require."""
     return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _on(x: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Programs start on the current device: make it that of `x`."""
+    """Make the device of `x` current, because programs start on the current device."""
     return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()

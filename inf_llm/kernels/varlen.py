@@ -1,4 +1,4 @@
-"""FlashAttention as torch brings it from 2.12 on, `torch.nn.attention.varlen`; see `flash`.
+"""FlashAttention of torch from 2.12 on, `torch.nn.attention.varlen`; see `flash`.
 
 NOT YET RUN ON A GPU.
 """
@@ -32,7 +32,7 @@ def _call(q: Tensor, k: Tensor, v: Tensor, scale: float, window: Window) -> tupl
         window_size=window,
         enable_gqa=H != G,
     )
-    # Its declared shape is (heads, tokens), its documented one (tokens, heads).
+    # The lse is declared as (heads, tokens), but documented as (tokens, heads).
     lse = lse if lse.shape == (H, B * Q) else lse.t()
     return o.unflatten(0, (B, Q)), lse.unflatten(1, (B, Q)).transpose(0, 1)
 
