@@ -1,6 +1,6 @@
-"""Conversations that keep what they read.
+"""Conversations that keep their documents and turns in the memory of the model.
 
 session.py    ChatSession: questions, answers, documents
-turns.py      what was said, and its file
-memory.py     how much of a prompt was in memory already
+turns.py      the turns of a conversation, and their file
+memory.py     the memory of a conversation, and its reuse by the next prompt
 """

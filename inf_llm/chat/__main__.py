@@ -10,7 +10,7 @@ from inf_llm.cli.output import prepare_process
 
 
 def main() -> None:
-    """Run the chat by itself, without the other commands."""
+    """Run the chat alone, without the other commands."""
     prepare_process()
     app = typer.Typer(
         add_completion=False,

@@ -1,4 +1,4 @@
-"""What a conversation keeps in memory, and how much of a prompt was there already."""
+"""The memory of a conversation, and the part of each prompt that it holds already."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ How = Literal["fresh", "continued", "went back", "rebuilt"]
 
 @dataclass(frozen=True)
 class Reuse:
-    """How much of a prompt was in memory already.
+    """The part of a prompt that was in memory already.
 
     Attributes:
-        prompt: tokens of the prompt.
-        reused: first tokens of it that were in memory.
-        how: "fresh" where nothing was read before that could help; "continued" where the prompt
-            goes on from the one before; "went back" where it changes earlier tokens, and an older
-            state was kept; "rebuilt" where it does and none was.
-        changed_at: the first token that differs from what was read and answered before; None
-            where none does.
+        prompt: number of tokens of the prompt.
+        reused: number of its first tokens that were in memory.
+        how: "fresh" if nothing that was read before can be reused; "continued" if the prompt
+            extends the previous prompt; "went back" if it changes earlier tokens and an older state
+            was kept; "rebuilt" if it changes earlier tokens and no older state was kept.
+        changed_at: index of the first token that differs from the previous prompt with its answer;
+            None if no token differs.
     """
 
     prompt: int
@@ -36,7 +36,7 @@ class Reuse:
 
     @property
     def fed(self) -> int:
-        """Tokens that had to be read."""
+        """Number of tokens that had to be read."""
         return self.prompt - self.reused
 
     def __str__(self) -> str:
@@ -49,15 +49,15 @@ class Reuse:
 
 @dataclass(frozen=True)
 class Reply:
-    """What the model answered, and what it took.
+    """An answer of the model, with its counts and times.
 
     Attributes:
         text: the answer.
-        reuse: how much of the prompt was in memory.
-        new_tokens: tokens of the answer.
+        reuse: the part of the prompt that was in memory.
+        new_tokens: number of tokens of the answer.
         reading: seconds until the first token.
-        answering: seconds from then to the last.
-        stopped: whether `should_stop` ended it.
+        answering: seconds from the first token to the last.
+        stopped: whether `should_stop` ended the answer.
     """
 
     text: str
@@ -70,13 +70,13 @@ class Reply:
 
 @dataclass(frozen=True)
 class Held:
-    """What a conversation keeps in memory.
+    """The content and size of a conversation's memory.
 
     Attributes:
-        tokens: of the conversation as it was read last, with the answer.
-        stats: of the memory that read or answered last, in sum over its layers.
-        points: tokens that each kept state has read.
-        bytes: of all kept states, on host and device; what they share counts once.
+        tokens: number of tokens of the conversation at its last read, with the answer.
+        stats: counts of the memory that read or answered last, summed over its layers.
+        points: number of tokens that each kept state has read.
+        bytes: bytes of all kept states, on host and device; shared parts count once.
     """
 
     tokens: int
@@ -86,24 +86,25 @@ class Held:
 
 
 class ReadingMemory(PrefixCache):
-    """Reads the prompts of one conversation; arguments as of `PrefixCache`.
+    """The prefix cache of one conversation; for the arguments see `PrefixCache`.
 
-    An answer's own tokens are read once more, together, with the next question, unless any place
-    is as good as the end of an execution block.
+    A kept state has to end where an execution block ends. The tokens of an answer are therefore
+    read again, in whole blocks, with the next question. A model without retrieval or with full
+    attention has no such blocks, and its state after the answer is kept.
 
     Attributes:
-        last: tokens of what was read last, with the answer.
+        last: the tokens that were read last, with the answer.
     """
 
     def __init__(self, model: Any, tokenizer: Any, chunk_size: int = 8192, points: int = 4) -> None:
         super().__init__(model, tokenizer, chunk_size, points=points)
         self.last: list[int] = []
-        self._asked = 0  # tokens of `last` that were the prompt
+        self._asked = 0  # number of tokens of `last` that are the prompt
 
     def follow(
         self, ids: Sequence[int], on_progress: Progress | None = None
     ) -> tuple[Session, Reuse]:
-        """As `read`, which says what it took as well."""
+        """Read a prompt as `read` does; return the session and the reuse."""
         last, asked = self.last, self._asked
         self.last, self._asked = list(ids), len(ids)
         session, reused = self.read(ids, (), on_progress)
@@ -120,11 +121,11 @@ class ReadingMemory(PrefixCache):
         return session, Reuse(len(ids), reused, how, changed)
 
     def answered(self, session: Session) -> None:
-        """The session that `follow` gave has answered."""
+        """Record the answer of the session that `follow` returned."""
         self.last = list(session.ids)
         self.keep(session)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all kept states and tokens."""
         super().clear()
         self.last, self._asked = [], 0

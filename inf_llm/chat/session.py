@@ -5,7 +5,8 @@
     print(chat.ask("Who is Pierre?").text)
     print(chat.fork().ask("And Natasha?").text)
 
-Whatever was said before is in the memory; a question costs the tokens that are new.
+The memory holds the documents and the earlier turns, so a question costs only the tokens after
+them.
 """
 
 from __future__ import annotations
@@ -47,23 +48,23 @@ from inf_llm.unsaved import Unsaved, bare_copy
 
 
 class ChatSession(Unsaved):
-    """Questions and answers with a model that remembers what it read.
+    """Questions and answers with a model that keeps the documents and turns in its memory.
 
     Args:
         model: a model, patched or not.
-        tokenizer: the model's.
-        conv_type: how messages are laid out: None for the tokenizer's own template, a name of the
+        tokenizer: the tokenizer of the model.
+        conv_type: layout of the messages: None for the tokenizer's own chat template, a name of the
             published configurations, or one of FastChat's.
-        chunk_size: tokens fed at a time.
+        chunk_size: tokens per forward pass of the prefill.
         max_len: longest prompt with its answer, in tokens; None for no limit.
-        truncation: what a longer prompt loses; see `inf_llm.generation.fit`.
-        points: most states kept to go back to; each takes a window on the device.
-        control_tokens: whether documents and questions may have control tokens, as "<|im_end|>"
-            may be one; else they are ordinary text.
+        truncation: the part that a longer prompt loses; see `inf_llm.generation.fit`.
+        points: most states that are kept to go back to; each takes a window on the device.
+        control_tokens: whether documents and questions may contain control tokens, such as
+            "<|im_end|>"; otherwise these are read as ordinary text.
 
     Raises:
-        SettingsError: there is no such `conv_type`, or a number is out of range.
-        UnsupportedInputError: these are not a model and its tokenizer.
+        SettingsError: `conv_type` is not known, or a number is out of range.
+        UnsupportedInputError: `model` and `tokenizer` are not a model and its tokenizer.
     """
 
     def __init__(
@@ -85,17 +86,17 @@ class ChatSession(Unsaved):
         self._max_len = None if max_len is None else count("max_len", max_len, 2)
         self._truncation = truncation
         self.transcript = Transcript()
-        """All that was said and added. Another one may be put in its place."""
+        """All turns and documents. Another transcript may be assigned."""
         self._stats = MemoryStats()
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """What was said, the user's turns and the answers."""
+        """The user's turns and the answers, in order."""
         return self.transcript.turns
 
     @property
     def documents(self) -> tuple[Document, ...]:
-        """Texts that were added after the last answer; they stand before the next question."""
+        """Texts that were added after the last answer; they precede the next question."""
         return self.transcript.documents
 
     def add_document(
@@ -105,12 +106,12 @@ class ChatSession(Unsaved):
 
         Args:
             text: the text.
-            name: what to call it.
-            on_progress: called with the tokens done and the tokens in all. What it raises ends the
-                reading; the text is then not part of the conversation.
+            name: name of the text.
+            on_progress: called with the number of tokens done and of all tokens. An exception that
+                it raises ends the reading; the text is then not part of the conversation.
 
         Raises:
-            TextError: the text is empty or no text, or longer than `max_len` allows.
+            TextError: the text is empty or not valid, or longer than `max_len` allows.
         """
         check_text("the name", name)
         require_callable("on_progress", on_progress)
@@ -121,7 +122,7 @@ class ChatSession(Unsaved):
         ids = self._certain(added)
         if self._truncation is None or self._max_len is None or len(ids) < self._max_len:
             reuse = self._read(ids, 1, on_progress)[1]
-        else:  # the prompt will be cut, so nothing of it is certain
+        else:  # the prompt will be cut, so its first tokens are not certain
             reuse = Reuse(len(ids), len(ids), "continued")
         self.transcript = added
         return reuse
@@ -136,24 +137,24 @@ class ChatSession(Unsaved):
         stop: str | Sequence[str] | None = (),
         **sampling: Any,
     ) -> Reply:
-        """Ask, and add question and answer to the conversation.
+        """Ask a question, and add the question and its answer to the conversation.
 
         A failure, or an interrupt (Ctrl-C), leaves the conversation as it was before.
 
         Args:
             text: the question.
-            max_new_tokens: longest answer; None for that of a `generation_config`, else 512.
-            on_text: called with each piece of the answer as it comes.
-            on_progress: as for `add_document`.
-            should_stop: asked after every token; true ends the answer there, which is kept.
-            stop: a text, or several, at which the answer ends; they are not part of it.
-            **sampling: for `generate`: temperature, top_p, repetition_penalty, ... Without a
-                temperature the likeliest token is taken.
+            max_new_tokens: longest answer; None for the value in `generation_config`, or 512.
+            on_text: called with each piece of the answer as soon as it is decoded.
+            on_progress: see `add_document`.
+            should_stop: called after every token; a true result ends the answer, which is kept.
+            stop: a text, or several, at which the answer ends; the answer does not contain it.
+            **sampling: arguments of `generate`: temperature, top_p, repetition_penalty, ... Without
+                a temperature the most likely token is taken.
 
         Raises:
-            TextError: the question is empty or no text, or the prompt is longer than `max_len`
+            TextError: the question is empty or not valid, or the prompt is longer than `max_len`
                 allows.
-            SettingsError: an argument is not known, or its value not accepted.
+            SettingsError: an argument is not known, or its value is not accepted.
         """
         check_question("the question", text)
         require_callable("on_text", on_text)
@@ -190,10 +191,10 @@ class ChatSession(Unsaved):
         )
 
     def regenerate(self, **how: Any) -> Reply:
-        """Ask the last question again; keywords are those of `ask`.
+        """Ask the last question again; the keywords are those of `ask`.
 
         Raises:
-            TextError: nothing was asked.
+            TextError: no question was asked.
         """
         before = self.transcript
         if not before.turns:
@@ -209,9 +210,9 @@ class ChatSession(Unsaved):
         return reply
 
     def remove_last(self) -> None:
-        """Take back what came last: a document that waits for a question, or question and answer.
+        """Remove the last document that waits for a question, or the last question and answer.
 
-        The documents of a removed question wait for the next one.
+        The documents of a removed question wait for the next question.
 
         Raises:
             TextError: there is nothing to remove.
@@ -225,10 +226,10 @@ class ChatSession(Unsaved):
             raise TextError("there is nothing to remove")
 
     def edit(self, index: int, content: str) -> None:
-        """Put other words into a turn, counted from 0; what follows it stays.
+        """Replace the text of a turn, counted from 0; the later turns stay.
 
         Raises:
-            TextError: there is no such turn, or the words are no text.
+            TextError: there is no such turn, or `content` is not a valid text.
         """
         check_text("the turn", content)
         if not 0 <= index < len(self.turns):
@@ -240,32 +241,34 @@ class ChatSession(Unsaved):
         self.transcript = replace(self.transcript, turns=tuple(turns))
 
     def reset(self) -> None:
-        """Begin anew, and forget all that was read."""
+        """Remove all turns and documents, and clear the memory."""
         self.transcript, self._stats = Transcript(), MemoryStats()
         self._memory.clear()
 
     def save(self, path: str | Path) -> None:
-        """Write the conversation to a JSON file, its documents included, and its memory beside it.
+        """Write the conversation with its documents to a JSON file, and its memory beside the file.
 
-        The memory is in the folder `memory_folder` names, and is as private as the conversation.
+        `memory_folder` returns the folder of the memory, which is as private as the conversation.
 
         Raises:
             TextError: the conversation cannot be written.
-            SavedMemoryError: it is written, and its memory cannot be.
+            SavedMemoryError: the conversation is written, but its memory cannot be written.
         """
         save(path, self.transcript)
         self._memory.save(memory_folder(path))
 
     def load(self, path: str | Path) -> str | None:
-        """Go on with a conversation from a file, of `save` or of FastChat.
+        """Continue a conversation from a file that `save` or FastChat wrote.
 
-        What is not in the memory beside it, or in this one, is read with the next question.
+        Tokens that are neither in the memory beside the file nor in the memory of this session are
+        read with the next question.
 
         Returns:
-            Why the memory beside it cannot be used; None where it is, or where there is none.
+            The reason why the memory beside the file cannot be used; None if it is used, or if
+            there is none.
 
         Raises:
-            TextError: there is no such file, or it is no conversation; this one stays.
+            TextError: the file cannot be read or is not a conversation; this conversation stays.
         """
         self.transcript = load(path)
         folder = memory_folder(path)
@@ -277,13 +280,13 @@ class ChatSession(Unsaved):
         return None
 
     def fork(self) -> ChatSession:
-        """A conversation that goes on by itself from here; nothing is read again for it."""
+        """Return an independent copy of the conversation; nothing is read again for the copy."""
         twin = bare_copy(self)
         twin._memory = self._memory.fork()
         return twin
 
     def held(self) -> Held:
-        """What is kept in memory."""
+        """Return the content and size of the memory."""
         return Held(len(self._memory.last), self._stats, self._memory.lengths, self._memory.bytes)
 
     def _ids(self, said: Transcript) -> list[int]:
@@ -291,7 +294,7 @@ class ChatSession(Unsaved):
         return encode(self._tokenizer, prompt, self.layout.adds_special)
 
     def _certain(self, said: Transcript) -> list[int]:
-        """Tokens that the prompt will begin with, whatever is asked next."""
+        """Return the first tokens of the next prompt, which do not depend on its question."""
         first, second = (
             self._ids(Transcript((*said.turns, Turn(USER, question, said.documents))))
             for question in ("What?", "1 2")
@@ -308,7 +311,7 @@ class ChatSession(Unsaved):
         return session, reuse
 
     def _check(self, max_new_tokens: int | None, sampling: dict[str, Any]) -> int:
-        """The longest answer. Refuses, before anything is read, what `Session.ask` would later."""
+        """Check arguments of `Session.ask` before anything is read; return the longest answer."""
         for name in ("streamer", "stopping_criteria", "eos_token_id"):
             message = f"{name} is the conversation's own; on_text, should_stop and stop do the same"
             require(name not in sampling, name, message)
@@ -317,7 +320,7 @@ class ChatSession(Unsaved):
 
 
 def memory_folder(path: str | Path) -> Path:
-    """Where the memory of a conversation is: a folder beside its file."""
+    """Return the folder of a conversation's memory, beside the file of the conversation."""
     return Path(path).expanduser().with_suffix(".memory")
 
 

@@ -1,4 +1,4 @@
-"""What was said in a conversation, and the file that keeps it."""
+"""The turns of a conversation, and the file that keeps them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Document:
 
 @dataclass(frozen=True)
 class Turn:
-    """What one side said.
+    """A question of the user or an answer of the model.
 
     Attributes:
         role: "user" or "assistant".
-        content: what was said.
-        documents: texts that stand before it.
+        content: text of the question or the answer.
+        documents: texts that the prompt has before the content.
     """
 
     role: str
@@ -39,17 +39,17 @@ class Turn:
     documents: tuple[Document, ...] = ()
 
     def message(self) -> dict[str, str]:
-        """As chat templates take it."""
+        """Return the turn as a message of a chat template."""
         parts = [*(document.text for document in self.documents), self.content]
         return {"role": self.role, "content": BETWEEN.join(parts)}
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """A conversation: a user's turn and an answer, again and again.
+    """A conversation, in which turns of the user and answers alternate.
 
     Attributes:
-        turns: what was said.
+        turns: questions and answers; the first turn is the user's.
         documents: texts that wait for the next question.
     """
 
@@ -67,10 +67,10 @@ class Transcript:
 
 
 def save(path: str | Path, transcript: Transcript) -> None:
-    """Write a conversation as JSON; the old file stays until the new one is whole.
+    """Write a conversation as JSON; an existing file is replaced after all data is written.
 
     Raises:
-        TextError: it cannot be written.
+        TextError: the file cannot be written.
     """
     path = Path(path).expanduser()
     data = {"form": _FORM, **asdict(transcript)}
@@ -83,10 +83,10 @@ def save(path: str | Path, transcript: Transcript) -> None:
 
 
 def load(path: str | Path) -> Transcript:
-    """Read what `save` wrote, or what FastChat's `!!save` did.
+    """Read a conversation that `save` or FastChat's `!!save` wrote.
 
     Raises:
-        TextError: there is no such file, or it is none of these.
+        TextError: the file cannot be read, or is not a conversation.
     """
     path = Path(path).expanduser()
     try:
@@ -143,7 +143,7 @@ def _is_fastchat(data: Any) -> bool:
 
 
 def _from_fastchat(data: dict[str, Any]) -> Transcript:
-    """Its messages are pairs of a role's name and a text; the first `offset` are examples."""
+    """Convert FastChat's pairs of a role's name and a text; skip `offset` examples at the start."""
     start = data.get("offset", 0)
     if not isinstance(data["messages"], list) or not isinstance(start, int):
         raise TextError("messages must be a list, and offset a number")

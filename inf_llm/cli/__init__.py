@@ -69,10 +69,10 @@ def _options(
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line; the entry point of the console script."""
     prepare_process()
-    # Python would look through all that torch and transformers made twice more: a fifth of the time
-    # that a short command takes.
+    # At exit Python would search all objects of torch and transformers for garbage twice more: a
+    # fifth of the time that a short command takes.
     atexit.register(gc.freeze)
     with full_output_reported():
         app()

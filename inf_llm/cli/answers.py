@@ -1,4 +1,4 @@
-"""Many questions about a text, from a JSONL file into another."""
+"""Answers to many questions about a text, from one JSONL file into another."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DOING = {"tokens": ("reading", "read"), "questions": ("answering", "answered")}
 
 @dataclass(frozen=True)
 class Answered:
-    """One question more is answered.
+    """Progress of answering: another question is answered.
 
     Attributes:
-        done: questions about the text that are.
-        memory: what is held where.
+        done: number of questions about the text that are answered.
+        memory: description of the memory in use.
     """
 
     done: int
@@ -39,15 +39,15 @@ class Asking:
     """A text, and questions about it.
 
     Attributes:
-        name: of the text.
+        name: name of the text.
         subject: the text.
-        about: its digest.
-        questions: each is asked of the text alone.
-        path: of their answers, from the root, for a process that runs in another folder.
-        shown: the same as it was given.
-        max_new_tokens: of an answer.
-        done: questions that were answered before.
-        force: read what is known not to fit.
+        about: digest of the subject.
+        questions: the questions; each is answered without the others in the prompt.
+        path: absolute path of the answers, for a process in another working directory.
+        shown: the path as the user gave it.
+        max_new_tokens: longest answer.
+        done: number of questions that earlier runs answered.
+        force: whether to read a text that is known not to fit.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Asking:
 
 
 def default_answers(questions: Path) -> Path:
-    """Where the answers to a file of questions go if nothing else is said."""
+    """Return the default file for the answers to a file of questions."""
     return questions.with_name(f"{questions.stem}.answers.jsonl")
 
 
@@ -75,7 +75,7 @@ def asking_of(
     max_new_tokens: int,
     force: bool,
 ) -> Asking:
-    """What will be answered.
+    """Prepare the questions about a text.
 
     Raises:
         TextError: the file of the answers cannot be used, or a prompt is longer than max_len.
@@ -97,7 +97,10 @@ def asking_of(
 
 
 def make_answerer(first: Asking) -> Work[Asking]:
-    """What reads texts and answers questions, with the model of the first; see `load_aloud`."""
+    """Load the model of the first text; return the function that reads texts and answers questions.
+
+    The errors are those of `load_aloud`.
+    """
     models = Models(first.force)
     models.of(first.subject.config)
 
@@ -108,7 +111,7 @@ def make_answerer(first: Asking) -> Work[Asking]:
 
 
 def _answer(models: Models, asking: Asking) -> Iterator[Step | Answered]:
-    """Read a text, and answer what is not answered yet; the answers are in their file."""
+    """Read a text, and add answers to its file for the questions that have none."""
     from inf_llm.generation.questions import answering
 
     with answering(asking.path, asking.questions, asking.about) as answers:
@@ -123,7 +126,9 @@ def _answer(models: Models, asking: Asking) -> Iterator[Step | Answered]:
 
 
 def answer_all(askings: Sequence[Asking], engine: str, address: str | None) -> None:
-    """Answer questions with progress: of one text, what it takes; of several, how many are done.
+    """Answer questions, with a progress bar.
+
+    The bar shows the memory in use for one text, and the number of finished texts for several.
 
     Raises:
         InfLLMError: some texts failed; the questions about the others are answered.

@@ -1,4 +1,4 @@
-"""Which texts many questions are about, and where the answers go."""
+"""The texts that many questions are about, and the files of the answers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """What questions are about.
+    """A text that questions are about.
 
     Attributes:
-        name: for messages.
-        config: what reads it.
+        name: name of the text in messages.
+        config: the configuration that reads the text.
         memory: folder of a memory; None without one.
-        document: what is read behind it; empty where nothing is.
+        document: text to read after the memory; empty for the memory alone.
         answers: file of the answers.
     """
 
@@ -41,15 +41,15 @@ class Text:
 def texts_of(
     files: Sequence[Path], out: Path, configured: Callable[[Path | None], RunConfig]
 ) -> list[Text]:
-    """Files, and folders of memories, each with a file of answers in a folder.
+    """Return files and folders of memories as texts, each with its file of answers.
 
     Args:
-        files: of both kinds.
-        out: the folder.
-        configured: the configuration of a memory, or of a text where it is None.
+        files: files of texts, and folders of memories.
+        out: folder for the files of answers.
+        configured: returns the configuration of a memory, or for None that of a text.
 
     Raises:
-        TextError: two would have the same file, or a text cannot be read.
+        TextError: two texts would have the same file of answers, or a text cannot be read.
         SavedMemoryError: a memory cannot be used.
     """
     from inf_llm.formats import DocumentText
@@ -66,7 +66,7 @@ def texts_of(
 def askings_of(
     texts: Iterable[Text], questions: Sequence[Question], max_new_tokens: int, force: bool
 ) -> list[Asking]:
-    """Each text with the same questions; raises as `subject_of` and `asking_of`."""
+    """Combine each text with the questions; for errors see `subject_of` and `asking_of`."""
     from inf_llm.hf.load import load_tokenizer
 
     tokenizers: dict[tuple[str, str | None], Any] = {}

@@ -72,8 +72,8 @@ def chat(
 ) -> None:
     """Talk to a model about texts of any length; !!help lists the commands.
 
-    !!read FILE adds a whole file to the conversation. What was read stays in memory, so a further
-    question costs only its own tokens. Ctrl-C stops an answer, Ctrl-D leaves the chat.
+    !!read FILE adds a whole file to the conversation. Texts stay in memory, so a further question
+    costs only its own tokens. Ctrl-C stops an answer, Ctrl-D leaves the chat.
     """
     require_output()
     if sys.stdin is None:
@@ -84,7 +84,7 @@ def chat(
     from inf_llm.cli.terminal import Terminal, file_document
 
     for path in read or []:
-        file_document(str(path))  # seen now, before the model is loaded
+        file_document(str(path))  # checked before the model is loaded
     terminal_style = choose_style(StyleChoice(style, multiline, mouse), say)
     loaded, tokenizer = load_aloud(chosen, force)
     session = ChatSession(

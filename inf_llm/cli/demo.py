@@ -1,4 +1,4 @@
-"""`inf-llm demo`: needles in haystacks, attention types side by side, with the embedded model."""
+"""`inf-llm demo`: needle tests of all attention types, with the model of this package."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def demo(
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Hide facts in real prose, let each attention type read it, and count what it finds.
+    """Hide facts in real prose, read it with each attention type, and count the facts found.
 
     The model comes with the package and was trained on 512 tokens. Full attention runs up to 8k
     tokens only. KEY=VALUE settings apply to every type that runs.
@@ -88,7 +88,7 @@ def demo(
 def _trials(
     configs: dict[str, RunConfig], length: int, families: list[str], samples: int, seed: int
 ) -> Iterator[Trial]:
-    """Every type and task at one length, with a progress bar while it lasts."""
+    """Run every type and task at one length, with a progress bar."""
     from inf_llm.demo import plan, run_trial
 
     runs = [name for name in configs if name != "origin" or length <= ORIGIN_LIMIT]
@@ -133,8 +133,8 @@ def _families(text: str) -> list[str]:
 
 
 def _config(name: str, folder: Path | None, overrides: list[str]) -> RunConfig:
-    """The shipped configuration of the embedded model for one type, or one from a folder."""
-    spelling = "stream-llm" if name == "stream-lm" else name  # as the published files are called
+    """Return the configuration of one type for the model of this package, or one from a folder."""
+    spelling = "stream-llm" if name == "stream-lm" else name  # the name in published files
     try:
         return load_config((folder or SHIPPED_CONFIGS) / f"demo-{spelling}.yaml", overrides)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""What a command reads, and a line that says what it was made of."""
+"""Input texts of commands, and a line that names the format of each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def open_document(file: Path | None) -> DocumentText:
-    """The text of a file, or of standard input where it is None or "-", and its places.
+    """Read the text of a file, with its places; None or "-" is standard input.
 
     Raises:
-        TextError: no text can be read from it.
+        TextError: no text can be read from the file.
         MissingExtraError: the package that reads files of its kind is not installed.
     """
     from inf_llm.generation import read_document
@@ -24,7 +24,7 @@ def open_document(file: Path | None) -> DocumentText:
 
 
 def open_piped() -> DocumentText:
-    """What is piped into standard input; an empty text where nothing is. Raises the same."""
+    """Read a text piped into standard input; empty without one. Errors as of `open_document`."""
     from inf_llm.generation import piped_document
 
     return _announced(piped_document(), None)

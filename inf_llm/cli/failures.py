@@ -1,4 +1,4 @@
-"""Every failure is one line on standard error and an exit code; never a traceback unasked."""
+"""Errors of commands: a message and an exit code; a traceback only with --debug."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def reported(command: _Command) -> _Command:
-    """Wrap a command that has a `debug` parameter."""
+    """Wrap a command with a `debug` parameter: its errors become messages and exit codes."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -32,7 +32,7 @@ def reported(command: _Command) -> _Command:
         except KeyboardInterrupt as error:
             say(str(error) or "stopped")
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # the reader of our output is gone: nothing is left to say
+        except BrokenPipeError:  # the output has no reader: there is no message
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(UNEXPECTED) from None
         except InfLLMError as error:
@@ -55,13 +55,13 @@ def reported(command: _Command) -> _Command:
 
 @contextlib.contextmanager
 def full_output_reported() -> Iterator[None]:
-    """The error where results cannot be written: a full disk, a quota, a limit of size."""
+    """Report that results cannot be written: a full disk, a quota or a limit of file size."""
     try:
         yield
     except OSError as error:
         if not _is_full(error):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left is written there at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the rest of the output goes there at exit
         say(f"error: the output cannot be written ({error.strerror}): make room, or redirect it")
         raise SystemExit(REFUSED) from None
 
@@ -72,7 +72,7 @@ def _is_full(error: Exception) -> bool:
 
 
 def _require_folder() -> None:
-    """Torch's mathematics library ends the process where the working directory is gone."""
+    """Check the working directory: without one, torch's math library would end the process."""
     try:
         Path.cwd()
     except OSError as error:
@@ -82,6 +82,6 @@ def _require_folder() -> None:
 
 
 def say(message: str) -> None:
-    """One line on standard error, if that is still open."""
+    """Print one line on standard error, if that is still open."""
     with contextlib.suppress(OSError):
         typer.echo(message, err=True)

@@ -1,4 +1,4 @@
-"""`inf-llm fidelity`: how nearly a memory reads like full attention."""
+"""`inf-llm fidelity`: the difference between a memory and full attention."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from inf_llm.fidelity.run import Run
 
 _WIDE = 160
-"""Characters of a line where the table goes into a file."""
+"""Width of the table in characters if the output is not a terminal."""
 
 
 @reported
@@ -85,9 +85,9 @@ def fidelity(
 ) -> None:
     """Compare rules with full attention: likelihood of right answers, divergence, recall.
 
-    Contexts with several facts are read, and each fact is asked for. The table says how much of
-    the gap between sinks and window alone and full attention a rule closes. Full attention is
-    measured up to the length that the model was trained for.
+    The model reads contexts with several facts, and each fact is asked for. The table shows how
+    much of the gap between sinks and window alone and full attention a rule closes. Full attention
+    is measured up to the length that the model was trained for.
     """
     require_output()
     first = configuration(config, model, overrides)

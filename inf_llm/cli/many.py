@@ -1,4 +1,4 @@
-"""Several texts at one command: which, where their results go, and how they are worked off."""
+"""Several texts in one command: their files, the paths of their results, and their jobs."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ _SETTING = re.compile(r"[A-Za-z_][\w.]*=")
 
 
 class Job(Protocol):
-    """What is done with one text."""
+    """The work on one text."""
 
     @property
     def name(self) -> str:
-        """Of the text."""
+        """Name of the text."""
 
 
 J = TypeVar("J", bound=Job)
 
 
 def split_words(words: Sequence[str] | None, out: Path | None) -> tuple[list[Path], list[str]]:
-    """The files among the words of a command, and the settings.
+    """Split the arguments of a command into files and settings.
 
     Raises:
-        TextError: there are files without --out, or none with it.
+        TextError: there are files without --out, or no files with it, or a file is "-".
     """
     files = [Path(word) for word in words or () if not _SETTING.match(word)]
     if files and out is None:
@@ -64,7 +64,7 @@ def split_words(words: Sequence[str] | None, out: Path | None) -> tuple[list[Pat
 
 
 def places(files: Sequence[Path], out: Path, suffix: str = "") -> list[tuple[Path, Path]]:
-    """Each file and where its result goes: a name in a folder, that of the file.
+    """Return each file with the path of its result, which is named after the file.
 
     Raises:
         TextError: two files have the same name there, or the folder cannot be made.
@@ -86,15 +86,15 @@ def places(files: Sequence[Path], out: Path, suffix: str = "") -> list[tuple[Pat
 
 
 def name_of(file: Path) -> str:
-    """What the result of a file is called: a text without its suffix, a folder as it is."""
+    """Return the name for a file's result: the file's without suffix, or a folder's as it is."""
     return file.resolve().name if file.is_dir() else file.stem
 
 
 def check_engine(engine: str, address: str | None) -> None:
-    """See that an address has a use, and that Ray is there where it is wanted.
+    """Check that an address is given only for Ray, and that Ray is installed if it is used.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: an address is given, and the engine is not Ray.
         MissingExtraError: ray is not installed.
     """
     from inf_llm.cluster.options import refuse_without_ray
@@ -105,14 +105,14 @@ def check_engine(engine: str, address: str | None) -> None:
 
 
 def require_seen(result: Path, shown: Path) -> None:
-    """See that what a process wrote, maybe on another machine, is here.
+    """Check that this machine has a result, which another machine may have written.
 
     Args:
-        result: file that must be there.
-        shown: the same, or its folder, as it was given.
+        result: file that must exist.
+        shown: the file, or its folder, as the user gave it.
 
     Raises:
-        TextError: it is not.
+        TextError: the file does not exist here.
     """
     if not result.exists():
         raise TextError(
@@ -128,16 +128,17 @@ def work_off(
     address: str | None,
     each: Callable[[J, Any], None],
 ) -> None:
-    """Do jobs, and call `each` with every item of every one.
+    """Do jobs, and call `each` with every item of every job.
 
     Args:
-        jobs: what there is to do; nothing is begun without any.
-        make: given the first job, makes what does all; for `here` and `on_ray`.
-        engine, address: where.
-        each: gets an item, and its job.
+        jobs: the jobs; if there are none, nothing is started.
+        make: called with the first job; returns the function that does all jobs. It is passed on to
+            `here` or `on_ray`.
+        engine, address: engine that runs the jobs, and address of its cluster.
+        each: called with a job and one of its items.
 
     Raises:
-        InfLLMError: nothing could be begun, or some failed; the others are done.
+        InfLLMError: no job could be started, or some jobs failed; the others are done.
     """
     from inf_llm.cluster.tasks import Failure, here, on_ray
 
@@ -158,10 +159,10 @@ def work_off(
 
 
 class Bars(ExitStack):
-    """A bar of what is counted now; with another unit the next begins.
+    """A progress bar for one unit at a time; another unit starts another bar.
 
     Args:
-        doing: for each unit what is done, and the same once it is done.
+        doing: for each unit, the activity as a present and a past participle.
     """
 
     def __init__(self, doing: dict[str, tuple[str, str]]) -> None:
@@ -171,7 +172,7 @@ class Bars(ExitStack):
         self._bar: TokenProgress | None = None
 
     def show(self, unit: str, done: int, total: int, text: str) -> None:
-        """So many are done; `text` stands beside it."""
+        """Show that `done` of `total` units are done, with `text` beside the bar."""
         self._text = text
         if self._bar is None or unit != self._unit:
             self.close()
@@ -181,5 +182,5 @@ class Bars(ExitStack):
 
     @property
     def seconds(self) -> float:
-        """Since the bar began; 0 without one."""
+        """Seconds since the start of the bar; 0 without a bar."""
         return self._bar.seconds if self._bar else 0.0

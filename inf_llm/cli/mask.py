@@ -1,4 +1,4 @@
-"""`inf-llm mask`: a picture of what each token can attend to."""
+"""`inf-llm mask`: a picture of the tokens that each token can attend to."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def mask(
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Draw what each token can attend to: window, sinks, recalled blocks; the shade is distance.
+    """Draw which tokens each token can attend to: sinks, window and recalled blocks.
 
-    The attention that the file describes reads a made-up text; no model is loaded.
+    The shade shows the distance. The attention of the configuration reads an artificial text; no
+    model is loaded.
     """
     require_output()
     require_writable("--out", out)

@@ -1,4 +1,4 @@
-"""`inf-llm memory`: what saved memories there are, what they hold, whether they are whole."""
+"""`inf-llm memory`: list, describe, verify or remove saved memories."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def list_memories(
     folder: Annotated[Path, path_argument(help="Where they are.")] = Path(),
     debug: Debug = False,
 ) -> None:
-    """List the memories in a folder and the folders in it."""
+    """List the memories in a folder and in its subfolders, two levels deep."""
     if not folder.is_dir():
         raise SavedMemoryError(f"{folder} is no folder: give one with memories in it")
     found = sorted({*folder.glob(NAME), *folder.glob(f"*/{NAME}"), *folder.glob(f"*/*/{NAME}")})
@@ -52,7 +52,7 @@ def _configured(manifest: Manifest) -> dict[str, object]:
 @app.command()
 @reported
 def info(folder: Folder, debug: Debug = False) -> None:
-    """Say what a memory holds and which model it belongs to."""
+    """Describe the content of a memory and the model that it belongs to."""
     manifest = read_manifest(folder)
     weights, dtype = str(manifest.identity.get("weights", "")), manifest.identity.get("dtype")
     rows = {
@@ -76,14 +76,14 @@ def _settings(attention: object) -> str:
 
 
 def _printable(value: object) -> str:
-    """A text of one line that does nothing to a terminal: the folder may be another person's."""
+    """Replace control characters, which a foreign folder could use to control the terminal."""
     return "".join(each if each.isprintable() else "?" for each in str(value))
 
 
 @app.command("verify")
 @reported
 def verify_memories(folders: Folders, debug: Debug = False) -> None:
-    """Read every byte of memories and compare it with their checksums."""
+    """Read every byte of memories and compare the bytes with their checksums."""
     damages = [damage for folder in folders for damage in _verified(folder)]
     if damages:
         raise typer.Exit(REFUSED)

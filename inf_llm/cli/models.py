@@ -1,4 +1,4 @@
-"""The model of several texts: loaded when the first needs it, and kept for the next."""
+"""The model for several texts: loaded for the first text, and kept for the next ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from inf_llm.config import RunConfig
 
 
 class Models:
-    """One model at a time.
+    """Loads models, and keeps one model at a time.
 
     Args:
-        force: load what is known not to fit.
+        force: whether to load a model that is known not to fit.
     """
 
     def __init__(self, force: bool) -> None:
@@ -21,15 +21,15 @@ class Models:
         self._loaded: tuple[RunConfig, Any, Any] | None = None
 
     def of(self, config: RunConfig) -> tuple[Any, Any]:
-        """The model and tokenizer of a configuration; raises as `load_aloud`."""
+        """Return the model and tokenizer of a configuration; for errors see `load_aloud`."""
         if self._loaded is None or not _suits(config, *self._loaded[:2]):
-            self._loaded = None  # two would not fit
+            self._loaded = None  # freed first: two models may not fit
             self._loaded = config, *load_aloud(config, self._force)
         return self._loaded[1:]
 
 
 def _suits(wanted: RunConfig, config: RunConfig, model: Any) -> bool:
-    """Whether a model loaded by `config` is the one wanted: `auto` may have chosen its format."""
+    """Whether a model loaded by `config` is the wanted one, in a format that is accepted."""
     from inf_llm.hf.dtype import dtype_name
 
     fits = wanted.model.dtype in ("auto", dtype_name(model.dtype))

@@ -1,4 +1,4 @@
-"""What questions are about: a text that is read now, or a memory in a folder, or both."""
+"""The subject of questions: a text that is read, a memory in a folder, or both."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What questions are about, before a model has read it.
+    """The text that questions are about, before a model has read it.
 
     Attributes:
-        config: of the run.
-        start: the beginning of every prompt.
-        memory: folder of the memory that has read the first of it; None without one.
-        landmarks: of the documents in it.
+        config: the configuration of the run.
+        start: the beginning of every prompt, which contains the text.
+        memory: folder of a memory that has read the first part of the text; None without one.
+        landmarks: the landmarks of the documents in the text.
     """
 
     config: RunConfig
@@ -41,7 +41,7 @@ class Subject:
 
     @property
     def digest(self) -> str:
-        """Of the text, the model's name and the settings: what an answer depends on."""
+        """Digest of all that an answer depends on: text, model's name and format, and settings."""
         from inf_llm.hf.identity import settings_identity
 
         model = self.config.model.path, self.config.model.dtype
@@ -49,10 +49,10 @@ class Subject:
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
 
     def prompt(self, tokenizer: Any, layout: Layout, question: str, room: int) -> list[int]:
-        """The tokens that ask a question, after those of the start.
+        """Return the tokens of a question, which follow those of the start.
 
         Raises:
-            TextError: with `room` tokens of an answer the prompt is longer than max_len allows.
+            TextError: the prompt and an answer of `room` tokens are longer than max_len.
         """
         from inf_llm.generation import finish_prompt
 
@@ -63,12 +63,12 @@ class Subject:
 
 @dataclass
 class OpenText:
-    """A session that reads what questions are about, and is asked.
+    """A session that reads the subject of questions and answers them.
 
     Attributes:
-        subject: what they are about.
-        session: what reads it.
-        layout: of the prompts.
+        subject: the text that questions are about.
+        session: the session that reads it.
+        layout: layout of the prompts.
     """
 
     subject: Subject
@@ -77,14 +77,14 @@ class OpenText:
 
     @property
     def left(self) -> int:
-        """Tokens of the subject that are not read."""
+        """Number of tokens of the subject that are not read yet."""
         return len(self.subject.start.ids) - len(self.session.ids)
 
     def read(self, force: bool) -> Iterator[int]:
-        """Read what is left; after each feed the tokens that are read.
+        """Read the tokens that are left; yield the number of tokens read after each chunk.
 
         Raises:
-            RoomError: it does not fit, and `force` is not set.
+            RoomError: the text does not fit, and `force` is not set.
         """
         from inf_llm.plan.refuse import require_room
 
@@ -95,11 +95,11 @@ class OpenText:
         yield from self.session.reading(self.subject.start.ids[len(self.session.ids) :])
 
     def prompt(self, question: str, room: int) -> list[int]:
-        """See `Subject.prompt`."""
+        """Return the tokens of a question; see `Subject.prompt`."""
         return self.subject.prompt(self.session.tokenizer, self.layout, question, room)
 
     def ask(self, session: Session, new: list[int], max_new_tokens: int, streamer: Any) -> Answer:
-        """The answer of a session to what `prompt` gave."""
+        """Return the answer of a session to the tokens that `prompt` returned."""
         from inf_llm.generation import answer_ends
 
         ends = answer_ends(session.model, self.layout)
@@ -107,10 +107,10 @@ class OpenText:
 
 
 def check_length(tokens: int, limit: int) -> None:
-    """See that a prompt which cannot be cut, for it is kept as a whole, is short enough.
+    """Check the length of a prompt that cannot be cut because its memory is kept.
 
     Raises:
-        TextError: it is not.
+        TextError: the prompt has more than `limit` tokens.
     """
     if tokens > limit:
         raise TextError(
@@ -122,11 +122,12 @@ def check_length(tokens: int, limit: int) -> None:
 def memory_configuration(
     folder: Path, config: str | None, model: str | None, overrides: list[str] | None
 ) -> RunConfig:
-    """The configuration that a memory was read with, unless another one is named.
+    """Return the configuration that a memory was read with, unless another one is named.
 
     Raises:
-        SavedMemoryError: the folder holds no memory, or says nothing of a configuration.
-        ConfigError: it cannot be used.
+        SavedMemoryError: the folder holds no memory, its manifest has no configuration, or the
+            settings are not those of the memory.
+        ConfigError: the configuration cannot be used.
     """
     manifest = read_manifest(folder)
     said = manifest.note.get("config")
@@ -145,10 +146,10 @@ def memory_configuration(
 
 
 def for_memory(chosen: RunConfig, folder: Path, manifest: Manifest) -> RunConfig:
-    """A configuration with the dtype of a memory, for "auto" may take another one each time.
+    """Return a configuration with the dtype of a memory, since "auto" may choose another one.
 
     Raises:
-        SavedMemoryError: its settings are not those of the memory.
+        SavedMemoryError: the settings are not those of the memory.
     """
     from inf_llm.hf.identity import settings_identity
     from inf_llm.hf.saving import check_identity
@@ -163,11 +164,11 @@ def for_memory(chosen: RunConfig, folder: Path, manifest: Manifest) -> RunConfig
 def subject_of(
     chosen: RunConfig, tokenizer: Any, memory: Path | None, document: DocumentText
 ) -> Subject:
-    """A document, or a memory, or one with the other behind it.
+    """Return the subject of a document, of a memory, or of a memory with a document after it.
 
     Raises:
-        SavedMemoryError: there is no memory, or it is damaged.
-        TextError: the text does not suit the layout, or is longer than max_len.
+        SavedMemoryError: the folder holds no memory, or the memory is damaged.
+        TextError: the layout cannot take the text, or the text is longer than max_len.
     """
     from inf_llm.generation import Landmarks, PromptStart, choose_layout, start_prompt
     from inf_llm.hf.saving import saved_tokens
@@ -188,7 +189,7 @@ def subject_of(
 
 
 def begin(subject: Subject, model: Any, tokenizer: Any) -> OpenText:
-    """What has read a subject's memory, if it has one, and nothing else.
+    """Return a session that holds the memory of a subject, if there is one, and no other tokens.
 
     Raises:
         SavedMemoryError: the memory is damaged, or belongs to another model.
@@ -204,11 +205,11 @@ def begin(subject: Subject, model: Any, tokenizer: Any) -> OpenText:
 
 
 def open_text(chosen: RunConfig, memory: Path, document: DocumentText, force: bool) -> OpenText:
-    """Open a memory, and read a document on where there is one, with progress.
+    """Open a memory, and read a document after it if there is one, with a progress bar.
 
     Raises:
         SavedMemoryError: the memory is damaged, or belongs to another model.
-        TextError: the text does not suit the layout, or is longer than max_len.
+        TextError: the layout cannot take the text, or the text is longer than max_len.
         RoomError: the model or the text does not fit, and `force` is not set.
     """
     model, tokenizer = load_aloud(chosen, force)

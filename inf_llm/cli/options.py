@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _given(path: str | Path) -> Path:
-    """A path as it was given: an empty one, of a variable that is not set, is not this folder."""
+    """Return a path as given. Refuse an empty one, for instance from a variable that is not set."""
     if not str(path).strip() or "\0" in str(path):
         raise typer.BadParameter(
             f"{str(path)!r} is no path: name a file or a folder ('.' is this one)"
@@ -68,10 +68,10 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 def configuration(config: str | None, model: str | None, overrides: list[str] | None) -> RunConfig:
-    """The checked configuration; says what an override of the type left without effect.
+    """Return the checked configuration; print settings without effect after a type override.
 
     Raises:
-        ConfigError: it cannot be used, or neither it nor a model is named.
+        ConfigError: the configuration cannot be used, or neither it nor a model is named.
     """
     if config is None and model is None:
         raise ConfigError(
@@ -86,7 +86,7 @@ def configuration(config: str | None, model: str | None, overrides: list[str] | 
 
 
 def load_quietly(config: RunConfig) -> tuple[Any, Any]:
-    """The model and its tokenizer; transformers' own notes are kept off the screen."""
+    """Load the model and its tokenizer, without the messages of transformers on the screen."""
     import transformers
 
     from inf_llm.hf.load import load
@@ -97,10 +97,10 @@ def load_quietly(config: RunConfig) -> tuple[Any, Any]:
 
 
 def load_aloud(config: RunConfig, force: bool) -> tuple[Any, Any]:
-    """The same, and lines that say what is loaded and how.
+    """Load the model and its tokenizer, and print what is loaded and how.
 
     Raises:
-        RoomError: the weights do not fit, and it was not asked to go on.
+        RoomError: the weights do not fit, and `force` is not set.
     """
     if not force:
         from inf_llm.plan.refuse import require_room
@@ -123,6 +123,6 @@ def load_aloud(config: RunConfig, force: bool) -> tuple[Any, Any]:
 
 
 def memory_line(stats: MemoryStats) -> str:
-    """What is held where."""
+    """Return a description of the memory in use, per place."""
     on_disk = f", {size(stats.disk_bytes)} disk" if stats.disk_bytes else ""
     return f"{size(stats.device_bytes)} device, {size(stats.host_bytes)} host{on_disk}"

@@ -1,4 +1,4 @@
-"""Where results go, made safe and checked before any work is done."""
+"""Set-up and checks of standard streams and output files, before any work is done."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from inf_llm.cli.failures import say
 from inf_llm.errors import SettingsError
 
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
-"""How threads wait for each other. Those that spin take the cores from those that work as soon as
-anything else runs on the machine: twenty times slower was measured. Those that sleep at once make
-the many short steps of an answer take a third longer (docs/results.md). So they spin for a moment,
-where the library of threads is GNU's, as in torch for Linux; others take the first setting."""
+"""Settings for OpenMP threads that wait for each other.
+
+Threads that spin take cores from working threads as soon as another program runs on the machine: a
+slowdown of twenty times was measured. Threads that sleep at once make the many short steps of an
+answer take a third longer (docs/results.md). So threads spin for a moment if the OpenMP library is
+GNU's, as in torch for Linux; other libraries read only the first setting."""
 
 
 def prepare_process() -> None:
-    """Let nothing that is printed end the program, and threads wait without taking a core.
+    """Make the standard streams safe for all output, and set how threads wait.
 
-    A descriptor that is closed at the start would be given to the next file that is opened, and
-    what libraries print would be written into it. Characters that standard output has no code for
-    become question marks, and what is typed where no language is set is read as UTF-8.
+    If a standard stream is closed at the start, the next file that is opened would get its
+    descriptor, and messages of libraries would be written into that file. Characters that standard
+    output cannot encode become question marks. Input is read as UTF-8 if no language is set.
     """
     set_waiting()
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 (for as long as the program runs)
     if not sys.stderr.isatty():  # the progress bars of other libraries would fill a log
@@ -47,13 +49,13 @@ def prepare_process() -> None:
 
 
 def set_waiting() -> None:
-    """Let threads wait as `WAITING` says, but for what the user has set; before torch is loaded."""
+    """Set the variables of `WAITING` that the user has not set; call it before torch is loaded."""
     for key, value in WAITING.items():
         os.environ.setdefault(key, value)
 
 
 def require_output() -> None:
-    """See that an answer has a reader; prints a note where characters will be lost.
+    """Check that standard output is open; print a note if it cannot show all characters.
 
     Raises:
         SettingsError: standard output is closed.
@@ -66,10 +68,10 @@ def require_output() -> None:
 
 
 def argument_text(option: str, text: str) -> str:
-    """An argument as text: its bytes are UTF-8, whatever language the shell was set to.
+    """Return an argument as text, decoded from UTF-8 even if the shell has another encoding.
 
     Raises:
-        TextError: they are not.
+        TextError: the bytes are not UTF-8.
     """
     with contextlib.suppress(UnicodeError):
         text = os.fsencode(text).decode()
@@ -78,10 +80,10 @@ def argument_text(option: str, text: str) -> str:
 
 
 def require_writable(option: str, path: Path | str | None) -> None:
-    """See that a file can be written; it is left as it is.
+    """Check that a file can be written; the file is left as it is.
 
     Raises:
-        SettingsError: it cannot.
+        SettingsError: the file cannot be written.
     """
     if path is None:
         return

@@ -1,4 +1,4 @@
-"""`inf-llm plan`: what a model and a text will take, before any weights are loaded."""
+"""`inf-llm plan`: the memory and time for a model and a text, before weights are loaded."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from inf_llm.plan.pace import Pace
 
 _WIDE = 120
-"""Characters of a line where the table goes into a file."""
+"""Width of the table in characters if the output is not a terminal."""
 
 
 @reported
@@ -57,9 +57,9 @@ def plan(
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
-    """Say what a text will take: weights, window, blocks, summaries; what fits, and what would.
+    """Show the memory of a text: weights, window, blocks, summaries; what fits, and what would fit.
 
-    No weights are loaded, but with --calibrate. Times are those of this machine.
+    Weights are loaded only with --calibrate. Times are those of this machine.
     """
     require_output()
     chosen = configuration(config, model, overrides)
@@ -87,7 +87,7 @@ def plan(
 
 
 def _room(device: str | None, host: str | None) -> Room:
-    """The memory that was named, and what is free where none was."""
+    """Return the memory that the options name, or else the free memory."""
     named = None if device is None else parse_bytes("--device", device)
     there = None if host is None else parse_bytes("--host", host)
     from inf_llm.plan.fit import Room
@@ -97,14 +97,14 @@ def _room(device: str | None, host: str | None) -> Room:
 
 
 def _is_here(room: Room) -> bool:
-    """Whether what is planned for computes where this machine would."""
+    """Whether the plan and this machine use the same kind of device, CPU or GPU."""
     import torch
 
     return (room.device is not None) == torch.cuda.is_available()
 
 
 def _settled(config: RunConfig, model: Outline, pace: Pace | None) -> RunConfig:
-    """With the format that `auto` chose when the pace was measured."""
+    """Return the configuration with the format that `auto` chose when the pace was measured."""
     if pace is None or config.model.dtype != "auto" or model.packed is not None:
         return config
     return replace(config, model=replace(config.model, dtype=pace.dtype))

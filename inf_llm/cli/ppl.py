@@ -46,8 +46,8 @@ def ppl(
     """Print how well the model predicts a text, by position: 0-256, 256-512, 512-1k, ...
 
     "fresh" is the loss of the same tokens in short contexts of 512 tokens, which shows how hard the
-    text is there. A ratio of about 1 or less means that the model still predicts as well at that
-    position; with full attention the ratio grows past the trained length.
+    text is there. A ratio (loss / fresh) of about 1 or less means that the model still predicts as
+    well at that position. With full attention the ratio grows past the trained length.
     """
     require_output()
     chosen = configuration(config, model, overrides)

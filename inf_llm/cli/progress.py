@@ -19,11 +19,11 @@ from rich.progress import (
 from inf_llm.units import LEAST_SECONDS
 
 QUIET_SECONDS = 5.0
-"""Seconds between lines where standard error is no terminal."""
+"""Seconds between two lines if standard error is not a terminal."""
 
 
 def _columns(width: int, doing: str) -> list[ProgressColumn]:
-    """The bar, and of the rest what a terminal of this width has room for."""
+    """Return the bar, and the other columns that fit a terminal of this width."""
     wanted: list[tuple[int, ProgressColumn]] = [
         (len(doing) + 1, TextColumn(doing)),
         (25, MofNCompleteColumn()),
@@ -41,14 +41,14 @@ def _columns(width: int, doing: str) -> list[ProgressColumn]:
 
 
 class TokenProgress:
-    """Shows how far a text is read.
+    """Shows the progress of reading a text.
 
-    On a terminal it is a bar; elsewhere (a log) a line every few seconds.
+    A terminal gets a bar; any other output, such as a log, gets a line every few seconds.
 
     Args:
-        memory: called now and then for a text on the memory in use.
-        unit: what is counted.
-        doing: what is done, and the same once it is done.
+        memory: called at each update for a description of the memory in use.
+        unit: the unit that is counted.
+        doing: the activity as a present and a past participle: ("reading", "read").
 
     Attributes:
         done: tokens read so far.
@@ -65,7 +65,7 @@ class TokenProgress:
         self._console = Console(stderr=True)
         self._started = self._last_line = time.perf_counter()
         self._first: tuple[int, float] | None = None
-        """Tokens when the first feed was done, and when that was."""
+        """Number of tokens at the first update, and the time of this update."""
         self._bar = Progress(
             *_columns(self._console.width, doing[0]),
             console=self._console,
@@ -90,7 +90,7 @@ class TokenProgress:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.perf_counter() - self._started
 
     def __call__(self, done: int, total: int) -> None:
@@ -104,7 +104,10 @@ class TokenProgress:
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def _speed(self) -> float:
-        """Tokens in a second since the first feed, which has those that were in memory; 0 early."""
+        """Return the tokens per second since the first update; 0 if too little time has passed.
+
+        The first update is left out, since it also counts tokens that were in memory already.
+        """
         now = time.perf_counter()
         if self._first is None:
             self._first = self.done, now

@@ -30,7 +30,7 @@ def answer_prompt(
     trace: Path | None,
     force: bool,
 ) -> None:
-    """Answer a prompt about a memory, a document, or one and the other behind it.
+    """Answer a prompt about a document, a memory, or a memory with a document after it.
 
     Raises:
         SavedMemoryError: the memory is damaged, or belongs to another model.
@@ -45,7 +45,7 @@ def answer_prompt(
 
 
 def _answer_from(opened: OpenText, prompt: str, max_new_tokens: int, trace: Path | None) -> None:
-    """Answer a question about what was read, on standard output."""
+    """Answer a question about a text that is open, on standard output."""
     from transformers import TextStreamer
 
     from inf_llm.hf.trace import trace as tracing

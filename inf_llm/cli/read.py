@@ -1,4 +1,4 @@
-"""`inf-llm read`: read texts into folders, once and for all."""
+"""`inf-llm read`: read texts once, into folders that hold their memories."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def read(
 ) -> None:
     """Read a text of any length into a folder, for `inf-llm run --memory`; or several texts.
 
-    It is saved on the way: a reading that was interrupted goes on where it was. The folder is as
-    private as the text.
+    The memory is saved at intervals: the same command continues an interrupted reading from the
+    last save. The folder is as private as the text.
     """
     files, overrides = split_words(words, out)
     _check_places(save, file, out)
@@ -94,7 +94,7 @@ def _check_places(save: Path | None, file: Path | None, out: Path | None) -> Non
 
 
 def _say_held(readings: Sequence[Reading], out: Path | None) -> None:
-    """What an earlier run has read."""
+    """Print the number of tokens that earlier runs have read."""
     for each in readings:
         if each.held and (out is None or each.held < len(each.ids)):
             say(f"{each.held:,} of {len(each.ids):,} tokens are in {each.shown} already")
@@ -104,7 +104,10 @@ def _say_held(readings: Sequence[Reading], out: Path | None) -> None:
 
 
 def _read_all(readings: Sequence[Reading], engine: str, address: str | None) -> None:
-    """Read texts with progress: of one, what it takes; of several, how many are read."""
+    """Read texts with a progress bar.
+
+    The bar shows the memory in use for one text, and the number of read texts for several.
+    """
     done = {each.name: each.held for each in readings}
     total, ended = sum(len(each.ids) for each in readings), 0
 

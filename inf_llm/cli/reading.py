@@ -1,4 +1,4 @@
-"""A text that is read into a folder: what is known before, and the reading."""
+"""Reading of a text into a folder: its preparation, and the work itself."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from inf_llm.formats import DocumentText
 
 SECONDS = 30.0
-"""Of reading, after which what was read is saved."""
+"""Seconds of reading between two saves."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """So many tokens of a text are read.
+    """Progress of a reading.
 
     Attributes:
-        done: tokens, those that were read before included.
-        memory: what is held where.
+        done: number of tokens that are read, including those of earlier runs.
+        memory: description of the memory in use.
     """
 
     done: int
@@ -37,10 +37,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Saved:
-    """A text is read and saved.
+    """The end of a reading: the text is read and saved.
 
     Attributes:
-        bytes: of its memory.
+        bytes: size of its memory.
     """
 
     bytes: int
@@ -51,14 +51,14 @@ class Reading:
     """A text and the folder for its memory.
 
     Attributes:
-        name: of the text.
-        folder: of the memory, from the root, for a process that runs in another one.
-        shown: the same as it was given.
-        config: with the format of what the folder holds.
-        ids: of the text.
-        held: how many of them the folder holds.
-        note: what the memory says of the text.
-        force: read what is known not to fit.
+        name: name of the text.
+        folder: absolute path of the memory, for a process in another working directory.
+        shown: the path as the user gave it.
+        config: the configuration, with the format of the memory in the folder.
+        ids: tokens of the text.
+        held: number of these tokens that the folder holds.
+        note: note about the text, which is saved with the memory.
+        force: whether to read a text that is known not to fit.
     """
 
     name: str
@@ -79,11 +79,11 @@ def reading_of(
     folder: Path,
     force: bool,
 ) -> Reading:
-    """What will be read.
+    """Prepare the reading of a text.
 
     Raises:
-        SavedMemoryError: the folder holds another text, or what other settings read.
-        TextError: the text does not suit the layout, or is longer than max_len.
+        SavedMemoryError: the folder holds another text, or a memory with other settings.
+        TextError: the layout cannot take the text, or the text is longer than max_len.
     """
     from inf_llm.generation import Landmarks, choose_layout, start_prompt
     from inf_llm.hf.saving import saved_tokens
@@ -104,10 +104,10 @@ def reading_of(
 
 
 def _check_text(folder: Path, held: Sequence[int], wanted: Sequence[int]) -> None:
-    """See that a memory is a beginning of a text.
+    """Check that a memory holds the beginning of a text.
 
     Raises:
-        SavedMemoryError: it is not.
+        SavedMemoryError: the memory holds other tokens.
     """
     from inf_llm.truncation import common_length
 
@@ -120,7 +120,10 @@ def _check_text(folder: Path, held: Sequence[int], wanted: Sequence[int]) -> Non
 
 
 def make_reader(first: Reading) -> Work[Reading]:
-    """What reads texts into folders, with the model of the first; raises as `load_aloud`."""
+    """Load the model of the first text; return the function that reads texts into folders.
+
+    The errors are those of `load_aloud`.
+    """
     models = Models(first.force)
     models.of(first.config)
 
@@ -131,7 +134,7 @@ def make_reader(first: Reading) -> Work[Reading]:
 
 
 def _read(model: Any, tokenizer: Any, reading: Reading) -> Iterator[Step | Saved]:
-    """Read on from where the folder is, and save on the way."""
+    """Read the tokens that the folder does not hold yet, and save at intervals."""
     from inf_llm.generation import Session
     from inf_llm.plan.refuse import require_room
     from inf_llm.saved.folder import claimed

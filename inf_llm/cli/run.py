@@ -80,10 +80,10 @@ def run(
     """Read a text of any length, then answer a prompt about it.
 
     The answer goes to standard output, everything else to standard error.
-    Without --file the text comes from standard input, if that is not a terminal; where nothing
-    comes from there, the prompt alone is answered. With --memory and --file it
-    reads on; standard input is then read with --file - alone. With --out, a FILE
-    may be the folder of a memory too.
+    Without --file the text is read from standard input, unless that is a terminal. If there is no
+    text, the prompt alone is answered. With --memory, the text of --file is read after that of the
+    memory, and standard input is read only with --file -. With --out, a FILE may also be the folder
+    of a memory.
     """
     require_output()
     require_writable("--trace", trace)
@@ -124,10 +124,10 @@ def _refuse(why: str, **given: object) -> None:
 
 
 def _document(file: Path | None, memory: Path | None, prompt: str = "") -> DocumentText:
-    """What is read: a file, or what is piped where there is no memory either.
+    """Return the document to read: a file, or piped input if there is no memory either.
 
     Raises:
-        TextError: there is nothing, and no prompt.
+        TextError: there is no text, no memory and no prompt.
     """
     from inf_llm.formats import DocumentText
 
@@ -140,7 +140,7 @@ def _document(file: Path | None, memory: Path | None, prompt: str = "") -> Docum
 
 
 def _checked(prompt: str | None, answers: Path | None) -> str:
-    """The prompt, where it can be answered."""
+    """Return the prompt, after checks that it can be answered."""
     if prompt is None:
         raise TextError("nothing to ask: give --prompt, or --questions with a JSONL file")
     if answers is not None:

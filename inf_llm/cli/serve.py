@@ -229,7 +229,7 @@ def serve(
         checked_hosts("--allowed-host", allowed_host or ()),
         tool_calls,
     )
-    listening = listen(host, port)  # before a model is loaded for nothing
+    listening = listen(host, port)  # first: an error here saves loading a model
     with contextlib.closing(listening.socket):
         if cluster is None:
             in_time = serve_here(chosen, options, force, listening)
@@ -241,9 +241,9 @@ def serve(
 
 
 def _key(given: str | None) -> str | None:
-    """The key that clients must show.
+    """Return the key that clients must send.
 
-    An empty variable may be a secret that was not found: typer takes it for none at all.
+    Typer ignores an empty environment variable. Here it is an error: a secret may be missing.
     """
     key = os.environ.get(KEY) if given is None else given
     if key is not None and not key.strip():
@@ -252,7 +252,7 @@ def _key(given: str | None) -> str | None:
 
 
 def _budget(text: str, force: bool, replicas: int) -> int:
-    """The memory budget in bytes, of each replica on this machine."""
+    """Return the memory budget of each replica on this machine, in bytes."""
     from inf_llm.plan.free import machine_bytes
 
     most = machine_bytes()

@@ -1,4 +1,4 @@
-"""A server in this process, or a front before replicas on Ray."""
+"""A server in this process, or a front that forwards requests to replicas on Ray."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inf_llm.units import size
 
 
 def serve_here(config: RunConfig, options: ServeOptions, force: bool, listening: Listening) -> bool:
-    """Load a model, and serve it until a signal comes; whether all ended in time."""
+    """Load a model and serve it until a signal arrives; return whether all jobs ended in time."""
     bound_heap()
     model, tokenizer = load_aloud(config, force)
     application = build(model, tokenizer, config, options)
@@ -30,7 +30,7 @@ def serve_here(config: RunConfig, options: ServeOptions, force: bool, listening:
 def serve_on_ray(
     config: RunConfig, options: ServeOptions, cluster: Cluster, force: bool, listening: Listening
 ) -> bool:
-    """Start replicas, and send requests to them until a signal comes; whether all ended in time."""
+    """Start replicas, forward requests until a signal arrives; return whether the front started."""
     from inf_llm.cluster.start import deploy, serve_front, stop
 
     if cluster.address is None and not force:

@@ -1,4 +1,4 @@
-"""How the chat looks: FastChat's terminal styles, and a plain one where FastChat is absent."""
+"""Styles of the terminal chat: those of FastChat, and a plain one if FastChat is absent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STYLES = ("simple", "rich", "programmatic")
 
 @dataclass(frozen=True)
 class StyleChoice:
-    """Which style, and how.
+    """The name of a style, and its options.
 
     Attributes:
         style: one of `STYLES`.
@@ -40,23 +40,23 @@ class StyleChoice:
 
 
 class Style(Protocol):
-    """What FastChat's `ChatIO` is: questions in, answers out."""
+    """Interface of FastChat's `ChatIO`: input of questions, and output of answers."""
 
     def prompt_for_input(self, role: str) -> str:
-        """Ask for what a role says; `EOFError` where nothing more comes."""
+        """Read the input of a role; raise `EOFError` at the end of the input."""
 
     def prompt_for_output(self, role: str) -> None:
-        """Announce what a role says."""
+        """Show the name of the role whose text follows."""
 
     def stream_output(self, output_stream: Iterable[dict[str, str]]) -> str:
-        """Show a text as it grows: each item has all of it so far, under "text"."""
+        """Show a growing text, and return it; each item has the text so far under "text"."""
 
     def print_output(self, text: str) -> None:
         """Show a text."""
 
 
 class PlainStyle:
-    """Lines in, text out, as it comes."""
+    """Reads a line of input, and prints text as soon as it is decoded."""
 
     def prompt_for_input(self, role: str) -> str:
         """See `Style`."""
@@ -81,18 +81,18 @@ class PlainStyle:
 
 
 def choose_style(choice: StyleChoice, note: Callable[[str], None]) -> Style:
-    """The style that was chosen.
+    """Return the chosen style.
 
     Args:
-        choice: which.
-        note: called with a line where the plain style stands in for "simple".
+        choice: name and options of the style.
+        note: called with a message if the plain style replaces "simple".
 
     Raises:
-        MissingExtraError: FastChat, whose it is, cannot be imported.
+        MissingExtraError: the choice needs FastChat, which cannot be imported.
     """
     if choice.style == "simple":
-        with contextlib.suppress(ImportError):  # Windows has none
-            import readline  # noqa: F401 (lines are edited and called back once it is there)
+        with contextlib.suppress(ImportError):  # not on Windows
+            import readline  # noqa: F401 (the import gives line editing and history)
     try:
         from fastchat.serve import cli
     except ImportError as error:
@@ -114,7 +114,7 @@ def choose_style(choice: StyleChoice, note: Callable[[str], None]) -> Style:
 
 
 class _EndingInput:
-    """FastChat's programmatic style would wait for ever once its input has ended."""
+    """FastChat's programmatic style with an end; by itself it waits forever after its input."""
 
     def __init__(self, style: Any) -> None:
         self._style = style
@@ -130,7 +130,7 @@ class _EndingInput:
                 raise EOFError from None
 
 
-class _Ended(Exception):  # noqa: N818 (an EOFError would be swallowed)
+class _Ended(Exception):  # noqa: N818 (FastChat ignores an EOFError)
     pass
 
 

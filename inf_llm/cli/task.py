@@ -1,7 +1,8 @@
-"""Work in a thread beside the terminal, which shows it and can end it.
+"""Work in a separate thread, while the main thread shows its items and can stop the work.
 
-The model runs in a thread of its own, so that Ctrl-C, which reaches the main thread, never breaks
-a feed off in the middle: the work is asked to end, and does so between two tokens or chunks.
+The model runs in its own thread. Ctrl-C interrupts only the main thread, so it never breaks off a
+forward pass. The end of the `with` block sets a flag, and the work then ends between two tokens or
+chunks.
 """
 
 from __future__ import annotations
@@ -15,19 +16,20 @@ from typing import Any
 
 
 class Stopped(Exception):  # noqa: N818 (nothing went wrong)
-    """The work was asked to end."""
+    """The work ends because it was stopped."""
 
 
 class Task:
-    """Runs work in a thread and gives the items that it emits, one by one.
+    """Runs work in a thread and yields the items that the work emits, one by one.
 
-    Use it in a `with` block: on leaving, the work is asked to end, and waited for.
+    Use it in a `with` block: on exit, the work is stopped, and the thread is joined.
 
     Args:
-        work: called with the task in a thread; it may `emit`, and must `check` or read `stopping`.
+        work: called with the task in a thread. It may call `emit`, and must often call `check` or
+            `stopping`.
 
     Attributes:
-        result: what the work returned, after the last item was taken.
+        result: return value of the work, available after the last item.
     """
 
     def __init__(self, work: Callable[[Task], Any]) -> None:
@@ -40,18 +42,18 @@ class Task:
         self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
 
     def emit(self, item: Any) -> None:
-        """Put an item where `__iter__` takes it."""
+        """Add an item to the queue that `__iter__` reads."""
         self._items.put(item)
 
     def stopping(self) -> bool:
-        """Whether the work shall end."""
+        """Return whether the work must end."""
         return self._stop.is_set()
 
     def check(self, done: int = 0, total: int = 0) -> None:
         """Emit the progress of a reading.
 
         Raises:
-            Stopped: the work shall end.
+            Stopped: the work must end.
         """
         if self._stop.is_set():
             raise Stopped
@@ -60,7 +62,7 @@ class Task:
     def __enter__(self) -> Task:
         try:
             self._thread.start()
-        except BaseException:  # an interrupt, while it is waited for the thread to begin
+        except BaseException:  # an interrupt while the thread starts
             self.__exit__(None, None, None)
             raise
         return self
@@ -75,7 +77,7 @@ class Task:
         while self._thread.is_alive():
             try:
                 self._thread.join()
-            except KeyboardInterrupt:  # it ends as soon as it can
+            except KeyboardInterrupt:  # the work ends by itself soon
                 continue
 
     def __iter__(self) -> Iterator[Any]:

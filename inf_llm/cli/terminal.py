@@ -23,9 +23,9 @@ from inf_llm.registry import nearest
 from inf_llm.units import pace, size
 
 SAVED = "inf-llm-chat.json"
-"""Where `!!save` writes, and `!!load` looks, when no file is named."""
+"""File that `!!save` writes and `!!load` reads if no file is named."""
 LONG = 2048
-"""Tokens to be read from which on a progress bar is shown."""
+"""A progress bar is shown if at least this number of tokens is to be read."""
 
 
 @dataclass
@@ -34,10 +34,10 @@ class Terminal:
 
     Attributes:
         chat: the conversation.
-        style: how it looks.
-        sampling: keywords for `ChatSession.ask`.
-        history: whether earlier questions stay in the prompt; documents always do.
-        debug: whether to say what each answer took, and where failures come from.
+        style: the look of the chat.
+        sampling: keyword arguments for `ChatSession.ask`.
+        history: whether earlier questions and answers stay in the prompt; documents always stay.
+        debug: whether to print the counts and times of answers, and the tracebacks of failures.
     """
 
     chat: ChatSession
@@ -47,7 +47,7 @@ class Terminal:
     debug: bool = False
 
     def run(self) -> None:
-        """Until `!!exit`, or until nothing more comes. Ctrl-C ends what is going on, not this."""
+        """Run until `!!exit` or the end of input. Ctrl-C ends the current work, not the chat."""
         user = self.chat.layout.roles[0]
         while True:
             try:
@@ -66,16 +66,16 @@ class Terminal:
         print("exit...")
 
     def _guarded(self, said: str) -> None:
-        """Whatever goes wrong is one message, and the chat goes on."""
+        """Handle one input; print an error as one message, so that the chat goes on."""
         try:
             self._handle(said)
         except KeyboardInterrupt as error:
             print(f"\n{str(error) or 'stopped'}.")
         except BrokenPipeError:
-            raise  # the reader of our output is gone
+            raise  # the output has no reader
         except InfLLMError as error:
             say(f"error: {error}")
-        except Exception as error:  # a book may be lost with the process: nothing may end it
+        except Exception as error:  # the process must not end: its memory would be lost
             say(f"unexpected {type(error).__name__}: {reason(error)}")
             if self.debug:
                 say(traceback.format_exc())
@@ -90,7 +90,7 @@ class Terminal:
             self._answer(lambda **how: self.chat.ask(said, **how))
 
     def _answer(self, ask: Callable[..., Reply]) -> None:
-        """Show an answer as it comes; one that is stopped stays as far as it came."""
+        """Show an answer as it is decoded; a stopped answer is kept up to its last token."""
 
         def work(task: Task) -> Reply:
             how = {"on_text": task.emit, "on_progress": task.check, "should_stop": task.stopping}
@@ -114,7 +114,7 @@ class Terminal:
             self.chat.remove_last()
 
     def _reading(self, items: Iterator[Any], least: int = LONG) -> str:
-        """Show how a prompt is read, if `least` tokens are; gives the first piece of the answer."""
+        """Show progress if `least` tokens or more are read; return the first text of the answer."""
         bar = TokenProgress(self._memory_line)
         shown = False
         try:
@@ -123,7 +123,7 @@ class Terminal:
                     return item
                 done, total = item
                 if not shown and total - done >= least:
-                    shown = True  # before the bar is: an interrupt may come in between
+                    shown = True  # set first, so that an interrupt in `__enter__` closes the bar
                     bar.__enter__()
                 if shown:
                     bar(done, total)
@@ -156,7 +156,7 @@ class Terminal:
             say(str(reuse))
 
     def memory(self, words: str) -> None:
-        """`!!memory`: what is kept, and where."""
+        """`!!memory`: show what is kept in memory, and where."""
         held = self.chat.held()
         stats, recalled = held.stats, held.stats.hits + held.stats.misses
         print(f"tokens    {held.tokens:,}; questions go on from {_list(held.points)}")
@@ -169,31 +169,31 @@ class Terminal:
             print(f"recalls   {stats.hits:,} hits, {stats.misses:,} misses: {share}")
 
     def reset(self, words: str) -> None:
-        """`!!reset`: a new conversation; what was read is forgotten."""
+        """`!!reset`: start an empty conversation, and forget what was read."""
         print("resetting...")
         self.chat.reset()
 
     def remove(self, words: str) -> None:
-        """`!!remove`: take back the last question and answer, or a document just added."""
+        """`!!remove`: remove the last question and answer, or a document that was just added."""
         self.chat.remove_last()
         print("removing last message...")
         self.show()
 
     def regenerate(self, words: str) -> None:
-        """`!!regen`: another answer to the last question."""
+        """`!!regen`: answer the last question again."""
         if not self.chat.turns:
             raise TextError("there is no answer to regenerate")
         print("regenerating last message...")
         self._answer(self.chat.regenerate)
 
     def save(self, words: str) -> None:
-        """`!!save [FILE]`: write the conversation, documents included, and what it has read."""
+        """`!!save [FILE]`: write the conversation with its documents, and its memory."""
         path = _json(words)
         self.chat.save(path)
         print(f"saved to {path}")
 
     def load(self, words: str) -> None:
-        """`!!load [FILE]`: go on with a conversation that was saved here or by FastChat."""
+        """`!!load [FILE]`: continue a conversation that this chat or FastChat saved."""
         path = Path(words or SAVED).expanduser()
         why_not = self.chat.load(path if path.exists() else _json(words))
         if why_not:
@@ -212,13 +212,13 @@ class Terminal:
             print(f"[{document.name}: {len(document.text):,} characters]")
 
     def help(self, words: str) -> None:
-        """`!!help`: this list."""
+        """`!!help`: show this list."""
         for command in COMMANDS.values():
             print(command.described())
 
 
 def file_document(name: str) -> tuple[Path, DocumentText]:
-    """A file, and the text in it.
+    """Return the path of a file, and the text in the file.
 
     Raises:
         TextError: there is no such file, or no text can be read from it.
@@ -232,18 +232,18 @@ def file_document(name: str) -> tuple[Path, DocumentText]:
 
 @dataclass(frozen=True)
 class Command:
-    """Something that a person can have the chat do."""
+    """A command of the chat."""
 
     act: Callable[[Terminal, str], None]
 
     def described(self) -> str:
-        """Usage and purpose, from the docstring."""
+        """Return usage and purpose, from the docstring of the function."""
         usage, _, purpose = (self.act.__doc__ or "").partition(": ")
         return f"  {usage.strip('`'):<16} {purpose}"
 
 
 def _leave(terminal: Terminal, words: str) -> None:
-    """`!!exit`: leave; Ctrl-D does too. Ctrl-C stops an answer."""
+    """`!!exit`: leave the chat; Ctrl-D does too. Ctrl-C stops an answer."""
 
 
 COMMANDS = {
@@ -260,7 +260,7 @@ COMMANDS = {
 
 
 def _growing(first: str, items: Iterator[Any]) -> Iterator[dict[str, str]]:
-    """A text as FastChat's styles take it: with every piece, all of it so far."""
+    """Yield a growing text for FastChat's styles: each item has all of the text so far."""
     text = first
     yield {"text": text}
     for piece in items:

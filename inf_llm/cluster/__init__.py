@@ -1,1 +1,1 @@
-"""Several machines, or several processes of one, by Ray."""
+"""Work on several machines, or in several processes of one machine, with Ray."""

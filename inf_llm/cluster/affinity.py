@@ -1,4 +1,4 @@
-"""Which memory a request goes on from: a name by which requests meet where that is held."""
+"""The key of a request's memory; requests with the same key prefer the same replica."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from typing import Any
 
 LONG = 2000
-"""Characters of a text by which it is known; a shorter one is read anew wherever it comes."""
+"""First characters of a text that its key depends on. A shorter text is quickly read again."""
 _DOCUMENT = re.compile(r"/v1/documents/([^/]+)")
 
 
 def memory_key(path: str, body: bytes) -> str:
-    """The first document that a request is about, or the beginning of its conversation.
+    """Return the key of a request: its first document, or a digest of its conversation's start.
 
     Args:
-        path: of the request.
-        body: JSON, or anything.
+        path: path of the request.
+        body: body of the request, which need not be JSON.
 
     Returns:
-        The key; empty where any replica answers as quickly: the request is about no document, and
-        neither long nor the second turn of a conversation.
+        The key; empty if all replicas answer equally fast: the request names no document, has no
+        long text, and is not a later turn of a conversation.
     """
     found = _DOCUMENT.match(path)
     if found:
@@ -30,7 +30,7 @@ def memory_key(path: str, body: bytes) -> str:
     try:
         value = json.loads(body) if body else None
     except (ValueError, RecursionError):
-        return ""  # the replica says what is wrong
+        return ""  # the replica reports the error
     if not isinstance(value, dict):
         return ""
     documents = value.get("documents")
@@ -40,12 +40,15 @@ def memory_key(path: str, body: bytes) -> str:
 
 
 def is_fixed(path: str) -> bool:
-    """Whether only the replica that reads a document can answer a request, however much it has."""
+    """Whether only the replica that reads a document can answer a request, however busy it is."""
     return _DOCUMENT.match(path) is not None
 
 
 def _conversation(body: dict[str, Any]) -> str:
-    """A digest of what all turns of a conversation, or questions about one text, begin with."""
+    """Return a digest that is equal for all turns of a conversation, or questions about one text.
+
+    It covers the first `LONG` characters of each text before the first answer.
+    """
     turns = next((body[key] for key in ("messages", "input", "prompt") if body.get(key)), "")
     begins = [*_texts(body.get("instructions")), *_before_the_first_answer(turns)]
     if not _answered(turns) and max(map(len, begins), default=0) < LONG:
@@ -75,7 +78,7 @@ def _is_answer(turn: Any) -> bool:
 
 
 def _texts(content: Any) -> Iterator[str]:
-    """The texts of a message, which may come in parts."""
+    """Yield the texts of a message, whose content may be a list of parts."""
     if isinstance(content, str):
         yield content
     for part in content if isinstance(content, list) else ():

@@ -1,4 +1,4 @@
-"""An ASGI application, called without a socket."""
+"""Calls of an ASGI application without a socket."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from starlette.types import ASGIApp, Message, Scope
 
 
 async def messages(app: ASGIApp, scope: Scope, body: bytes) -> AsyncGenerator[Message, None]:
-    """What an ASGI application sends for one request.
+    """Yield the messages that an ASGI application sends for one request.
 
-    Closing the iterator early is to the application as a client that leaves.
+    If the iterator is closed early, the application receives `http.disconnect`.
     """
     sent: asyncio.Queue[Message | None] = asyncio.Queue()
     given, left = [{"type": "http.request", "body": body, "more_body": False}], asyncio.Event()

@@ -11,19 +11,19 @@ from typing import Any
 from inf_llm.errors import SettingsError, reason
 
 SECONDS = 10.0
-"""In which a cluster answers; Ray itself would try for minutes."""
+"""Time limit of a connection attempt; Ray itself would try for minutes."""
 
 
 def connect(ray: Any, address: str | None) -> None:
-    """Connect this process, unless it is connected.
+    """Connect this process to a Ray cluster, unless it is connected.
 
     Args:
-        ray: the module.
-        address: HOST:PORT, "auto" for the cluster of this machine, "local" for one that ends with
-            the process, None for what RAY_ADDRESS says.
+        ray: the module `ray`.
+        address: HOST:PORT, "auto" for the cluster of this machine, "local" for a cluster that ends
+            with the process, None for the value of RAY_ADDRESS.
 
     Raises:
-        SettingsError: there is no cluster.
+        SettingsError: there is no cluster at the address.
     """
     if ray.is_initialized():
         return
@@ -38,10 +38,10 @@ def connect(ray: Any, address: str | None) -> None:
 
 
 def check_address(address: str) -> None:
-    """See that a cluster may be there.
+    """Check that an address may be that of a cluster.
 
     Raises:
-        SettingsError: nothing listens at HOST:PORT, or it is another kind of address.
+        SettingsError: nothing listens at HOST:PORT, or the address is one for Ray's client (://).
     """
     if "://" in address:
         raise SettingsError(
@@ -61,5 +61,5 @@ def check_address(address: str) -> None:
 
 
 def _runtime() -> dict[str, Any]:
-    """Actors import this package from where the driver did."""
+    """Return the environment of actors, which import this package from the driver's path."""
     return {"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}}

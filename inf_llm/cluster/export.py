@@ -1,4 +1,4 @@
-"""A replica's metrics, as Ray exports them on its node."""
+"""The metrics of a replica, exported by Ray on the replica's node."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from ray.util.metrics import Gauge
 
 
 class Exported:
-    """Counters and gauges of a registry under the same names, which Ray begins with ``ray_`` and
-    tells apart by the replica.
+    """Ray gauges with the values of a registry's counters and gauges.
+
+    They have the same names, with the prefix ``ray_`` that Ray adds. Ray tells the replicas apart.
 
     Args:
-        registry: of `inf_llm.serve.metrics`.
+        registry: the registry of `inf_llm.serve.metrics`.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -19,7 +20,7 @@ class Exported:
         self._gauges: dict[str, Gauge] = {}
 
     def update(self) -> None:
-        """Take the values of now."""
+        """Copy the current values to Ray."""
         for family in self._registry.collect():
             for sample in family.samples:
                 if family.type in ("gauge", "counter") and not sample.name.endswith("_created"):

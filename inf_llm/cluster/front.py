@@ -1,4 +1,4 @@
-"""The door of several servers: each request goes to the replica that holds its memory."""
+"""The front of several replicas: each request goes to the replica that holds its memory."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _SCOPE |= {"root_path", "headers", "client", "server"}
 
 
 class Front:
-    """An ASGI application whose answers are those of replicas.
+    """An ASGI application that forwards requests to replicas.
 
-    It holds nothing: any number of them may stand before the same replicas.
+    It holds no model and no memory, so any number of fronts may forward to the same replicas.
 
     Args:
         handle: a Ray Serve handle of `Replica`s.
-        request_bytes: largest body.
+        request_bytes: largest body of a request, in bytes.
     """
 
     def __init__(self, handle: Any, request_bytes: int) -> None:
         self._answer = handle.options(method_name="answer", stream=True)
         self._limit = request_bytes
-        self._admission = Admission.of(0, request_bytes)  # the replicas count what waits
+        self._admission = Admission.of(0, request_bytes)  # replicas limit the queue
         self._going: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI's entry; see its specification."""
+        """Handle an ASGI connection; see the specification of ASGI."""
         if scope["type"] != "http":
             return
         relay = Relay(scope, receive, send)
@@ -48,7 +48,7 @@ class Front:
             pass
 
     def stop(self, seconds: float) -> bool:
-        """Cancel all requests; called in another thread than theirs."""
+        """Cancel all requests; call this from a thread other than that of the event loop."""
         for task in [*self._going]:
             task.get_loop().call_soon_threadsafe(task.cancel)
         return True
@@ -80,6 +80,6 @@ class Front:
 
 
 async def _left(request: Request) -> None:
-    """Wait until the client goes away or has its answer; the body is read."""
+    """Wait until the client disconnects or has its answer; the body must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

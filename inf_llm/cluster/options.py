@@ -1,4 +1,4 @@
-"""Where replicas run, and how many."""
+"""Options of a cluster: its address, and the number and resources of its replicas."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """See the module's text.
+    """The cluster that replicas run on, and their number and resources.
 
     Attributes:
-        address: of a Ray cluster; None for one of this machine alone, which ends with the process.
-        least, most: replicas; between them their number follows what waits.
-        cpus, gpus: of each.
-        tokens: of prompts that may wait for each before there are more.
+        address: address of a Ray cluster; None for a cluster on this machine alone, which ends with
+            the process.
+        least, most: smallest and largest number of replicas; between these the number follows the
+            waiting tokens.
+        cpus, gpus: CPU cores and GPUs of each replica.
+        tokens: prompt tokens that may wait per replica before another replica starts.
     """
 
     address: str | None = None
@@ -36,27 +38,27 @@ class Cluster:
 
     @property
     def on_this_machine(self) -> int:
-        """How many replicas may have to share the memory of this machine."""
+        """Largest number of replicas that may share the memory of this machine."""
         return self.most if self.address is None else 1
 
     @property
     def said(self) -> str:
-        """How many replicas."""
+        """The number of replicas, in words."""
         if self.most > self.least:
             return f"{self.least} to {self.most} replicas"
         return f"{self.least} replica{'s' * (self.least > 1)}"
 
 
 def cluster_of(engine: str, replicas: str | None, **given: Any) -> Cluster | None:
-    """What options of a command say; None for no cluster.
+    """Return the cluster that the options of a command describe; None if the engine is not Ray.
 
     Args:
-        engine: ``ray``, or another.
-        replicas: see `parse_replicas`; None for one.
-        **given: other fields of `Cluster`; None for what is not given.
+        engine: ``ray``, or another engine.
+        replicas: see `parse_replicas`; None for one replica.
+        **given: other fields of `Cluster`; None for an option that is not given.
 
     Raises:
-        ConfigError: there are some, and no cluster, or they are wrong.
+        ConfigError: an option is given for an engine other than Ray, or `replicas` is wrong.
     """
     refuse_without_ray(engine, replicas=replicas, **given)
     if engine != "ray":
@@ -67,14 +69,14 @@ def cluster_of(engine: str, replicas: str | None, **given: Any) -> Cluster | Non
 
 
 def refuse_without_ray(engine: str, **given: Any) -> None:
-    """See that no option of a cluster is given where there is none.
+    """Check that no cluster option is given for an engine other than Ray.
 
     Args:
-        engine: ``ray``, or another.
-        **given: fields of `Cluster`, or `replicas`; None for what is not given.
+        engine: ``ray``, or another engine.
+        **given: fields of `Cluster`, or `replicas`; None for an option that is not given.
 
     Raises:
-        ConfigError: one is.
+        ConfigError: a cluster option is given, and the engine is not Ray.
     """
     asked = [_OPTIONS[name] for name, value in given.items() if value is not None]
     if asked and engine != "ray":
@@ -82,10 +84,10 @@ def refuse_without_ray(engine: str, **given: Any) -> None:
 
 
 def parse_replicas(option: str, text: str) -> tuple[int, int]:
-    """A number of replicas, or the least and the most: ``2`` or ``1-8``.
+    """Return the smallest and the largest number of replicas, from ``2`` or ``1-8``.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: the text has another form.
     """
     least, _, most = text.partition("-")
     try:

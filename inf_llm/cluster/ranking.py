@@ -1,4 +1,4 @@
-"""In which order replicas are asked for a memory."""
+"""The order of replicas in which a request tries them for its memory."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ T = TypeVar("T")
 
 
 def ranked(key: str, replicas: Sequence[str]) -> list[str]:
-    """Replicas by how likely they hold a memory, the likeliest first.
+    """Sort replicas by how likely they hold a memory, the most likely one first.
 
-    A document's id names the replica that read it. After that come all in the order of a hash of
-    key and name (rendezvous hashing, Thaler and Ravishankar 1998): every front that knows the same
-    replicas finds the same order, and one replica more or less moves only its own share of keys.
+    The id of a document contains the name of the replica that read it, and this replica is first.
+    The others follow in the order of a hash of key and name (rendezvous hashing, Thaler and
+    Ravishankar 1998). Every front with the same replicas finds the same order, and an added or
+    removed replica moves only its own share of keys.
     """
     named = {name for name in replicas if f"-{name}-" in key}
     return sorted(replicas, key=lambda name: (name not in named, _hash(key, name)))
 
 
 def idle_first(order: Sequence[T], busy: Callable[[T], int], spill: int) -> list[T]:
-    """The same order, but behind the others those that are `busy` with more than `spill` requests,
-    the busiest last."""
+    """Move the replicas with more than `spill` requests to the end, the busiest one last.
+
+    `busy` returns the number of requests of a replica."""
 
     def above(replica: T) -> int:
         requests = busy(replica)

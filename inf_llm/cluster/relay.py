@@ -1,4 +1,4 @@
-"""The answer of a replica on its way to a client."""
+"""The transfer of a replica's answer to a client."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _EVENTS = b"text/event-stream"
 
 
 class Relay:
-    """Sends on what a replica sends, or an error in its place.
+    """Forwards the messages of a replica to a client, or sends an error instead.
 
     Args:
-        scope, receive, send: ASGI's, of the request.
+        scope, receive, send: arguments of the ASGI request.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -26,17 +26,17 @@ class Relay:
         self._start: Message | None = None
 
     async def send_all(self, messages: AsyncIterator[Message]) -> None:
-        """Send what a replica answers.
+        """Send the messages of a replica's answer.
 
         Raises:
-            ApiError: the replica ended before its answer did.
+            ApiError: the replica ended before its answer was complete.
         """
         try:
             async for message in messages:
                 self._start = self._start or message
                 await self._send(message)
         except RequestCancelledError:
-            return  # the client has all it waited for, or left
+            return  # the client has its whole answer, or has disconnected
         except (RayError, RayServeException):
             raise ApiError(
                 503,
@@ -45,10 +45,10 @@ class Relay:
             ) from None
 
     async def fail(self, error: ApiError) -> None:
-        """Send an error, as far as what was sent before leaves a place for it.
+        """Send an error as a response, or as an event if an event stream has begun.
 
         Raises:
-            ApiError: the same one, where it leaves none: the connection must break.
+            ApiError: the same error, if another response has begun: the connection must break.
         """
         if self._start is None:
             await refusal(error)(self._scope, self._receive, self._send)

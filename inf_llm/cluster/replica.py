@@ -1,4 +1,4 @@
-"""One of several servers: a model with its memories, in a process of its own, asked by Ray."""
+"""One of several servers: a Ray Serve replica with a model and its memories."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from inf_llm.serve.log_limit import limit_logs
 from inf_llm.serve.start import JOIN_SECONDS, ServeOptions, build
 
 HEADER = b"x-inf-llm-replica"
-"""Of answers: the replica's name."""
+"""Response header with the name of the replica."""
 _log = logging.getLogger("inf_llm.serve")
 
 
 class Replica:
-    """The application of one machine; its methods are Ray Serve's.
+    """The server application of one replica; Ray Serve calls its methods.
 
     Args:
-        config: of the run.
-        options: as for a server alone, without the place where it listens.
-        digest: of these settings and the cluster's.
+        config: the configuration of the run.
+        options: the options of a single server; its host and port are not used.
+        digest: digest of these settings and those of the cluster.
 
     Raises:
         InfLLMError: the model cannot be loaded, or cannot answer.
@@ -52,11 +52,11 @@ class Replica:
         self._app.start()
 
     def digest(self) -> str:
-        """By which a later front finds that it need not start others."""
+        """Return the digest; a front starts no replicas if running ones have the same digest."""
         return self._digest
 
     async def answer(self, key: str, scope: Scope, body: bytes) -> AsyncIterator[Message]:
-        """What the application sends for a request; `key` is for the router."""
+        """Yield the ASGI messages of the answer to a request; only the router uses `key`."""
         async with aclosing(messages(self._app, scope, body)) as sent:
             async for message in sent:
                 if message["type"] == "http.response.start":
@@ -64,20 +64,20 @@ class Replica:
                 yield message
 
     def check_health(self) -> None:
-        """Raises where the model's thread has ended: then Ray starts another replica.
+        """Raise an error if the model's thread has ended; Ray then starts another replica.
 
-        What is measured is exported here, for Ray calls this now and then.
+        Ray calls this method regularly, so it exports the metrics too.
         """
         self._exported.update()
         if not self._app.worker.alive:
             raise InfLLMError("the model's thread has ended")
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """What the number of replicas follows."""
+        """Return the waiting tokens, which the number of replicas follows."""
         return {WAITING_TOKENS: float(self._app.worker.waiting_tokens)}
 
     def __del__(self) -> None:
-        """Called when the replica is to end, after its grace."""
+        """Stop the application; Ray calls this when the replica ends, after its grace period."""
         app: Any = getattr(self, "_app", None)
         if app is not None:
             app.stop(JOIN_SECONDS)

@@ -1,4 +1,4 @@
-"""Ray Serve's choice of a replica for each request."""
+"""The router of Ray Serve: it selects a replica for each request."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from inf_llm.cluster.ranking import idle_first, ranked
 from inf_llm.serve.library import is_committed, is_document
 
 SPILL = 8
-"""With more requests at one replica, another takes the memory from a shared folder."""
+"""If a replica has more requests, another one loads the memory from the shared folder."""
 
 
 class MemoryRouter(RequestRouter):
-    """The replica that holds the memory of a request; without one, that with the fewest requests.
+    """Selects the replica that holds the memory of a request, or the one with the fewest requests.
 
-    A request's arguments are its `memory_key` and its ASGI scope. A question to a replica that has
-    more than `SPILL` requests goes to the next one, where that can take the memory from `folder`: a
-    document that many ask about needs more than one replica.
+    The arguments of a request are its `memory_key` and its ASGI scope. If a replica has more than
+    `SPILL` requests, a question goes to the next replica, provided that this replica can load the
+    memory from `folder`. So several replicas share the questions about a popular document.
     """
 
     _folder: Path | None = None
 
     def initialize_state(self, folder: str | None = None, **other: Any) -> None:
-        """See `RequestRouter`.
+        """Set up the router; see `RequestRouter`.
 
         Args:
-            folder: the `--memory-dir` that replicas share; None where there is none.
+            folder: the `--memory-dir` that the replicas share; None without one.
         """
         self._folder = None if folder is None else Path(folder)
 
@@ -38,7 +38,7 @@ class MemoryRouter(RequestRouter):
         candidate_replicas: list[RunningReplica],
         pending_request: PendingRequest | None = None,
     ) -> list[list[RunningReplica]]:
-        """See `RequestRouter`; of the replicas in one inner list the least loaded is taken."""
+        """Return ranked groups of replicas; Ray takes the least loaded replica of a group."""
         if pending_request is None:
             return [candidate_replicas]
         pending_request.routing_context.should_backoff = True
@@ -53,10 +53,10 @@ class MemoryRouter(RequestRouter):
         return [[replica] for replica in order]
 
     def _others_have(self, key: str) -> bool:
-        """Whether any replica can go on from a memory: of a document, once its text is there."""
+        """Whether any replica can load a memory; a document must be committed first."""
         folder = self._folder
         return folder is not None and (not is_document(key) or is_committed(folder, key))
 
     def _busy(self, replica: RunningReplica) -> int:
-        """Requests that a replica has, as far as that is known here."""
+        """Return the number of requests of a replica, as this router has it cached."""
         return self.replica_queue_len_cache.get(replica.replica_id) or 0

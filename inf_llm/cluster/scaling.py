@@ -1,4 +1,4 @@
-"""How many replicas there should be, by the tokens that wait to be read."""
+"""The number of replicas, as a function of the prompt tokens that wait to be read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ WAITING_TOKENS = "waiting_tokens"
 
 
 class ByTokens:
-    """Ray Serve's autoscaling policy: as many replicas as read what waits in the time it may take.
+    """Autoscaling policy of Ray Serve: one replica for each `tokens` waiting tokens.
 
     Args:
-        tokens: that may wait for each replica.
+        tokens: tokens that may wait per replica.
     """
 
     def __init__(self, tokens: int) -> None:
         self._tokens = tokens
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
-        """The number that is wanted, and no state; Ray keeps it in its bounds, and waits a while.
+        """Return the wanted number of replicas, and an empty state.
+
+        Ray keeps the number within its bounds, and changes it with a delay.
 
         Args:
             context: a `ray.serve.config.AutoscalingContext`.

@@ -1,4 +1,4 @@
-"""Replicas on a Ray cluster, and a front before them."""
+"""Start of replicas on a Ray cluster, and of a front that forwards requests to them."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ NAME = "inf-llm"
 
 
 def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
-    """Start replicas, or go on with those that run with the same settings.
+    """Start replicas, or use the running replicas if these have the same settings.
 
-    With other settings the old ones end one after another, each after its requests or its grace.
+    Running replicas with other settings are replaced one after another; each ends after its
+    requests or its grace period.
 
     Returns:
         A Ray Serve handle of `Replica`s.
 
     Raises:
         MissingExtraError: ray is not installed.
-        SettingsError: there is no such cluster.
+        SettingsError: there is no cluster at the address.
         ConfigError: the replicas do not start.
     """
     ray = need("ray", "--engine ray", extra="ray")
@@ -54,13 +55,13 @@ def deploy(config: RunConfig, options: ServeOptions, cluster: Cluster) -> Any:
 
 
 def _running(serve: Any) -> Any:
-    """A handle of the replicas that are there already; None where there are none."""
+    """Return a handle of the running replicas; None if there are none."""
     there = serve.status().applications.get(NAME)
     return serve.get_app_handle(NAME) if there and there.status == "RUNNING" else None
 
 
 def _replicas(serve: Any, cluster: Cluster, options: ServeOptions) -> Any:
-    """A Ray Serve deployment."""
+    """Return the Ray Serve deployment of the replicas."""
     from inf_llm.cluster.replica import Replica
     from inf_llm.cluster.router import MemoryRouter
 
@@ -80,7 +81,7 @@ def _replicas(serve: Any, cluster: Cluster, options: ServeOptions) -> Any:
 
 
 def _count(cluster: Cluster) -> dict[str, Any]:
-    """How many replicas, in Ray Serve's words."""
+    """Return the number of replicas as options of Ray Serve."""
     if cluster.most == cluster.least:
         return {"num_replicas": cluster.least}
     from inf_llm.cluster.scaling import ByTokens
@@ -93,16 +94,16 @@ def _count(cluster: Cluster) -> dict[str, Any]:
 def serve_front(
     handle: Any, options: ServeOptions, on_ready: Callable[[str], None], listening: Listening
 ) -> bool:
-    """Send requests to replicas until a signal comes; whether the server began.
+    """Forward requests to replicas until a signal arrives; return whether the front had started.
 
     Args:
         handle: from `deploy`.
-        options: how to serve.
-        on_ready: called with the address once it can be reached.
-        listening: where.
+        options: options of the server.
+        on_ready: called with the front's address once clients can reach it.
+        listening: a socket that listens already.
 
     Raises:
-        ConfigError: too few files may be opened.
+        ConfigError: too few files may be open at once.
     """
     from inf_llm.cluster.front import Front
 
@@ -115,14 +116,17 @@ def serve_front(
 
 
 def stop() -> None:
-    """End the replicas, and the cluster of this machine."""
+    """Stop the replicas, and the cluster of this machine."""
     serve, ray = need("ray.serve", "--engine ray"), need("ray", "--engine ray")
     serve.shutdown()
     ray.shutdown()
 
 
 def _on_any_machine(config: RunConfig, options: ServeOptions) -> tuple[RunConfig, ServeOptions]:
-    """What replicas get: whole paths, for they run in other folders, and nothing of the front."""
+    """Return the settings of replicas: absolute paths, and no options of the front.
+
+    Replicas run in other working directories.
+    """
     folder = Path(config.model.path)
     if folder.exists():
         config = replace(config, model=replace(config.model, path=str(folder.resolve())))
@@ -137,7 +141,7 @@ def _digest(*settings: Any) -> str:
 
 
 def _cause(serve: Any) -> str:
-    """What a replica failed of, from the traceback that Ray Serve shows; empty if it is unknown."""
+    """Return the error of a failed replica, from Ray Serve's traceback; empty if unknown."""
     there = serve.status().applications.get(NAME)
     shown = [each.message for each in there.deployments.values()] if there else []
     found = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): (.+)$", "\n".join(shown), re.MULTILINE)

@@ -1,7 +1,7 @@
-"""Jobs worked off in this process, or spread over a Ray cluster: the same items in both.
+"""Jobs that run in this process or on a Ray cluster, and yield the same items in both.
 
-On a cluster there is an actor for each GPU, or for every two CPUs. One that has finished a job gets
-the next. A job whose actor died is given to another one, once.
+A cluster has one actor per GPU, or one per two CPUs if it has no GPU. An actor that has finished a
+job gets the next job. If an actor dies, its job is given to another actor, once.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from inf_llm.optional import need
 
 J = TypeVar("J")
 Work = Callable[[J, int], Iterator[Any]]
-"""Gives the items of a job, one by one, the first so many left out: they were given already."""
+"""Function of a job and a count: it yields the items of the job that follow the first `count`."""
 Make = Callable[[], Work[J]]
-"""Makes what works, with a model in it; a function of a module, for an actor imports it."""
+"""Function that makes a `Work` and its model; defined in a module, since actors import it."""
 
 TRIES = 2
-"""Actors that a job is given to."""
+"""Number of actors that a job is given to before it fails."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A job ended early.
+    """The last item of a job that ended early.
 
     Attributes:
-        reason: why, in one line.
+        reason: the error, in one line.
     """
 
     reason: str
 
 
 def here(jobs: Iterable[J], make: Make[J]) -> Iterator[tuple[J, Any]]:
-    """Each job with each of its items, one job after another in this process.
+    """Yield each job with each of its items, one job after another, in this process.
 
-    The last item of a job may be a `Failure`, with what an `InfLLMError` said; the next one begins.
+    The last item of a job may be a `Failure` with the message of an `InfLLMError`; the next job
+    then begins.
     """
     work = make()
     for job in jobs:
@@ -54,17 +55,18 @@ def here(jobs: Iterable[J], make: Make[J]) -> Iterator[tuple[J, Any]]:
 
 
 def on_ray(jobs: Iterable[J], make: Make[J], address: str | None = None) -> Iterator[tuple[J, Any]]:
-    """The same on a cluster, in the order in which items are ready.
+    """Yield each job with each of its items from a cluster, in the order in which they are ready.
 
     Args:
-        jobs: taken one by one; they go to another process.
+        jobs: taken one by one, and sent to other processes.
         make: called in every actor.
-        address: of the cluster; None for the one that Ray finds, or else this machine alone.
+        address: address of the cluster; None for the cluster that Ray finds, or else a cluster on
+            this machine alone.
 
     Raises:
         MissingExtraError: ray is not installed.
-        SettingsError: there is no such cluster.
-        InfLLMError: an actor could not be made.
+        SettingsError: there is no cluster at the address.
+        InfLLMError: an actor could not be started.
     """
     ray = need("ray", "--engine ray", extra="ray")
     connect(ray, address)
@@ -77,7 +79,7 @@ def on_ray(jobs: Iterable[J], make: Make[J], address: str | None = None) -> Iter
 
 
 def _said(error: BaseException) -> str:
-    """What an error that came through Ray says: its cause where that is known, else its end."""
+    """Return the message of an error from Ray: that of its cause, or else its last line."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, InfLLMError):
         return str(cause)
@@ -87,35 +89,36 @@ def _said(error: BaseException) -> str:
 
 
 class _Actor(Generic[J]):
-    """What runs in a process of the cluster.
+    """Actor that runs jobs in a process of the cluster.
 
     Args:
         make: see `on_ray`.
-        folder: the driver's, so that a path means the same here, where there is such a folder.
+        folder: the driver's working directory. The actor uses it too if it exists there, so that
+            relative paths mean the same.
     """
 
     def __init__(self, make: Make[J], folder: str) -> None:
         self._make, self._folder = make, folder
 
     def start(self) -> None:
-        """Make what works."""
+        """Make the `Work`, with its model."""
         with contextlib.suppress(OSError):
             os.chdir(self._folder)
         self._work = self._make()
 
     def items(self, job: J, given: int) -> Iterator[Any]:
-        """See `Work`."""
+        """Yield the items of a job; see `Work`."""
         yield from self._work(job, given)
 
 
 @dataclass
 class _Held(Generic[J]):
-    """A job, and how it goes.
+    """A job and its progress.
 
     Attributes:
-        job: what is done.
-        given: items that were passed on.
-        tries: actors that had it.
+        job: the job.
+        given: number of items that were yielded.
+        tries: number of actors that got the job.
     """
 
     job: J
@@ -124,19 +127,19 @@ class _Held(Generic[J]):
 
 
 class _Spread(Generic[J]):
-    """Actors and what each of them has.
+    """The actors, and the job of each.
 
     Args:
-        ray: the package.
-        jobs: what there is to do.
+        ray: the module `ray`.
+        jobs: the jobs to do.
         make: see `on_ray`.
     """
 
     def __init__(self, ray: Any, jobs: Iterator[J], make: Make[J]) -> None:
         self._ray, self._jobs, self._make = ray, jobs, make
         self._again: deque[_Held[J]] = deque()
-        self._starting: dict[Any, Any] = {}  # what `start` gives: the actor
-        self._streams: dict[Any, tuple[Any, _Held[J]]] = {}  # items: the actor, and its job
+        self._starting: dict[Any, Any] = {}  # result of `start`: the actor
+        self._streams: dict[Any, tuple[Any, _Held[J]]] = {}  # item stream: the actor, its job
         self._idle: list[Any] = []
         self._actors: list[Any] = []
         gpus, cpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
@@ -144,12 +147,12 @@ class _Spread(Generic[J]):
         self._most = gpus or max(1, cpus // 2)
 
     def items(self) -> Iterator[tuple[J, Any]]:
-        """See `on_ray`."""
+        """Yield jobs and their items; see `on_ray`."""
         while len(self._actors) < self._most and (held := self._new()) is not None:
             self._again.append(held)
             self._start()
         while self._starting or self._streams:
-            # A stream is ready when its next item is, or when it has no more.
+            # A stream is ready when its next item is ready, or when it has ended.
             waited = [*self._starting, *self._streams]
             ready = self._ray.wait(waited, num_returns=1, fetch_local=False)[0][0]
             if ready in self._starting:
@@ -159,7 +162,7 @@ class _Spread(Generic[J]):
                 yield from self._next(ready)
 
     def close(self) -> None:
-        """End the actors, whatever they do."""
+        """Kill all actors, also those that work."""
         while self._actors:
             self._ray.kill(self._actors.pop())
 
@@ -169,7 +172,7 @@ class _Spread(Generic[J]):
         self._starting[actor.start.remote()] = actor
 
     def _give(self, actor: Any) -> None:
-        """The next job, or one that an actor died of; without any the actor is idle."""
+        """Give an actor a job whose actor died, or the next job; without one the actor is idle."""
         held = self._again.popleft() if self._again else self._new()
         if held is None:
             self._idle.append(actor)
@@ -184,7 +187,7 @@ class _Spread(Generic[J]):
         return None
 
     def _next(self, stream: Any) -> Iterator[tuple[J, Any]]:
-        """An item, or what came instead of it."""
+        """Yield the next item of a stream, or a failure in its place, or nothing at its end."""
         actor, held = self._streams[stream]
         try:
             item = self._ray.get(next(stream))
@@ -201,12 +204,15 @@ class _Spread(Generic[J]):
             yield held.job, item
 
     def _ended(self, stream: Any) -> None:
-        """A job has no more items: its actor gets the next."""
+        """Remove the stream of a finished job, and give the actor its next job."""
         actor, _ = self._streams.pop(stream)
         self._give(actor)
 
     def _died(self, actor: Any, held: _Held[J], error: Exception) -> Iterator[tuple[J, Any]]:
-        """An actor is gone, or what it made: another one takes its place."""
+        """Replace an actor that died or whose item was lost.
+
+        Its job is given to another actor, or fails after `TRIES` actors.
+        """
         self._actors.remove(actor)
         self._ray.kill(actor)
         if held.tries < TRIES:

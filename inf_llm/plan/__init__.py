@@ -1,4 +1,5 @@
-"""What a model and a text of a length will take: bytes by place, and time where it was measured.
+"""The memory and the time that a model and a text of a given length will take.
 
-Nothing here loads weights but `calibrate`, which is asked for.
+Memory is given in bytes per place (device, host, disk). Time is known only where it was measured.
+Only `calibrate` loads weights, and it runs only on request.
 """

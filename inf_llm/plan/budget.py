@@ -1,4 +1,4 @@
-"""What texts take of a budget of memory, in a model that is loaded."""
+"""The share of a memory budget that texts take, in a loaded model."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from inf_llm.units import MOST_TOKENS
 
 @dataclass(frozen=True)
 class TextBytes:
-    """How many bytes a text takes, by its length.
+    """Bytes of a text in memory, as a function of its length.
 
     Args:
-        shapes: the model's layers, without weights.
-        config: its settings, and the format of keys and values.
-        apart: whether attention is computed on a device with memory of its own.
+        shapes: the layers of the model, without weights.
+        config: the settings of the model, and the format of keys and values.
+        apart: whether attention is computed on a device that has its own memory.
     """
 
     shapes: Outline
@@ -34,16 +34,16 @@ class TextBytes:
     apart: bool
 
     def of(self, tokens: int) -> int:
-        """Bytes on host and device of a memory that has read so many tokens, and of one fork.
+        """Return the bytes, on host and device, of a memory with `tokens` tokens and one fork.
 
-        A fork has a window of its own. What is on a disk is left out.
+        A fork has its own window. Blocks on a disk are not counted.
         """
         plan = make_plan(self.shapes, self.config, tokens, self.apart)
         forked = isinstance(self.config.attention, WindowSettings)
         return plan.host + plan.device + (plan.held.window + plan.ids if forked else 0)
 
     def longest(self, budget: int) -> int:
-        """The most tokens that take no more than a budget."""
+        """Return the largest number of tokens that takes at most `budget` bytes."""
         low, high = 0, MOST_TOKENS
         while low < high:
             middle = (low + high + 1) // 2
@@ -55,18 +55,18 @@ class TextBytes:
 
 
 def text_bytes(model: Any, config: RunConfig) -> TextBytes | None:
-    """What texts take in a model; None where one of its layers does not say what it holds.
+    """Return the bytes of texts in a model; None if one of its layers cannot be planned.
 
     Args:
-        model: loaded, patched or not.
-        config: of the run.
+        model: the loaded model, patched or not.
+        config: the configuration of the run.
     """
     try:
         about = copy.deepcopy(model.config)
         about._attn_implementation = "eager"
         with torch.device("meta"):
             shapes = layer_shapes(AutoModelForCausalLM.from_config(about))
-    except Exception:  # what cannot be built without weights cannot be planned either
+    except Exception:  # a model that cannot be built without weights cannot be planned
         return None
     name = dtype_name(model.dtype)
     if name in DTYPES:

@@ -1,4 +1,4 @@
-"""The plan: bytes by place, for a model, its settings and the length of a text."""
+"""The memory plan: bytes per place, for a model, its settings and the length of a text."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from inf_llm.options import Disk
 from inf_llm.plan.held import Feed, Held, held_by_layers
 from inf_llm.units import parse_bytes
 
-_ID_BYTES = 8  # of one entry in a list of token ids
+_ID_BYTES = 8  # per entry in a list of token ids
 PROGRAM = 360 << 20
-"""Bytes of a process with all libraries and no model, as measured on Linux without CUDA."""
+"""Host memory of a process with all libraries and no model, measured on Linux without CUDA."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes of one text in memory.
+    """Bytes of a model and one text.
 
     Attributes:
         tokens: length of the text.
-        dtype: of weights, keys and values.
-        apart: whether attention is computed on a device with memory of its own.
-        weights: of the model, on the device.
-        held: what all layers hold.
-        ids: token ids, on the host.
-        working: the model's own working memory while it reads, where it computes.
-        most_blocks: bytes of blocks that the host takes, where the others are on a disk.
+        dtype: format of the weights, keys and values.
+        apart: whether attention is computed on a device that has its own memory, such as a GPU.
+        weights: bytes of the weights, on the device that computes.
+        held: bytes of keys, values and indexes, summed over all layers.
+        ids: bytes of the token ids, in host memory.
+        working: bytes of the activations of one chunk, on the device that computes.
+        most_blocks: limit on the bytes of blocks in host memory, if other blocks go to a disk;
+            None for no limit.
     """
 
     tokens: int
@@ -43,12 +44,12 @@ class Plan:
 
     @property
     def disk(self) -> int:
-        """Bytes of blocks in files."""
+        """Bytes of blocks on a disk."""
         return 0 if self.most_blocks is None else max(0, self.held.blocks - self.most_blocks)
 
     @property
     def device(self) -> int:
-        """Bytes on a device with memory of its own."""
+        """Bytes on a device that has its own memory; 0 without one."""
         return self._near if self.apart else 0
 
     @property
@@ -59,7 +60,7 @@ class Plan:
 
     @property
     def process(self) -> int:
-        """Bytes of the whole process in host memory, its libraries included."""
+        """Bytes of the whole process in host memory, including its libraries."""
         return self.host + PROGRAM
 
     @property
@@ -69,9 +70,10 @@ class Plan:
 
 
 def planned_dtype(model: Outline, wanted: str, apart: bool) -> torch.dtype:
-    """The format that a model is loaded in, the widest of those that may be chosen.
+    """Return the format that a model is loaded in, or the widest format that it may get.
 
-    `auto` on a CPU times the formats that hold the weights once they are loaded.
+    On a CPU, `auto` measures which format is the fastest, and it does so after the weights are
+    loaded. A plan therefore counts float32 for 16-bit weights.
     """
     if wanted != "auto":
         found: torch.dtype = getattr(torch, wanted)
@@ -81,16 +83,16 @@ def planned_dtype(model: Outline, wanted: str, apart: bool) -> torch.dtype:
 
 
 def make_plan(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Plan:
-    """What a model with the settings of a configuration will hold of a text.
+    """Plan the memory of a model and a text, with the settings of a configuration.
 
     Args:
         model: from `outline`.
-        config: says the settings and the format.
-        tokens: length of the text, its answer included.
-        apart: whether there is a device with memory of its own.
+        config: configuration with the attention settings and the format of the weights.
+        tokens: length of the text, including its answer.
+        apart: whether attention is computed on a device that has its own memory.
 
     Raises:
-        UnsupportedModelError: a layer does not say what it holds.
+        UnsupportedModelError: a layer has an attention type that cannot be planned.
     """
     dtype = planned_dtype(model, config.model.dtype, apart)
     held = held_by_layers(model.layers, config.attention, Feed(tokens, dtype, apart))
@@ -101,13 +103,16 @@ def make_plan(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Pl
 
 
 def weight_bytes(model: Outline, config: RunConfig, dtype: torch.dtype, apart: bool) -> int:
-    """Bytes of the weights, with their copies in int8 where the configuration asks for them."""
+    """Return the bytes of the weights, and of their int8 copies if the configuration sets these.
+
+    Only a CPU has int8 copies.
+    """
     rounded = config.model.weights is not None and not apart
     return model.weights(dtype) + (model.parameters if rounded else 0)
 
 
 def _most_blocks(config: RunConfig) -> int | None:
-    """What the settings allow of blocks in host memory; None for all."""
+    """Return the limit on the bytes of blocks in host memory; None for no limit."""
     tier = getattr(config.attention, "tier", None)
     if tier is None or tier.name != "disk":
         return None

@@ -1,7 +1,7 @@
-"""A short run that measures how fast a model reads and answers, near and far into a text.
+"""A short run that measures the speed of reading and answering at two lengths of a text.
 
-What lies between is not read: the memory is filled with keys and values that it holds already, so
-that attention and search have as much to do as behind a text of that length.
+The tokens between the two lengths are not read. The memory is filled with copies of keys and values
+that it holds already, so attention and search do as much work as after a text of that length.
 """
 
 from __future__ import annotations
@@ -25,31 +25,32 @@ from inf_llm.plan.pace import Pace, Point
 from inf_llm.settings import InfLLMSettings, WindowSettings
 
 _FURTHEST, _MOST_BYTES = 1 << 17, 2 << 30
-"""Tokens that a memory is filled with at most, or more that take so many bytes: what is beyond
-follows the same line."""
+"""The length that a memory is filled to: 128k tokens, or more if its blocks and index then take
+less than 2 GiB. For longer texts the speed is extrapolated on a straight line."""
 _PIECE, _PIECES, _ANSWERED = 512, 4, 12
-_FIRST = 1024  # tokens read first, where no window must be filled
+_FIRST = 1024  # tokens read first by a model without a window
 
 
 Clock = Callable[[], float]
-"""Seconds since some moment: `time.perf_counter`, or `time.process_time`, which counts those of
-this process alone and means little where a GPU computes."""
+"""Function that returns seconds since a fixed moment: `time.perf_counter` or `time.process_time`.
+
+`time.process_time` counts only the CPU time of this process, so it says little about a GPU."""
 
 
 @torch.no_grad()
 def calibrate(model: Any, tokens: int, chunk_size: int, clock: Clock = time.perf_counter) -> Pace:
-    """Measure a model, patched or not, on texts of up to `tokens` tokens.
+    """Measure the speed of a model, patched or not, on texts of up to `tokens` tokens.
 
     Args:
-        model: as it will read.
+        model: the model, on the device and in the format that it will run in.
         tokens: length of the text to plan for.
-        chunk_size: tokens fed at a time.
-        clock: what time is read from.
+        chunk_size: tokens per forward pass of the prefill.
+        clock: source of the times.
     """
     step = feed_length(model, chunk_size)
     piece = feed_length(model, _PIECE)
     first = -(-_first(model) // piece) * piece
-    _read(model, empty_cache(model), piece, piece, clock)  # what only the first run does
+    _read(model, empty_cache(model), piece, piece, clock)  # warm-up
     cache = empty_cache(model)
     first_seconds = _read(model, cache, first, step, clock)
     near = far = _point(model, cache, piece, clock)
@@ -62,14 +63,14 @@ def calibrate(model: Any, tokens: int, chunk_size: int, clock: Clock = time.perf
 
 
 def _furthest(cache: Any) -> int:
-    """See `_FURTHEST`."""
+    """Return the most tokens that a memory is filled with; see `_FURTHEST`."""
     stats = held(cache)
     sealed = stats.host_bytes + stats.index_bytes
     return max(_FURTHEST, _MOST_BYTES * stats.tokens // sealed) if sealed else _FURTHEST
 
 
 def _first(model: Any) -> int:
-    """Tokens that fill the window, and as many blocks as are recalled."""
+    """Return the number of tokens that fill the sinks, the window and `topk` blocks."""
     state = patched(model)
     settings = None if state is None else state.settings
     if not isinstance(settings, WindowSettings):
@@ -79,7 +80,7 @@ def _first(model: Any) -> int:
 
 
 def _point(model: Any, cache: Any, piece: int, clock: Clock) -> Point:
-    for step in (piece, 1):  # what only the first of its kind does behind a filled memory
+    for step in (piece, 1):  # warm-up with a filled memory
         _read(model, cache, 2 * step, step, clock)
     before = int(cache.get_seq_length())
     reading = _read(model, cache, _PIECES * piece, piece, clock) / (_PIECES * piece)
@@ -88,7 +89,7 @@ def _point(model: Any, cache: Any, piece: int, clock: Clock) -> Point:
 
 
 def _read(model: Any, cache: Any, count: int, step: int, clock: Clock) -> float:
-    """Seconds in which so many tokens are fed."""
+    """Feed `count` tokens, `step` at a time, and return the seconds that this takes."""
     ids = token_ids(model, count)
     _wait()
     started = clock()
@@ -104,7 +105,7 @@ def _wait() -> None:
 
 
 def fill(cache: Any, count: int, piece: int) -> None:
-    """Let a cache hold `count` tokens more, of keys and values that it holds, `piece` at a time."""
+    """Add copies of `count` held keys and values to a cache, `piece` tokens at a time."""
     if not isinstance(cache, MemoryCache):
         for layer in cache.layers:
             _fill_plain(layer, count)
@@ -121,18 +122,18 @@ def _fill_plain(layer: Any, count: int) -> None:
         assert layer.keys is not None
         assert layer.values is not None
         layer.keys, layer.values = (_longer(each, count) for each in (layer.keys, layer.values))
-    elif hasattr(layer, "cumulative_length"):  # a window, which is full
+    elif hasattr(layer, "cumulative_length"):  # a full sliding window
         layer.cumulative_length += count
 
 
 def _longer(held: Tensor, count: int) -> Tensor:
-    """Keys or values (B, G, n, D) with `count` more of the same."""
+    """Return keys or values (B, G, n, D) with copies of `count` of their tokens appended."""
     at = torch.arange(count, device=held.device) % held.shape[2]
     return torch.cat((held, held.index_select(2, at)), 2)
 
 
 def _filler(attention: Any) -> Callable[[int], None] | None:
-    """What lets an attention object hold some tokens more; None where its window is all."""
+    """Return a function that adds tokens to an attention object; None if it keeps only a window."""
     if isinstance(attention, InfLLMAttention):
         return lambda count: _fill_memory(attention.memory, count)
     if isinstance(attention, MiddleAttention):
@@ -147,7 +148,7 @@ def _by_pieces(fill_one: Callable[[int], None] | None, count: int, piece: int) -
 
 
 def _fill_memory(memory: Any, count: int) -> None:
-    """Tokens drawn anew each time, so that blocks differ and choices are spread."""
+    """Append tokens drawn at random from the window: blocks differ, and recalls are spread."""
     recent = memory.recent
     drawn = torch.randint(len(recent), (count,), device=recent["k"].device)
     k, near_k, v = (recent[name].index_select(2, drawn) for name in ("k", "near_k", "v"))

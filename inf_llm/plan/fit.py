@@ -1,4 +1,4 @@
-"""What fits, what does not, and the nearest settings that do."""
+"""Comparison of a plan with the available memory, and the nearest settings that fit."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _LEAST_WINDOW = 256
 
 @dataclass(frozen=True)
 class Room:
-    """Memory there is; None where that is not known.
+    """Available memory; None where the amount is not known.
 
     Attributes:
-        device: bytes on a device with memory of its own.
-        host: bytes on the host.
+        device: bytes on a device that has its own memory.
+        host: bytes in host memory.
     """
 
     device: int | None
     host: int | None
 
     def with_more(self, count: int, apart: bool) -> Room:
-        """The same with so many bytes more, of what is there already."""
+        """Return the room with `count` more bytes, in the memory where attention is computed."""
         if apart:
             return Room(None if self.device is None else self.device + count, self.host)
         return Room(self.device, None if self.host is None else self.host + count)
 
     def lacks(self, planned: Plan) -> str | None:
-        """What does not fit, with both figures; None where all fits, or nothing is known."""
+        """Describe what does not fit, in needed and available bytes; None if all fits."""
         pairs = ("device", planned.device, self.device), ("host", planned.host, self.host)
         short = [
             f"{size(needed)} are needed on the {place}, which has {size(has)}"
@@ -48,22 +48,22 @@ class Room:
 
 @dataclass(frozen=True)
 class Change:
-    """Settings that fit.
+    """Changed settings and their plan.
 
     Attributes:
-        keys: dotted, as a configuration says them, with their values.
-        plan: what they give.
+        keys: dotted names of settings, as in a configuration, with their values.
+        plan: the plan with these settings.
     """
 
     keys: dict[str, Any]
     plan: Plan
 
     def words(self) -> str:
-        """As overrides of a command."""
+        """Return the settings as overrides of a command, KEY=VALUE."""
         return " ".join(f"{key}={value}" for key, value in self.keys.items())
 
     def yaml(self) -> list[str]:
-        """Lines for a configuration."""
+        """Return the settings as lines of a YAML configuration."""
         inside = {k.removeprefix("model."): v for k, v in self.keys.items() if "." in k}
         lines = [f"{key}: {value}" for key, value in self.keys.items() if "." not in key]
         return [
@@ -74,7 +74,7 @@ class Change:
 
 
 def codecs(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Iterator[Change]:
-    """A plan for every other codec that needs no options, where blocks are kept."""
+    """Yield a plan with each other codec that needs no options, if the attention keeps blocks."""
     settings = config.attention
     if not isinstance(settings, InfLLMSettings):
         return
@@ -87,10 +87,10 @@ def codecs(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Itera
 
 
 def nearest(model: Outline, config: RunConfig, tokens: int, room: Room) -> list[Change]:
-    """Settings near those of a configuration that fit, each by itself; the last is a shorter text.
+    """Return changes that each make the text fit by themselves; the last one shortens the text.
 
     Raises:
-        UnsupportedModelError: a layer does not say what it holds.
+        UnsupportedModelError: a layer has an attention type that cannot be planned.
     """
     apart, found = room.device is not None, []
     for tries in _tries(config):
@@ -107,7 +107,7 @@ def nearest(model: Outline, config: RunConfig, tokens: int, room: Room) -> list[
 
 
 def _tries(config: RunConfig) -> Iterator[list[dict[str, Any]]]:
-    """Kinds of changes, of each the smaller before the larger."""
+    """Yield kinds of changes; within each kind, smaller changes come first."""
     settings = config.attention
     if not isinstance(settings, WindowSettings):
         yield [{"model.type": "inf-llm"}]
@@ -120,7 +120,7 @@ def _tries(config: RunConfig) -> Iterator[list[dict[str, Any]]]:
 
 
 def _smaller(settings: InfLLMSettings, power: int) -> dict[str, Any]:
-    """A window and a device cache of a half, a quarter, ..., and what must not exceed them."""
+    """Return window and device cache divided by 2 ** `power`, and settings that they limit."""
     window = max(min(_LEAST_WINDOW, settings.n_local), settings.n_local >> power)
     cached = max(1, settings.max_cached_block >> power)
     return {
@@ -134,7 +134,7 @@ def _smaller(settings: InfLLMSettings, power: int) -> dict[str, Any]:
 def _changed(
     model: Outline, config: RunConfig, tokens: int, apart: bool, keys: dict[str, Any]
 ) -> Change | None:
-    """A plan with other settings; None where they are not allowed."""
+    """Return the plan with changed settings; None if these are not accepted."""
     own = {key.removeprefix("model."): value for key, value in keys.items()}
     try:
         kind, dtype = own.pop("type", None), own.pop("dtype", None)
@@ -147,10 +147,10 @@ def _changed(
 
 
 def longest(model: Outline, config: RunConfig, room: Room) -> int:
-    """The longest text that fits, to about one in a hundred; 0 where none does.
+    """Return the length of the longest text that fits, to about 1 %; 0 if none fits.
 
     Raises:
-        UnsupportedModelError: a layer does not say what it holds.
+        UnsupportedModelError: a layer has an attention type that cannot be planned.
     """
     apart = room.device is not None
 

@@ -1,4 +1,4 @@
-"""How much memory is free, on the host and on the device, as far as the system says."""
+"""Free memory of the host and of the device, as far as the system reports it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OWN = Path("/proc/self/cgroup")
 
 
 def host_free() -> int | None:
-    """Bytes that programs here can still take, a container's limit observed; None: not known."""
+    """Return the free host memory in bytes, within the limit of a container; None if unknown."""
     try:
         import psutil  # comes with accelerate
     except ImportError:
@@ -22,27 +22,27 @@ def host_free() -> int | None:
 
 
 def device_free() -> int | None:
-    """Bytes that are free on the GPU; None without one."""
+    """Return the free memory of the GPU in bytes; None without a GPU."""
     return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
 
 
 def _group_free(groups: Path, own: Path) -> int | None:
-    """What the tightest control group around this process leaves (cgroup v2)."""
+    """Return the bytes left in the tightest control group (cgroup v2) of this process, or None."""
     found = map(_left, _around(groups, own))
     return min((size for size in found if size is not None), default=None)
 
 
 def _group_limits(groups: Path, own: Path) -> list[int]:
-    """The limits of the control groups around this process."""
+    """Return the memory limits of the control groups that contain this process."""
     texts = []
     for group in _around(groups, own):
-        with contextlib.suppress(OSError):  # none is set, or this system has none
+        with contextlib.suppress(OSError):  # no limit, or no control groups
             texts.append((group / "memory.max").read_text().strip())
     return [int(text) for text in texts if text.isdecimal()]
 
 
 def _around(groups: Path, own: Path) -> list[Path]:
-    """The folders of the control groups that this process is in."""
+    """Return the folders of the control groups that contain this process."""
     try:
         named = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
     except (OSError, StopIteration):
@@ -52,19 +52,19 @@ def _around(groups: Path, own: Path) -> list[Path]:
 
 
 def _left(group: Path) -> int | None:
-    """What a control group's limit leaves; its cache of files can be given up."""
+    """Return the bytes below a group's limit, or None; cached files count as free memory."""
     try:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())
         lines = (line.split() for line in (group / "memory.stat").read_text().splitlines())
         kept = {key: int(value) for key, value in lines}
-    except (OSError, ValueError):  # none is set, or this system has none
+    except (OSError, ValueError):  # no limit, or no control groups
         return None
     return max(0, limit - used + kept.get("inactive_file", 0) + kept.get("active_file", 0))
 
 
 def machine_bytes() -> int | None:
-    """Bytes of host and device that a program here could ever take; None: not known."""
+    """Return all bytes of host and device, within the limit of a container; None if unknown."""
     try:
         import psutil
     except ImportError:

@@ -1,7 +1,7 @@
-"""What one layer holds of a text: bytes by place, asked of the classes that hold it.
+"""The memory of one layer for a text: bytes per place, measured on the classes that hold it.
 
-A memory of the layer's shape seals one block of ones, and says what that took. So summaries, codecs
-and indexes count their own bytes, those from outside included.
+A memory with the shape of the layer seals one block of ones, and its size is measured. So every
+summary, codec and index counts its own bytes, also one that is defined outside this package.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from inf_llm.rope import Rope
 from inf_llm.settings import InfLLMSettings, OriginSettings, WindowSettings
 from inf_llm.variants import ATTENTION
 
-_NUMBER_BYTES = 20  # of a block's entries: in a row's table, its holders, its slot
+_NUMBER_BYTES = 20  # per block, in three tables: those of its row, its holders and its slot
 
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes.
+    """Bytes of one or several layers, per place.
 
     Attributes:
-        window: sinks and window, or all keys and values where all are kept; on the device.
+        window: sinks and local window, or all keys and values if all are kept; on the device.
         recalled: recalled blocks, on the device.
-        blocks: sealed blocks, on the host or on a disk.
+        blocks: sealed blocks, in host memory or on a disk.
         index: summaries of blocks, on the device.
-        host_index: those that an index keeps on the host.
-        tables: numbers that say where blocks are, on the host.
+        host_index: summaries of blocks that an index keeps in host memory.
+        tables: tables of the places of blocks, in host memory.
     """
 
     window: int = 0
@@ -60,12 +60,12 @@ class Held:
 
 @dataclass(frozen=True)
 class Feed:
-    """What is read, and how.
+    """The text that is read, and the format of its keys and values.
 
     Attributes:
         tokens: length of the text.
-        dtype: of keys and values.
-        slots: whether recalled blocks are kept apart from the host, as on every device but a CPU.
+        dtype: format of keys and values.
+        slots: whether recalled blocks are copied to slots, as on every device except a CPU.
     """
 
     tokens: int
@@ -74,10 +74,10 @@ class Feed:
 
 
 def held_by_layers(shapes: Iterable[LayerShape], settings: OriginSettings, feed: Feed) -> Held:
-    """What layers will hold of one row; those of one shape are asked once.
+    """Return the bytes that layers hold of one row; equal layers are measured once.
 
     Raises:
-        UnsupportedModelError: an attention type from outside does not say what it holds.
+        UnsupportedModelError: an attention type from outside this package cannot be planned.
     """
     total = Held()
     for (shape, own), count in _kinds(tuple(shapes), settings).items():
@@ -89,7 +89,7 @@ def held_by_layers(shapes: Iterable[LayerShape], settings: OriginSettings, feed:
 def _kinds(
     shapes: tuple[LayerShape, ...], settings: OriginSettings
 ) -> Counter[tuple[LayerShape, OriginSettings]]:
-    """Layers of one shape and the same settings, and how many there are."""
+    """Count the layers that have the same shape and the same settings."""
     return Counter((replace(shape, index=0), settings.for_layer(shape.index)) for shape in shapes)
 
 
@@ -112,13 +112,13 @@ def _held_by_layer(shape: LayerShape, settings: OriginSettings, feed: Feed) -> H
 
 @functools.lru_cache(maxsize=16)
 def _attention(shape: LayerShape, settings: WindowSettings) -> Any:
-    """What computes a layer's attention, empty: its sizes are looked at."""
+    """Return an empty attention object of a layer, whose sizes are read."""
     make = maker_of_window(Rope.none(), settings, shape.window, shape.chunk)
     return make() if make else ATTENTION.get(settings.type)(Rope.none(), settings)
 
 
 def _in_window(attention: WindowAttention, tokens: int) -> int:
-    """Tokens that sinks and window have room for."""
+    """Return the number of tokens for which sinks and window have room."""
     keep = attention.n_local
     room = _room(
         attention.recent.capacity, None if keep is None else keep - 1, attention.block, tokens
@@ -132,7 +132,7 @@ def _in_window(attention: WindowAttention, tokens: int) -> int:
 
 @functools.lru_cache(maxsize=256)
 def _room(capacity: int | None, keep: int | None, step: int, tokens: int) -> int:
-    """The room of a queue that is fed so many tokens by `step` and keeps so many, None for all."""
+    """Return the final room of a queue that gets `tokens` and keeps `keep` of them (None: all)."""
     queue = Recent(capacity)
     nothing = torch.empty(1, 1, step, 1, device="meta")
     while tokens > 0 and queue.room != capacity:
@@ -168,16 +168,16 @@ def _in_memory(attention: InfLLMAttention, shape: LayerShape, feed: Feed) -> Hel
 
 @dataclass(frozen=True)
 class _OneBlock:
-    """Bytes of a memory with one block.
+    """Bytes of a memory that holds one block.
 
     Attributes:
-        window: of a token in the window.
-        cache: of the places on the device, or 0 where blocks are recalled without any.
-        recalled: of a block that is recalled then.
-        host: of a block.
-        index: of what finds it.
-        index_on_host: whether that is in host memory.
-        units: entries of a block in the tables.
+        window: bytes per token in the window.
+        cache: bytes of all slots on the device; 0 if blocks are recalled without slots.
+        recalled: bytes of a recalled block, if there are no slots.
+        host: bytes of a sealed block.
+        index: bytes of its summary in the index.
+        index_on_host: whether the index is in host memory.
+        units: number of entries of a block in the tables.
     """
 
     window: Fraction
@@ -194,7 +194,7 @@ class _OneBlock:
 def _one_block(
     settings: InfLLMSettings, shape: LayerShape, dtype: torch.dtype, slots: bool
 ) -> _OneBlock:
-    """Seal and recall one block, and see what it takes."""
+    """Seal and recall one block, and measure its bytes."""
     size = settings.block_size
     near = replace(settings, n_init=0, tier=None)  # a sample needs no file
     memory = BlockMemory(near, 0, size, slots)

@@ -1,4 +1,4 @@
-"""Seconds per token of reading and of answering, as they grow with the length of a text."""
+"""Seconds per token of reading and of answering, as a function of the length of a text."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from inf_llm.hf.outline import Outline
 from inf_llm.processor import machine
 from inf_llm.user_cache import cached
 
-_KEPT = "pace"  # file in the user's cache
+_KEPT = "pace"  # name of a file in the user's cache folder
 
 
 @dataclass(frozen=True)
 class Point:
-    """Seconds per token behind so many tokens.
+    """Seconds per token after a number of tokens.
 
     Attributes:
-        tokens: what was read before.
-        reading: of a token of a prompt.
-        answering: of a token of an answer.
+        tokens: number of tokens in the memory.
+        reading: seconds per token of a prompt.
+        answering: seconds per token of an answer.
     """
 
     tokens: int
@@ -33,15 +33,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Pace:
-    """What was measured. Behind the first tokens, time per token grows by a straight line: a search
-    looks at all blocks, full attention at all keys.
+    """Measured speed of a model.
+
+    After the first tokens, the time per token grows linearly with the length of the text: a search
+    scores all blocks, and full attention reads all keys.
 
     Attributes:
-        first: tokens that fill window and recalled blocks.
-        first_seconds: in which they were read.
-        near: measured behind them.
-        far: measured behind more; as `near` where the text was not longer.
-        dtype: of the weights, which `auto` chose.
+        first: number of tokens that fill the sinks, the window and the recalled blocks.
+        first_seconds: seconds to read these tokens.
+        near: measurement directly after these tokens.
+        far: measurement further into the text; `near` if the text is not longer.
+        dtype: format of the weights during the measurement, for instance as `auto` chose it.
     """
 
     first: int
@@ -51,14 +53,14 @@ class Pace:
     dtype: str
 
     def reading(self, tokens: int) -> float:
-        """Seconds for a text of so many tokens."""
+        """Return the seconds to read a text of `tokens` tokens."""
         rest = tokens - self.first
         if rest <= 0:
             return self.first_seconds * tokens / self.first
         return self.first_seconds + rest * self._at("reading", (self.first + tokens) / 2)
 
     def answering(self, tokens: int) -> float:
-        """Seconds for a token of an answer behind a text."""
+        """Return the seconds per answer token after a text of `tokens` tokens."""
         return self._at("answering", tokens)
 
     def _at(self, what: str, tokens: float) -> float:
@@ -70,7 +72,7 @@ class Pace:
 
 
 def key_of(model: Outline, config: RunConfig) -> str:
-    """What a pace belongs to: the weights' files, the configuration, and what computes."""
+    """Return a digest of the weight files, the configuration and the processor or GPU."""
     said = config.to_dict()
     said.pop("max_len"), said.pop("truncation"), said.pop("conv_type"), said.pop("control_tokens")
     facts = [model.files or config.model.path, said, machine()]
@@ -78,16 +80,16 @@ def key_of(model: Outline, config: RunConfig) -> str:
 
 
 def known(model: Outline, config: RunConfig) -> Pace | None:
-    """What was measured before, if it was."""
+    """Return the pace that an earlier run measured; None without one."""
     found = cached(_KEPT).get(key_of(model, config))
     try:
         return None if found is None else _read(found)
-    except (TypeError, KeyError):  # of another version
+    except (TypeError, KeyError):  # written by another version
         return None
 
 
 def keep(model: Outline, config: RunConfig, pace: Pace) -> None:
-    """Keep what was measured, where the cache folder can be written."""
+    """Store a pace in the user's cache folder, if the folder can be written."""
     user_cache.keep(_KEPT, key_of(model, config), asdict(pace))
 
 

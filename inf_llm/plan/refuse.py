@@ -1,4 +1,4 @@
-"""See that a model and a text fit the memory that is free, before much time is spent on them."""
+"""Check that a model and a text fit the free memory, before they are loaded and read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from inf_llm.units import short
 
 
 def require_room(config: RunConfig, tokens: int = 0, loaded: torch.dtype | None = None) -> None:
-    """See that a model fits, and a text of so many tokens; nothing where that is not known.
+    """Check that a model and a text of `tokens` tokens fit; skip the check if that is unknown.
 
     Args:
-        config: which model, and its settings.
-        tokens: of the text and its answer.
-        loaded: the format of the weights, where they are in memory already.
+        config: the configuration, with the model and its settings.
+        tokens: number of tokens of the text and its answer; 0 to check the model alone.
+        loaded: format of the weights if they are in memory already; None otherwise.
 
     Raises:
-        RoomError: it does not fit.
+        RoomError: the model or the text does not fit.
     """
     model = None if config.model.device_map is not None else _outline(config)
     if model is None:
@@ -45,7 +45,7 @@ def require_room(config: RunConfig, tokens: int = 0, loaded: torch.dtype | None 
 
 @functools.lru_cache(maxsize=1)
 def _outline(config: RunConfig) -> Outline | None:
-    """What is known of a model; loading it says what is wrong with it."""
+    """Return the outline of a model; None if that fails: loading the model reports the error."""
     try:
         found = outline(config)
         make_plan(found, config, 1, apart=False)

@@ -1,4 +1,4 @@
-"""A plan in all its parts, as a table and as JSON."""
+"""The report of a plan, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _PLACES = ("window", "recalled", "blocks", "index", "host_index", "tables")
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to say.
+    """All parts of a plan, ready to be printed.
 
     Attributes:
         config: the configuration that is planned.
-        model: what its model is made of.
-        room: memory there is.
-        plans: the first is the configuration's own, the others have other codecs; by name.
-        nearest: settings that fit, where the first plan does not.
-        pace: what was measured, or None.
+        model: the outline of its model.
+        room: the available memory.
+        plans: plans by the name of their codec; the first is that of the configuration.
+        nearest: changed settings that fit; empty if the first plan fits.
+        pace: the measured speed; None if none was measured.
     """
 
     config: RunConfig
@@ -47,7 +47,7 @@ class Report:
         return next(iter(self.plans.values()))
 
     def plain(self) -> dict[str, Any]:
-        """All of it in plain types, sizes in bytes and times in seconds."""
+        """Return the report in plain types, with sizes in bytes and times in seconds."""
         own = self.own
         return {
             "model": self.config.model.path,
@@ -75,7 +75,7 @@ class Report:
         return {"reading": pace.reading(tokens), "per_answered_token": pace.answering(tokens)}
 
     def table(self) -> Table:
-        """A row per codec."""
+        """Return a table with one row per codec."""
         made = Table(title_justify="left", title_style="bold")
         length, kind = short(self.own.tokens), self.config.attention.type
         made.title = f"{self.config.model.path}, {length} tokens, {kind}"
@@ -90,7 +90,7 @@ class Report:
         return made
 
     def lines(self) -> Iterator[str]:
-        """What stands under the table."""
+        """Yield the lines below the table."""
         own, files = self.own, self.model.file_bytes
         on_disk = f", {size(files)} on disk" if files else ""
         yield f"weights: {size(own.weights)} in {dtype_name(own.dtype)}{on_disk}"
@@ -125,10 +125,10 @@ class Report:
 def make_report(
     model: Outline, config: RunConfig, tokens: int, room: Room, pace: Pace | None
 ) -> Report:
-    """Plan a text of so many tokens.
+    """Plan a text of `tokens` tokens.
 
     Raises:
-        UnsupportedModelError: a layer does not say what it holds.
+        UnsupportedModelError: a layer has an attention type that cannot be planned.
     """
     apart, settings = room.device is not None, config.attention
     own = make_plan(model, config, tokens, apart)
