@@ -1,1 +1,1 @@
-"""Benchmarks with the official metrics: make predictions (`pred.py`), score them (`eval.py`)."""
+"""Benchmarks with the official metrics: `pred.py` makes predictions, `eval.py` scores them."""

@@ -1,7 +1,7 @@
-"""Runs side by side: on the same samples, how much better, and how sure.
+"""Compare runs on the same samples: score differences with confidence intervals.
 
-The difference of two runs on a task is the mean over the samples both have; its 95 % interval is
-a percentile bootstrap over those samples, seeded, so that a table comes out the same each time.
+The difference of two runs on a task is the mean over the samples that both runs have. Its 95 %
+interval is a percentile bootstrap over those samples, seeded so that tables are reproducible.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ RESAMPLES = 5000
 
 @dataclass(frozen=True)
 class Difference:
-    """One run minus the first one on a task or a list of tasks, in points.
+    """The score of one run minus that of the first run, on a task or over several, in points.
 
     Attributes:
-        task: a task's name, or the name of a mean over several.
-        n: samples that both runs have.
-        difference: mean paired difference, None where they share no sample.
+        task: a task's name, or the name of a mean over several tasks.
+        n: number of samples that both runs have.
+        difference: mean paired difference; None if the runs share no sample.
         low: lower end of the 95 % interval; None for fewer than two samples.
-        high: its upper end.
-        unpaired: samples that only one of the two runs has.
+        high: upper end of the interval; None for fewer than two samples.
+        unpaired: number of samples that only one of the two runs has.
     """
 
     task: str
@@ -39,12 +39,12 @@ class Difference:
 
     @property
     def sure(self) -> bool:
-        """Whether the interval excludes no difference at all."""
+        """Whether the interval excludes zero."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 def compare(first: RunScores, other: RunScores, seed: int = 0) -> list[Difference]:
-    """The differences of all tasks that both runs have, then of their mean over these tasks."""
+    """Return the differences on all tasks that both runs have, then of the mean over the tasks."""
     rows = []
     drawn = []
     for task, ours in first.tasks.items():
@@ -63,12 +63,12 @@ def compare(first: RunScores, other: RunScores, seed: int = 0) -> list[Differenc
 
 
 def paired(first: Mapping[str, float], other: Mapping[str, float]) -> np.ndarray:
-    """Other minus first on every sample that both have."""
+    """Return `other` minus `first` for each sample that both runs have."""
     return np.array([other[key] - first[key] for key in first if key in other], dtype=float)
 
 
 def _resampled_means(pairs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Means of `RESAMPLES` samples drawn with replacement, a few at a time to bound memory."""
+    """Return `RESAMPLES` bootstrap means, computed 100 at a time to bound memory."""
     if len(pairs) == 0:
         return np.empty(0)
     means = [
@@ -92,7 +92,7 @@ def _difference(task: str, pairs: np.ndarray, means: np.ndarray, unpaired: int) 
 
 
 def _mean_difference(drawn: Sequence[tuple[float, np.ndarray]], n: int) -> Difference:
-    """Every task weighs the same; the tasks' resamples are drawn independently."""
+    """Return the mean difference, with equal task weights and independent resamples per task."""
     difference = sum(mean for mean, _ in drawn) / len(drawn)
     means = np.mean([resampled for _, resampled in drawn], axis=0)
     return Difference(f"mean of {len(drawn)} tasks", n, difference, *_interval(means), 0)

@@ -1,14 +1,14 @@
-"""Documents as people have them: is each read, and what stands in it found and cited?
+"""Test real documents: does a server read each file, find a needle in it and cite its place?
 
     python benchmark/documents.py FOLDER --config demo
 
-Puts a needle, with a key of its own, into the middle of a copy of each file in the folder, uploads
-the copy to a server process, and asks for the key. A table says for each file how long it took to
-read, whether the answer has the key, and the page or heading of the first recalled passage with
-it; or the words that the server refused the file with. Of a text that the window holds nothing is
-recalled: there the place is that of the needle in the server's text. Exit code 1: the key of a
-document that was read was not in the answer, or another place was cited. Overrides stand at the
-end.
+For each file in the folder, the program puts a needle with a random key into the middle of a copy,
+uploads the copy to a server process, and asks for the key. One table row per file shows the reading
+time, whether the answer contains the key, and the page or heading of the first recalled passage
+with the key; or the server's error message if it refused the file. If the whole text fits in the
+local window, no passage is recalled; the table then shows the place of the needle in the server's
+text. Exit code 1: for a document that was read, the key was missing from the answer or another
+place was cited. Overrides of the configuration come last.
 """
 
 from __future__ import annotations
@@ -43,31 +43,31 @@ from inf_llm.generation.documents import document_of
 from inf_llm.units import size
 
 FOUND = 1
-"""Exit code where something that must hold did not."""
+"""Exit code if a key was not found or a wrong place was cited."""
 NEEDLE = "The pass key is {0}. Remember it. {0} is the pass key."
 QUESTION = "What is the pass key?"
 BETWEEN = " \u2013 "
-"""Stands between the first and the last label of a passage that goes over borders."""
+"""Separator between the first and the last label of a passage that spans several places."""
 
 
 @dataclass
 class Row:
-    """What became of a file.
+    """The result of one file.
 
     Attributes:
-        file: its name.
+        file: the file's name.
         kind: "pdf", "epub", "docx", "html" or "text".
-        bytes: its size.
-        places: pages or headings.
-        origin: what the server says that it was.
-        tokens: that were read.
-        seconds: from the upload until it was read.
-        found: whether the answer has the key.
+        bytes: the file's size.
+        places: number of pages or headings.
+        origin: the source that the server reports, such as "a PDF of 36 pages".
+        tokens: number of tokens read.
+        seconds: time from the upload until the document was read.
+        found: whether the answer contains the key.
         wanted: the page or heading of the needle.
-        label: that of the first recalled passage with the key, or of the needle in the text
-            where the whole of it is within the window; None where it is in neither.
-        recalled: whether a recalled passage has the key.
-        refused: the server's words.
+        label: the page or heading of the first recalled passage with the key. If no passage has
+            the key, that of the needle in the server's text; None if the text lacks the key too.
+        recalled: whether a recalled passage contains the key.
+        refused: the server's error message if it refused the file, otherwise empty.
     """
 
     file: str
@@ -85,7 +85,7 @@ class Row:
 
     @property
     def cited(self) -> bool:
-        """Whether the passage is cited with the right place."""
+        """Whether the cited place is the place of the needle."""
         if self.label is None:
             return False
         first, _, last = self.label.partition(BETWEEN)
@@ -99,11 +99,11 @@ class Row:
 
     @property
     def right(self) -> bool:
-        """Whether it was refused in words, or found and cited."""
+        """Whether the file was refused with a message, or its key found and cited."""
         return bool(self.refused) or (self.found and self.cited)
 
     def line(self) -> str:
-        """A row of the table in Markdown."""
+        """Return the row as a line of a Markdown table."""
         start = f"| {self.file} | {self.kind} | {size(self.bytes)} "
         if self.refused:
             return f"{start}| | | refused: {self.refused} | | |"
@@ -116,7 +116,7 @@ class Row:
 
 
 def _page(label: str) -> int:
-    """The number of a page; 0 where it is none."""
+    """Return the number in a page label; 0 for other labels."""
     number = label.removeprefix("page ")
     return int(number) if label.startswith("page ") and number.isdecimal() else 0
 
@@ -125,7 +125,7 @@ HEAD = f"| file | kind | size | places | read | as | needle | cited |\n|{8 * '--
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 1 (see the module), or 2 for bad input."""
+    """Run the command line; return the exit code: 0, 1 (see the module), or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--config", default="demo")
@@ -159,7 +159,7 @@ def _run(args: argparse.Namespace) -> list[Row]:
 
 
 def tried(server: Server, name: str, data: bytes, key: str, question: str) -> Row:
-    """Plant, upload and ask. What cannot be read is uploaded as it is."""
+    """Plant a needle, upload the copy and ask. An unreadable file is uploaded unchanged."""
     row = Row(name, _kind(name, data), len(data))
     try:
         row.places = len(document_of(data, name).places)
@@ -210,7 +210,7 @@ def _ask(http: httpx.Client, model: str, document: str, key: str, question: str,
 
 
 def _label_in_text(http: httpx.Client, document: str, key: str) -> str | None:
-    """The page or heading of the key in the text that the server holds."""
+    """Return the page or heading of the key in the server's text; None if it is not there."""
     start = characters = 0
     while not characters or start < characters:
         path = f"/v1/documents/{document}/text"
@@ -224,7 +224,7 @@ def _label_in_text(http: httpx.Client, document: str, key: str) -> str | None:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """Counts by kind."""
+    """Return a table of counts for each kind of document."""
     lines = ["| kind | files | read | found | cited | refused |", "|---|---:|---:|---:|---:|---:|"]
     for kind in dict.fromkeys(row.kind for row in rows):
         of = [row for row in rows if row.kind == kind]

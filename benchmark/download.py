@@ -1,8 +1,8 @@
-"""Fetches the benchmarks' data from their official homes.
+"""Download the data of the benchmarks from their official sources.
 
-Without a name: longbench and infinitebench. A file that is there and whole is not fetched again.
-SOURCES.json beside the files notes where each came from, its revision and its SHA-256; a later run
-fetches that revision and checks that SHA-256. To take a newer version, delete its entry there.
+Without a name: longbench and infinitebench. A file that is present and intact is not downloaded
+again. SOURCES.json beside the files records the source, revision and SHA-256 of each file. A later
+run downloads that revision and checks the SHA-256. To get a newer version, delete its entry there.
 Exit codes: 0 done, 1 a file is damaged or gone, 2 wrong arguments, 3 no network.
 """
 
@@ -40,7 +40,7 @@ GONE, NO_NETWORK = 1, 3
 
 
 class FetchError(InfLLMError, RuntimeError):
-    """A file cannot be had; `code` is the exit code."""
+    """A file cannot be downloaded; `code` is the exit code."""
 
     def __init__(self, message: str, code: int = GONE) -> None:
         super().__init__(message)
@@ -56,7 +56,11 @@ class HubFile:
     home: str = _HUB
 
     def fetch(self, folder: Path, revision: str | None) -> dict[str, str | None]:
-        """Put the file into a folder; where it came from, its commit, and its stated SHA-256."""
+        """Download the file into a folder; return its source, commit and stated SHA-256.
+
+        Raises:
+            FetchError: the file cannot be downloaded.
+        """
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
         at: Any = {"repo_type": "dataset", "endpoint": self.home}
@@ -66,7 +70,7 @@ class HubFile:
             stated = get_hf_file_metadata(url, endpoint=self.home)
             commit = stated.commit_hash
             hf_hub_download(self.repo, self.name, revision=commit, local_dir=folder, **at)
-        except Exception as error:  # of the hub's own many kinds
+        except Exception as error:  # the hub library raises many types of errors
             raise FetchError(f"{self.repo} has no {self.name}: {reason(error)}") from error
         large = stated.etag is not None and len(stated.etag) == 64
         sha256 = stated.etag if large else None
@@ -75,18 +79,22 @@ class HubFile:
 
 @dataclass(frozen=True)
 class WebFile:
-    """A file at the first of some addresses that has it."""
+    """A file on the web, with several addresses that are tried in order."""
 
     name: str
     urls: tuple[str, ...]
 
     @property
     def home(self) -> str:
-        """An address on the host that has it."""
+        """The first address, which names the host to reach."""
         return self.urls[0]
 
     def fetch(self, folder: Path, revision: str | None) -> dict[str, str | None]:
-        """See `HubFile.fetch`; the address names the revision, and states no SHA-256."""
+        """Do the same as `HubFile.fetch`, without a revision and a stated SHA-256.
+
+        Raises:
+            FetchError: no address has the file.
+        """
         for url in self.urls:
             print(f"  {self.name} <- {url}", flush=True)
             try:
@@ -111,7 +119,7 @@ File = HubFile | WebFile
 
 
 def _github(repo: str, *paths: str) -> WebFile:
-    """A file that is at one of these paths: commit or branch, folders, name."""
+    """Return a file at one of the paths of a repository: commit or branch, folders, name."""
     urls = tuple(f"{_GITHUB}/{repo}/{path}" for path in paths)
     return WebFile(PurePosixPath(paths[0]).name, urls)
 
@@ -151,10 +159,10 @@ SOURCES: Mapping[str, tuple[File, ...]] = {
 
 
 def fetch(folder: Path, file: File) -> None:
-    """Have a file in a folder, whole and as it was the first time.
+    """Ensure that a folder has a file, intact and with the same SHA-256 as at its first download.
 
     Raises:
-        FetchError: no address has it, or it is another one.
+        FetchError: no address has the file, or the SHA-256 differs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / file.name
@@ -188,7 +196,7 @@ def _read_notes(path: Path) -> dict[str, Any]:
 
 
 def _unpack(archive: Path) -> None:
-    """Put the data files of an archive beside it, without its folders."""
+    """Unpack the data files of an archive beside the archive, without its folders."""
     with zipfile.ZipFile(archive) as opened:
         for name in opened.namelist():
             bare = PurePosixPath(name).name
@@ -197,7 +205,11 @@ def _unpack(archive: Path) -> None:
 
 
 def _reach(url: str, data_dir: Path) -> None:
-    """See that a host answers, whatever it answers."""
+    """Check that a host replies; any HTTP status is accepted.
+
+    Raises:
+        FetchError: the host does not reply.
+    """
     host = "/".join(url.split("/")[:3])
     try:
         urllib.request.urlopen(urllib.request.Request(host, method="HEAD"), timeout=_SECONDS)
@@ -224,7 +236,7 @@ def _all(names: Sequence[str], data_dir: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; return the exit code (see the module)."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("download", description=__doc__, formatter_class=form)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOURCES))

@@ -1,8 +1,8 @@
-"""The harness's whole acquaintance with the package: a few calls, in one file.
+"""The interface between the harness and the package: all calls are in this file.
 
-An engine opens readers; a reader reads a document once, forks, and answers. `open_core` makes the
-real one. Workers find an engine by its address, ``"module:function"``, since a Ray worker or a
-second process imports it anew.
+An engine opens readers. A reader reads a document once, forks, and answers. `open_core` makes the
+engine of this package. An engine is named by the address ``"module:function"`` of a function that
+makes it, because a Ray worker or another process must import it again.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from inf_llm.conversation import USER
 
 CORE = "benchmark.engine:open_core"
 
-# What forks of one document count together: a resumed run would count otherwise, and rows must
-# not show whether a run was disturbed.
+# Counters that all forks of a document share. In a resumed run they have other values, so the rows
+# leave them out: equal runs must give equal rows.
 _COUNTERS = ("hits", "misses", "loads", "evictions")
 
 
 class Reader(Protocol):
-    """What has been read, and answers about it."""
+    """A read document that can answer questions."""
 
     def read(self, ids: Sequence[int]) -> None:
-        """Take in tokens; nothing is said."""
+        """Read tokens without generating any."""
 
     def fork(self) -> Reader:
-        """A second reader that has read the same; nothing is read again."""
+        """Return a second reader of the same tokens, without reading them again."""
 
     def ask(self, ids: Sequence[int], max_new_tokens: int, stop: Sequence[str]) -> str:
-        """Take in further tokens and answer, greedily."""
+        """Read further tokens, and return a greedily decoded answer."""
 
     def stats(self) -> Mapping[str, Any]:
-        """What the memory holds: plain numbers by name."""
+        """Return statistics of the memory: plain numbers by name."""
 
 
 class Engine(Protocol):
@@ -45,35 +45,35 @@ class Engine(Protocol):
     tokenizer: Any
 
     def open(self) -> Reader:
-        """A reader that has read nothing."""
+        """Return a reader that has read no tokens."""
 
     def recover(self) -> None:
-        """Give back what a failed sample may still hold."""
+        """Free the memory that a failed sample may still occupy."""
 
 
 def make_engine(address: str, config: RunConfig) -> Engine:
-    """The engine that the function at ``module:function`` makes."""
+    """Return the engine that the function at ``module:function`` makes."""
     module, function = address.split(":")
     engine: Engine = getattr(importlib.import_module(module), function)(config)
     return engine
 
 
 def open_core(config: RunConfig) -> Engine:
-    """The package itself."""
+    """Return the engine of this package."""
     return CoreEngine(config)
 
 
 def load_tokenizer(config: RunConfig) -> Any:
-    """The tokenizer alone, where a driver has no model of its own."""
+    """Return the tokenizer alone, for a driver process without a model."""
     from inf_llm.hf.load import load_tokenizer as load
 
     return load(config)
 
 
 def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str, bool]:
-    """A message in its conversation's layout, and whether special tokens are still to be added.
+    """Return a user message in its chat layout, and whether special tokens must still be added.
 
-    Control tokens in it count as such, as in the published evaluations.
+    Control tokens in the message's text keep their meaning, as in the published evaluations.
     """
     from inf_llm.generation import choose_layout
 
@@ -82,7 +82,7 @@ def user_message(tokenizer: Any, text: str, conv_type: str | None) -> tuple[str,
 
 
 class CoreEngine:
-    """A model loaded and patched by the package."""
+    """An engine whose model the package loads and patches."""
 
     def __init__(self, config: RunConfig) -> None:
         import inf_llm
@@ -104,7 +104,7 @@ class CoreEngine:
 
 
 class CoreReader:
-    """One of the package's sessions."""
+    """A reader that wraps a session of the package."""
 
     def __init__(self, session: Any) -> None:
         self._session = session

@@ -1,4 +1,4 @@
-"""Scores predictions: ``python benchmark/eval.py --dir_path D`` or ``--compare D1 D2 ...``."""
+"""Score predictions: ``python benchmark/eval.py --dir_path D`` or ``--compare D1 D2 ...``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from inf_llm.errors import SettingsError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
     return guarded(lambda: _run(args))
 
@@ -96,7 +96,7 @@ def _show(runs: Sequence[RunScores], args: argparse.Namespace) -> None:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """What `pred.py` wrote about the run, if it made the folder."""
+    """Return the record that `pred.py` wrote into the folder; empty if there is none."""
     try:
         found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

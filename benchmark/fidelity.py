@@ -1,14 +1,14 @@
-"""Measures rules over a grid of models, lengths and settings: ``inf-llm fidelity``, line by line.
+"""Measure a grid of models, lengths and settings: run ``inf-llm fidelity`` for each line.
 
     python benchmark/fidelity.py grid.txt --out results/fidelity
 
-A line of the grid is a name and the arguments of the command; empty lines and those with # first
-are left out:
+A line of the grid is a name and the arguments of the command. Empty lines and comments after # are
+ignored:
 
     smollm2-4k  -c smollm2 --length 4k --read dense --against repr_topk=32
     gemma-8k    -c gemma-3 -m google/gemma-3-270m-it --length 8k
 
-Every line has a folder of its own, so a grid that was cut off goes on where it was.
+Each line has its own output folder, so an interrupted grid continues where it stopped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from inf_llm.generation import read_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 where a line could not be measured."""
+    """Run the command line; return the exit code: 0, or 2 if a line could not be measured."""
     args = _parser().parse_args(arguments)
     prepare_process()
     return guarded(lambda: _run(args.grid, args.out))
@@ -50,10 +50,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def read_grid(text: str) -> dict[str, list[str]]:
-    """Arguments by name.
+    """Return the arguments of each line by its name.
 
     Raises:
-        TextError: a line cannot be read, or a name comes twice.
+        TextError: a line is malformed, or its name is invalid or used twice.
     """
     grid: dict[str, list[str]] = {}
     for number, line in enumerate(text.splitlines(), 1):

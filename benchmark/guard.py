@@ -1,4 +1,4 @@
-"""What stands around every command: bad input and failing files end it with one line."""
+"""Error handling for all commands: bad input or a file error ends a command with one line."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from inf_llm.errors import InfLLMError
 
 
 def guarded(work: Callable[[], None], stopped: str = "stopped") -> int:
-    """Run a command's work; its exit code: 0, 2 for bad input, 130 if it was interrupted.
+    """Run a command's work; return the exit code: 0, 2 for bad input, 130 after Ctrl-C.
 
     Args:
-        work: raises `InfLLMError` for what a person can mend.
-        stopped: what to say after Ctrl-C.
+        work: the work; it raises `InfLLMError` for errors that the user can correct.
+        stopped: message after Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no figure is lost to a letter it cannot show
+        if isinstance(stream, io.TextIOWrapper):  # unencodable characters must not end a command
             stream.reconfigure(errors="replace")
     try:
         work()
     except InfLLMError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # a file or a disk that refuses; which one the system says
+    except OSError as error:  # an error of a file or a disk; the error has the file's name
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 2
@@ -35,10 +35,10 @@ def guarded(work: Callable[[], None], stopped: str = "stopped") -> int:
 
 
 def folder_name(text: str, option: str) -> str:
-    """A path as it came from the command line.
+    """Check the name of a folder from the command line, and return it.
 
     Raises:
-        InfLLMError: it is empty, or no system would take it.
+        InfLLMError: the name is empty or contains a null character.
     """
     if not text or "\0" in text:
         raise InfLLMError(f"{option} {text!r} is no path: give the name of a folder")

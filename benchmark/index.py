@@ -1,9 +1,9 @@
-"""Times the retrieval indexes on a real model's keys, and counts what the inverted file misses.
+"""Time the retrieval indexes on a real model's keys, and measure the recall of inexact search.
 
     python benchmark/index.py --tokens 400k
 
-The embedded model reads the embedded prose; its block representatives and its queries are searched
-by every index in turn. `recall` is the share of the exact best blocks that an index gives back.
+The embedded model reads the embedded prose. Each index in turn searches the block representatives
+of the model with its queries. `recall` is the share of the exact top-k blocks that an index finds.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from inf_llm.units import parse_length
 
 QUERIES = 64
 MOST = 512
-"""Blocks that are asked for at most; the smallest comparison has more."""
+"""Largest top-k; the smallest comparison has more blocks than this."""
 LEAST = 8192
-"""Tokens from which on the exact best of the smallest comparison are few among many."""
+"""Least tokens to read, so that the smallest comparison has enough blocks to choose from."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one index did.
+    """The result of one index.
 
     Attributes:
-        index: its name.
-        blocks: how many blocks it held.
-        milliseconds: median time of a search by all query heads of a layer, one query each.
-        recall: share of the exact best blocks found.
-        mebibytes: of the vectors and what is kept beside them.
+        index: name of the index.
+        blocks: number of blocks in the index.
+        milliseconds: median time of a search with one query for each query head of a layer.
+        recall: share of the exact top-k blocks that the index found.
+        mebibytes: size of the vectors and the other data of the index.
     """
 
     index: str
@@ -63,7 +63,7 @@ class Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
 
     def work() -> None:
@@ -95,7 +95,7 @@ def _tokens(text: str) -> int:
 
 
 def measure(tokens: int, layer: int, topk: int) -> list[Row]:
-    """Every index at a quarter, a half and all of the blocks."""
+    """Measure each index with a quarter, a half and all of the blocks."""
     vectors, queries = harvest(tokens, layer)
     rows = []
     for share in (4, 2, 1):
@@ -105,10 +105,10 @@ def measure(tokens: int, layer: int, topk: int) -> list[Row]:
 
 @torch.no_grad()
 def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
-    """Representatives (V, N, D) of one layer of the embedded model, and queries (n, X, D).
+    """Return representatives (V, N, D) of a layer of the embedded model, and queries (n, X, D).
 
     Raises:
-        InfLLMError: there is no such layer.
+        InfLLMError: the model has no such layer.
     """
     model, tokenizer = load(load_config(SHIPPED_CONFIGS / "demo-inf-llm.yaml"))
     layers = model.config.num_hidden_layers
@@ -138,7 +138,7 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
 
 
 def compare(vectors: Tensor, queries: Tensor, topk: int) -> list[Row]:
-    """Every index over vectors (V, N, D) with queries (n, X, D); prints a line for each."""
+    """Measure and print each index over vectors (V, N, D) with queries (n, X, D)."""
     total = vectors.shape[1]
     indexes: dict[str, Index] = {
         "torch": TorchIndex(),
@@ -148,7 +148,7 @@ def compare(vectors: Tensor, queries: Tensor, topk: int) -> list[Row]:
     best, rows = None, []
     for name, index in indexes.items():
         index.put(torch.arange(total), vectors)
-        index.search(queries[:1], topk, total, None)  # makes what is made at the first search
+        index.search(queries[:1], topk, total, None)  # the one-time work is not timed
         found, times = [], []
         for query in queries:
             started = time.perf_counter()

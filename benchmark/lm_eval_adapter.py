@@ -1,11 +1,11 @@
-"""lm-evaluation-harness with this package's models: every task there, long or short.
+"""Run lm-evaluation-harness with this package's models, on any of its tasks.
 
     python benchmark/lm_eval_adapter.py run --model inf-llm \
         --model_args config=config/mistral-inf-llm.yaml,model.topk=32 --tasks niah_single_1
 
-Whatever follows is lm_eval's own command line. `config` is a configuration of this package; other
-model arguments overrule its keys. Prompts, limits and metrics are lm_eval's: its LongBench and
-InfiniteBench are not those of the papers, which `pred.py` and `eval.py` follow.
+All arguments are those of lm_eval. The model argument `config` is a configuration of this package;
+other model arguments override its keys. Prompts, limits and metrics are lm_eval's. Its LongBench
+and InfiniteBench differ from those of the papers, which `pred.py` and `eval.py` follow.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from inf_llm.config import load_config
 from inf_llm.errors import InfLLMError
 from inf_llm.optional import need
 
-# Arguments that lm_eval adds by itself and that the configuration already decides.
+# Arguments that lm_eval adds automatically, although the configuration sets their values.
 _DECIDED = ("device", "max_batch_size", "trust_remote_code")
 
 
 def register() -> type:
-    """Registers `inf-llm` with lm_eval, and returns the class.
+    """Register the model `inf-llm` with lm_eval, and return its class.
 
     Raises:
         MissingExtraError: lm_eval is not installed.
@@ -35,13 +35,13 @@ def register() -> type:
     registry = need("lm_eval.api.registry", "the lm_eval adapter", extra="lm-eval")
 
     class InfLLMModel(base):  # type: ignore[misc, valid-type]
-        """A patched model as lm_eval knows models.
+        """A patched model with lm_eval's model interface.
 
         Args:
             config: path of a configuration.
-            batch_size: prompts at a time; padding is taken care of by the memory.
-            max_length: longest prompt; the configuration's max_len where it is None.
-            settings: keys of the configuration to overrule, dotted.
+            batch_size: number of prompts per batch; the memory handles their padding.
+            max_length: longest prompt; None for the configuration's max_len.
+            settings: dotted keys of the configuration, with values that override it.
         """
 
         def __init__(
@@ -66,7 +66,7 @@ def register() -> type:
             self._chunk_size = read.chunk_size
 
         def _model_generate(self, context: Any, *args: Any, **kwargs: Any) -> Any:
-            """A long prompt is read in chunks, as everywhere in this package."""
+            """Generate, and read a long prompt in chunks, as the rest of this package does."""
             if context.shape[1] > self._chunk_size:
                 kwargs.setdefault("prefill_chunk_size", self._chunk_size)
             return super()._model_generate(context, *args, **kwargs)
@@ -76,7 +76,7 @@ def register() -> type:
 
 
 def main() -> int:
-    """lm_eval's command line, with `inf-llm` among its models."""
+    """Run lm_eval's command line with `inf-llm` as one of its models."""
     try:
         register()
         need("lm_eval.__main__", "the lm_eval adapter", extra="lm-eval").cli_evaluate()

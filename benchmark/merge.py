@@ -1,4 +1,4 @@
-"""Puts the parts that ranks wrote into one file a task; ranks that finish do so by themselves."""
+"""Merge the parts that ranks wrote into one file per task. The last rank to finish does so too."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmark.record import RunFolderError, finish, parts, writing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; exit code 2 where a part or a sample is missing."""
+    """Run the command line; return the exit code: 0, or 2 if a part or a sample is missing."""
     parser = argparse.ArgumentParser(prog="merge.py", description=__doc__)
     parser.add_argument("--output_dir_path", required=True, metavar="D")
     parser.add_argument("--datasets", required=True, metavar="a,b,c")

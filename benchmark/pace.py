@@ -1,4 +1,4 @@
-"""What `inf-llm plan --calibrate` foresees, beside what then happens, in one process.
+"""Compare the times that `inf-llm plan --calibrate` predicts with measured ones, in one process.
 
 python benchmark/pace.py demo-inf-llm --tokens 256k
 python benchmark/pace.py smollm2-inf-llm --tokens 32k --threads 2 model.path=FOLDER
@@ -30,7 +30,7 @@ ANSWER = 16
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,7 +54,7 @@ def _run(args: argparse.Namespace) -> None:
     session, began = Session(model, tokenizer, config.chunk_size), time.perf_counter()
     session.read(text)
     reading = time.perf_counter() - began
-    session.ask("", max_new_tokens=2)  # what only the first answer does
+    session.ask("", max_new_tokens=2)  # the one-time work of the first answer, not timed
     began = time.perf_counter()
     session.ask("", max_new_tokens=ANSWER, min_new_tokens=ANSWER)
     answering = (time.perf_counter() - began) / ANSWER

@@ -1,12 +1,13 @@
-"""One document and questions about it, put to this package and to what else one could use.
+"""Compare this package with other programs on documents and questions about them.
 
     python benchmark/peers.py --model smollm2=FOLDER --lengths 8k,32k --output_dir_path peers
 
-A model is a configuration and a folder with its weights; a GGUF file in it is for llama.cpp. Every
-subject reads the same tokens in a process of its own, in turns: time to the first token of a new
-document, and of a second question about it; milliseconds per token of an answer; peak memory; nats
-a token of the right answer; whether it is found. A subject that takes ten times as long as inf-llm
-is stopped. Rows are kept: a run that was cut off goes on, and one with other settings is refused.
+A model is a configuration and a folder with its weights; llama.cpp uses a GGUF file in that folder.
+Each program (subject) reads the same tokens in its own process, one subject after another. Measured
+are: time to the first token for a new document, and for a second question about it; milliseconds
+per token of an answer; peak memory; nats per token of the right answer; whether the answer contains
+the right answer. A subject that takes ten times as long as inf-llm is stopped. Rows are kept: an
+interrupted run continues, and a run with other settings in the same folder is refused.
 """
 
 from __future__ import annotations
@@ -37,16 +38,16 @@ from inf_llm.units import parse_lengths
 
 ROWS = "peers"
 SLOWER = 10
-"""A subject is stopped at so many times the seconds of inf-llm ..."""
+"""A subject is stopped after this multiple of the seconds of inf-llm ..."""
 LEAST = 30.0
-"""... but not before so many seconds."""
+"""... but not before this number of seconds."""
 _LACKS = {"error": "not measured yet"}
 OFTEN, OFTEN_UP_TO = 3, 32 * 1024
-"""Documents of each task up to a length; one of a longer one."""
+"""Number of documents per task up to a length in tokens; beyond that length, one document."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
     return guarded(lambda: _run(args), "stopped; the same command goes on from here")
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Cell:
-    """A document that all subjects are asked about."""
+    """A document that is measured with all subjects."""
 
     model: str
     tokens: int
@@ -84,7 +85,7 @@ class Cell:
     run: int
 
     def name(self, subject: str) -> str:
-        """Of the row of a subject."""
+        """Return the id of the row of a subject."""
         return f"{self.model}/{self.tokens}/{self.task}/{self.run}/{subject}"
 
 
@@ -120,7 +121,7 @@ def _names(text: str) -> list[str]:
     for name in names:
         if name not in SUBJECTS:
             raise InfLLMError(f"--subjects: {name!r} is not known; {accepted(name, SUBJECTS)}")
-    return sorted(names, key=lambda name: name != OWN)  # its times limit those of the others
+    return sorted(names, key=lambda name: name != OWN)  # OWN first: its times limit the others
 
 
 def _check(args: argparse.Namespace, names: Sequence[str]) -> None:
@@ -153,7 +154,7 @@ def _ask_all(
     done: dict[str, dict[str, Any]],
     file: RowFile,
 ) -> None:
-    """Measure the subjects that a document lacks, one after the other."""
+    """Measure the subjects whose rows are missing for a document, one after another."""
     context = shelf.context(cell.task, cell.tokens, cell.run)
     for name in names:
         job = Job(
@@ -185,7 +186,7 @@ def _ask_all(
 
 
 def _absent(job: Job) -> dict[str, Any] | None:
-    """Why a subject cannot be measured here at all; it is asked for again the next time."""
+    """Return the error of a subject that cannot run here; the next run tries the subject again."""
     if not of_server(job.subject):
         return None
     if job.server is None:
@@ -196,7 +197,7 @@ def _absent(job: Job) -> dict[str, Any] | None:
 def _stopped_before(
     cell: Cell, name: str, done: dict[str, dict[str, Any]]
 ) -> dict[str, Any] | None:
-    """A subject that was stopped at this length is not run again at it."""
+    """Return a row for a subject that was stopped at this length before, so as to skip it."""
     for row in done.values():
         same = (row["model"], row["tokens"], row["subject"]) == (cell.model, cell.tokens, name)
         if same and row.get("within") == "first":

@@ -1,4 +1,4 @@
-"""Scores as bars with their standard errors, one group of bars a task, one colour a run."""
+"""Bar chart of scores with standard errors: one group of bars per task, one colour per run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inf_llm.optional import drawn
 
 
 def draw(runs: Sequence[RunScores], path: Path) -> None:
-    """Writes the picture; its format is the file name's ending; see `drawn`."""
+    """Write the chart to a file whose suffix gives the format; see `drawn`."""
     tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
     size = max(6.0, 0.5 * len(tasks) * len(runs) + 2), 4.5
     with drawn("--plot", path, figsize=size, layout="constrained") as (_, (axes,)):

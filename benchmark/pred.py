@@ -1,8 +1,8 @@
-"""Makes predictions: ``pred.py --config_path F --output_dir_path D --datasets a,b,c``.
+"""Make predictions: ``pred.py --config_path F --output_dir_path D --datasets a,b,c``.
 
-Rows go to ``D/<task>.jsonl`` as samples are answered. A run that was killed goes on where it
-stopped when it is started again with the same arguments. Arguments of the form key=value overrule
-the configuration, e.g. ``model.topk=32``.
+Each answered sample is written at once as a row of ``D/<task>.jsonl``. A run that was killed
+continues from its last row when it is started again with the same arguments. Arguments of the form
+key=value override the configuration, e.g. ``model.topk=32``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from inf_llm.errors import SettingsError
 def main(arguments: Sequence[str] | None = None, engine: str = CORE) -> int:
     """The command line; returns the exit code: 0, or 2 with one message for bad input.
 
-    `engine` is the address of the function that makes the engine; tests give one without a model.
+    `engine` is the address of the function that makes the engine. Tests pass an engine without a
+    model.
     """
     args = _parser().parse_intermixed_args(arguments)
 

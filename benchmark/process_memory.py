@@ -1,7 +1,7 @@
-"""Memory of this process, in bytes, as the system counts it.
+"""Memory of this process, in bytes, as the operating system counts it.
 
-A peak is read where the system keeps one for each program. What `getrusage` says of a program that
-another one started includes the peak of the one that started it, on Linux.
+The peak is read from the process's status file if there is one. `getrusage` is only the fallback:
+on Linux, its peak of a child process includes the peak of the process that started it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _SMAPS = Path("/proc/self/smaps_rollup")
 
 
 def resident() -> int:
-    """Memory that is really there.
+    """Return the resident memory.
 
     Raises:
-        InfLLMError: this system does not say.
+        InfLLMError: the system does not report it.
     """
     found = _figure(_STATUS, "VmRSS")
     if found is None:
@@ -28,23 +28,23 @@ def resident() -> int:
 
 
 def peak() -> int | None:
-    """Most memory that was ever there at once; None where the system does not say."""
+    """Return the peak of the resident memory; None if the system does not report it."""
     found = _figure(_STATUS, "VmHWM")
     return found if found is not None else _peak_used()
 
 
 def anonymous() -> int | None:
-    """Memory that no file has; None where the system does not say."""
+    """Return the resident memory without a backing file; None if not reported."""
     return _figure(_STATUS, "RssAnon")
 
 
 def proportional() -> int | None:
-    """Memory, a page that n processes share counted as 1/n; None where the system does not say."""
+    """Return the memory with each page shared by n processes counted 1/n; None if not reported."""
     return _figure(_SMAPS, "Pss")
 
 
 def _figure(file: Path, name: str) -> int | None:
-    """A figure of one of the system's files, which say kB."""
+    """Return a figure of a system file, converted from kB to bytes."""
     try:
         lines = file.read_text().splitlines()
     except OSError:

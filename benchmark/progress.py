@@ -1,4 +1,4 @@
-"""How far a run is: a bar per task and one over all, and what was said, if asked for."""
+"""Progress of a run: a bar for each task and one for all tasks; predictions if requested."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ALL = "\0all"
 
 
 class Progress:
-    """Bars on standard error, so that a table on standard output stays clean.
+    """Progress bars on standard error, so that standard output contains only tables.
 
     Args:
-        show: whether there is a person to see them.
-        verbose: print every sample's prediction and answer.
+        show: whether to show the bars.
+        verbose: whether to print the prediction and the answer of each sample.
     """
 
     def __init__(self, show: bool = True, verbose: bool = False) -> None:
@@ -41,7 +41,7 @@ class Progress:
 
     @classmethod
     def silent(cls) -> Progress:
-        """One that shows nothing."""
+        """Return a progress display that shows no bars."""
         return cls(show=False)
 
     def __enter__(self) -> Progress:
@@ -52,7 +52,7 @@ class Progress:
         self._bars.stop()
 
     def start(self, totals: Mapping[str, int], done: Mapping[str, int]) -> None:
-        """How many samples every task has, and how many of them an earlier run did."""
+        """Add the bars, given the number of samples per task and of those already done."""
         for name, n in totals.items():
             self._add(name, name, n, done[name])
         if len(totals) > 1:
@@ -62,7 +62,7 @@ class Progress:
         self._ids[key] = self._bars.add_task(title, total=total, completed=done, failed="")
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """One more sample is done."""
+        """Count one more row, and print its error or, if verbose, its prediction."""
         if "error" in row:
             self._failed += 1
             self._console.print(escape(f"{row['dataset']} {row['id']} failed: {row['error']}"))
@@ -75,7 +75,7 @@ class Progress:
             self._console.print(escape(f"  said   {row['pred']!r}\n  right  {row['answers']!r}"))
 
     def watch(self, folder: Path, tasks: Sequence[str]) -> None:
-        """Counts the rows that other processes wrote."""
+        """Set the bars to the number of rows that other processes wrote."""
         counts = {task: len(rows_done(folder, task)) for task in tasks}
         for key, n in {**counts, _ALL: sum(counts.values())}.items():
             if key in self._ids:

@@ -1,8 +1,8 @@
-"""From a task's prompt to token ids: chat template, truncation, and where the document ends.
+"""Turn a task's prompt into token ids: chat template, truncation, and the end of the document.
 
-The ids are those of the whole prompt, as a harness without a memory would tokenise it; only then
-are they cut into document and question. The place of the cut depends on the sample alone, so a
-sample is fed the same way whichever process gets it.
+The whole prompt is tokenised at once, as a harness without a memory does. Then the ids are split
+into document and question. The split depends only on the sample, so each process feeds a sample in
+the same way.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ TRUNCATION_RULES = (*TRUNCATIONS, "none")
 
 @dataclass(frozen=True)
 class PromptRules:
-    """How prompts are made; every run's record holds them.
+    """Rules for building prompts, which are part of the record of a run.
 
     Attributes:
-        chat_template: "auto" as each benchmark does it, "always" or "never".
-        conv_type: the configuration's name of a layout; None is the tokenizer's own template.
-        truncation: "suffix" keeps the first 128 tokens and the end, "middle" the first and the
-            last half, "none" lets a sample fail that does not fit.
-        max_len: tokens of prompt and answer together.
+        chat_template: "auto" follows each benchmark; or "always" or "never".
+        conv_type: the configuration's name of a layout; None for the tokenizer's own template.
+        truncation: "suffix" keeps the first 128 tokens and the end; "middle" keeps the first and
+            the last half; with "none", a sample that is too long fails.
+        max_len: maximum number of tokens of prompt and answer together.
     """
 
     chat_template: str
@@ -37,7 +37,7 @@ class PromptRules:
     max_len: int
 
     def wraps(self, task_wants_chat: bool) -> bool:
-        """Whether a task's prompts go through a chat template."""
+        """Return whether a task's prompts get a chat template."""
         if self.conv_type == PLAIN or self.chat_template == "never":
             return False
         return self.chat_template == "always" or task_wants_chat
@@ -45,9 +45,9 @@ class PromptRules:
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """A prompt as it is fed: `document` is read, `question` is asked behind it.
+    """The token ids of a prompt: `document` is read first, then `question`.
 
-    `truncated_from` is the number of tokens before a cut, None where nothing was cut.
+    `truncated_from` is the number of tokens before truncation; None if the prompt was not cut.
     """
 
     document: tuple[int, ...]
@@ -59,9 +59,9 @@ class PromptTokens:
 
 
 def lay_out(prompt: Prompt, tokenizer: Any, conv_type: str | None) -> Prompt:
-    """The prompt inside the conversation's template (see `has_template`), still in two parts."""
+    """Return the prompt in its chat template (see `has_template`), still in two parts."""
     text, special = user_message(tokenizer, prompt.text, conv_type)
-    # Templates trim a message, so its document is looked for without the space around it.
+    # Templates strip a message, so the search is for the document without outer white space.
     document = prompt.document.lstrip() if prompt.question else prompt.document.strip()
     start = text.find(document)
     if not document or start < 0:
@@ -71,20 +71,20 @@ def lay_out(prompt: Prompt, tokenizer: Any, conv_type: str | None) -> Prompt:
 
 
 def has_template(tokenizer: Any, conv_type: str | None) -> bool:
-    """Whether there is any template to lay a prompt out with."""
+    """Return whether a chat template exists: a named layout or the tokenizer's template."""
     return conv_type in TEMPLATES or bool(getattr(tokenizer, "chat_template", None))
 
 
 def tokenize(prompt: Prompt, tokenizer: Any, budget: int, truncation: str) -> PromptTokens:
-    """The ids of a laid-out prompt, cut to `budget` tokens.
+    """Return the ids of a prompt, truncated to `budget` tokens.
 
     Raises:
-        TextError: it is longer and truncation is "none".
+        TextError: the prompt is longer and truncation is "none", or `budget` is below 1.
     """
     special = prompt.special_tokens
     ids = _encode(prompt.text, tokenizer, special)
     document = _encode(prompt.document, tokenizer, special) if prompt.document else []
-    # The last token belongs to the question: an answer needs something to start from.
+    # The last token always belongs to the question: decoding starts from its logits.
     seam = min(common_length(ids, document), len(ids) - 1)
     if len(ids) <= budget:
         return PromptTokens(tuple(ids[:seam]), tuple(ids[seam:]))
@@ -97,7 +97,7 @@ def tokenize(prompt: Prompt, tokenizer: Any, budget: int, truncation: str) -> Pr
 
 
 def _encode(text: str, tokenizer: Any, special: bool) -> list[int]:
-    """Ids, without the end token that some tokenizers close a text with: it is to go on."""
+    """Return token ids without the end token that some tokenizers append to a text."""
     encoded = tokenizer(text, add_special_tokens=special, truncation=False, verbose=False)
     ids = list(encoded["input_ids"])
     end = getattr(tokenizer, "eos_token_id", None)

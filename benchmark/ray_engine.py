@@ -1,7 +1,7 @@
-"""Samples spread over a Ray cluster; the driver writes the rows.
+"""Spread samples over a Ray cluster; the driver writes the rows.
 
-The driver loads data and tokenizer, and hands each actor one document with its questions at a
-time; rows stream back as they are answered and go to the same file as without Ray.
+The driver loads the data and the tokenizer, and gives each actor one document with its questions at
+a time. Each row comes back as soon as it is ready, and goes to the same file as without Ray.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from inf_llm.errors import InfLLMError
 
 
 def make_rows(options: RunOptions) -> Work[Job]:
-    """What runs inside an actor: a model, and rows of the jobs that it is given."""
+    """Load a model inside an actor; return a function that yields the rows of a job.
+
+    The function skips the first `given` questions of a job, which another actor has answered.
+    """
     worker = Worker(make_engine(options.engine, options.config), options.rules)
 
     def rows(job: Job, given: int) -> Iterator[dict[str, Any]]:
@@ -33,11 +36,12 @@ def make_rows(options: RunOptions) -> Work[Job]:
 
 
 def run_on_ray(options: RunOptions, progress: Progress, tokenizer: Any = None) -> None:
-    """All tasks on the cluster that `RAY_ADDRESS` names, or on this machine.
+    """Run all tasks on the cluster that `RAY_ADDRESS` names, or on this machine.
 
     Raises:
         MissingExtraError: ray is not installed.
-        InfLLMError: two actors died of the same document; rows of the others are written.
+        InfLLMError: a document failed, for example because two actors died while working on it.
+            The rows of the other documents are written.
     """
     tasks = prepare(options, tokenizer or load_tokenizer(options.config))
     start(options, tasks, progress)

@@ -1,10 +1,10 @@
-"""A run's folder: which settings made it, which rows are done, and how it survives a kill.
+"""The folder of a run: a record of its settings, and the rows that are done.
 
 `run.json` holds the configuration, the prompt rules and, per task, the data's digest. A run with
-other settings is refused: rows of two settings in one file would be the result of neither.
+other settings is refused, because rows of two settings must not be mixed in one file.
 
-A row is one line, written at once and synced. A torn last line, which a kill may leave, is cut off
-and its sample done again; so nothing is lost and nothing doubled.
+A row is one line, written at once and synced to the disk. If a killed process leaves an incomplete
+last line, that line is cut off and its sample is done again. No row is lost or written twice.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _COMPARED = ("config", "rules", "generation")
 
 
 class RunFolderError(InfLLMError, ValueError):
-    """A folder cannot take this run's rows; the message says why and what to do."""
+    """A folder cannot hold the rows of this run; the message says why and what to do."""
 
 
 def claim(folder: Path, settings: Mapping[str, Any], tasks: Mapping[str, Any]) -> None:
-    """Writes or checks the folder's record.
+    """Write the record of the folder, or check the settings against it.
 
     Args:
-        folder: where the predictions go; made if absent.
-        settings: what must be equal for rows to belong together, by section. The machine that
-            made the first of them stands beside it.
-        tasks: what must be equal per task; tasks may be added later.
+        folder: folder of the predictions; created if absent.
+        settings: settings by section. A section that is compared must be equal for all rows of
+            the folder. The record also names the machine of the first run.
+        tasks: settings per task that must be equal for its rows; tasks may be added later.
 
     Raises:
         RunFolderError: the folder was made with other settings, or holds rows without a record.
@@ -88,7 +88,7 @@ def _refuse_changes(folder: Path, held: Mapping[str, Any], wanted: Mapping[str, 
 
 
 def flatten(tree: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
-    """Nested settings as dotted names, the section's own name left out."""
+    """Return nested settings by dotted name, without the leading `config.`."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{lead}.{key}" if lead else key
@@ -101,13 +101,13 @@ def flatten(tree: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
 
 
 class RowFile:
-    """One task's file of rows, opened for one writer.
+    """The file of one task's rows, locked for one writer.
 
     Args:
-        path: the file; made if absent.
+        path: the file; created if absent.
 
     Raises:
-        RunFolderError: another process is writing it.
+        RunFolderError: another process is writing this file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -126,7 +126,7 @@ class RowFile:
         sync_folder(path.parent)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Writes one row, and returns when it is on the disk."""
+        """Write one row, and return when it is on the disk."""
         self._file.write(_line(row))
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -140,14 +140,14 @@ class RowFile:
 
 
 def _lock(path: Path) -> FileLock:
-    """What a process holds while it writes a file of a run; it goes with the process."""
+    """Return the lock for writing a file of a run; the system frees it when a process ends."""
     locks = path.parent / ".locks"
     locks.mkdir(exist_ok=True)
     return FileLock(locks / path.name)
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    """A row as it is written; halves of characters, which UTF-8 does not have, are escaped."""
+    """Return a row as a line of JSON; lone surrogates, which UTF-8 cannot encode, are escaped."""
     try:
         text = json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -156,22 +156,23 @@ def _line(row: Mapping[str, Any]) -> bytes:
 
 
 def task_path(folder: Path, task: str, rank: int = 0, world_size: int = 1) -> Path:
-    """Where a process writes a task's rows: its own part where there are several."""
+    """Return the file for a task's rows: one part per process if there are several processes."""
     name = f"{task}.jsonl" if world_size == 1 else f"{task}.jsonl.{rank}-of-{world_size}"
     return folder / name
 
 
 def parts(folder: Path, task: str) -> list[Path]:
-    """The task's files: the whole one first, then the parts of ranks."""
+    """Return the existing files of a task: the merged file first, then the parts of ranks."""
     return [p for p in [folder / f"{task}.jsonl"] if p.exists()] + sorted(
         folder.glob(f"{task}.jsonl.*-of-*")
     )
 
 
 def rows_done(folder: Path, task: str) -> dict[str, dict[str, Any]]:
-    """The rows written so far by any process, by sample id.
+    """Return the rows written so far by all processes, by sample id.
 
-    Of doubles the one without an error counts, else the last: a failed sample was done again.
+    A failed sample may have been done again. Of rows with the same id, the last one without an
+    error is kept, or the last one if all have errors.
     """
     rows: dict[str, dict[str, Any]] = {}
     for path in parts(folder, task):
@@ -195,16 +196,18 @@ def _read_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
 
 
 def finish(folder: Path, task: str, wanted: Collection[str] | None = None) -> list[str]:
-    """Puts a complete task into one file, in the samples' order.
+    """Merge the rows of a complete task into one file, in the order of the samples.
 
     Args:
         folder: the run's folder.
         task: the task's name.
-        wanted: ids that must be there; None asks for no gap in the samples' numbers.
+        wanted: ids of the samples that must be there. None requires only that the sample numbers
+            have no gap.
 
     Returns:
-        What is missing (ids, or numbers of samples); nothing was changed if anything is, nor while
-        another process writes rows of the task: it does this itself when it is done.
+        The missing samples, as ids or numbers. If any is missing, no file is changed. If another
+        process is writing rows of the task, no file is changed either: that process merges the
+        rows when it finishes.
     """
     with _lock(folder / RECORD):
         rows = sorted(rows_done(folder, task).values(), key=lambda row: row["index"])
@@ -221,7 +224,7 @@ def finish(folder: Path, task: str, wanted: Collection[str] | None = None) -> li
 
 
 def writing(folder: Path, task: str) -> bool:
-    """Whether a process has one of the task's files open to write rows."""
+    """Return whether a process has one of the task's files open for writing."""
     try:
         with _all_locked(folder, task):
             return False
@@ -230,10 +233,10 @@ def writing(folder: Path, task: str) -> bool:
 
 
 def _all_locked(folder: Path, task: str) -> ExitStack:
-    """Holds all of the task's files.
+    """Lock all files of a task.
 
     Raises:
-        Timeout: another process is writing one.
+        Timeout: another process is writing one of the files.
     """
     with ExitStack() as held:
         for path in parts(folder, task):

@@ -12,7 +12,7 @@ from benchmark.scores import BUCKETS, Mean, RunScores, TaskScore
 
 
 def markdown(run: RunScores, record: Mapping[str, Any], notes: Sequence[str] = ()) -> str:
-    """The tables of one run."""
+    """Return the tables of one run."""
     parts = [f"# Scores of {run.folder.name}", _table(_HEAD, [_row(t) for t in run.tasks.values()])]
     if buckets := [task for task in run.tasks.values() if task.buckets]:
         rows = [[t.task, *(_number(t.buckets.get(b)) for b in BUCKETS)] for t in buckets]
@@ -24,7 +24,7 @@ def markdown(run: RunScores, record: Mapping[str, Any], notes: Sequence[str] = (
 
 
 def as_json(run: RunScores, record: Mapping[str, Any], notes: Sequence[str] = ()) -> dict[str, Any]:
-    """The same as plain data; per-sample scores are left out."""
+    """Return the scores of one run as plain data, without the scores of single samples."""
     return {
         "folder": run.folder.name,
         "scores": {task.task: round(task.score, 2) for task in run.tasks.values()},
@@ -36,7 +36,7 @@ def as_json(run: RunScores, record: Mapping[str, Any], notes: Sequence[str] = ()
 
 
 def compare_markdown(runs: Sequence[RunScores], rows: Mapping[str, Sequence[Difference]]) -> str:
-    """Scores side by side, then every run's paired differences to the first."""
+    """Return the scores side by side, then the paired differences of each run to the first."""
     names = run_names(runs)
     tasks = list(dict.fromkeys(task for run in runs for task in run.tasks))
     scored = [[task, *(_cell(run.tasks.get(task)) for run in runs)] for task in tasks]
@@ -59,7 +59,7 @@ def compare_markdown(runs: Sequence[RunScores], rows: Mapping[str, Sequence[Diff
 def compare_json(
     runs: Sequence[RunScores], rows: Mapping[str, Sequence[Difference]]
 ) -> dict[str, Any]:
-    """The comparison as plain data."""
+    """Return the comparison of runs as plain data."""
     return {
         "runs": {name: as_json(run, {}) for name, run in zip(run_names(runs), runs, strict=True)},
         "differences": {
@@ -70,13 +70,13 @@ def compare_json(
 
 
 def run_names(runs: Sequence[RunScores]) -> list[str]:
-    """The folders' names, or their paths where names repeat."""
+    """Return the names of the runs' folders, or their paths if two names are equal."""
     names = [run.folder.name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
 
 
 def write(folder: Path, stem: str, text: str, data: Mapping[str, Any]) -> str | None:
-    """Writes ``stem.md`` and ``stem.json``; returns why not, where the folder refuses."""
+    """Write ``stem.md`` and ``stem.json``; return a message if the folder is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{stem}.md").write_text(text, encoding="utf-8")

@@ -1,14 +1,14 @@
-"""A published table again: ``reproduce.py infllm``, its figures beside those measured here.
+"""Reproduce a published table: ``reproduce.py infllm`` shows published and measured figures.
 
     python benchmark/reproduce.py infllm --output_dir_path reproduced/infllm
     python benchmark/reproduce.py streaming-llm --base llama-3 --model FOLDER --limit 20 ...
 
-The table is that of the InfLLM paper on InfiniteBench (Xiao et al., 2024, table 1), for one of two
-models. It has figures of LM-Infinite and StreamingLLM too; only those cells are printed here that
-could be checked against a record of the paper, and the others are blank. Data and prompts are
-fetched by ``scripts/download.sh infinitebench``. Without a GPU it is a smoke run instead: the
-embedded model with the same attention type, on short texts made here, whose figures stand beside
-nothing. A run that was cut off goes on.
+The table is table 1 of the InfLLM paper (Xiao et al., 2024), on InfiniteBench, for one of two
+models. The paper also has figures of LM-Infinite and StreamingLLM. Only published cells that could
+be checked against a record of the paper are printed; the others are shown as "-". Data and prompts
+are fetched by ``scripts/download.sh infinitebench``. Without a GPU, the program does a smoke run
+instead: the embedded model with the same attention type on short generated texts, without
+published figures to compare with. An interrupted run continues.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from inf_llm.errors import InfLLMError, SettingsError
 
 CONFIG = Path(__file__).resolve().parent.parent / "config"
 SMOKE = "passkey@4k", "number@4k", "kv@4k"
-"""Tasks of a smoke run; generated, so nothing is fetched."""
+"""Tasks of a smoke run. They are generated, so no data is needed."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A row of the table.
+    """The published figures of one method and one model.
 
     Attributes:
-        config: the configuration file that it is made with.
-        settings: what the table has otherwise.
-        scores: what is known of the paper's figures, in percent, by task.
-        mean: the paper's, over `INFLLM_7`; None where it is not known.
+        config: name of the configuration file to reproduce them with.
+        settings: overrides of the configuration.
+        scores: the known figures of the paper, in percent, by task.
+        mean: the paper's mean over `INFLLM_7`; None if it is not known.
     """
 
     config: str
@@ -77,7 +77,7 @@ TABLE = {
     ("streaming-llm", "mistral"): Published("mistral-stream-llm"),
     ("streaming-llm", "llama-3"): Published("llama-3-stream-llm"),
 }
-"""By method and base."""
+"""Published figures by method and base model."""
 _SMOKE_CONFIG = {
     "infllm": "demo-inf-llm",
     "lm-infinite": "demo-infinite-lm",
@@ -86,7 +86,7 @@ _SMOKE_CONFIG = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
     return guarded(lambda: _run(args), "stopped; the same command goes on from here")
 
@@ -124,7 +124,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _whole(args: argparse.Namespace, folder: Path, row: Published) -> list[str]:
-    """Arguments of `pred.py` for a row of the table."""
+    """Return the arguments of `pred.py` for a row of the table."""
     own = [] if args.model is None else [f"model.path={args.model}"]
     return [
         *_arguments(CONFIG / f"{row.config}.yaml", folder, INFLLM_7, args),
@@ -136,7 +136,7 @@ def _whole(args: argparse.Namespace, folder: Path, row: Published) -> list[str]:
 
 
 def _smoke(args: argparse.Namespace, folder: Path) -> list[str]:
-    """The same for the embedded model and texts made here."""
+    """Return the arguments of `pred.py` for a smoke run: the embedded model, generated texts."""
     if args.model is not None:
         raise SettingsError("--model is of the whole table: give --full too, or leave it out")
     config = CONFIG / f"{_SMOKE_CONFIG[args.method]}.yaml"
@@ -152,12 +152,12 @@ def _arguments(
 
 
 def lines(found: RunScores, tasks: Sequence[str], row: Published) -> list[str]:
-    """A Markdown table: a row per task, and the mean where every task was measured.
+    """Return the lines of a Markdown table: one per task, and the mean if all were measured.
 
     Args:
-        found: what was measured.
-        tasks: the rows.
-        row: the paper's figures; none for a smoke run.
+        found: the measured scores.
+        tasks: the tasks of the table.
+        row: the published figures; empty for a smoke run.
     """
     table = ["| task | published | here | SE | n |", "|---|---:|---:|---:|---:|"]
     for task in tasks:

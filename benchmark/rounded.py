@@ -1,10 +1,11 @@
-"""Weights in int8 beside the weights as they are: time of a token, and what its likelihood loses.
+"""Compare int8 weights with the original weights: time per token and loss of the next token.
 
     python benchmark/rounded.py smollm2 --threads 2 model.path=FOLDER
 
-A text is read, then the tokens that follow it are fed one by one, as those of an answer, with the
-weights as they are and in int8, in turns. The loss is that of the right next token, in nats, with
-its standard error over the tokens.
+The model reads a text. Then the tokens that follow are fed one by one, as in decoding, in turns
+with the original weights and with int8 weights. The loss is the negative log-likelihood of the
+right next token in nats; `nats lost` is the mean increase with int8 weights, shown with its
+standard error over the tokens.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from inf_llm.units import parse_length
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -79,7 +80,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _round(session: Session, tokens: list[int]) -> dict[str, tuple[float, Tensor]]:
-    """Median seconds of a token, and nats of each, by the kind of weights."""
+    """Return the median seconds per token and the nats of each token, by kind of weights."""
     found = {"as they are": _fed(session.fork(), tokens)}
     round_weights(session.model)
     found["int8"] = _fed(session.fork(), tokens)

@@ -1,8 +1,9 @@
-"""Prediction files: one JSON object a line, in the project's own form or a published one.
+"""Prediction files: one JSON object per line, in the project's own form or a published one.
 
-Own rows carry `id, task, pred, answers, all_classes, length, token_length, seconds, memory` and,
-where a sample failed, `error`. InfLLM's published rows lack the id (the line's number serves);
-InfiniteBench's are `id, prediction, ground_truth` in files named ``preds_<task>.jsonl``.
+The project's rows have `id, index, dataset, pred, answers, all_classes, length, token_length,
+seconds, memory` and, if a sample failed, `error`. InfLLM's published rows have no id; their
+position in the file, from 0, is used instead. InfiniteBench's rows have `id, prediction,
+ground_truth`, in files named ``preds_<task>.jsonl``.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ _ANSWER_KEYS = ("answers", "ground_truth", "label")
 
 
 class PredictionError(InfLLMError, ValueError):
-    """A prediction file or folder cannot be read as one; the message names file and line."""
+    """A prediction file or folder is malformed; the message names the file and the line or row."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One prediction beside what is right.
+    """One prediction with its label.
 
     Attributes:
         id: the sample's id within its task, as text.
-        prediction: what the model said; "" where it failed.
+        prediction: the model's answer; "" if the sample failed.
         answers: the label, in the benchmark's own form.
         classes: class names of a classification task.
         length: the sample's own length field (words), if it has one.
-        error: why the sample failed, or None.
+        error: error message of a failed sample, or None.
         fields: the row as it was read.
     """
 
@@ -48,7 +49,7 @@ class Row:
 
 
 def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The numbered lines of a file that end with a line feed; a torn last one is left out."""
+    """Yield the numbered lines of a file that end with a line feed, without an incomplete last."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.endswith(b"\n"):
@@ -58,12 +59,12 @@ def complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 def read_objects(
     path: Path, error: type[InfLLMError] = PredictionError, torn: bool = True
 ) -> list[dict[str, Any]]:
-    """The JSON objects of a file, one a line.
+    """Return the JSON objects of a file with one object per line.
 
     Args:
         path: the file.
-        error: what to raise where a line is not a JSON object.
-        torn: leave out a last line without a line feed that is not JSON.
+        error: type of the error to raise for a line that is not a JSON object.
+        torn: whether to ignore a last line without a line feed that is not JSON.
     """
     objects = []
     lines = path.read_bytes().split(b"\n")
@@ -74,7 +75,7 @@ def read_objects(
             value = json.loads(line)
         except (ValueError, RecursionError) as problem:
             if torn and number == len(lines):
-                break  # a run is writing this line, or was killed at it
+                break  # a run is writing this line, or was killed while writing it
             raise error(f"{path}, line {number} is not JSON: {json_reason(problem)}") from problem
         if not isinstance(value, dict):
             raise error(
@@ -85,17 +86,18 @@ def read_objects(
 
 
 def json_reason(error: Exception) -> str:
-    """Why a line is no JSON, without the numbers that count within it."""
+    """Return why a line is not JSON, without the line number that counts within this line."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg}, column {error.colno}"
     return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
 
 
 def read_rows(paths: Sequence[Path]) -> list[Row]:
-    """The predictions of one task, from one file or from the parts of several processes.
+    """Return the predictions of one task, from one file or from the parts of several processes.
 
-    Of own rows with the same id the one without an error counts, else the last: a failed sample
-    was done again. Published files are taken row by row, as their scorers do.
+    A failed sample may have been done again. Of the project's rows with the same id, the last one
+    without an error is kept, or the last one if all have errors. Of published files every row is
+    kept, as their scorers do.
     """
     rows: dict[str, Row] = {}
     for path in paths:
@@ -110,10 +112,10 @@ def read_rows(paths: Sequence[Path]) -> list[Row]:
 
 
 def task_files(folder: Path) -> dict[str, list[Path]]:
-    """The prediction files of every task in a folder, by task name, sorted.
+    """Return the prediction files of each task in a folder, sorted by task name.
 
     Raises:
-        PredictionError: no such folder, no prediction in it, or two files for one task.
+        PredictionError: no such folder, no prediction in the folder, or two files for one task.
     """
     if not folder.is_dir():
         raise PredictionError(f"{folder} is not a folder: give one with <task>.jsonl files")
@@ -133,10 +135,10 @@ def task_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def class_names(value: Any) -> tuple[str, ...] | None:
-    """Class names from a list, or from its Python text, which some copies of LongBench have.
+    """Return class names from a list, or from a list as Python text as in some LongBench copies.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the value is neither.
     """
     if isinstance(value, str):
         try:

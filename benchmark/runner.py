@@ -1,4 +1,4 @@
-"""Works off tasks in this process, or in one process per GPU, and writes rows as they come."""
+"""Run tasks in this process or in one process per GPU, and write each row when it is ready."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from inf_llm.errors import InfLLMError
 
 
 def run(options: RunOptions, progress: Progress) -> None:
-    """All tasks of one rank, in this process.
+    """Run all tasks of one rank in this process.
 
     Raises:
         InfLLMError: the folder, a setting or a file of the benchmark cannot be used.
@@ -37,7 +37,7 @@ def run(options: RunOptions, progress: Progress) -> None:
 
 
 def prepare(options: RunOptions, tokenizer: Any) -> list[LoadedTask]:
-    """Loads every task, and claims the folder, before anything is computed."""
+    """Load all tasks and claim the folder, before any computation."""
     tasks = [load_task(name, options, tokenizer) for name in options.tasks]
     records = {task.name: task.record for task in tasks}
     claim(options.output, options.same_within_folder(), records)
@@ -45,20 +45,20 @@ def prepare(options: RunOptions, tokenizer: Any) -> list[LoadedTask]:
 
 
 def start(options: RunOptions, tasks: Sequence[LoadedTask], progress: Progress) -> None:
-    """Sets the bars to what this rank has to do and what is done."""
+    """Set the progress bars to the number of this rank's samples and of those already done."""
     totals = {t.name: sum(len(j.instances) for j in rank_jobs(options, t)) for t in tasks}
     left = {t.name: sum(len(j.instances) for j in open_jobs(options, t)) for t in tasks}
     progress.start(totals, {name: totals[name] - left[name] for name in totals})
 
 
 def rank_jobs(options: RunOptions, task: LoadedTask) -> list[Job]:
-    """This rank's documents: whole ones, dealt out in turn."""
+    """Return this rank's jobs: whole documents, assigned to the ranks round-robin."""
     jobs = group(task.name, task.info, task.instances[: options.limit])
     return jobs[options.rank :: options.world_size]
 
 
 def open_jobs(options: RunOptions, task: LoadedTask) -> Iterator[Job]:
-    """This rank's jobs with the questions that are still open."""
+    """Yield this rank's jobs, each with its unanswered questions only."""
     done = rows_done(options.output, task.name)
     if options.retry_failed:
         done = {key: row for key, row in done.items() if "error" not in row}
@@ -69,7 +69,7 @@ def open_jobs(options: RunOptions, task: LoadedTask) -> Iterator[Job]:
 
 
 def complete(options: RunOptions, task: LoadedTask) -> bool:
-    """Puts the task into one file if no rank has samples left."""
+    """Merge the task into one file if all its samples are done; return whether they are."""
     wanted = [instance.id for instance in task.instances[: options.limit]]
     return not finish(options.output, task.name, wanted)
 
@@ -88,7 +88,7 @@ def _run_task(options: RunOptions, task: LoadedTask, engine: Engine, progress: P
 
 
 def run_on_gpus(options: RunOptions, gpus: int, progress: Progress) -> None:
-    """One process a GPU, each a rank; this one only watches.
+    """Run one process per GPU, each a rank; this process only shows the progress.
 
     Raises:
         InfLLMError: a process ended with an error.
@@ -124,7 +124,7 @@ def _run_rank(options: RunOptions) -> None:
 
 @contextmanager
 def _one_gpu_visible(rank: int) -> Iterator[None]:
-    """Inside, a process that is started sees only the GPU of its rank."""
+    """Make only the GPU of `rank` visible to a process started inside the `with` block."""
     before = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = before.split(",") if before else []
     os.environ["CUDA_VISIBLE_DEVICES"] = names[rank] if rank < len(names) else str(rank)
@@ -138,7 +138,7 @@ def _one_gpu_visible(rank: int) -> Iterator[None]:
 
 
 def gpu_count() -> int:
-    """GPUs that this process may use."""
+    """Return the number of GPUs that this process may use."""
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

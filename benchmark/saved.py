@@ -1,11 +1,12 @@
-"""A saved memory beside the text itself: time, bits of the answer, and what a second process adds.
+"""Compare opening a saved memory with reading its text: time, exact logits, memory of processes.
 
     python benchmark/saved.py --tokens 300k --folder /tmp/memory
 
-The embedded model reads a text with a pass key and saves it; new processes open it. With --disk
-BYTES it reads the text again with its blocks on a disk and so many bytes of them in memory. Every
-step has a process of its own. Bytes of processes are read on Linux only: `anonymous`, and what a
-second process with the memory adds to the proportional set sizes over one with the model alone.
+The embedded model reads a text with a pass key and saves the memory; further processes open it.
+With --disk BYTES the model reads the text once more, with its blocks on a disk and at most BYTES of
+them in host memory. Each step runs in its own process. Memory sizes are measured on Linux only:
+`anonymous` is the anonymous memory of a process. `second_adds` is the increase of the summed
+proportional set sizes of two processes when the second also opens the memory.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ from inf_llm.units import parse_bytes, parse_length
 FACT = " The pass key is 48213. Remember it. "
 QUESTION = "\n\nWhat is the pass key? The pass key is"
 ANSWER = 12
-_opened: list[Any] = []  # what a process keeps between two of its steps
+_opened: list[Any] = []  # sessions that a process keeps open between its steps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="demo-inf-llm", help="of a model that finds pass keys")
     parser.add_argument("--tokens", default="100k", help="length of the text: 100k, 1m")
@@ -87,7 +88,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _opened_often(times: int, common: tuple[Any, ...]) -> dict[str, Any]:
-    """Medians over processes that open the memory, one after another."""
+    """Return median times over processes that open the memory one after another."""
     opened = [_step(_open, *common) for _ in range(times)]
     names = "opening", "first_token", "answering"
     medians = {name: statistics.median(each[name] for each in opened) for name in names}
@@ -109,13 +110,13 @@ def _process() -> ProcessPoolExecutor:
 
 
 def _step(work: Callable[..., Any], *given: Any) -> Any:
-    """The result of a function in a process of its own."""
+    """Return the result of a function that runs in its own process."""
     with _process() as process:
         return process.submit(work, *given).result()
 
 
 def _together(first: ProcessPoolExecutor, work: Callable[..., Any], *given: Any) -> int:
-    """Proportional set sizes of a process and of another one that has done some work, in sum."""
+    """Return the summed proportional set sizes of `first` and of a process that ran `work`."""
     with _process() as second:
         second.submit(work, *given).result()
         return sum(
@@ -131,7 +132,7 @@ def _model(config: str, threads: int, folder: str, host: int | None) -> tuple[An
 
 
 def _read(config: str, threads: int, folder: str, tokens: int, host: int | None) -> dict[str, Any]:
-    """Read the text, ask, and save it unless its blocks are on a disk."""
+    """Read the text, save its memory unless its blocks are on a disk, and ask."""
     model, tokenizer = _model(config, threads, folder, host)
     fact = encode(tokenizer, FACT, add_special_tokens=False)
     text = encode(tokenizer, haystack_text())
@@ -151,7 +152,7 @@ def _read(config: str, threads: int, folder: str, tokens: int, host: int | None)
 
 
 def _open(config: str, threads: int, folder: str) -> dict[str, Any]:
-    """Open the memory and ask; it stays open in this process."""
+    """Open the memory and ask; the memory stays open in this process."""
     model, tokenizer = _model(config, threads, folder, None)
     began = time.perf_counter()
     session = Session.load(folder, model, tokenizer)
@@ -164,7 +165,7 @@ def _open(config: str, threads: int, folder: str) -> dict[str, Any]:
 
 @torch.no_grad()
 def _asked(session: Session) -> dict[str, Any]:
-    """The answer, its time, and the logits of the question in all their bits."""
+    """Return the answer, its time, and the bytes of the logits of the question."""
     began = time.perf_counter()
     said = session.fork().ask(QUESTION, ANSWER)
     seconds = time.perf_counter() - began
@@ -177,7 +178,7 @@ def _asked(session: Session) -> dict[str, Any]:
 
 
 def _idle(config: str, threads: int, folder: str) -> None:
-    """Have the model in this process, and ask it without a text."""
+    """Load the model in this process, and ask it without a text."""
     session = Session(*_model(config, threads, folder, None))
     _asked(session)
     _opened.append(session)

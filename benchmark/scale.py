@@ -1,10 +1,10 @@
-"""Reads millions of tokens on a CPU, and holds the host memory against what was predicted.
+"""Read millions of tokens on a CPU, and compare the host memory with the predicted amount.
 
     python benchmark/scale.py --tokens 10m
 
-The random model of speed.py's preset `tiny` (2 layers, 64 wide) reads random tokens with InfLLM.
-Memory is what the process holds more than before the first token; the prediction is that of
-`inf-llm plan`: blocks, summaries and the numbers that say where they are.
+The random model of speed.py's preset `tiny` (2 layers, hidden size 64) reads random tokens with
+InfLLM. The measured memory is the increase of the process's resident memory since before the first
+token. The prediction is that of `inf-llm plan` for blocks, summary vectors and address tables.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MEMORY = InfLLMSettings(n_init=64, n_local=512, block_size=64, topk=8, exc_block
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
     return guarded(lambda: _run(args))
 
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @torch.no_grad()
 def measure(tokens: int, seed: int = 0, chunk: int = 4096) -> dict[str, Any]:
-    """Read the tokens; a progress line after every twentieth part."""
+    """Read `tokens` tokens, print a progress line after each twentieth, and return the figures."""
     model = build_model(preset("tiny"), seed)
     shapes = layer_shapes(model)
     patch(model, MEMORY)

@@ -1,4 +1,4 @@
-"""Ten JSON schemas with what schemas in use have, each with a request for text that fits it."""
+"""Ten JSON schemas with commonly used features, each with a request that fits the schema."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ _COUNT = {"type": "integer", "minimum": 0, "maximum": 9999}
 
 
 def _object(required: int | None = None, /, **properties: Any) -> dict[str, Any]:
-    """An object with these properties and no others, of which the first are required."""
+    """Return a schema of an object with exactly these properties.
+
+    The first `required` properties are required; None requires all.
+    """
     return {
         "type": "object",
         "properties": properties,
@@ -74,4 +77,4 @@ SCHEMAS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""By what is in them: what is asked for, and the schema."""
+"""Requests and schemas, by the feature that the schema contains."""

@@ -1,4 +1,4 @@
-"""Scores of a folder of predictions: per task, per length bucket, and means over named lists."""
+"""Score a folder of predictions: per task, per length bucket, and means over lists of tasks."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class TaskScore:
     """The score of one task, in percent.
 
     Attributes:
-        task: its name.
-        benchmark: the benchmark that owns it.
-        score: the mean; a failed sample counts 0.
-        n: samples, failed ones included.
-        se: standard error of the mean, None for a single sample.
-        failures: samples that carry an error.
-        truncated: samples whose prompt was cut to the token budget.
-        buckets: mean by length, for LongBench-E.
-        by_id: every sample's score by id.
+        task: name of the task.
+        benchmark: name of the task's benchmark.
+        score: mean score; a failed sample counts 0.
+        n: number of samples, including failed ones.
+        se: standard error of the mean; None for a single sample.
+        failures: number of samples with an error.
+        truncated: number of samples whose prompt was cut to the token budget.
+        buckets: mean score by length bucket, for LongBench-E.
+        by_id: score of each sample by id.
     """
 
     task: str
@@ -50,7 +50,7 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over a list of tasks; `score` is None while some of them are missing."""
+    """A mean over a list of tasks; `score` is None if some of the tasks are missing."""
 
     name: str
     tasks: tuple[str, ...]
@@ -61,7 +61,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class RunScores:
-    """Everything that was scored in one folder; `empty` tasks have a file without a row."""
+    """All scores of one folder; `empty` are the tasks whose files have no rows."""
 
     folder: Path
     tasks: Mapping[str, TaskScore]
@@ -70,11 +70,11 @@ class RunScores:
 
 
 def score_folder(folder: Path, options: ScoreOptions | None = None) -> RunScores:
-    """Scores every prediction file of a folder.
+    """Score all prediction files of a folder.
 
     Raises:
-        PredictionError: the folder or a file in it cannot be read as predictions.
-        SettingsError: a file is named after no known task.
+        PredictionError: the folder or a file in it is not readable as predictions.
+        SettingsError: the name of a file is not that of a known task.
     """
     options = options or ScoreOptions()
     files = task_files(folder)
@@ -87,7 +87,7 @@ def score_folder(folder: Path, options: ScoreOptions | None = None) -> RunScores
 
 
 def score_task(task: str, rows: Sequence[Row], options: ScoreOptions) -> TaskScore:
-    """The score of one task from its rows."""
+    """Return the score of one task from its rows."""
     benchmark = owner(task)
     by_id = {
         row.id: 0.0 if row.error is not None else 100 * _score(benchmark, task, row, options)
@@ -110,7 +110,11 @@ def score_task(task: str, rows: Sequence[Row], options: ScoreOptions) -> TaskSco
 
 
 def _score(benchmark: Benchmark, task: str, row: Row, options: ScoreOptions) -> float:
-    """One row's score; where a metric fails, the message names the row."""
+    """Return the score of one row.
+
+    Raises:
+        PredictionError: the answers have the wrong form; the message names the row.
+    """
     try:
         return benchmark.score(task, row, options)
     except MissingExtraError:
@@ -125,7 +129,7 @@ def _score(benchmark: Benchmark, task: str, row: Row, options: ScoreOptions) -> 
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and its standard error (sample deviation over root n; None for n < 2)."""
+    """Return the mean and its standard error (sample deviation over root n; None for n < 2)."""
     n = len(values)
     if n == 0:
         return math.nan, None
@@ -137,7 +141,7 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def means(tasks: Mapping[str, TaskScore]) -> list[Mean]:
-    """The named means that at least one of the scored tasks belongs to."""
+    """Return the means whose lists contain at least one of the scored tasks."""
     found = [_mean(name, listed, tasks) for name, listed in _lists(tasks).items()]
     return [mean for mean in found if len(mean.missing) < len(mean.tasks)]
 
@@ -175,7 +179,7 @@ def _mean(name: str, listed: tuple[str, ...], tasks: Mapping[str, TaskScore]) ->
 
 
 def _official(task: TaskScore) -> float:
-    """What enters a mean: for LongBench-E the mean of the length buckets, else the score."""
+    """Return a task's value in a mean: for LongBench-E the mean of its buckets, else its score."""
     if not task.buckets:
         return task.score
     return math.fsum(task.buckets.values()) / len(task.buckets)

@@ -1,11 +1,11 @@
-"""Load on a server: several kinds of clients at once, and what each of them waits for.
+"""Load test of a server: several kinds of clients at once, and their waiting times.
 
     python benchmark/serve_load.py --config demo --scenario book
 
 `book`: short questions every second while a text is read. `readers`: many texts at once.
-`decoders`: many answers at once, against one at a time. `mixed`: books, chats and short questions
-that come at times of their own. With --one-at-a-time the server runs one request at a time.
-Overrides of the configuration stand at the end: `model.dtype=float32`.
+`decoders`: many answers at once, compared with one at a time. `mixed`: books, chats and short
+questions at random times. With --one-at-a-time the server runs one request at a time.
+Overrides of the configuration come last: `model.dtype=float32`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CLIENTS = {"readers": 16, "decoders": 8}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="demo")
     parser.add_argument("--model", help="a model in place of the configuration's own")

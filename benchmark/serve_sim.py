@@ -1,14 +1,15 @@
-"""Many servers with one disk, simulated: how many are needed, and which question goes to which.
+"""Simulate many servers that share one disk: how many are needed, with which routing policy.
 
     python benchmark/serve_sim.py --measure smollm2 --costs smollm2.json model.path=FOLDER
     python benchmark/serve_sim.py --costs smollm2.json --think 300 --draw replicas.svg
 
-Users ask questions about documents, some more often than others. A replica has some documents in
-memory, opens others from the disk, and reads what no replica has read. A question goes to any one
-(`random`), to the one that owns its document (`affinity`), or, while that has many requests, to the
-one with the fewest (`spill`; `spill-saved` once the document is on the disk), or to the next in the
-document's own order (`next-saved`). The work of a replica is measured: --measure loads a model and
-writes its costs, on this machine, to a file. Overrides of its configuration stand at the end.
+Users ask questions about documents, some documents more often than others. A replica has some
+documents in memory, opens others from the disk, and reads a document that no replica has read.
+Policies choose the replica of a question: `random` takes any one; `affinity` the owner of the
+document. While the owner has many requests, `spill` takes the replica with the fewest requests,
+`spill-saved` does so only if the document is on the disk, and `next-saved` then takes the next
+replica in the document's own order. The costs of a replica are measured: --measure loads a model
+and writes its costs on this machine to a file. Overrides of its configuration come last.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ MOST_REPLICAS = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

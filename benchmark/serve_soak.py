@@ -1,11 +1,12 @@
-"""Hours with a server: clients of all kinds, and whether memory grows or an answer is wrong.
+"""Soak test of a server: clients of all kinds for a long time, with checks of memory and answers.
 
     python benchmark/serve_soak.py --minutes 60
 
-The server is a process of its own with a small budget of memory and a folder on the disk. What it
-takes is noted after a minute, or after a quarter of the time if that is less. Exit code 1: memory
-grew by more than --growth from the first quarter that was noted to the last, or an answer was
-wrong, or a connection broke. Overrides of the configuration stand at the end.
+The server is a separate process with a small memory budget and a folder on the disk. Its memory,
+open files and threads are sampled after a warm-up of one minute, or of a quarter of the time if
+that is less. Exit code 1: memory grew by more than --growth from the first to the last quarter of
+the samples, or an answer was wrong, or a connection broke. Overrides of the configuration come
+last.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ from inf_llm.hf.load import load_tokenizer
 from inf_llm.units import parse_bytes, parse_length, size
 
 FOUND = 1
-"""Exit code where something that must hold did not."""
+"""Exit code if a check failed."""
 WARM_SECONDS = 60.0
-"""Until then memory grows with what is read first."""
+"""Longest warm-up: memory grows while the first texts are read, so it is not sampled yet."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 1 (see the module), or 2 for bad input."""
+    """Run the command line; return the exit code: 0, 1 (see the module), or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="demo")
     parser.add_argument("--minutes", type=float, default=5.0)
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> list[str]:
-    """What did not hold."""
+    """Run the test, and return descriptions of the failed checks."""
     require_writable("--json", args.json)
     most = parse_bytes("--growth", args.growth)
     overrides = [*args.overrides, "model.dtype=float32"]
@@ -110,7 +111,7 @@ async def _soaked(
 
 
 async def _reported(soak: Soak, samples: Sequence[Sample]) -> None:
-    """Say every minute how it goes, until this is cancelled."""
+    """Print the progress every minute until the task is cancelled."""
     while True:
         await asyncio.sleep(60)
         now, tally = samples[-1], soak.tally

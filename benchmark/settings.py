@@ -30,17 +30,17 @@ class RunOptions:
         output: folder of the predictions.
         tasks: task names, in order.
         data: folder of the benchmarks' files.
-        prompts: a prompt set for the benchmarks that know it, None for their defaults.
+        prompts: a prompt set for the benchmarks that have it; None for their defaults.
         chat_template: "auto", "always" or "never".
-        truncation: overrules the configuration's; None leaves it.
-        limit: only the first so many samples of every task.
-        samples: samples of a generated task.
-        seed: of generated samples.
-        haystack: text file that generated needles hide in.
-        rank: this process's number among `world_size`.
-        world_size: processes that share the samples.
-        retry_failed: do failed samples again.
-        verbose: show question, prediction and answer of every sample.
+        truncation: overrides the configuration's truncation; None keeps it.
+        limit: number of samples per task, from the first on; None for no limit.
+        samples: number of samples of a generated task.
+        seed: seed of generated samples.
+        haystack: text file to hide generated needles in; None for noise sentences.
+        rank: number of this process among `world_size`, from 0.
+        world_size: number of processes that share the samples.
+        retry_failed: whether to do failed samples again.
+        verbose: whether to show the prediction and the answer of each sample.
         engine: address of the function that makes the engine.
     """
 
@@ -78,7 +78,7 @@ class RunOptions:
 
     @property
     def rules(self) -> PromptRules:
-        """The prompt rules, the command line before the configuration."""
+        """The prompt rules; the command line overrides the configuration."""
         return PromptRules(
             chat_template=self.chat_template,
             conv_type=self.config.conv_type,
@@ -87,7 +87,7 @@ class RunOptions:
         )
 
     def source(self, benchmark: Benchmark, tokenizer: Any) -> Source:
-        """Where a benchmark's samples come from in this run."""
+        """Return the source of a benchmark's samples in this run."""
         return Source(
             folder=self.data,
             prompts=benchmark.prompt_set(self.prompts),
@@ -98,7 +98,7 @@ class RunOptions:
         )
 
     def same_within_folder(self) -> dict[str, Any]:
-        """The sections of `run.json` that must not change; `made_with` is not compared."""
+        """Return the sections of `run.json` that must not change, and `made_with`, which may."""
         digest = None if self.haystack is None else file_digest(self.haystack)
         return {
             "config": self.config.to_dict(),
@@ -110,7 +110,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class LoadedTask:
-    """A task ready to be worked off."""
+    """A task with its samples, ready to run."""
 
     name: str
     info: TaskInfo
@@ -119,11 +119,11 @@ class LoadedTask:
 
 
 def load_task(name: str, options: RunOptions, tokenizer: Any) -> LoadedTask:
-    """A task's samples and what `run.json` says of it.
+    """Return a task with its samples and its record for `run.json`.
 
     Raises:
-        DataError: its files are not there.
-        SettingsError: it wants a chat template and there is none.
+        DataError: the files of the task are absent or malformed.
+        SettingsError: the rule is "always" a chat template, but the tokenizer has none.
     """
     benchmark = owner(name)
     source = options.source(benchmark, tokenizer)
@@ -138,7 +138,7 @@ def load_task(name: str, options: RunOptions, tokenizer: Any) -> LoadedTask:
                 "chat_template = 'always', but the tokenizer has none: give conv_type in the "
                 f"configuration, one of {', '.join(TEMPLATES)}"
             )
-        wraps = False  # a base model without any template is asked plainly; the record says so
+        wraps = False  # a base model without a template gets plain prompts, as recorded below
     record = {
         "benchmark": benchmark.name,
         "prompts": source.prompts,
@@ -152,7 +152,7 @@ def load_task(name: str, options: RunOptions, tokenizer: Any) -> LoadedTask:
 
 
 def _numbered(loaded: list[Instance]) -> tuple[Instance, ...]:
-    """Samples with their places and an id of their own; equal documents are kept once."""
+    """Return samples with their indices and unique ids; equal documents share one string."""
     kept: dict[str, str] = {}
     ids: set[str] = set()
     numbered = []
@@ -173,7 +173,7 @@ def _version(package: str) -> str | None:
 
 
 def _digest(instances: tuple[Instance, ...]) -> str:
-    """SHA-256 over prompts and answers, whatever file or generator they came from."""
+    """Return the SHA-256 over ids, prompts, answers and classes, for any source of samples."""
     digest = hashlib.sha256()
     for instance in instances:
         fields = [instance.id, instance.prompt.text, instance.answers, instance.classes]

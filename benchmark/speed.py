@@ -1,9 +1,9 @@
-"""Times the attention types side by side: ``python benchmark/speed.py --preset cpu``.
+"""Time the attention types side by side: ``python benchmark/speed.py --preset cpu``.
 
-One process, one model, one text: the unpatched model (sdpa, DynamicCache), stream-lm with as many
-visible tokens as inf-llm, and inf-llm; the latter two also with a kernel named, as in
-`inf-llm:reference`. A preset has random weights; `--config FILE` times the model that a
-configuration names.
+In one process, with one model and one text, the types are: the unpatched model (`origin`: sdpa,
+DynamicCache), `stream-lm` with as many visible tokens as inf-llm, and `inf-llm`. The last two also
+take the name of a kernel, as in `inf-llm:reference`. A preset has random weights; `--config FILE`
+times the model of a configuration.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from inf_llm.units import parse_lengths
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
     return guarded(lambda: _run(args))
 
@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> None:
     plan = _plan(args, chosen)
     names = list(chosen.types) if args.types is None else args.types.split(",")
     for name in names:
-        settings_of(name, chosen)  # refuse a wrong name before the model is made
+        settings_of(name, chosen)  # reject an unknown name before the model is built
     for option in ("json", "plot", "profile"):
         require_writable(f"--{option}", getattr(args, option))
     set_threads(args.threads)

@@ -1,10 +1,11 @@
-"""Answers under JSON schemas: how many are valid, and what a token costs beside free text.
+"""Measure answers under JSON schemas: the number of valid answers, and the cost of a token.
 
     python benchmark/structured.py --config config/qwen2.5-0.5b-inf-llm.yaml --answers 20
 
-Every schema of benchmark/schemas.py is answered so many times, sampled. An answer is valid, or
-invalid, which must not be, or cut; of the valid ones some came to their longest and were closed.
-The cost of a token is that of runs with a schema and without, in turns; a ratio of each pair.
+For each schema of benchmark/schemas.py, `--answers` answers are sampled. An answer is valid,
+invalid (which must not happen), or cut at the maximum length. "Closed" answers reached that length
+and were completed by the grammar. The cost of a token is the ratio of its time with a schema to its
+time in free text, from pairs of runs in alternating order.
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ from inf_llm.optional import need
 from inf_llm.processor import machine
 
 TOGETHER = 10
-"""Answers that are decoded in one pass."""
+"""Number of answers decoded in one batch."""
 
 
 class Writer:
-    """Answers questions under grammars.
+    """A generator of answers under grammars.
 
     Args:
         model: the model.
         tokenizer: its tokenizer.
-        longest: tokens of an answer.
-        temperature: of sampling.
+        longest: maximum number of tokens of an answer.
+        temperature: temperature of sampling; 0 for greedy decoding.
     """
 
     def __init__(self, model: Any, tokenizer: Any, longest: int, temperature: float) -> None:
@@ -60,11 +61,11 @@ class Writer:
         self._grammars = Grammars(tokenizer, vocabulary(model), self._ends)
 
     def grammar(self, name: str) -> Grammar:
-        """That of a schema of `SCHEMAS`."""
+        """Return the grammar of a schema of `SCHEMAS`."""
         return self._grammars.of_schema(SCHEMAS[name][1])
 
     def asked(self, name: str) -> Session:
-        """A session that has read the request of a schema."""
+        """Return a session that has read the request of a schema."""
         request, schema = SCHEMAS[name]
         text = f"{request} Answer with JSON of this schema: {json.dumps(schema)}"
         prompt = self._layout.prompt([{"role": "user", "content": text}])
@@ -75,7 +76,7 @@ class Writer:
     def row(
         self, session: Session, grammar: Grammar | None, seed: int
     ) -> tuple[Decoding, Constraint | None]:
-        """An answer that goes on from what was asked, and what constrains it."""
+        """Return the row that decodes an answer in `session`, and the constraint of the row."""
         asked: dict[str, Any] = {"eos_token_id": self._ends}
         if self._temperature:
             asked |= {"temperature": self._temperature, "top_k": 0}
@@ -89,13 +90,13 @@ class Writer:
         return Decoding(session, options, generator=generator), constraint
 
     def ended(self, answer: Decoding, constraint: Constraint | None) -> bool:
-        """Whether an answer is over for another reason than its length."""
+        """Return whether an answer ended for a reason other than its maximum length."""
         complete = constraint is not None and constraint.complete
         return complete or answer.new[-1] in (self._ends or ())
 
 
 def validity(writer: Writer, name: str, answers: int, seed: int) -> dict[str, Any]:
-    """Of so many answers under a schema: valid, closed, cut, and the texts of invalid ones."""
+    """Sample answers under a schema; count valid, closed and cut ones, and keep invalid texts."""
     check = need("jsonschema", "benchmark/structured.py", "dev").Draft202012Validator
     validator = check(SCHEMAS[name][1], format_checker=check.FORMAT_CHECKER)
     session, grammar = writer.asked(name), writer.grammar(name)
@@ -131,7 +132,7 @@ def _judge(row: dict[str, Any], text: str, validator: Any) -> None:
 
 
 def cost(writer: Writer, names: Sequence[str], rounds: int, seed: int) -> list[float]:
-    """Time of a token under a schema over that of free text, in each of so many rounds."""
+    """Return, for each round, the time of a token under a schema over that in free text."""
     ratios = []
     for number in range(rounds):
         name = names[number % len(names)]
@@ -143,7 +144,7 @@ def cost(writer: Writer, names: Sequence[str], rounds: int, seed: int) -> list[f
 
 
 def _token_time(writer: Writer, session: Session, grammar: Grammar | None, seed: int) -> float:
-    """The median time of a token of an answer, but for the first."""
+    """Return the median time of a token of an answer, without the first token."""
     row, _ = writer.row(session.fork(), grammar, seed)
     times = []
     while not row.over:
@@ -154,7 +155,7 @@ def _token_time(writer: Writer, session: Session, grammar: Grammar | None, seed:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, or 2 with one message for bad input."""
+    """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
     args = _parser().parse_args(arguments)
 
     def work() -> None:

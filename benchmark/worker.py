@@ -1,6 +1,6 @@
-"""Answers to the questions of one document: read once, fork for each question.
+"""Answer all questions of a document: read the document once, fork it for each question.
 
-A question that fails gives a row with its error; the next one is tried all the same.
+A question that fails gives a row with its error. The questions after it are still asked.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from inf_llm.errors import reason
 
 @dataclass(frozen=True)
 class Job:
-    """Questions over one document, and what their task asks for.
+    """Questions about one document, and the limits of their task.
 
-    `shared` says that the document has further questions, even if those are done: an answer is
-    then given by a fork, so that a resumed run feeds every sample as an undisturbed one does.
+    `shared` is true if the document has other questions too, answered or not. The answer then
+    comes from a fork, so that a resumed run feeds each sample exactly as an uninterrupted run does.
     """
 
     task: str
@@ -31,17 +31,17 @@ class Job:
 
 
 def group(task: str, info: TaskInfo, instances: Sequence[Instance]) -> list[Job]:
-    """One job for every document, in the order of their first questions."""
+    """Return one job for each document, in the order of the documents' first questions."""
     by_document: dict[str, list[Instance]] = {}
     for instance in instances:
-        # A prompt without a document of its own shares nothing with another.
+        # Prompts without a document share no tokens, so each of them is a job.
         key = instance.prompt.document or f"\0{instance.id}"
         by_document.setdefault(key, []).append(instance)
     return [Job(task, info, tuple(qs), shared=len(qs) > 1) for qs in by_document.values()]
 
 
 class Worker:
-    """One loaded model that works off jobs."""
+    """One loaded model that runs jobs."""
 
     def __init__(self, engine: Engine, rules: PromptRules) -> None:
         self.engine = engine
@@ -50,13 +50,13 @@ class Worker:
         self._reader: Reader | None = None
 
     def rows(self, job: Job) -> Iterator[dict[str, Any]]:
-        """A row for every question, as it is answered."""
+        """Yield one row for each question as soon as it is answered."""
         self._forget()
         for instance in job.instances:
             started = time.perf_counter()
             try:
                 said = self._answer(job, instance)
-            except Exception as error:  # a sample must not end a run of days
+            except Exception as error:  # one failed sample must not end a run that takes days
                 self._forget()
                 self.engine.recover()
                 failure = f"{type(error).__name__}: {reason(error)}"
@@ -87,7 +87,7 @@ class Worker:
         return tokenize(prompt, tokenizer, budget, self.rules.truncation)
 
     def _read(self, document: tuple[int, ...]) -> Reader:
-        """A reader of the document: the last one, if it has read the same."""
+        """Return a reader of the document: the last reader if its document is the same."""
         if self._reader is None or self._document != document:
             self._forget()
             reader = self.engine.open()
@@ -97,12 +97,12 @@ class Worker:
         return self._reader
 
     def _forget(self) -> None:
-        """Lets go of the last document before the next is read: two would not fit."""
+        """Release the last document before the next one is read: memory may not hold two."""
         self._reader = self._document = None
 
 
 def plain(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """Statistics as JSON, without times: those differ from run to run, rows should not."""
+    """Return statistics as JSON, without times, which would differ between equal runs."""
     return {
         key: plain(value) if isinstance(value, Mapping) else value
         for key, value in stats.items()

@@ -1,1 +1,1 @@
-"""One document, several programs that answer about it: what `benchmark/peers.py` measures with."""
+"""Programs that answer questions about the same document, measured by `benchmark/peers.py`."""

@@ -1,4 +1,4 @@
-"""What every subject can do, whichever program it is."""
+"""The interface of all subjects: the programs that are compared."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from benchmark.beside.job import Job
 from inf_llm.fidelity.tasks import Question
 
 WARM_UP = 256
-"""Tokens of a first prompt, which shares none of its beginning with the document's."""
+"""Number of tokens of the warm-up prompt, which shares no prefix with the document."""
 
 
 class Refused(Exception):  # noqa: N818 (a result, not a fault)
-    """The program does not take this document; the text is what it said."""
+    """The program refused this document; the text is its message."""
 
 
 class Subject(ABC):
-    """A program with a model in it, which is asked about one document.
+    """A program with a model, which answers questions about one document.
 
     Args:
-        job: what is measured.
+        job: the measurement.
     """
 
     def __init__(self, job: Job) -> None:
@@ -31,37 +31,40 @@ class Subject(ABC):
 
     @abstractmethod
     def warm_up(self) -> None:
-        """Do once what only the first prompt of a process costs."""
+        """Run a short prompt, so that one-time costs of the process are not measured."""
 
     @abstractmethod
     def ask(self, question: Question, tokens: int) -> Iterator[int]:
-        """The likeliest tokens of an answer, one after the other; an end token is not among them.
+        """Yield greedily decoded tokens of an answer, with end tokens excluded.
 
-        The first call reads the document; a later one reads again only what it must.
+        The first call reads the document. Later calls read only what cannot be reused.
 
         Raises:
-            Refused: the program does not take the document.
+            Refused: the program refused the document.
         """
 
     @abstractmethod
     def likelihood(self, question: Question) -> float | None:
-        """Negative log-likelihood of the right answer, nats a token; None if it is not given."""
+        """Return the negative log-likelihood of the right answer in nats per token.
+
+        The result is None if the program does not report it.
+        """
 
     @abstractmethod
     def text(self, ids: list[int]) -> str:
-        """Tokens as text."""
+        """Decode token ids into text."""
 
     def how(self) -> dict[str, Any]:
-        """What was chosen when it was loaded: the number format, flags."""
+        """Return the settings that the subject was loaded with, such as dtype and flags."""
         return {}
 
     def peak(self) -> int | None:
-        """Most memory of the program so far, bytes."""
+        """Return the peak memory of the program so far, in bytes; None if not available."""
         return process_memory.peak()
 
     def seconds(self) -> float:
-        """Seconds of all processors that the program has used so far."""
+        """Return the processor seconds of the program so far, over all cores."""
         return time.process_time()
 
-    def close(self) -> None:  # noqa: B027 (most have nothing to end)
-        """End what outlives the object."""
+    def close(self) -> None:  # noqa: B027 (most subjects have nothing to close)
+        """Stop processes and close files that would outlive the object."""

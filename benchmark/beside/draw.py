@@ -1,4 +1,4 @@
-"""Figures against the length, a line for each model and subject."""
+"""Plot of figures against the length, one line for each model and subject."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MARKS = "osD^v*"
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Writes the picture; its format is the file name's ending."""
+    """Write the plot to a file whose suffix gives the format."""
     models = list(dict.fromkeys(row["model"] for row in rows))
     names = [name for name in SUBJECTS if any(row["subject"] == name for row in rows)]
     lengths = sorted({row["tokens"] for row in rows})
@@ -45,7 +45,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 def _points(
     rows: Sequence[Row], model: str, name: str, figure: str, scale: float
 ) -> list[tuple[int, float]]:
-    """(tokens, median over documents and tasks)."""
+    """Return points (tokens, median over documents and tasks)."""
     values: dict[int, list[float]] = {}
     for row in rows:
         if (row["model"], row["subject"]) == (model, name) and row.get(figure) is not None:

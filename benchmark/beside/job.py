@@ -1,4 +1,4 @@
-"""What one process measures: a subject, a model, a document with its questions."""
+"""A job for one process: a subject, a model, and a document with its questions."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Job:
     """One measurement.
 
     Attributes:
-        subject: a row of `subjects.SUBJECTS`.
-        config: name or file of the configuration, whose settings the package reads with.
-        overrides: KEY=VALUE texts laid on it.
-        context: the document as tokens, and its questions: the same for all subjects.
-        answer: least tokens of an answer.
-        threads: of the process.
+        subject: a key of `subjects.SUBJECTS`.
+        config: name or file of the configuration of the model and its memory.
+        overrides: KEY=VALUE overrides of the configuration.
+        context: the document as token ids, with its questions; the same for all subjects.
+        answer: minimum number of tokens of an answer.
+        threads: number of CPU threads of the process.
         server: command of llama.cpp's server.
-        gguf: the model as one file, for that server.
-        trained: tokens that the model was trained for; None where it does not say.
+        gguf: path of the model's GGUF file, for that server.
+        trained: trained context length in tokens; None if the model does not state it.
     """
 
     subject: str
@@ -38,27 +38,27 @@ class Job:
     trained: int | None = None
 
     def settings(self, *more: str) -> RunConfig:
-        """The configuration, with further overrides."""
+        """Load the configuration, with further overrides `more`."""
         return load_config(self.config, [*self.overrides, *more])
 
     @property
     def room(self) -> int:
-        """Tokens that a context must have room for: document, question and answer."""
+        """Required context size in tokens: document, longest question and its answer."""
         return len(self.context.ids) + max(
             len(question.tail) + self.length(question) for question in self.context.questions
         )
 
     def length(self, question: Question) -> int:
-        """Tokens that are generated: the right answer has room, and a pace can be measured."""
+        """Return the number of tokens to generate: at least `answer`, and enough for the answer."""
         return max(self.answer, len(question.answer) + 4)
 
     def text(self) -> str:
-        """As JSON, in one line."""
+        """Return the job as one line of JSON."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def parse(cls, text: str) -> Job:
-        """The job that `text` wrote."""
+        """Return the job from the JSON of `Job.text`."""
         given: dict[str, Any] = json.loads(text)
         context = given["context"]
         context["questions"] = tuple(Question(**_tuples(row)) for row in context["questions"])
@@ -67,5 +67,5 @@ class Job:
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """Lists as the tuples that they were."""
+    """Convert lists, as JSON has them, back to tuples."""
     return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}

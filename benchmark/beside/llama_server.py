@@ -1,4 +1,4 @@
-"""llama.cpp, through its own server: token ids go in, tokens and their logarithms come out."""
+"""llama.cpp through its own server, with token ids as input and tokens and log-probs as output."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from inf_llm.hf.gguf import read_head
 from inf_llm.optional import need
 
 _STEP = 256
-"""The server rounds a context up to a multiple of this."""
+"""The server rounds its context size up to a multiple of this."""
 _FORCED = 1000.0
-"""Added to a token's score, so that it is taken; the logarithm that is given is the model's own."""
+"""Logit bias that forces a token. The log-prob in the reply is that of the unbiased model."""
 
 
 class LlamaServer(Subject):
-    """A server with one slot, flash attention, and keys and values in one format."""
+    """A server with one slot, flash attention, and keys and values in the format `kept`."""
 
     kept = "f16"
 
@@ -84,7 +84,10 @@ class LlamaServer(Subject):
             yield from event.get("tokens", ())
 
     def likelihood(self, question: Question) -> float | None:
-        """The server gives the logarithm of the token it took: each right one is taken by force."""
+        """Sum the log-probs of the right tokens: force each of them by a bias on its logit.
+
+        The server reports the log-prob only of the token that it samples.
+        """
         prompt, total = [*self.job.context.ids, *question.tail], 0.0
         for token in question.answer:
             forced = _body(prompt, 1) | {"n_probs": 1, "logit_bias": [[token, _FORCED]]}
@@ -135,13 +138,13 @@ class LlamaServer(Subject):
 
 
 class EightBitServer(LlamaServer):
-    """The same with keys and values in 8 bits."""
+    """A `LlamaServer` with keys and values in 8 bits."""
 
     kept = "q8_0"
 
 
 class StretchedServer(LlamaServer):
-    """The same beyond the trained length: positions stretched by YaRN, the limit overridden."""
+    """A `LlamaServer` beyond the trained length: YaRN scaling, with the length limit overridden."""
 
     def _flags(self, job: Job) -> list[str]:
         flags = super()._flags(job)

@@ -1,4 +1,4 @@
-"""Passages of a document, and which of them say the most of a question's words (BM25)."""
+"""Passages of a document, ranked by BM25 for a question."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from inf_llm.generation import encode
 from inf_llm.optional import need
 
 LONGEST = 128
-"""Tokens of a passage; it ends where a sentence or a line does, if one ends in it."""
+"""Maximum tokens of a passage. It ends at the end of a sentence or line if it contains one."""
 
 
 class Passages:
-    """A document in passages, with an index of their words.
+    """A document split into passages, with a BM25 index.
 
     Args:
-        tokenizer: the model's.
-        ids: the document.
+        tokenizer: the model's tokenizer.
+        ids: token ids of the document.
 
     Raises:
-        MissingExtraError: the package that ranks them is absent.
+        MissingExtraError: the package bm25s is not installed.
     """
 
     def __init__(self, tokenizer: Any, ids: list[int]) -> None:
@@ -35,7 +35,7 @@ class Passages:
         return self._bm25.tokenize(texts, stopwords="en", show_progress=False)
 
     def found(self, question: list[int], room: int) -> list[int]:
-        """The best passages that fit into `room` tokens, in the order of the document."""
+        """Return the tokens of the best passages that fit into `room`, in document order."""
         asked = self._words([self._tokenizer.decode(question, skip_special_tokens=True)])
         wanted = min(len(self._passages), room)
         order, _ = self._index.retrieve(asked, k=wanted, show_progress=False)
@@ -48,7 +48,7 @@ class Passages:
 
 
 def _packed(tokenizer: Any, text: str) -> list[list[int]]:
-    """Sentences and lines, as many to a passage as it has room for."""
+    """Return passages of whole sentences and lines, as many per passage as fit."""
     passages: list[list[int]] = [[]]
     for sentence in re.findall(r".+?(?:[.!?](?=\s)\s*|\n+|$)", text, re.DOTALL):
         ids = encode(tokenizer, sentence, add_special_tokens=False)

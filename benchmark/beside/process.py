@@ -1,4 +1,4 @@
-"""A job in a process of its own, which is stopped when it takes too long."""
+"""Run a job in its own process, and stop the process when it takes too long."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Limits:
-    """Seconds that a subject may take; None for any.
+    """Time limits of a subject in seconds; None for no limit.
 
     Attributes:
-        first: from a loaded model to the first token.
-        rest: from there to the end.
+        first: limit from the loaded model to the first token.
+        rest: limit from the first token to the end.
     """
 
     first: float | None = None
@@ -35,11 +35,11 @@ class Limits:
 
 
 def run(job: Job, limits: Limits) -> dict[str, Any]:
-    """What a job's process measured.
+    """Run a job in a process, and return its results.
 
     Returns:
-        Its figures; `stopped`, the seconds after which it was stopped, and `within`, the phase in
-        which it was; or `error`, why it ended early.
+        The figures. If the process was stopped, also `stopped`, the time limit in seconds, and
+        `within`, the phase. If the process ended early, also `error`, the reason.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmark.beside.worker"],
@@ -57,7 +57,7 @@ def run(job: Job, limits: Limits) -> dict[str, Any]:
         process.stdin.close()
         found = _followed(process, limits)
         if "stopped" not in found:
-            process.wait(60)  # a server that it started ends with it
+            process.wait(60)  # time for the process to stop a server that it started
         return found
     finally:
         _stop(process)
@@ -76,7 +76,7 @@ def _environment(threads: int) -> dict[str, str]:
 
 
 def _followed(process: subprocess.Popen[str], limits: Limits) -> dict[str, Any]:
-    """The figures of all events, in one."""
+    """Follow the events of a process within the limits; return all figures in one dict."""
     events: queue.Queue[dict[str, Any] | None] = queue.Queue()
     errors: list[str] = []
     for work in (lambda: _read(process, events), lambda: _drain(process, errors)):
@@ -117,7 +117,7 @@ def _drain(process: subprocess.Popen[str], errors: list[str]) -> None:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    """End a process, where it has not ended, and what it started."""
+    """Kill a process that still runs and, on POSIX, all processes of its group."""
     if os.name == "posix":
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The subjects by name."""
+"""The registry of subjects by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmark.beside.base import Subject
 from benchmark.beside.job import Job
 
 OWN = "inf-llm"
-"""What all others are held against."""
+"""The subject that all others are compared with."""
 _HERE, _SERVER = "benchmark.beside.torch_subjects", "benchmark.beside.llama_server"
 SUBJECTS: dict[str, tuple[str, str]] = {
     OWN: (_HERE, "Package"),
@@ -20,16 +20,16 @@ SUBJECTS: dict[str, tuple[str, str]] = {
     "llama.cpp-q8": (_SERVER, "EightBitServer"),
     "llama.cpp-yarn": (_SERVER, "StretchedServer"),
 }
-"""Module and class of each, imported in the process that measures it."""
+"""Module and class of each subject, imported in the process that measures the subject."""
 
 
 def make(job: Job) -> Subject:
-    """The subject of a job, loaded."""
+    """Load and return the subject of a job."""
     module, name = SUBJECTS[job.subject]
     made: Subject = getattr(importlib.import_module(module), name)(job)
     return made
 
 
 def of_server(name: str) -> bool:
-    """Whether a subject needs llama.cpp's server and a GGUF file."""
+    """Return whether a subject needs llama.cpp's server and a GGUF file."""
     return SUBJECTS[name][0] == _SERVER

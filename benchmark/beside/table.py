@@ -1,4 +1,4 @@
-"""Rows as a table: medians, and ratios of runs that took turns."""
+"""A table of the rows: medians, and ratios to inf-llm on the same documents."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _RULE = "---|---:|---|---|---:|---:|---:|---:|---:|---:|---:"
 
 
 def text(rows: Sequence[Row]) -> str:
-    """The table in Markdown, the machines over it, and under it what was not measured.
+    """Return a Markdown table, with the machines above it and the failures below it.
 
-    A figure is a median over documents. Beside it, for other subjects than inf-llm, stands the
-    median of its ratio to inf-llm's figure on the same document, and after "cpu" that of the
-    seconds of all processors, which other programs on the machine change less.
+    A figure is a median over documents. For subjects other than inf-llm, the median ratio to
+    inf-llm's figure on the same document follows in parentheses. After "cpu" stands that ratio for
+    processor seconds, which other programs on the machine disturb less.
     """
     groups = _grouped(rows)
     lines = [_line(key, own, groups.get((*key[:3], OWN), [])) for key, own in groups.items()]
@@ -41,7 +41,7 @@ def text(rows: Sequence[Row]) -> str:
 
 
 def line(row: Row) -> str:
-    """A row in short."""
+    """Return a short text for a row."""
     if problem := _problem(row):
         return problem
     first, decode = row["first"], 1e3 * row["decode"]
@@ -49,7 +49,7 @@ def line(row: Row) -> str:
 
 
 def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
-    """Rows by model, tokens, task and subject, in this order."""
+    """Return rows grouped and sorted by model, tokens, task and subject."""
     order = list(SUBJECTS)
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -86,7 +86,7 @@ def _median(rows: Sequence[Row], own: Sequence[Row], name: str, scale: float, di
 
 
 def paired(rows: Sequence[Row], own: Sequence[Row], name: str) -> Iterator[float]:
-    """Ratios of a figure to inf-llm's on the same document."""
+    """Yield the ratios of a figure to that of inf-llm on the same document."""
     held = {row["run"]: row.get(name) for row in own}
     for row in rows:
         if row.get(name) is not None and held.get(row["run"]):
@@ -103,7 +103,7 @@ def _nats(rows: Sequence[Row]) -> str:
 
 
 def _problem(row: Row) -> str:
-    """Why a row is not whole; empty where it is."""
+    """Return why a row is incomplete; empty if it is complete."""
     if "stopped" in row:
         return (
             f"stopped in phase {row['within']!r} after {row['stopped']:,.0f} s, which is more than "
@@ -115,7 +115,7 @@ def _problem(row: Row) -> str:
 
 
 def _notes(groups: dict[tuple[Any, ...], list[Row]]) -> list[str]:
-    """Once for each kind of problem, where it was."""
+    """Return lines that list each kind of problem once, with the places where it occurred."""
     said: dict[str, list[str]] = {}
     for key, rows in groups.items():
         for problem in dict.fromkeys(filter(None, map(_problem, rows))):

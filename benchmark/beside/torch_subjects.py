@@ -1,4 +1,4 @@
-"""Subjects in this process: the package, transformers as it is, and passages found by BM25."""
+"""Subjects that use torch: this package, plain transformers, and retrieval by BM25."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from inf_llm.settings import InfLLMSettings
 
 
 class Package(Subject):
-    """This package, as a session is used: the document is read once, each question in a fork."""
+    """This package with a session: the document is read once, each question in a fork."""
 
     overrides: tuple[str, ...] = ()
 
@@ -72,20 +72,20 @@ class Package(Subject):
 
 
 class DensePackage(Package):
-    """The same, which reads with full attention and answers from its memory."""
+    """This package with dense prefill: full attention for the document, then the memory."""
 
     overrides = ("model.prefill=dense",)
 
 
 class Transformers(Subject):
-    """transformers: sdpa, a `DynamicCache` that is cut back to the document between questions.
+    """transformers with sdpa; its `DynamicCache` is cropped to the document between questions.
 
-    The document is read in one pass, as `generate` does: attention then needs no mask, and skips
-    what no query sees.
+    The document is read in one forward pass, as `generate` does. Attention then needs no mask
+    tensor, and skips key blocks that are masked for all queries.
     """
 
     chunk: int | None = None
-    """Tokens of a document that are read at a time; None for all."""
+    """Number of document tokens per forward pass; None for all tokens in one pass."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -99,7 +99,7 @@ class Transformers(Subject):
         return DynamicCache(config=self.model.config)
 
     def before(self, question: Question) -> list[int]:
-        """The tokens that stand before a question."""
+        """Return the tokens to feed before a question."""
         return list(self.job.context.ids)
 
     def warm_up(self) -> None:
@@ -108,14 +108,14 @@ class Transformers(Subject):
 
     @torch.no_grad()
     def _feed(self, ids: Any, logits: int = 1) -> Tensor:
-        """Logits (k, V) of the last `logits` tokens."""
+        """Feed tokens; return the logits (k, V) of the last k = `logits` tokens."""
         made = self.model(
             torch.tensor([ids]), past_key_values=self._cache, logits_to_keep=logits, use_cache=True
         )
         return made.logits[0]
 
     def _asked(self, question: Question, answer: tuple[int, ...] = ()) -> Tensor:
-        """Logits of what follows the question and every token of an answer."""
+        """Return the next-token logits after the question and after each token of `answer`."""
         document = self.before(question)
         if document != self._held:
             self._cache, self._held = self._empty(), document
@@ -147,15 +147,16 @@ class Transformers(Subject):
 
 
 class TransformersInChunks(Transformers):
-    """The same, which reads in chunks, as where one pass has no room."""
+    """`Transformers` that reads in chunks, as is needed if one pass does not fit in memory."""
 
     chunk = 2048
 
 
 class Retrieval(Transformers):
-    """The same model, which sees the beginning and the passages that BM25 finds for a question.
+    """`Transformers` with retrieval: the first tokens and the best passages by BM25 are read.
 
-    It sees as many tokens as the configuration shows a query: sinks, window and recalled blocks.
+    The model sees at most as many tokens as a query of inf-llm attends to with the same
+    configuration: sinks, local window and recalled blocks.
     """
 
     def __init__(self, job: Job) -> None:
@@ -178,6 +179,6 @@ class Retrieval(Transformers):
 
 
 def nats(logits: Tensor, question: Question) -> float:
-    """Mean negative log-likelihood of a question's answer, from logits (n, V)."""
+    """Return the mean negative log-likelihood of a question's answer, from logits (n, V)."""
     right = torch.tensor(question.answer)[:, None]
     return float(-logits.float().log_softmax(-1).gather(1, right).mean())

@@ -1,6 +1,7 @@
-"""Measures one job in a process of its own: a JSON job comes in, a JSON event a line goes out.
+"""Measure one job in its own process: read a job as JSON, write one event per line as JSON.
 
-`ready`: the model is loaded. `first`: the first token about the whole document. `done`: the rest.
+The events are `ready` when the model is loaded, `first` at the first token of the first answer,
+and `done` at the end, with all other figures.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Tell = Callable[[str, dict[str, Any]], None]
 
 
 def measure(subject: Subject, job: Job, tell: Tell) -> None:
-    """Ask all questions of a job, in turn, and tell what was measured."""
+    """Ask all questions of a job in turn, and send the figures as events through `tell`."""
     subject.warm_up()
     tell("ready", {"how": subject.how()})
     answers = []
@@ -49,13 +50,13 @@ def measure(subject: Subject, job: Job, tell: Tell) -> None:
 
 @dataclass
 class Timed:
-    """An answer.
+    """An answer with its times.
 
     Attributes:
-        ids: its tokens.
-        seconds: before each of them.
-        used: seconds of processors that the program had used before it, at its first token, and at
-            its last.
+        ids: token ids of the answer.
+        seconds: time for each of the tokens.
+        used: processor seconds of the program so far: before the answer, at its first token, and
+            at its last token.
     """
 
     ids: list[int]
@@ -64,12 +65,12 @@ class Timed:
 
     @property
     def until_first(self) -> float:
-        """Seconds of processors for the first token."""
+        """Processor seconds for the first token."""
         return self.used[1] - self.used[0]
 
     @property
     def per_token(self) -> float:
-        """Seconds of processors for each token after the first."""
+        """Processor seconds per token after the first."""
         return (self.used[-1] - self.used[1]) / (len(self.ids) - 1)
 
 
@@ -88,11 +89,11 @@ def _timed(subject: Subject, job: Job, question: Question, tell: Tell) -> Timed:
 
 
 def _silent(event: str, figures: dict[str, Any]) -> None:
-    """What later answers tell by themselves."""
+    """Ignore the events of the answers after the first."""
 
 
 def main() -> None:
-    """Measure the job on standard input; what else is printed goes to standard error."""
+    """Measure the job from standard input; redirect other output to standard error."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 

@@ -1,1 +1,1 @@
-"""Load on a real server: its process, its clients, what they do together, and the figures."""
+"""Load tests of a real server: server process, clients, scenarios, and figures."""

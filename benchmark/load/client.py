@@ -1,4 +1,4 @@
-"""One client's requests, and when what came."""
+"""A client that sends requests to a server and times the replies."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from inf_llm.errors import InfLLMError
 
 @dataclass
 class Answer:
-    """What came, in seconds from the request.
+    """An answer and its times, in seconds since the request.
 
     Attributes:
-        kind: of the client.
-        sent: when it was asked, by `time.perf_counter`.
-        first: until the first word.
-        last: until the last one.
-        tokens: of the answer.
-        prompt: tokens of the prompt, `cached` of which were in memory.
-        text: all of it.
+        kind: kind of the client.
+        sent: time of the request, by `time.perf_counter`.
+        first: time to the first piece of text; None before that.
+        last: time to the last piece of text.
+        tokens: number of tokens of the answer.
+        prompt: number of tokens of the prompt.
+        cached: number of prompt tokens that were in memory.
+        text: the whole text of the answer.
     """
 
     kind: str
@@ -39,13 +40,17 @@ class Answer:
 
     @property
     def per_token(self) -> float | None:
-        """Seconds for each token after the first."""
+        """Seconds per token after the first; None for fewer than two tokens."""
         if self.first is None or self.tokens < 2:
             return None
         return (self.last - self.first) / (self.tokens - 1)
 
     def take(self, event: dict[str, Any]) -> None:
-        """An event of its stream."""
+        """Add an event of the answer's stream.
+
+        Raises:
+            InfLLMError: the event is an error.
+        """
         now = time.perf_counter() - self.sent
         if "error" in event:
             raise InfLLMError(f"a request failed: {event['error']['message']}")
@@ -61,12 +66,12 @@ class Answer:
 
 
 class Client:
-    """Talks to a server.
+    """A client of a server.
 
     Args:
         server: the server.
-        http: connections to it.
-        kind: what it is, for the table.
+        http: connections to the server.
+        kind: kind of the client, for the table.
     """
 
     def __init__(self, server: Server, http: httpx.AsyncClient, kind: str) -> None:
@@ -75,10 +80,10 @@ class Client:
     async def ask(
         self, messages: str | list[dict[str, str]], tokens: int, document: str | None = None
     ) -> Answer:
-        """Ask, and take the answer as it comes.
+        """Send a question and return its streamed answer.
 
         Raises:
-            InfLLMError: the server refused it.
+            InfLLMError: the server refused the request, or the stream has an error.
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
@@ -90,7 +95,7 @@ class Client:
         return answer
 
     async def upload(self, text: str) -> tuple[str, int, float]:
-        """Have a text read: its id, its tokens, and the seconds that it took."""
+        """Upload a text; return the document's id, its number of tokens, and the seconds taken."""
         started = time.perf_counter()
         body = {"text": text, "stream": True}
         last: dict[str, Any] = {}

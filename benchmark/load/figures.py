@@ -1,4 +1,4 @@
-"""Figures of many answers, and the table of them."""
+"""Statistics of many answers."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SHARES = 0.5, 0.95, 0.99
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that such a share of the values does not exceed."""
+    """Return the smallest value v such that at least `share` of the values are <= v."""
     ordered = sorted(values)
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 
 def spread(values: Iterable[float | None]) -> dict[str, float]:
-    """p50, p95 and p99 of what there is."""
+    """Return p50, p95 and p99 of the values that are not None; empty if there are none."""
     known = [value for value in values if value is not None]
     if not known:
         return {}
@@ -24,7 +24,7 @@ def spread(values: Iterable[float | None]) -> dict[str, float]:
 
 
 def by_kind(answers: Sequence[Answer]) -> dict[str, dict[str, object]]:
-    """Of each kind of client: how many answers, and seconds to the first word and per token."""
+    """Return per kind of client: number of answers, seconds to the first word and per token."""
     kinds = dict.fromkeys(answer.kind for answer in answers)
     own = {kind: [answer for answer in answers if answer.kind == kind] for kind in kinds}
     return {

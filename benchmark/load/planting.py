@@ -1,6 +1,6 @@
-"""Copies of documents with a needle in their middle, and the page or heading that it stands in.
+"""Put a needle into the middle of a copy of a document, and find its page or heading.
 
-Where it stands is found in the source of the document, without the package's own readers.
+The page or heading is found in the source of the document, independently of the package's readers.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ _MARKDOWN = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)[ \t#]*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Planted:
-    """A copy with a needle.
+    """A copy of a document with a needle.
 
     Attributes:
-        data: its bytes.
-        label: of the page or heading that the needle stands in; empty where there is none.
+        data: the bytes of the copy.
+        label: label of the needle's page or heading; empty if there is none.
     """
 
     data: bytes
@@ -48,25 +48,25 @@ class Planted:
 
 
 def plant(kind: str, name: str, data: bytes, needle: str) -> Planted:
-    """Put a needle into the middle of a copy.
+    """Put a needle into the middle of a copy of a file.
 
     Args:
         kind: "pdf", "epub", "docx", "html", or "text".
-        name: of the file.
-        data: its bytes.
+        name: name of the file.
+        data: bytes of the file.
         needle: ASCII words.
 
     Raises:
-        InfLLMError: there is no place for it.
+        InfLLMError: no needle can be put into this file.
     """
     try:
         return _PLANTERS[kind](name, data, needle)
-    except Exception as error:  # whatever a library stumbles over, the file is to blame
+    except Exception as error:  # libraries raise many types of errors for malformed files
         raise InfLLMError(f"{name}: no needle can be put in ({reason(error)})") from None
 
 
 def _pdf(name: str, data: bytes, needle: str) -> Planted:
-    """A page of its own in the middle."""
+    """Insert the needle as a separate page in the middle."""
     library = need("pypdfium2", "a PDF document", "documents")
     pdfium = library.raw
     document = library.PdfDocument(data)
@@ -92,7 +92,7 @@ def _html(name: str, data: bytes, needle: str) -> Planted:
 
 
 def _text(name: str, data: bytes, needle: str) -> Planted:
-    """A paragraph of its own; headings count in Markdown only."""
+    """Insert the needle as a separate paragraph; only Markdown files have headings."""
     text, encoding = decoded(name, data)
     at = text.find("\n", len(text) // 2) + 1 or len(text)
     copy = f"{text[:at]}\n{needle}\n\n{text[at:]}"
@@ -101,7 +101,11 @@ def _text(name: str, data: bytes, needle: str) -> Planted:
 
 
 def _epub(name: str, data: bytes, needle: str) -> Planted:
-    """A paragraph in the part in the middle. A part that begins without a heading has its title."""
+    """Insert the needle as a paragraph of the middle part.
+
+    The label is the last heading before the needle in that part, or else the last heading or title
+    of the parts up to and including the middle one.
+    """
     with zipfile.ZipFile(io.BytesIO(data)) as book:
         parts = list(_parts(book))
         middle = len(parts) // 2
@@ -114,13 +118,13 @@ def _epub(name: str, data: bytes, needle: str) -> Planted:
 
 
 def _names(page: str) -> list[str]:
-    """What a part of a book is called by: its headings, or its title."""
+    """Return the headings of a part of a book, or its title if it has no headings."""
     page = _blank(_MUTE, page)
     return _words(_HEADING, page) or _words(_TITLE, page)
 
 
 def _parts(book: zipfile.ZipFile) -> Iterator[str]:
-    """Pages of a book in the order of reading, as far as they are there."""
+    """Yield the paths of a book's pages in reading order; skip pages that the archive lacks."""
     container = ElementTree.fromstring(book.read("META-INF/container.xml"))
     package = next(e.attrib["full-path"] for e in container.iter() if "full-path" in e.attrib)
     root = ElementTree.fromstring(book.read(package))
@@ -133,7 +137,7 @@ def _parts(book: zipfile.ZipFile) -> Iterator[str]:
 
 
 def _docx(name: str, data: bytes, needle: str) -> Planted:
-    """A paragraph of its own, outside of boxes."""
+    """Insert the needle as a separate paragraph outside of text boxes."""
     with zipfile.ZipFile(io.BytesIO(data)) as file:
         main = next(n for n in file.namelist() if re.fullmatch(r"word/document\d*\.xml", n))
         xml = file.read(main).decode("utf-8-sig")
@@ -154,7 +158,7 @@ def _docx(name: str, data: bytes, needle: str) -> Planted:
 
 
 def _heading_styles(file: zipfile.ZipFile) -> set[str]:
-    """Ids of the styles of headings; those of Word itself where the file does not say."""
+    """Return the ids of heading styles; Word's default ids if the file defines no styles."""
     if "word/styles.xml" not in file.namelist():
         return {"Title", *(f"Heading{level}" for level in range(1, 7))}
     xml = file.read("word/styles.xml").decode("utf-8-sig")
@@ -163,7 +167,7 @@ def _heading_styles(file: zipfile.ZipFile) -> set[str]:
 
 
 def _in_page(page: str, needle: str) -> tuple[str, list[str]]:
-    """A page with a paragraph in its middle, and the headings before that."""
+    """Return a page with a paragraph in its middle, and the headings before the paragraph."""
     seen = _blank(_MUTE, page)
     ends = [found.end() for found in _ENDS.finditer(seen)]
     at = ends[len(ends) // 2] if ends else seen.lower().find("</body")
@@ -172,18 +176,18 @@ def _in_page(page: str, needle: str) -> tuple[str, list[str]]:
 
 
 def _words(element: re.Pattern[str], page: str) -> list[str]:
-    """Words of elements that have any."""
+    """Return the texts of the matching elements, without empty ones."""
     found = (html.unescape(_TAG.sub("", body)) for _, body in element.findall(page))
     return [words for words in found if words.strip()]
 
 
 def _blank(what: re.Pattern[str], text: str) -> str:
-    """The text with spaces for what is not looked at, so that places stay."""
+    """Return the text with matches replaced by spaces, so that all offsets stay valid."""
     return what.sub(lambda found: " " * len(found[0]), text)
 
 
 def _with(archive: zipfile.ZipFile, name: str, content: bytes) -> bytes:
-    """An archive with another content of one file."""
+    """Return the bytes of an archive in which one file has another content."""
     copy = io.BytesIO()
     with zipfile.ZipFile(copy, "w") as made:
         for entry in archive.infolist():

@@ -1,6 +1,6 @@
-"""What several clients do at once, and what it costs each of them.
+"""Load scenarios: several clients at once, and the slowdown for each of them.
 
-Each scenario measures the idle server, or a client alone, in the same run.
+Where a scenario compares, it measures the idle server or a single client in the same run.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Figures = dict[str, Any]
 
 @dataclass(frozen=True)
 class Load:
-    """What a scenario is made of.
+    """The settings of a scenario.
 
     Attributes:
         server: the server.
-        texts: what clients say.
-        clients: how many.
-        tokens: of a long text.
-        answer: tokens of an answer.
-        seconds: how long requests are sent, where a scenario has no end of its own.
+        texts: source of the clients' texts and questions.
+        clients: number of clients.
+        tokens: number of tokens of a long text.
+        answer: number of tokens of an answer.
+        seconds: duration of the scenario `mixed`.
         rate: short questions per second.
-        pairs: texts that are read alone and with questions, where a scenario compares them.
+        pairs: for `book`, number of pairs of texts: one read alone and one with questions.
     """
 
     server: Server
@@ -46,15 +46,15 @@ class Load:
     pairs: int = 1
 
     def client(self, http: httpx.AsyncClient, kind: str) -> Client:
-        """A client."""
+        """Return a client of this kind."""
         return Client(self.server, http, kind)
 
 
 async def book(load: Load) -> Figures:
-    """Short questions while another client's text is read, against the idle server.
+    """Compare short questions while a long text is read with the same on the idle server.
 
-    How much longer the text takes is said in seconds, and in the time of processors, which other
-    programs of the machine change less: the time that questions took of them while it was read.
+    The slowdown of reading is given in seconds and in the server's processor time. The latter
+    includes the work for the questions, and other programs on the machine disturb it less.
     """
     async with connections() as http:
         asks, reads = load.client(http, "question"), load.client(http, "book")
@@ -84,7 +84,7 @@ async def book(load: Load) -> Figures:
 
 
 async def _read(load: Load, client: Client) -> dict[str, float]:
-    """A text is read: its tokens, its seconds, and those of processors meanwhile."""
+    """Upload a text; return its tokens, the seconds, and the server's processor seconds."""
     before = load.server.cpu_seconds()
     _, tokens, seconds = await client.upload(load.texts.book(load.tokens))
     return {
@@ -95,7 +95,7 @@ async def _read(load: Load, client: Client) -> dict[str, float]:
 
 
 async def readers(load: Load) -> Figures:
-    """Texts of 20k to 60k tokens (of `tokens` the half to 1.5 times) read at once."""
+    """Read texts of 0.5 to 1.5 times `tokens` tokens (20k to 60k by default) at once."""
     count = load.clients
     async with connections() as http:
         texts = [
@@ -119,7 +119,7 @@ async def readers(load: Load) -> Figures:
 
 
 async def decoders(load: Load) -> Figures:
-    """Clients that answer from texts they have read, at once and one after another."""
+    """Decode long answers about uploaded texts, one after another and all at once."""
     async with connections() as http:
         clients = [load.client(http, "decoder") for _ in range(load.clients)]
         ids = [(await each.upload(load.texts.book(load.tokens)))[0] for each in clients]
@@ -146,7 +146,11 @@ async def decoders(load: Load) -> Figures:
 
 
 def _at_once(answers: list[Answer]) -> float:
-    """Tokens per second from the last client's first word to the end of the first to end."""
+    """Return tokens per second while all answers are being decoded.
+
+    This is the time from the latest first word to the earliest end of an answer. If there is no
+    such time, the mean speed of an answer is returned.
+    """
     begin = max(a.sent + (a.first or 0) for a in answers)
     end = min(a.sent + a.last for a in answers)
     speeds = [1 / a.per_token for a in answers if a.per_token]
@@ -157,7 +161,7 @@ def _at_once(answers: list[Answer]) -> float:
 
 
 async def mixed(load: Load) -> Figures:
-    """Books, chats and short questions, in open loop; books one after another."""
+    """Send uploads with a question, chats and short questions at random times (open loop)."""
     async with connections() as http:
         answers: list[Answer] = []
         end = time.perf_counter() + load.seconds
@@ -188,7 +192,7 @@ SCENARIOS: dict[str, Callable[[Load], Coroutine[Any, Any, Figures]]] = {
 
 
 def connections() -> httpx.AsyncClient:
-    """Connections without end, as of many computers."""
+    """Return an HTTP client without a limit on connections, as many client machines have."""
     return httpx.AsyncClient(limits=httpx.Limits(max_connections=None), timeout=None)
 
 
@@ -197,7 +201,7 @@ async def _short(load: Load, client: Client) -> list[Answer]:
 
 
 async def _chat(load: Load, client: Client) -> list[Answer]:
-    """Three turns of a conversation, with a moment of thought between them."""
+    """Run a conversation of three turns with pauses between them."""
     messages: list[dict[str, str]] = []
     answers = []
     for _ in range(3):
@@ -209,7 +213,7 @@ async def _chat(load: Load, client: Client) -> list[Answer]:
 
 
 async def _from_book(load: Load, client: Client) -> list[Answer]:
-    """A text, and a question about it."""
+    """Upload a text, and ask a question about it."""
     document, _, _ = await client.upload(load.texts.book(load.tokens))
     return [await client.ask(load.texts.question(), load.answer, document)]
 
@@ -217,7 +221,7 @@ async def _from_book(load: Load, client: Client) -> list[Answer]:
 async def _until_done(
     done: asyncio.Task[Any], pause: float, ask: Callable[[], Awaitable[list[Answer]]]
 ) -> list[Answer]:
-    """Answers to what is asked every `pause` seconds until something is done, in open loop."""
+    """Ask every `pause` seconds in open loop until the task `done` ends; return the answers."""
     asked = []
     while not done.done():
         asked.append(asyncio.ensure_future(ask()))
@@ -228,7 +232,7 @@ async def _until_done(
 async def _stream(
     load: Load, end: float, rate: float, ask: Callable[[], Awaitable[list[Answer]]]
 ) -> list[Answer]:
-    """Answers to requests that come at a rate, at times of their own, until `end`."""
+    """Send requests as a Poisson process of this rate until `end`; return the answers."""
     asked = []
     while (now := time.perf_counter()) < end:
         asked.append(asyncio.ensure_future(ask()))

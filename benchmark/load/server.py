@@ -1,4 +1,4 @@
-"""A server process for the time of a measurement."""
+"""A server process that runs for the duration of a measurement."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _READY = re.compile(r"serving (\S+) at (http://\S+?),")
 
 @dataclass(frozen=True)
 class Server:
-    """A server that can be reached.
+    """A running server.
 
     Attributes:
-        address: of it.
+        address: URL of the server.
         model: name of its model.
-        process: number of the process.
+        process: process id.
     """
 
     address: str
@@ -35,23 +35,23 @@ class Server:
     process: int
 
     def memory(self, name: str = "VmRSS") -> int | None:
-        """Bytes that the system counts, "VmHWM" for the most so far; None where it does not say."""
+        """Return resident bytes of the process, or the peak for "VmHWM"; None if not available."""
         found = self._status(name)
         return None if found is None else 1024 * found
 
     def threads(self) -> int | None:
-        """Threads of the process; None where the system does not say."""
+        """Return the number of threads of the process; None if not available."""
         return self._status("Threads")
 
     def open_files(self) -> int | None:
-        """Descriptors that it holds; None where the system does not say."""
+        """Return the number of open file descriptors of the process; None if not available."""
         try:
             return len(list(Path(f"/proc/{self.process}/fd").iterdir()))
         except OSError:
             return None
 
     def cpu_seconds(self) -> float:
-        """Time that processors have spent on it."""
+        """Return the processor seconds of the process so far."""
         used = psutil.Process(self.process).cpu_times()
         return float(used.user + used.system)
 
@@ -65,10 +65,10 @@ class Server:
 
 @contextmanager
 def serving(options: Sequence[str], threads: int) -> Iterator[Server]:
-    """`inf-llm serve` with some options, on a free port, within the statement.
+    """Run `inf-llm serve` with `options` on a free port for the duration of the `with` block.
 
     Raises:
-        InfLLMError: it did not start; the message is what it said.
+        InfLLMError: the server did not start; the message contains its output.
     """
     command = [sys.executable, "-c", "from inf_llm.cli import main; main()", "serve"]
     process = subprocess.Popen(

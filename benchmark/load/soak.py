@@ -1,7 +1,8 @@
-"""Clients of all kinds for a long time, and what each of them must be answered.
+"""Clients of all kinds over a long time, and checks of the server's replies.
 
-Some ask, some upload, some leave in the middle, some send what is no request. The answers of a few
-are known: what an idle server said. In float32 nothing that others do may change them.
+Some clients ask, some upload, some disconnect early, some send malformed requests. A few questions,
+the canaries, have known answers: those of the idle server. In float32 the load of other clients
+must not change these answers.
 """
 
 from __future__ import annotations
@@ -24,27 +25,27 @@ from benchmark.load.texts import Texts
 CHAT, COMPLETIONS, DOCUMENTS = "/v1/chat/completions", "/v1/completions", "/v1/documents"
 ASK = "What is the pass key?"
 BUSY = 429, 503
-"""Refusals that a client must be ready for; they are counted, and nothing is wrong."""
+"""Status codes of a busy server. They are counted, and are not errors."""
 CANARIES = 3
 
 
 class WrongAnswerError(Exception):
-    """An answer that a client must not get."""
+    """The server gave a wrong reply."""
 
 
 class BusyError(Exception):
-    """The server says to come again later."""
+    """The server refused a request as busy; the client may retry later."""
 
 
 @dataclass
 class Tally:
-    """What happened, by kind of client.
+    """Counters by kind of client.
 
     Attributes:
-        requests: how often each kind of client came.
-        busy: how often a refusal said to try again.
-        failures: connections that broke, and what they broke of.
-        wrong: what was answered wrongly.
+        requests: number of visits.
+        busy: number of refusals by a busy server.
+        failures: number of broken connections, by kind and type of error.
+        wrong: descriptions of wrong replies.
     """
 
     requests: Counter[str] = field(default_factory=Counter)
@@ -55,11 +56,11 @@ class Tally:
 
 @dataclass(frozen=True)
 class Canary:
-    """A question whose answer is known.
+    """A question with a known answer.
 
     Attributes:
-        body: of the request.
-        answer: of an idle server.
+        body: body of the request.
+        answer: the idle server's answer.
     """
 
     body: dict[str, Any]
@@ -67,13 +68,13 @@ class Canary:
 
 
 class Soak:
-    """See the module's text.
+    """A soak test of one server, as the module docstring describes.
 
     Args:
-        server: the server; no one else uses it.
-        http: connections to it.
-        texts: what clients say.
-        tokens: of the longest text.
+        server: the server; it has no other clients.
+        http: connections to the server.
+        texts: source of the clients' texts and questions.
+        tokens: number of tokens of the longest text.
     """
 
     def __init__(self, server: Server, http: httpx.AsyncClient, texts: Texts, tokens: int) -> None:
@@ -83,11 +84,11 @@ class Soak:
         self.tally = Tally()
 
     async def begin(self) -> None:
-        """Ask the idle server what will be known."""
+        """Record the idle server's answers to the canary questions."""
         self._canaries = [await self._canary(number) for number in range(CANARIES)]
 
     async def run(self, seconds: float, clients: int) -> None:
-        """Let so many clients come again and again for a time."""
+        """Run `clients` clients that send requests for `seconds` seconds."""
         end = time.monotonic() + seconds
         await asyncio.gather(*(self._client(end) for _ in range(clients)))
 
@@ -110,7 +111,7 @@ class Soak:
             self.tally.failures[f"{kind}: {type(error).__name__}"] += 1
 
     async def _canary(self, number: int) -> Canary:
-        """A text with a key, uploaded, and what is answered about it."""
+        """Upload a text with a key, ask for the key, and record the answer."""
         key = 10_000 + 7_919 * number
         text = f"{self._text(0.4)} The pass key is {key}. Remember it. {key} is the pass key. "
         document = await self._send("POST", DOCUMENTS, {"text": text + self._text(0.4)}, 201)
@@ -142,18 +143,18 @@ class Soak:
         raise WrongAnswerError(f"{reply.status_code} instead of {expected}: {reply.text[:200]}")
 
     async def known(self) -> None:
-        """Ask what is known."""
+        """Ask a canary question and compare the answer with the known one."""
         canary = self._random.choice(self._canaries)
         said = self._said(await self._send("POST", CHAT, canary.body, 200))
         if said != canary.answer:
             raise WrongAnswerError(f"{said!r} instead of {canary.answer!r}")
 
     async def question(self) -> None:
-        """Ask something short."""
+        """Ask a short question."""
         await self._send("POST", CHAT, self._question(self._texts.question()), 200)
 
     async def upload(self) -> None:
-        """Upload a text, ask about it, and forget it half of the time."""
+        """Upload a text, ask about it, and delete it half of the time."""
         body: dict[str, Any] = {"text": self._text()}
         if self._random.random() < 0.3:
             body = {"file": base64.b64encode(body["text"].encode()).decode(), "name": "a.txt"}
@@ -163,7 +164,7 @@ class Soak:
             await self._forget(document["id"])
 
     async def grow(self) -> None:
-        """Upload a text in two parts, and forget it."""
+        """Upload a text in two parts, and delete it."""
         document = await self._send("POST", DOCUMENTS, {"text": self._text(0.5)}, 201)
         path = f"{DOCUMENTS}/{document['id']}"
         longer = await self._send("POST", path, {"text": self._text(0.3)}, 201)
@@ -172,7 +173,7 @@ class Soak:
         await self._forget(document["id"])
 
     async def background(self) -> None:
-        """Upload without waiting, and look now and then; one in three is forgotten meanwhile."""
+        """Upload in the background and poll its status; delete 30 % of the uploads at once."""
         body = {"text": self._text(), "background": True}
         document = await self._send("POST", DOCUMENTS, body, 202)
         path = f"{DOCUMENTS}/{document['id']}"
@@ -186,21 +187,21 @@ class Soak:
         await self._ask_about(document["id"])
 
     async def listing(self) -> None:
-        """Look at what there is."""
+        """Get the lists of documents and models, the health and the metrics."""
         for path in (DOCUMENTS, "/v1/models", "/health", "/metrics"):
             self._check(await self._http.get(f"{self._server.address}{path}"), 200)
 
     async def leaver(self) -> None:
-        """Leave a long answer after some words."""
+        """Disconnect after a few events of a long answer."""
         body = self._question(self._texts.question(), max_tokens=400, stream=True)
         await self._leave(CHAT, body, self._random.randrange(1, 12))
 
     async def quitter(self) -> None:
-        """Leave while a text is read."""
+        """Disconnect while an uploaded text is read."""
         await self._leave(DOCUMENTS, {"text": self._text(), "stream": True}, 2)
 
     async def clumsy(self) -> None:
-        """Send what is no request; the refusal must say so."""
+        """Send an invalid request; the error reply must have the right status and a message."""
         path, body, status = self._random.choice(CLUMSY)
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
@@ -244,7 +245,7 @@ KINDS: dict[Callable[[Soak], Awaitable[None]], int] = {
     Soak.quitter: 2,
     Soak.clumsy: 3,
 }
-"""What a client may be, and how often."""
+"""The kinds of visits, and their weights."""
 
 CLUMSY: tuple[tuple[str, Any, int], ...] = (
     (CHAT, b"{", 400),
@@ -257,4 +258,4 @@ CLUMSY: tuple[tuple[str, Any, int], ...] = (
     (f"{DOCUMENTS}/doc-none", {"text": "more"}, 404),
     ("/v1/nothing", {}, 404),
 )
-"""A path, a body that it does not take, and the status."""
+"""Invalid requests: path, body, and the status that the server must reply with."""

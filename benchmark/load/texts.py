@@ -1,4 +1,4 @@
-"""What clients say: texts of a length, and short questions, different each time."""
+"""Random texts of a given length and random short questions for the clients."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _TOPICS = ("rivers", "kings", "bread", "glass", "winter", "trains", "bees", "sal
 
 
 class Texts:
-    """Texts by a seed.
+    """Texts and questions drawn with a seed.
 
     Args:
-        tokenizer: the model's, by which lengths are measured.
-        seed: of all choices.
+        tokenizer: the model's tokenizer, which measures lengths.
+        seed: seed of all random choices.
     """
 
     def __init__(self, tokenizer: Any, seed: int) -> None:
@@ -25,7 +25,7 @@ class Texts:
         self._tokens_a_word = len(tokenizer(sample, verbose=False)["input_ids"]) / 20_000
 
     def book(self, tokens: int) -> str:
-        """About so many tokens, beginning anywhere."""
+        """Return a text of about `tokens` tokens that starts at a random word."""
         count = int(tokens / self._tokens_a_word)
         first = self.random.randrange(len(self._words))
         again = 1 + (first + count) // len(self._words)
@@ -33,6 +33,6 @@ class Texts:
         return f"Text {self.random.randrange(10**9)}. " + " ".join(words)
 
     def question(self) -> str:
-        """A short question."""
+        """Return a short question."""
         one, other = self.random.sample(_TOPICS, 2)
         return f"What do {one} and {other} have to do with {self.random.randrange(10_000)}?"

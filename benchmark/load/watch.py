@@ -1,4 +1,4 @@
-"""What a process takes over time: memory, open files, threads."""
+"""Memory, open files and threads of a process over time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from benchmark.load.server import Server
 
 @dataclass(frozen=True)
 class Sample:
-    """At one moment, in seconds from the first one.
+    """The resources of a process at one moment.
 
     Attributes:
-        seconds: when.
-        memory: bytes that are resident.
-        files: open descriptors.
-        threads: of the process.
+        seconds: time since the start of watching.
+        memory: resident bytes.
+        files: number of open file descriptors.
+        threads: number of threads.
     """
 
     seconds: float
@@ -30,7 +30,7 @@ class Sample:
 
 
 async def watched(server: Server, every: float, samples: list[Sample]) -> None:
-    """Take samples until this is cancelled."""
+    """Append a sample every `every` seconds until the task is cancelled."""
     started = time.monotonic()
     while True:
         taken = server.memory(), server.open_files(), server.threads()
@@ -40,13 +40,13 @@ async def watched(server: Server, every: float, samples: list[Sample]) -> None:
 
 
 def growth(samples: Sequence[Sample]) -> int:
-    """Bytes that the last quarter has more than the first one, by their medians."""
+    """Return the median bytes of the last quarter minus those of the first quarter."""
     first, last = (median(s.memory for s in part) for part in _ends(samples))
     return int(last - first)
 
 
 def figures(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Of the first quarter and the last one: memory, its slope, files and threads."""
+    """Return memory, its slope, files and threads of the first and the last quarter."""
     return {
         name: {
             "memory": int(median(s.memory for s in part)),
@@ -65,7 +65,7 @@ def _ends(samples: Sequence[Sample]) -> tuple[Sequence[Sample], Sequence[Sample]
 
 
 def _slope(part: Sequence[Sample]) -> float:
-    """Bytes per second."""
+    """Return the slope of the memory in bytes per second."""
     if len(part) < 2:
         return 0.0
     return linear_regression([s.seconds for s in part], [s.memory for s in part]).slope

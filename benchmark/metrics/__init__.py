@@ -1,1 +1,1 @@
-"""Scores of one prediction, each by its benchmark's own definition."""
+"""Metrics that score one prediction, by the definitions of the benchmarks."""

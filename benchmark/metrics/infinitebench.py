@@ -1,8 +1,8 @@
-"""InfiniteBench's metrics, by its own scorer (github.com/OpenBMB/InfiniteBench, commit 88b3daa).
+"""InfiniteBench's metrics, as its scorer defines them (github.com/OpenBMB/InfiniteBench, 88b3daa).
 
-A label is what the benchmark calls `ground_truth`. The published data spells the one answer of a
-task as a value or as a list of one; both are taken. Where the official scorer would stop on an
-exception (an empty prediction in En.MC, a decimal in Math.Find), the prediction scores 0 here.
+A label is the value that the benchmark calls `ground_truth`. The published data gives a single
+answer as a value or as a list of one value; both are accepted. If the official scorer would raise
+an exception (an empty prediction in En.MC, a decimal in Math.Find), the prediction scores 0 here.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from inf_llm.errors import SettingsError
 
 
 def passkey(prediction: str, label: Any) -> float:
-    """1 if the first run of digits is the label."""
+    """Return 1 if the first run of digits is the label."""
     found = re.search(r"[0-9]+", prediction)
     return float((found.group() if found else "") in _strings(label))
 
 
 def kv_retrieval(prediction: str, label: Any) -> float:
-    """1 if the value stands in the prediction as a word of its own."""
+    """Return 1 if the value is a separate word of the prediction."""
     words = _without(prediction, "\n:\"'.,?!{}").split()
     return float(any(value in words for value in _strings(label)))
 
 
 def code_run(prediction: str, label: Any) -> float:
-    """1 if the last word is the return value."""
+    """Return 1 if the last word is the return value."""
     words = _without(prediction.strip(), "\n.`'\":").split()
     try:
         return float(bool(words) and int(words[-1]) in _values(label))
@@ -38,9 +38,10 @@ def code_run(prediction: str, label: Any) -> float:
 
 
 def code_debug(prediction: str, label: Any) -> float:
-    """1 if the answer begins with the right letter and a stop, or names it behind "is:".
+    """Return 1 if the prediction names the right option at its start or after "is:" or "answer:".
 
-    `label` is the name of the wrong function and the letter of its option.
+    At the start, the right letter must be followed by a full stop or a colon. `label` is the name
+    of the wrong function and the letter of its option.
     """
     function, letter = label[0], label[1]
     prediction = prediction.strip()
@@ -55,9 +56,11 @@ def code_debug(prediction: str, label: Any) -> float:
 
 
 def longbook_choice_eng(prediction: str, label: Any) -> float:
-    """1 if its first letter, all of it, what is behind "answer is", or the first lone A-D is right.
+    """Return 1 if the prediction chooses the right option.
 
-    `label` is the right option's text and its letter.
+    The choice is the first character if that is one of A to D; else the whole prediction if it
+    equals the label; else the text after "answer is" or the like; else the first separate word
+    made of these letters. `label` is the right option's text and its letter.
     """
     prediction = prediction.strip()
     if prediction[:1] and prediction[0] in "ABCD":
@@ -68,7 +71,7 @@ def longbook_choice_eng(prediction: str, label: Any) -> float:
     rest = _behind_first(("answer is:", "answer:", "answer is", "option is"), text)
     if rest is not None:
         return float(rest.startswith(tuple(label)))
-    # "AB" in "ABCD" holds as well: a word may be any stretch of these letters.
+    # As in the official scorer, a word may be any substring of "ABCD", such as "AB".
     for word in text.split():
         if word in "ABCD":
             return float(word in label)
@@ -76,29 +79,29 @@ def longbook_choice_eng(prediction: str, label: Any) -> float:
 
 
 def longdialogue_qa_eng(prediction: str, label: Any) -> float:
-    """1 if the first name of the label is a word of the prediction in capitals."""
+    """Return 1 if the label's first name is a word of the prediction in upper case."""
     words = _without(prediction, "\n:\"'.,?!{}").upper().split()
     return float(_strings(label)[0] in words)
 
 
 def longbook_qa_eng(prediction: str, label: Any) -> float:
-    """The best word F1 over the accepted answers."""
+    """Return the best word F1 over the accepted answers."""
     return max((english_f1(prediction, answer) for answer in _strings(label)), default=0.0)
 
 
 def longbook_qa_chn(prediction: str, label: Any) -> float:
-    """The best F1 over the accepted answers, one character one token."""
+    """Return the best F1 over the accepted answers; each character is a token."""
     said = normalize_chinese(prediction)
     return max((overlap_f1(said, normalize_chinese(a)) for a in _strings(label)), default=0.0)
 
 
 def longbook_sum_eng(prediction: str, label: Any) -> float:
-    """The best ROUGE-Lsum F over the accepted summaries."""
+    """Return the best ROUGE-Lsum F over the accepted summaries."""
     return max((rouge_lsum(prediction, summary) for summary in _strings(label)), default=0.0)
 
 
 def math_find(prediction: str, label: Any) -> float:
-    """1 if the first number is the label; a decimal never equals a whole label."""
+    """Return 1 if the first number is the label; a decimal never equals an integer label."""
     found = re.search(r"\d+\.\d+|\d+", prediction)
     if found is None:
         return 0.0
@@ -111,10 +114,10 @@ def math_find(prediction: str, label: Any) -> float:
 
 
 def math_calc(prediction: str, label: Any, skip: int = 0) -> float:
-    """The share of the intermediate values given right before the first wrong one.
+    """Return the share of the intermediate values that are right, up to the first wrong one.
 
-    `skip` drops the prediction's first numbers: the official scorer drops one for GPT-4, whose
-    prompt made it repeat the first operand.
+    `skip` is the count of numbers to drop from the start of the prediction. The official scorer
+    drops one for GPT-4, whose prompt makes the model repeat the first operand.
     """
     label = label[0] if isinstance(label[0], list) else label
     said = re.findall(r"[0-9]+", prediction)[skip:]
@@ -143,14 +146,14 @@ METRICS: dict[str, Callable[[str, Any], float]] = {
 
 
 def score(task: str, prediction: str, label: Any, skip_first_number: bool = False) -> float:
-    """The score of one prediction, 0 to 1."""
+    """Return the score of one prediction, 0 to 1."""
     if task == "math_calc":
         return math_calc(prediction, label, skip=int(skip_first_number))
     return METRICS[task](prediction, label)
 
 
 def _same_number(digits: str, value: int) -> bool:
-    """Compared as text, for int() refuses runs of thousands of digits; a sign is never read."""
+    """Compare as text, because int() refuses thousands of digits; `digits` has no sign."""
     return (digits.lstrip("0") or "0") == str(value)
 
 
@@ -171,7 +174,7 @@ def _single_spaces(text: str) -> str:
 
 
 def _behind_first(leads: tuple[str, ...], text: str) -> str | None:
-    """The text one character behind the first of the leads that occurs; "" if it ends there."""
+    """Return the text one character after the first lead that occurs; None if none occurs."""
     for lead in leads:
         at = text.find(lead)
         if at >= 0:

@@ -1,7 +1,7 @@
-"""LongBench's metrics, by its own scorer's definition (github.com/THUDM/LongBench).
+"""LongBench's metrics, as its own scorer defines them (github.com/THUDM/LongBench).
 
-Each function scores a prediction against one accepted answer; `score` takes the best of them, as
-the official scorer does, and cuts the four few-shot tasks at their first line.
+Each metric scores a prediction against one accepted answer. As the official scorer does, `score`
+takes the best score over the answers, and uses only the first line in the four few-shot tasks.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from inf_llm.optional import need
 
 Classes = Sequence[str] | None
 
-# Few-shot tasks: a model goes on with further examples, so only the first line counts.
+# Few-shot tasks: models continue with more examples, so only the first line counts.
 FIRST_LINE = frozenset({"trec", "triviaqa", "samsum", "lsht"})
 
 SIMILARITIES = ("difflib", "rapidfuzz")
 
 
 def _jieba(why: str) -> ModuleType:
-    """jieba, without its messages about loading a dictionary."""
+    """Return the module jieba, without its log messages about loading a dictionary."""
     jieba = need("jieba", why)
     jieba.setLogLevel(logging.ERROR)
     return jieba
 
 
 def qa_f1(prediction: str, answer: str, classes: Classes = None) -> float:
-    """Word F1 after SQuAD's normalisation."""
+    """Return the word F1 after SQuAD's normalisation."""
     return english_f1(prediction, answer)
 
 
 def qa_f1_chinese(prediction: str, answer: str, classes: Classes = None) -> float:
-    """F1 of jieba's words, each normalised, empty ones left out."""
+    """Return the F1 of jieba's words; each word is normalised, and empty words are dropped."""
     return overlap_f1(_chinese_words(prediction), _chinese_words(answer))
 
 
 def rouge_l(prediction: str, answer: str, classes: Classes = None) -> float:
-    """ROUGE-L's F of the `rouge` package: summary level, over sets of words.
+    """Return ROUGE-L's F of the `rouge` package: summary level, over sets of words.
 
-    Whatever makes that package fail counts 0, as officially: an empty text, a text without a
-    word, and a sentence so long that its recursion ends.
+    As in the official scorer, an error of that package scores 0: for an empty text, a text without
+    words, or a sentence that exceeds the recursion limit.
     """
     scorer = need("rouge", "ROUGE-L").Rouge(metrics=["rouge-l"])
     try:
@@ -56,47 +56,47 @@ def rouge_l(prediction: str, answer: str, classes: Classes = None) -> float:
 
 
 def rouge_l_chinese(prediction: str, answer: str, classes: Classes = None) -> float:
-    """ROUGE-L over jieba's words."""
+    """Return ROUGE-L over jieba's words."""
     cut = _jieba("Chinese ROUGE-L").cut
     return rouge_l(" ".join(cut(prediction)), " ".join(cut(answer)))
 
 
 def classification(prediction: str, answer: str, classes: Classes = None) -> float:
-    """One over the number of class names found in the prediction, if the answer is among them.
+    """Return 1/n for n class names found in the prediction if the answer is one of them, else 0.
 
-    Names that are a part of the answer are dropped first, in the official way: the list shrinks
-    while it is walked, so the name behind a dropped one is not looked at.
+    Names that are a part of the answer are dropped first. As in the official scorer, the list
+    shrinks during the iteration, so the name after a dropped one is skipped.
     """
     found = [name for name in classes or () if name in prediction]
     i = 0
     while i < len(found):
         if found[i] in answer and found[i] != answer:
-            # list.remove() takes the first equal name, which may stand before i.
+            # list.remove() drops the first equal name, which may be at an index below i.
             found.remove(found[i])
         i += 1
     return 1.0 / len(found) if answer in found else 0.0
 
 
 def retrieval(prediction: str, answer: str, classes: Classes = None) -> float:
-    """The share of the numbers in the prediction that are the answer's paragraph number."""
+    """Return the share of the prediction's numbers that equal the answer's paragraph number."""
     return _share_of_numbers(prediction, _number_behind("Paragraph ", answer))
 
 
 def retrieval_chinese(prediction: str, answer: str, classes: Classes = None) -> float:
-    """As `retrieval`, for answers that read 段落N."""
+    """Do the same as `retrieval` for answers of the form 段落N."""
     return _share_of_numbers(prediction, _number_behind("段落", answer))
 
 
 def count(prediction: str, answer: str, classes: Classes = None) -> float:
-    """The share of the numbers in the prediction that equal the answer, as written."""
+    """Return the share of the prediction's numbers that equal the answer as text."""
     return _share_of_numbers(prediction, str(answer))
 
 
 def code_similarity(prediction: str, answer: str, classes: Classes = None) -> float:
-    """Similarity of the first line of code to the answer, in whole percents, by `difflib`.
+    """Return the `difflib` similarity of the first line of code to the answer, in whole percents.
 
-    The official scorer calls fuzzywuzzy's `ratio`, which is difflib's unless python-Levenshtein
-    is there; see `code_similarity_rapidfuzz` for that variant.
+    The official scorer calls fuzzywuzzy's `ratio`, which uses difflib unless python-Levenshtein is
+    installed; `code_similarity_rapidfuzz` is the variant for that case.
     """
     line = _first_line_of_code(prediction)
     if line == answer:
@@ -105,7 +105,7 @@ def code_similarity(prediction: str, answer: str, classes: Classes = None) -> fl
 
 
 def code_similarity_rapidfuzz(prediction: str, answer: str, classes: Classes = None) -> float:
-    """The same by edit distance: what fuzzywuzzy gives where python-Levenshtein is installed."""
+    """Return the similarity by edit distance, as fuzzywuzzy with python-Levenshtein does."""
     line = _first_line_of_code(prediction)
     if line == answer:
         return 1.0
@@ -131,7 +131,7 @@ def _share_of_numbers(prediction: str, wanted: str) -> float:
 
 
 def _first_line_of_code(prediction: str) -> str:
-    """The first line without a fence or a comment mark; nothing if there is none."""
+    """Return the first line without a code fence or comment mark; empty if there is none."""
     for line in prediction.lstrip("\n").split("\n"):
         if not any(mark in line for mark in ("`", "#", "//")):
             return line
@@ -170,9 +170,10 @@ def score(
     classes: Classes = None,
     similarity: str = "difflib",
 ) -> float:
-    """The best score over the accepted answers, 0 to 1; `task` without LongBench-E's ``_e``.
+    """Return the best score over the accepted answers, 0 to 1.
 
-    One answer may stand alone, not in a list.
+    `task` is the task's name without the suffix ``_e`` of LongBench-E. A single answer may be given
+    as a string instead of a list.
     """
     metric = METRICS[task]
     answers = [answers] if isinstance(answers, str) else answers
@@ -184,7 +185,7 @@ def score(
 
 
 def length_bucket(length: int) -> str:
-    """LongBench-E's bucket of a sample, by its `length` in words (characters for Chinese)."""
+    """Return LongBench-E's bucket for a `length` in words (characters for Chinese)."""
     if length < 4000:
         return "0-4k"
     return "4-8k" if length < 8000 else "8k+"

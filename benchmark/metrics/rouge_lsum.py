@@ -1,8 +1,8 @@
 """ROUGE-Lsum as the `rouge_score` package computes it, without that package.
 
-InfiniteBench scores summaries with it: lower case, runs of ``a-z0-9`` are words, no stemming,
-a line is a sentence; union LCS over the lines (Lin, 2004), each word counted as often at most as
-it occurs on both sides.
+InfiniteBench scores summaries with ROUGE-Lsum. Texts are in lower case; words are runs of
+``a-z0-9`` without stemming; a line is a sentence. The score uses the union LCS over the lines (Lin,
+2004), and each word counts at most as often as it occurs on both sides.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Words = list[str]
 
 
 def rouge_lsum(prediction: str, summary: str) -> float:
-    """F of ROUGE-Lsum; 0 where either side has no word."""
+    """Return F of ROUGE-Lsum; 0 if either text has no word."""
     said, right = _sentences(prediction), _sentences(summary)
     n_said, n_right = sum(map(len, said)), sum(map(len, right))
     if not n_said or not n_right:
@@ -40,7 +40,7 @@ def _sentences(text: str) -> list[Words]:
 
 
 def _union_lcs(sentence: Words, others: list[Words]) -> list[int]:
-    """The places of `sentence` that are in its LCS with any of the others."""
+    """Return the indices of `sentence` that are in its LCS with any of the others."""
     places: set[int] = set()
     for other in others:
         places.update(_lcs_places(sentence, other))
@@ -48,7 +48,7 @@ def _union_lcs(sentence: Words, others: list[Words]) -> list[int]:
 
 
 def _lcs_places(sentence: Words, other: Words) -> list[int]:
-    """The places of `sentence` in one LCS; of equal ones, the one that `rouge_score` walks."""
+    """Return the indices of `sentence` in an LCS; ties are broken as in `rouge_score`."""
     rows, columns = len(sentence), len(other)
     table = [[0] * (columns + 1)]
     for word in sentence:

@@ -1,4 +1,4 @@
-"""Normalisation and token overlap, shared by the benchmarks."""
+"""Text normalisation and token overlap, shared by the benchmarks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
-# The full-width marks that LongBench and InfiniteBench strip, beside ASCII punctuation.
+# The full-width marks that LongBench and InfiniteBench strip, in addition to ASCII punctuation.
 CHINESE_PUNCTUATION = frozenset(
     "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃》「」『』【】"  # noqa: RUF001
     "〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏."  # noqa: RUF001
@@ -17,19 +17,19 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 def normalize(text: str) -> str:
-    """English answers: lower case, no ASCII punctuation, no articles, single spaces (SQuAD)."""
+    """Normalise English: lower case, no ASCII punctuation, no articles, single spaces (SQuAD)."""
     bare = "".join(c for c in text.lower() if c not in _ASCII)
     return " ".join(_ARTICLES.sub(" ", bare).split())
 
 
 def normalize_chinese(text: str) -> str:
-    """Chinese answers: lower case, no punctuation of either width, no space at all."""
+    """Normalise Chinese: lower case, no ASCII or full-width punctuation, no spaces."""
     kept = (c for c in text.lower() if c not in _ASCII and c not in CHINESE_PUNCTUATION)
     return "".join("".join(kept).split())
 
 
 def overlap_f1(prediction: Sequence[str], truth: Sequence[str]) -> float:
-    """F1 of two bags of tokens; 0 where they share none."""
+    """Return the F1 of two bags of tokens; 0 if they share no token."""
     shared = sum((Counter(prediction) & Counter(truth)).values())
     if shared == 0:
         return 0.0
@@ -39,5 +39,5 @@ def overlap_f1(prediction: Sequence[str], truth: Sequence[str]) -> float:
 
 
 def english_f1(prediction: str, truth: str) -> float:
-    """F1 of the words of two normalised English answers."""
+    """Return the F1 of the words of two normalised English answers."""
     return overlap_f1(normalize(prediction).split(), normalize(truth).split())

@@ -1,1 +1,1 @@
-"""Several servers in front of one disk, as events in time: who has which document, who waits."""
+"""Discrete-event simulation of several servers (replicas) that share one disk."""

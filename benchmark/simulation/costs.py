@@ -1,4 +1,4 @@
-"""What one replica's work takes, in seconds and bytes, as it was measured."""
+"""Measured costs of a replica's work, in seconds and bytes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _MOST = 1e15  # of bytes or seconds
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one model, for documents of one length.
+    """The costs of one model, for documents of one length.
 
     Attributes:
-        model: its name or folder.
-        machine: what it was measured on.
-        how: threads, and the clock.
-        dtype: of the weights.
-        tokens: of a document.
-        bytes: that a replica takes for a document which it has in memory.
-        reading: seconds for a token of a document, the mean over all of it.
-        opening: seconds more for the first token of an answer where the memory is on the disk.
-        asking: seconds of any question, its tokens apart: the document's last tokens, which do not
-            fill an execution block, are fed again with it.
-        question: seconds for a token of a question behind the document.
-        answering: seconds for a token of an answer, where there is no other.
-        together: seconds for a token of each of `rows` answers, all in one step.
-        rows: how many.
+        model: name or folder of the model.
+        machine: the machine of the measurement.
+        how: number of threads, and the clock.
+        dtype: dtype of the weights.
+        tokens: number of tokens of a document.
+        bytes: memory for one document in a replica.
+        reading: mean seconds per token of a document.
+        opening: additional seconds to the first token of an answer if the memory is on the disk.
+        asking: fixed seconds per question, without the question's tokens. The document's last
+            tokens, which do not fill an execution block, are fed again with each question.
+        question: seconds per token of a question after the document.
+        answering: seconds per token of a single answer.
+        together: seconds of a step that decodes one token for each of `rows` answers.
+        rows: number of answers for `together`.
 
     Raises:
         SettingsError: a value is of another type, or out of range.
@@ -62,19 +62,19 @@ class Costs:
 
     @property
     def more(self) -> float:
-        """Seconds that one answer more adds to a step."""
+        """Seconds that each additional answer adds to a step."""
         return max(0.0, self.together - self.answering) / (self.rows - 1)
 
     def step(self, answers: int) -> float:
-        """Seconds of a step in which so many answers get a token each."""
+        """Return the seconds of a step that decodes one token for each of `answers` answers."""
         return self.answering + (answers - 1) * self.more
 
 
 def read_costs(path: Path) -> Costs:
-    """Costs from a file of `write_costs`.
+    """Read costs from a file of `write_costs`.
 
     Raises:
-        InfLLMError: the file cannot be read, or does not hold them.
+        InfLLMError: the file cannot be read, or does not contain costs.
     """
     try:
         return Costs(**json.loads(path.read_bytes()))

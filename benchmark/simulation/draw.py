@@ -1,4 +1,4 @@
-"""Figures against the number of replicas, a line a policy."""
+"""Plot of figures against the number of replicas, one line per policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PANELS = (
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Writes the picture; its format is the file name's ending. Hollow marks: it saturates."""
+    """Write the plot to a file whose suffix gives the format; hollow marks mean saturation."""
     size = 5 * len(_PANELS), 4.2
     with drawn("--draw", path, len(_PANELS), figsize=size, layout="constrained") as (_, panels):
         for axes, (name, title, scale) in zip(panels, _PANELS, strict=True):

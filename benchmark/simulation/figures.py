@@ -1,4 +1,4 @@
-"""What came of a run, as figures and as a table."""
+"""Figures of a simulation run, and a table of them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _HEAD = (
 
 
 def figures(replicas: int, policy: str, ran: Ran) -> Row:
-    """Of the requests that are counted: shares by source, seconds to the first token, use.
+    """Return a row: shares of the counted requests by source, times to first token, utilisation.
 
-    `load` is seconds of work that came to the busiest replica, in a second: from 1 on it has more
-    work than time, and what waits there grows without bound.
+    `load` is the work in seconds that arrives per second at the busiest replica. From 1 on, the
+    queue of that replica grows without bound.
     """
     sources = [request.source for request in ran.counted]
     first = [request.first - request.arrived for request in ran.counted]
@@ -49,7 +49,7 @@ def figures(replicas: int, policy: str, ran: Ran) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """All rows as Markdown."""
+    """Return all rows as a Markdown table."""
     head = [f"| {' | '.join(_HEAD)} |", "|---:|---|" + "---:|" * 8 + "---|"]
     return "\n".join([*head, *map(_line, rows)])
 

@@ -1,7 +1,8 @@
-"""What a model's work takes on this machine, behind a document that is made and not read.
+"""Measure the costs of a model on this machine, after a document that is not read completely.
 
-The document is filled with keys and values that the memory holds already, as `inf-llm plan
---calibrate` does, so that attention and search have as much to do as behind one that was read.
+Most of the document is filled with copies of keys and values that the memory already holds, as
+`inf-llm plan --calibrate` does. Attention and search then do the same work as after a document that
+was read.
 """
 
 from __future__ import annotations
@@ -30,26 +31,27 @@ from inf_llm.plan.calibrate import Clock, calibrate, fill
 from inf_llm.processor import machine
 
 QUESTION, ROWS = 50, 8
-"""Tokens of a question, and answers at once, that are measured."""
-_STEPS, _ASKED = 6, 3  # tokens of an answer that are timed, and questions
+"""Number of tokens of a question, and of answers in one batch."""
+_STEPS, _ASKED = 6, 3  # number of timed tokens per answer, and of timed questions
 _PIECE = 512
 
 
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
-"""What time is read from; `cpu` is for one thread beside other programs."""
+"""Clocks by name; `cpu` is for one thread on a machine that runs other programs."""
 
 
 def measure(config: RunConfig, tokens: int, folder: Path, clock_name: str = "wall") -> Costs:
-    """Load a model and measure it.
+    """Load a model and measure its costs.
 
     Args:
-        config: of the model.
-        tokens: of a document.
-        folder: where its memory is saved, opened and removed again.
-        clock_name: one of `CLOCKS`, for all but the opening, which waits for a disk.
+        config: configuration of the model.
+        tokens: number of tokens of a document.
+        folder: folder in which the document's memory is temporarily saved and opened.
+        clock_name: one of `CLOCKS`. Opening is always timed with the wall clock, because it waits
+            for the disk.
 
     Raises:
-        InfLLMError: what the model holds of a text is not known, or it cannot be saved.
+        InfLLMError: the memory size of a document is not known, or the memory cannot be saved.
     """
     clock = CLOCKS[clock_name]
     model, tokenizer = load_quietly(config)
@@ -77,9 +79,10 @@ def measure(config: RunConfig, tokens: int, folder: Path, clock_name: str = "wal
 
 
 def _filled(model: Any, tokenizer: Any, chunk: int, first: int, tokens: int) -> Session:
-    """A session with a document, to an execution block, of which the first tokens were read.
+    """Return a session with a document of at most `tokens` tokens, only the first of them read.
 
-    Half a block waits to be fed: as much as of a document of any length, on average.
+    The length differs from `tokens` by less than an execution block. The last half block is not
+    yet fed, which is the average for documents of all lengths.
     """
     block = execution_block(model)
     text = encode(tokenizer, haystack_text())
@@ -93,7 +96,7 @@ def _filled(model: Any, tokenizer: Any, chunk: int, first: int, tokens: int) -> 
 
 
 def _ask(session: Session, clock: Clock) -> tuple[float, Decoding]:
-    """Seconds from a question to the first token of its answer, and what gives the next ones."""
+    """Return the seconds to the first token of an answer, and the row that decodes the rest."""
     longest = _STEPS + 2
     options = answer_options(session.model, session.tokenizer, longest, {"min_new_tokens": longest})
     began = clock()
@@ -104,18 +107,18 @@ def _ask(session: Session, clock: Clock) -> tuple[float, Decoding]:
 
 
 def _answering(session: Session, count: int, clock: Clock) -> float:
-    """Seconds of a step of so many answers."""
+    """Return the median seconds of a decoding step for `count` answers."""
     rows = [_ask(session.fork(), clock)[1] for _ in range(count)]
     took = []
     for _ in range(_STEPS + 1):
         began = clock()
         step(rows)
         took.append(clock() - began)
-    return statistics.median(took[1:])  # the first puts the rows together
+    return statistics.median(took[1:])  # the first step also builds the batch
 
 
 def _opening(session: Session, folder: Path) -> float:
-    """Seconds that the first token of an answer takes more where the memory is on the disk."""
+    """Return the additional seconds to the first token if the memory is on the disk."""
     wall = time.perf_counter
     with tempfile.TemporaryDirectory(dir=folder, prefix="memory-") as name:
         session.save(name)
@@ -127,7 +130,7 @@ def _opening(session: Session, folder: Path) -> float:
 
 
 def _leave_to_disk(folder: Path) -> None:
-    """Let the system drop the pages of files that it still has in memory, where it can."""
+    """Drop the files of a folder from the system's page cache, if the system supports this."""
     for file in folder.iterdir() if hasattr(os, "posix_fadvise") else ():
         with file.open("rb") as opened, contextlib.suppress(OSError):
             os.fsync(opened.fileno())

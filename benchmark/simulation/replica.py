@@ -1,8 +1,9 @@
-"""One server: documents in its memory, what it reads, and the answers it gives.
+"""One simulated server (replica): documents in its memory, reading, and decoding of answers.
 
-It works as `inf-llm serve` does. Texts that it reads share its time evenly, all answers get a token
-in each step, and between the two it goes by `reading_share`. A document that is being read or
-opened is waited for by all questions about it.
+A replica schedules work as `inf-llm serve` does. All texts that are being read share the reading
+time equally, and each decoding step gives one token to every answer. `reading_share` divides the
+time between reading and decoding. Questions about a document wait while the document is read or
+opened.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from benchmark.simulation.scenario import Request, Scenario
 from benchmark.simulation.sharing import Shared
 
 _Reading: TypeAlias = "int | Request"
-"""A document, by its number, or a question."""
+"""The number of a document to read or open, or a question to read."""
 
 
 class Memory:
-    """Documents that a replica has at hand; those used least recently leave first.
+    """The documents in a replica's memory, evicted in least-recently-used order.
 
     Args:
-        places: how many there is room for.
+        places: maximum number of documents.
     """
 
     def __init__(self, places: int) -> None:
@@ -31,7 +32,7 @@ class Memory:
         self._held: OrderedDict[int, None] = OrderedDict()
 
     def use(self, document: int) -> bool:
-        """Whether a document is at hand; from now on it is, as the one used last."""
+        """Make a document the most recently used; return whether it was in memory before."""
         found = document in self._held
         self._held[document] = None
         self._held.move_to_end(document)
@@ -41,18 +42,19 @@ class Memory:
 
 
 class Replica:
-    """A server, moved through time by a caller.
+    """A replica whose time the caller advances.
 
     Args:
-        costs: of its work.
-        scenario: says its budget, and how long questions and answers are.
-        disk: documents whose memory is on the disk, which all replicas have.
+        costs: costs of its work.
+        scenario: memory budget, scheduling limits, and lengths of questions and answers.
+        disk: documents with a memory on the disk; all replicas share this set.
 
     Attributes:
-        present: requests that it has not answered to the end.
-        busy: seconds in which it worked.
-        offered: seconds of work that came to it, where as many answers as may be are given at once.
-        read: documents that it read.
+        present: number of requests that are not completely answered.
+        busy: seconds in which the replica worked.
+        offered: seconds of work that arrived, with the cost of an answer's tokens taken for a full
+            batch of `active` answers.
+        read: number of documents that the replica read.
     """
 
     def __init__(self, costs: Costs, scenario: Scenario, disk: set[int]) -> None:
@@ -66,7 +68,7 @@ class Replica:
         self._now = 0.0
 
     def arrive(self, request: Request) -> None:
-        """A question comes, now."""
+        """Add a question that arrives at the current time."""
         self.present += 1
         active = self._scenario.active
         self.offered += self._asking + self._rest * self._costs.step(active) / active
@@ -74,7 +76,10 @@ class Replica:
         self._admit()
 
     def _admit(self) -> None:
-        """Let requests begin for which there is room; those that wait for a document take none."""
+        """Start queued requests while fewer than `active` are being worked on.
+
+        A request that waits for a document does not count.
+        """
         while self._queue and len(self._reading) + len(self._answering) < self._scenario.active:
             self._begin(self._queue.popleft())
 
@@ -94,12 +99,12 @@ class Replica:
 
     @property
     def _asking(self) -> float:
-        """Seconds of work to the first token."""
+        """Seconds of work from the start of a question to the first token of its answer."""
         return self._costs.asking + self._scenario.question * self._costs.question
 
     @property
     def _rest(self) -> int:
-        """Tokens of an answer after the first, which comes of reading the question."""
+        """Number of decoding steps of an answer: its first token needs no step."""
         return self._scenario.answer - 1
 
     def _fetch(self, document: int) -> None:
@@ -113,12 +118,12 @@ class Replica:
         self._reading.add(request, self._asking)
 
     def next(self) -> float:
-        """When something ends here, if nothing comes before; infinite where there is nothing."""
+        """Return the time at which the next piece of work ends; infinite if there is no work."""
         reading, answering = self._rates()
         return self._now + min(self._reading.left(reading), self._answering.left(answering))
 
     def advance(self, now: float) -> None:
-        """Work until then; nothing ends before."""
+        """Advance the time to `now`; no work may end before that."""
         reading, answering = self._rates()
         seconds = now - self._now
         self._reading.serve(seconds, reading)
@@ -127,7 +132,7 @@ class Replica:
         self._now = now
 
     def end(self) -> None:
-        """What ends now ends, and what follows it begins."""
+        """Complete the piece of work that ends now, and start the work that follows."""
         reading, answering = self._rates()
         if self._answering.left(answering) < self._reading.left(reading):
             self._answered(self._answering.take())
@@ -152,7 +157,7 @@ class Replica:
         self.present -= 1
 
     def _rates(self) -> tuple[float, float]:
-        """Seconds of work in a second for each that is read, and tokens for each answer."""
+        """Return rates per second: of work for each text being read, of tokens for each answer."""
         reads, answers = len(self._reading), len(self._answering)
         share = self._scenario.reading_share if reads and answers else float(bool(reads))
         step = self._costs.step(answers) if answers else math.inf

@@ -1,4 +1,4 @@
-"""Which replica a question goes to."""
+"""Policies that choose the replica of a question."""
 
 from __future__ import annotations
 
@@ -10,32 +10,39 @@ from benchmark.simulation.scenario import Scenario
 from inf_llm.cluster.ranking import idle_first, ranked
 
 Route = Callable[[int, Sequence[int], bool], int]
-"""The number of a replica, given a document, how many requests each replica has, and whether the
-document's memory is on the disk."""
+"""A function that returns the number of the replica for a question.
+
+Its arguments are the document, the number of requests at each replica, and whether the document's
+memory is on the disk.
+"""
 
 
 def order(document: int, replicas: int) -> list[int]:
-    """Replicas in the order in which `inf-llm serve --engine ray` tries them; the first owns it."""
+    """Return the replicas in the order that `inf-llm serve --engine ray` uses for a document.
+
+    The first replica is the owner of the document.
+    """
     numbers = {f"replica-{number}": number for number in range(replicas)}
     return [numbers[name] for name in ranked(f"doc-{document}", list(numbers))]
 
 
 def at_random(scenario: Scenario, replicas: int) -> Route:
-    """Any replica."""
+    """Choose a random replica."""
     draw = random.Random(f"route {scenario.seed}")
     return lambda document, present, saved: draw.randrange(replicas)
 
 
 def by_affinity(scenario: Scenario, replicas: int) -> Route:
-    """The owner of the document."""
+    """Choose the owner of the document."""
     owners = [order(document, replicas)[0] for document in range(scenario.documents)]
     return lambda document, present, saved: owners[document]
 
 
 def with_spill(scenario: Scenario, replicas: int, when_saved: bool) -> Route:
-    """The owner, or the replica with the fewest requests while the owner has many.
+    """Choose the owner, or the replica with the fewest requests while the owner has many.
 
-    With `when_saved` only where that replica can open the document, and need not read it too.
+    With `when_saved`, leave the owner only if the document is on the disk, so that the other
+    replica can open the document and need not read it.
     """
     own = by_affinity(scenario, replicas)
 
@@ -49,7 +56,7 @@ def with_spill(scenario: Scenario, replicas: int, when_saved: bool) -> Route:
 
 
 def to_the_next(scenario: Scenario, replicas: int) -> Route:
-    """What `inf-llm serve --engine ray` does, once others can open the document."""
+    """Choose as `inf-llm serve --engine ray` does: another replica only for a saved document."""
     orders = [order(document, replicas) for document in range(scenario.documents)]
 
     def route(document: int, present: Sequence[int], saved: bool) -> int:

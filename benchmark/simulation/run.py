@@ -1,4 +1,4 @@
-"""The replicas through time, event by event."""
+"""The event loop of the simulation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from benchmark.simulation.scenario import Request, Scenario, traffic
 
 @dataclass(frozen=True)
 class Ran:
-    """What happened.
+    """The result of a simulation.
 
     Attributes:
-        requests: all of them, in the order in which they came.
-        counted: those after the warm-up.
-        seconds: from the first that is counted to the last that came.
-        busy: of these seconds, those in which each replica worked.
-        offered: seconds of work that came to each replica in that time.
-        read: documents that were read from their texts, in all.
+        requests: all requests in the order of arrival.
+        counted: the requests after the warm-up.
+        seconds: time from the first counted arrival to the last arrival.
+        busy: seconds in which each replica worked during that time.
+        offered: seconds of work that arrived at each replica during that time.
+        read: number of documents read from their texts, over the whole simulation.
     """
 
     requests: list[Request]
@@ -34,7 +34,9 @@ class Ran:
 
 
 class _Timeline:
-    """Replicas, and a heap of when the next thing ends in each; what no longer holds stays in it.
+    """The replicas, and a heap of the times of their next events.
+
+    Outdated events stay in the heap, and are skipped when they are popped.
 
     Args:
         replicas: the replicas.
@@ -46,7 +48,7 @@ class _Timeline:
         self._heap: list[tuple[float, int]] = []
 
     def run(self, until: float) -> None:
-        """Let all end that ends by then."""
+        """Process all events up to the time `until`."""
         while self._heap and self._heap[0][0] <= until:
             now, number = heapq.heappop(self._heap)
             if now == self._due[number]:
@@ -56,13 +58,13 @@ class _Timeline:
                 self.plan(number)
 
     def plan(self, number: int) -> None:
-        """Note when the next thing ends in a replica, in which something changed."""
+        """Schedule the next event of a replica whose state changed."""
         self._due[number] = due = self.replicas[number].next()
         if due < math.inf:
             heapq.heappush(self._heap, (due, number))
 
     def figures(self, now: float) -> list[tuple[float, float]]:
-        """Seconds that each has worked by then, and of work that came to it."""
+        """Return for each replica the busy seconds and the arrived work up to `now`."""
         for number, replica in enumerate(self.replicas):
             replica.advance(now)
             self.plan(number)
@@ -70,10 +72,7 @@ class _Timeline:
 
 
 def simulate(costs: Costs, scenario: Scenario, replicas: int, policy: str) -> Ran:
-    """All questions of a scenario, each answered by one of some replicas.
-
-    Time ends when the last question is answered.
-    """
+    """Simulate all questions of a scenario until the last one is answered."""
     requests = traffic(scenario)
     disk = set[int]() if scenario.cold else set(range(scenario.documents))
     route = POLICIES[policy](scenario, replicas)

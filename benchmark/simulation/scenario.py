@@ -1,4 +1,4 @@
-"""Who asks what, when: a trace of questions that is the same for all numbers of replicas."""
+"""The load of a simulation: a trace of questions, the same for all numbers of replicas."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from inf_llm.checks import at_least, number
 
 @dataclass(frozen=True)
 class Scenario:
-    """The load, and how replicas are used.
+    """The load, and the settings of the replicas.
 
     Attributes:
-        users: who ask independently of each other.
-        think: seconds between two questions of a user, on average (Poisson).
-        documents: that they ask about.
-        zipf: the document of rank r is asked about in proportion to r to the power of -zipf.
-        question: tokens of a question.
-        answer: tokens of an answer.
-        requests: questions in all.
-        warm_up: share of them, the first ones, that no figure counts.
+        users: number of users, who ask independently of each other.
+        think: mean seconds between two questions of a user (Poisson process).
+        documents: number of documents.
+        zipf: exponent of popularity: the document of rank r has weight r to the power of -zipf.
+        question: number of tokens of a question.
+        answer: number of tokens of an answer.
+        requests: number of questions in total.
+        warm_up: share of the requests, from the first on, that the figures exclude.
         budget: bytes of a replica for documents.
-        spill: a question leaves the owner of its document where more requests than this are there.
-        active: requests that a replica works on at once; more wait for one of them to end.
-        reading_share: of a replica's time for reading while it is answering too.
-        cold: whether nothing was read before the first question; else all documents were, and
-            their memories are on the disk.
-        seed: of all that is drawn.
+        spill: number of requests at a document's owner above which a question goes to another
+            replica.
+        active: number of requests that a replica works on at once; further requests wait.
+        reading_share: share of a replica's time for reading while it also decodes answers.
+        cold: whether no document was read before the first question. Otherwise all documents were
+            read, and their memories are on the disk.
+        seed: seed of all random choices.
 
     Raises:
         SettingsError: a value is out of range.
@@ -60,22 +61,22 @@ class Scenario:
 
     @property
     def rate(self) -> float:
-        """Questions in a second."""
+        """Questions per second of all users together."""
         return self.users / self.think
 
 
 @dataclass
 class Request:
-    """A question, and what became of it.
+    """A question and its result.
 
     Attributes:
-        arrived: when it was asked, seconds.
-        document: what it is about.
-        replica: number of the one that answers.
-        source: where the document was when work on the question began: `memory` (or being put
-            there), `disk`, or `text`, which is read anew.
-        first: when the answer had its first token.
-        done: when it had its last.
+        arrived: time of arrival in seconds.
+        document: number of the document.
+        replica: number of the replica that answers.
+        source: place of the document when work on the question began: `memory` (also if it was
+            being read or opened), `disk`, or `text` if the document had to be read.
+        first: time of the answer's first token.
+        done: time of the answer's last token.
     """
 
     arrived: float
@@ -87,7 +88,7 @@ class Request:
 
 
 def traffic(scenario: Scenario) -> list[Request]:
-    """Questions in the order of their time. The users' streams together are one Poisson stream."""
+    """Return the questions in order of arrival, as one Poisson process for all users together."""
     draw = random.Random(scenario.seed)
     gaps = (draw.expovariate(scenario.rate) for _ in range(scenario.requests))
     ranks = range(1, scenario.documents + 1)

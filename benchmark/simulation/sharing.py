@@ -1,4 +1,4 @@
-"""Processor sharing: all who wait are served at the same time, each at the same rate."""
+"""Processor sharing: all members of a queue are served at the same time and at the same rate."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _T = TypeVar("_T")
 
 
 class Shared(Generic[_T]):
-    """What is being served.
+    """The members that are being served.
 
-    Served together, all have received the same since they came. So one number, what a member
-    would have received that was always there, says of each what is left.
+    All members receive service at the same rate. So one counter is enough: the service that a
+    member present from the start would have received. A member ends when the counter reaches its
+    value at the member's arrival plus the needed service.
     """
 
     def __init__(self) -> None:
@@ -26,19 +27,19 @@ class Shared(Generic[_T]):
         return len(self._ends)
 
     def add(self, member: _T, needed: float) -> None:
-        """One more that needs so much service."""
+        """Add a member that needs an amount `needed` of service."""
         heapq.heappush(self._ends, (self._received + needed, next(self._number), member))
 
     def serve(self, seconds: float, rate: float) -> None:
-        """Serve each at this rate for so long."""
+        """Serve each member at `rate` for `seconds`."""
         self._received += seconds * rate
 
     def left(self, rate: float) -> float:
-        """Seconds to the end of the first to end; infinite where there is none."""
+        """Return the seconds until the first member ends; infinite if there are no members."""
         return max(0.0, self._ends[0][0] - self._received) / rate if self._ends else math.inf
 
     def take(self) -> _T:
-        """The first to end, which has ended."""
+        """Remove and return the member that has ended."""
         end, _, member = heapq.heappop(self._ends)
-        self._received = max(self._received, end)  # where rounding left a little
+        self._received = max(self._received, end)  # rounding may leave a small rest of service
         return member

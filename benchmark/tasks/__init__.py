@@ -1,4 +1,4 @@
-"""The table of benchmarks: one line adds one. A task's name finds the benchmark that owns it."""
+"""The registry of benchmarks, one line each, and the look-up of a benchmark by task name."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ BENCHMARKS = Registry(
 
 @lru_cache(maxsize=1)
 def benchmarks() -> tuple[Benchmark, ...]:
-    """One object of every benchmark."""
+    """Return one instance of each benchmark."""
     return tuple(BENCHMARKS.get(name)() for name in BENCHMARKS)
 
 
 def owner(task: str) -> Benchmark:
-    """The benchmark that owns a task.
+    """Return the benchmark that owns a task.
 
     Raises:
-        SettingsError: no benchmark does; the message names the nearest task.
+        SettingsError: no benchmark owns the task; the message names the nearest task.
     """
     for benchmark in benchmarks():
         if benchmark.owns(task):

@@ -1,4 +1,4 @@
-"""What a benchmark is to the harness: names, data, prompts, limits, and a metric."""
+"""The interface between a benchmark and the harness: names, data, prompts, limits, and a metric."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from inf_llm.errors import InfLLMError
 
 
 class DataError(InfLLMError, ValueError):
-    """A benchmark's file is absent or malformed; the message says where it was looked for."""
+    """A file of a benchmark is absent or malformed; the message names the file."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt in two parts: up to the end of the document, and what is asked about it.
+    """A prompt in two parts: the text up to the end of the document, and the question about it.
 
-    `special_tokens` says whether the tokenizer adds its start token; a chat template holds it.
+    `special_tokens` is true if the tokenizer must add its start token. It is false if a chat
+    template has already written the start token.
     """
 
     document: str
@@ -32,7 +33,7 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """Both parts, as the model reads them."""
+        """Both parts joined, as the model reads them."""
         return self.document + self.question
 
 
@@ -42,11 +43,11 @@ class Instance:
 
     Attributes:
         id: unique within the task.
-        prompt: what the model reads, before any chat template.
-        answers: the label in the benchmark's own form, JSON-able.
+        prompt: the prompt, before any chat template.
+        answers: the label in the benchmark's own form; it can be written as JSON.
         classes: class names of a classification task.
-        length: the benchmark's own length of the sample, in words; None where it has none.
-        index: its place in the task, by which rows of several processes are put in order.
+        length: the length of the sample in words, as the benchmark states it; None if it does not.
+        index: number of the sample in the task, by which rows of several processes are sorted.
     """
 
     id: str
@@ -59,12 +60,12 @@ class Instance:
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What a task needs of the model's side.
+    """The generation settings of a task.
 
     Attributes:
         max_new_tokens: the official limit of an answer.
-        chat: whether its prompt is a request, which a chat template suits; a prompt that the
-            model is to continue (few-shot examples, code) is spoilt by one.
+        chat: whether the prompt is a request, for which a chat template is right. It is wrong for
+            a prompt that the model continues (few-shot examples, code).
         stop: texts that end an answer.
     """
 
@@ -75,15 +76,15 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class Source:
-    """Where samples come from and how they are worded.
+    """The source of samples: data folder, prompt set, and settings of generated samples.
 
     Attributes:
         folder: the data folder.
         prompts: name of the prompt set, one of the benchmark's `prompt_sets`.
-        tokenizer: measures generated samples.
-        samples: how many samples a generated task has.
-        seed: of generated samples.
-        haystack: a text file to hide needles in; noise sentences where it is None.
+        tokenizer: tokenizer that measures the length of generated samples.
+        samples: number of samples of a generated task.
+        seed: seed of generated samples.
+        haystack: a text file to hide needles in; None for noise sentences.
     """
 
     folder: Path
@@ -100,7 +101,8 @@ class ScoreOptions:
 
     Attributes:
         similarity: "difflib" (official) or "rapidfuzz" for LongBench's code tasks.
-        skip_first_number: drop the first number of a Math.Calc answer, as officially for GPT-4.
+        skip_first_number: drop the first number of a Math.Calc answer, as the official scorer does
+            for GPT-4.
     """
 
     similarity: str = "difflib"
@@ -108,45 +110,48 @@ class ScoreOptions:
 
 
 class Benchmark(ABC):
-    """A family of tasks with one way of loading and scoring; a new one is one registry line."""
+    """A family of tasks that share loading and scoring; one line in the registry adds one."""
 
     name: str
-    # The prompt sets it knows, the default first.
+    # The prompt sets of the benchmark, the default first.
     prompt_sets: tuple[str, ...] = ("official",)
 
     def prompt_set(self, chosen: str | None) -> str:
-        """The chosen set where this benchmark knows it, else its default."""
+        """Return the chosen prompt set if this benchmark has it, otherwise the default set."""
         return chosen if chosen in self.prompt_sets else self.prompt_sets[0]
 
     @abstractmethod
     def names(self) -> tuple[str, ...]:
-        """The tasks; generated ones without their ``@length``."""
+        """Return the names of the tasks; generated tasks without their ``@length``."""
 
     def owns(self, task: str) -> bool:
-        """Whether the task is one of this benchmark's."""
+        """Return whether the task belongs to this benchmark."""
         return task in self.names()
 
     @abstractmethod
     def info(self, task: str, source: Source | None = None) -> TaskInfo:
-        """Limits of a task; `source` may overrule them with the benchmark's own files."""
+        """Return the limits of a task; files in the folder of `source` may override them."""
 
     @abstractmethod
     def load(self, task: str, source: Source) -> list[Instance]:
-        """The samples of a task, prompts rendered.
+        """Return the samples of a task, with rendered prompts.
 
         Raises:
-            DataError: the files are not there.
+            DataError: a file is absent or malformed.
         """
 
     @abstractmethod
     def score(self, task: str, row: Row, options: ScoreOptions) -> float:
-        """The official score of one prediction, 0 to 1."""
+        """Return the official score of one prediction, 0 to 1."""
 
 
 def render(template: str, fields: Mapping[str, Any], document: str = "context") -> Prompt:
-    """A filled template, cut behind its last ``{context}``.
+    """Fill a template, and split it after the last field named `document`.
 
-    Only named fields are filled in; a template without the document is all question.
+    Only named fields are filled in. A template without the document becomes the question.
+
+    Raises:
+        DataError: the template is malformed, or names a field that `fields` lacks.
     """
     done, rest = "", ""
     try:
@@ -169,7 +174,7 @@ def render(template: str, fields: Mapping[str, Any], document: str = "context") 
 
 
 def read_samples(path: Path, make: Callable[[dict[str, Any], int], Instance]) -> list[Instance]:
-    """The instances that `make` makes of a data file's objects and their numbers.
+    """Return the instances that `make` builds from each object of a data file and its number.
 
     Raises:
         DataError: a line is not a JSON object, or lacks what the task needs.
@@ -189,10 +194,10 @@ def read_samples(path: Path, make: Callable[[dict[str, Any], int], Instance]) ->
 
 
 def read_table(path: Path) -> dict[str, Any]:
-    """The JSON object that is a whole file.
+    """Return the JSON object that a file contains.
 
     Raises:
-        DataError: it is none.
+        DataError: the file does not contain one JSON object.
     """
     try:
         table = json.loads(path.read_bytes())
@@ -204,10 +209,10 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def find_file(folder: Path, subfolders: tuple[str, ...], name: str, fetch: str) -> Path:
-    """The first ``folder/subfolder/name`` that exists.
+    """Return the first ``folder/subfolder/name`` that exists.
 
     Raises:
-        DataError: none does; the message lists the places and says how to `fetch` it.
+        DataError: no such file; the message lists the paths and ends with the advice in `fetch`.
     """
     places = [folder / sub / name for sub in subfolders]
     for place in places:
@@ -218,7 +223,7 @@ def find_file(folder: Path, subfolders: tuple[str, ...], name: str, fetch: str) 
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, so that a run's record can say which data it saw."""
+    """Return the SHA-256 of a file, by which the record of a run identifies its data."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -1,13 +1,14 @@
-"""InfiniteBench (Zhang et al., 2024): 12 tasks of some 100,000 tokens and more.
+"""InfiniteBench (Zhang et al., 2024): 12 tasks of about 100,000 tokens and more.
 
-No prompt text is kept here. `prompts` names a set that `scripts/download.sh` fetches:
+The official prompt texts are not stored here. `prompts` names a set that `scripts/download.sh`
+fetches:
 
 - ``infllm`` (the default): `dataset2prompt.json` of the published InfLLM harness;
 - ``gpt4``, ``yarn_mistral``, ``claude2``: the sets of the benchmark's own `prompt.py`;
-- ``plain``: the document, an empty line, the sample's own question. Nothing needs fetching, and
-  a model that was never taught to follow instructions is asked in the plainest way.
+- ``plain``: the document, an empty line, the sample's own question, for models without
+  instruction tuning. This set needs no download; a few tasks have a wording of their own.
 
-Answer limits are those of the InfLLM harness.
+The answer limits are those of the InfLLM harness.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ MAX_NEW_TOKENS = {
     "code_debug": 32,
 }
 
-# Which tasks a printed mean is over; the same benchmark is averaged over different lists.
+# The task lists of the printed means: publications average this benchmark over different lists.
 INFLLM_7 = (
     "passkey",
     "number_string",
@@ -132,7 +133,7 @@ def _template(task: str, source: Source) -> str:
 
 
 def _fields(task: str, sample: Mapping[str, Any]) -> dict[str, str]:
-    """What any prompt set may ask of a sample."""
+    """Return all fields of a sample that the templates of any prompt set use."""
     fields = {
         "context": str(sample.get("content", sample.get("context", ""))),
         "input": str(sample.get("input", "")),
@@ -172,7 +173,7 @@ def _must_find(pattern: str, text: str, what: str) -> str:
 
 
 def _label(task: str, sample: Mapping[str, Any]) -> Any:
-    """The answer; for tasks with options its text and its letter."""
+    """Return the answer; for tasks with options, the right option's text and letter."""
     answer = sample["answer"]
     if task not in _OPTION_TASKS:
         return answer

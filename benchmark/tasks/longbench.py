@@ -1,7 +1,7 @@
-"""LongBench (Bai et al., 2023): 21 tasks, and LongBench-E's 13 with even lengths.
+"""LongBench (Bai et al., 2023): 21 tasks, and the 13 of LongBench-E with evenly spread lengths.
 
-Prompts and answer limits come from the benchmark's own `dataset2prompt.json` and
-`dataset2maxlen.json` beside the data; the limits are numbers and are repeated here.
+Prompts and answer limits come from the benchmark's own files `dataset2prompt.json` and
+`dataset2maxlen.json` beside the data. If the second file is absent, the limits below apply.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from benchmark.tasks.base import (
 _FOLDERS = ("longbench", "LongBench", ".", "longbench/data")
 _FETCH = "Fetch it with: bash scripts/download.sh longbench"
 
-# Few-shot and code tasks are continued, not answered: the official runner gives them no chat
-# template either.
+# In few-shot and code tasks the model continues the prompt, so there is no chat template; the
+# official runner uses none for them either.
 COMPLETION = frozenset({"trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"})
 
 MAX_NEW_TOKENS = {
@@ -71,8 +71,8 @@ E_TASKS = (
     "repobench-p",
 )
 
-# English and code: what InfLLM's table and its script run. Some papers leave passage_count out,
-# whose scores are near zero: that mean is higher by about two points and not comparable.
+# The English and code tasks of InfLLM's table and script. Some papers omit passage_count, whose
+# scores are near zero: their mean is about two points higher and not comparable.
 ENGLISH_16 = (
     "narrativeqa",
     "qasper",
@@ -111,7 +111,8 @@ class LongBench(Benchmark):
                 raise DataError(
                     f"dataset2maxlen.json has {limit!r} for {bare}: a number of tokens is needed"
                 )
-        # Models go on with a further "Dialogue:" in samsum; the official runner stops at a line.
+        # In samsum, models continue with another "Dialogue:", so the official runner stops at the
+        # end of the first line.
         stop = ("\n",) if bare == "samsum" else ()
         return TaskInfo(limit, chat=bare not in COMPLETION, stop=stop)
 
@@ -143,7 +144,7 @@ class LongBench(Benchmark):
 
 
 def _official(folder: Path, name: str) -> dict[str, Any]:
-    """One of the benchmark's JSON files, or nothing where it was not fetched."""
+    """Return the content of a JSON file of the benchmark; empty if it was not downloaded."""
     for sub in _FOLDERS:
         path = folder / sub / name
         if path.is_file():

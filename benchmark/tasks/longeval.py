@@ -1,7 +1,7 @@
-"""LongEval's line retrieval (Li et al., 2023), from its published cases: ``longeval-<lines>``.
+"""LongEval's line retrieval (Li et al., 2023) on its published cases: ``longeval-<lines>``.
 
-A case is a whole prompt; it is cut behind the last line of the record. `needles.py` makes such
-records of any length.
+A case is a whole prompt. The document ends after the last line of the record, and the rest is the
+question. `needles.py` generates such records of any length.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Generated needle tasks of any length: ``passkey@64k``, ``kv@8k``, ``lines@16k`` and so on.
 
-Depths are spread evenly over the samples. Wording and scoring are shared with the demo.
+The needle depths are spread evenly over the samples. Wording and scoring are those of the demo.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from inf_llm.variants import NEEDLE
 
 
 class Needles(Benchmark):
-    """Tasks made by `inf_llm.needles`, named ``<family>@<length>``."""
+    """Tasks that `inf_llm.needles` generates, named ``<family>@<length>``."""
 
     name = "needles"
     prompt_sets: tuple[str, ...] = ("own",)
 
     def names(self) -> tuple[str, ...]:
-        """Our own families, and all from outside; those of RULER are tasks of that benchmark."""
+        """Return the project's own families and registered ones; RULER's belong to `Ruler`."""
         outside = (name for name in NEEDLE if name not in NEEDLE.own)
         return ("passkey", "number", "kv", "lines", "qa", *outside)
 
@@ -59,11 +59,11 @@ class Needles(Benchmark):
         ]
 
     def family_of(self, task: str) -> Family:
-        """The family of a task, in its own wording."""
+        """Return the family of a task, with its default wording."""
         return family(task.partition("@")[0])
 
     def make(self, task: str, source: Source) -> Family:
-        """The generator of a task."""
+        """Return the generator of a task."""
         return self.family_of(task)
 
     def score(self, task: str, row: Row, options: ScoreOptions) -> float:

@@ -1,4 +1,4 @@
-"""Texts that stay in a benchmark's own repository: read out of its Python files, never run."""
+"""Read literals from the Python files of a benchmark's repository without running them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from benchmark.tasks.base import DataError
 
 
 def read_dict(path: Path, name: str) -> dict[str, Any]:
-    """A dict literal assigned to `name` in a Python file, read without running the file.
+    """Return a dict literal that a Python file assigns to `name`, without running the file.
 
     Raises:
-        DataError: there is no such literal.
+        DataError: the file has no such literal.
     """
     items = _items(_assigned(path, name), path, name)
     return {str(_literal(key)): _literal(value) for key, value in items}
@@ -26,7 +26,7 @@ def _items(node: ast.expr, path: Path, name: str) -> list[tuple[ast.expr, ast.ex
 
 
 def _literal(node: ast.expr) -> Any:
-    """A constant, or strings joined with ``+``, which `ast.literal_eval` does not add."""
+    """Evaluate a constant, a dict, or strings joined by ``+``, unlike `ast.literal_eval`."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return str(_literal(node.left)) + str(_literal(node.right))
     if isinstance(node, ast.Dict):
@@ -36,7 +36,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def read_string(path: Path, name: str) -> str:
-    """A string literal assigned to `name` in a Python file, the first of them."""
+    """Return the string literal that a Python file first assigns to `name`."""
     return str(_literal(_assigned(path, name)))
 
 

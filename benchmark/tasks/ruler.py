@@ -1,9 +1,9 @@
 """RULER's 13 tasks (Hsieh et al., 2024), generated: ``niah_single_1@8k``, ``vt@32k``, ``qa_1@16k``.
 
-The shapes are the published recipes'. The wording is our own unless ``--prompts ruler`` is given
-and `scripts/download.sh ruler` has fetched the benchmark's `constants.py` and `niah.py`; only
-figures made with its wording should stand beside published ones. `qa_1` and `qa_2` read SQuAD and
-HotpotQA.
+The tasks follow the published recipes. The wording is this project's own by default. With
+``--prompts ruler`` it is RULER's, from the files `constants.py` and `niah.py` that
+`scripts/download.sh ruler` fetches; only scores with RULER's wording are comparable with published
+ones. `qa_1` and `qa_2` read SQuAD and HotpotQA.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Ruler(Needles):
         return TASKS_13
 
     def info(self, task: str, source: Source | None = None) -> TaskInfo:
-        # RULER puts the question through the model's chat template and lets it go on behind the
-        # answer's lead; with a template the lead is part of the request.
+        # RULER wraps the question in the model's chat template, and the model continues after the
+        # answer prefix. Here, with a template, the prefix is part of the request.
         return TaskInfo(self.family_of(task).max_new_tokens)
 
     def family_of(self, task: str) -> Family:
@@ -69,7 +69,7 @@ class Ruler(Needles):
 
 
 def _official_wording(made: Family, folder: Path) -> Family:
-    """The family with the sentences of the benchmark's `constants.py`."""
+    """Return the family with the wording of the benchmark's `constants.py`."""
     table = read_dict(find_file(folder, _FOLDERS, "constants.py", _FETCH), "TASKS")
     if isinstance(made, KeyedNeedles):
         return replace(made, wording=_needle_wording(made, table["niah"], folder))
@@ -86,7 +86,7 @@ def _official_wording(made: Family, folder: Path) -> Family:
 
 
 def _needle_wording(made: KeyedNeedles, row: dict[str, str], folder: Path) -> NeedleWording:
-    """RULER says "numbers" in every needle, and in the question where more than one is asked."""
+    """Return RULER's wording: "numbers" in needles, singular in questions with one answer."""
     needle = read_string(find_file(folder, _FOLDERS, "niah.py", _FETCH), "needle")
     needle = needle.replace("{type_needle_v}", "{kind}s")
     one = made.queries * made.values == 1
@@ -95,7 +95,10 @@ def _needle_wording(made: KeyedNeedles, row: dict[str, str], folder: Path) -> Ne
 
 
 def _parts(row: dict[str, str], field: str = "", ours: str = "") -> tuple[str, str, str]:
-    """A template cut at its document, and the answer's lead, with our field names."""
+    """Return a template's parts before and after the document, and the answer prefix.
+
+    `field` is RULER's name of a template field, and `ours` replaces it.
+    """
     before, question = row["template"].split("{context}")
     parts = (before, question, row["answer_prefix"])
     theirs = "{" + field + "}"
@@ -103,7 +106,7 @@ def _parts(row: dict[str, str], field: str = "", ours: str = "") -> tuple[str, s
 
 
 def _singular(text: str) -> str:
-    """RULER's own rewording for a single answer."""
+    """Reword a text for a single answer, as RULER does."""
     return text.replace("Some", "A").replace("are all", "is").replace("are", "is")
 
 
@@ -114,7 +117,7 @@ def _question_set(bare: str, folder: Path) -> QuestionSet:
 
 
 def _squad(data: dict) -> QuestionSet:
-    """SQuAD 2: answerable questions; paragraphs of the same article are the near distractors."""
+    """Return SQuAD 2's answerable questions; near distractors are the article's paragraphs."""
     paragraphs = [(a, p) for a, article in enumerate(data["data"]) for p in article["paragraphs"]]
     documents = sorted({p["context"] for _, p in paragraphs})
     number = {text: i for i, text in enumerate(documents)}
@@ -133,7 +136,7 @@ def _squad(data: dict) -> QuestionSet:
 
 
 def _hotpotqa(data: list) -> QuestionSet:
-    """HotpotQA: each question with its ten documents."""
+    """Return HotpotQA's questions, each with its ten documents."""
     texts = [[f"{title}\n{''.join(lines)}" for title, lines in row["context"]] for row in data]
     documents = sorted({text for row in texts for text in row})
     number = {text: i for i, text in enumerate(documents)}

@@ -1,1 +1,1 @@
-"""How fast the attention types are and what they hold: what `benchmark/speed.py` measures with."""
+"""Time and memory measurements of the attention types, for `benchmark/speed.py`."""

@@ -1,4 +1,4 @@
-"""What the measuring commands read from their command lines in the same way."""
+"""Command-line options that the benchmark programs share."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from inf_llm.errors import InfLLMError
 
 
 def set_threads(count: int | None) -> None:
-    """Let torch compute with so many threads; None leaves its own choice.
+    """Set the number of torch's threads; None keeps torch's default.
 
     Raises:
-        InfLLMError: it is not between 1 and the number of processors.
+        InfLLMError: `count` is not between 1 and the number of processors.
     """
     if count is None:
         return
@@ -27,20 +27,20 @@ def set_threads(count: int | None) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """See that torch takes a seed.
+    """Check that torch accepts a seed.
 
     Raises:
-        InfLLMError: it does not.
+        InfLLMError: the seed is out of range.
     """
     if not 0 <= seed < 1 << 63:
         raise InfLLMError(f"--seed {seed} is out of range: 0 to 2**63 - 1 are accepted")
 
 
 def write_json(path: Path | str | None, facts: Any) -> None:
-    """Write figures, where a file was named.
+    """Write figures as JSON if `path` is not None.
 
     Raises:
-        InfLLMError: it cannot be written.
+        InfLLMError: the file cannot be written.
     """
     if path is None:
         return

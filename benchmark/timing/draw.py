@@ -1,4 +1,4 @@
-"""Time against length, one line a type."""
+"""Plot of time and memory against length, one line per attention type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PANELS = (
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Writes the picture; its format is the file name's ending."""
+    """Write the plot to a file whose suffix gives the format."""
     size = 5 * len(_PANELS), 4.2
     with drawn("--plot", path, len(_PANELS), figsize=size, layout="constrained") as (_, panels):
         lengths = sorted({row["length"] for row in rows})

@@ -1,4 +1,4 @@
-"""Which model is timed, with which settings and at which lengths."""
+"""Presets of the speed measurements: model, settings and lengths."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ K = 1024
 
 @dataclass(frozen=True)
 class Preset:
-    """One set of sizes.
+    """One set of sizes and settings.
 
     Attributes:
-        model: arguments of `LlamaConfig`; weights are random, which does not change what is
-            computed, only which blocks are recalled: nearly other ones with every token, the
-            worst case for loading.
+        model: arguments of `LlamaConfig`. The weights are random. This does not change the amount
+            of computation, but nearly all recalled blocks change from token to token, which is
+            the worst case for loading blocks.
         memory: settings of inf-llm.
-        device: where the model is.
-        dtype: of weights, keys and values.
-        lengths: where decoding is measured.
-        chunk: tokens of the prompt fed at a time.
-        types: what is compared by default.
-        origin_prefill: up to where full attention reads the prompt.
-        origin_decode: up to where it decodes, with a cache filled with random numbers.
-        slow_limit: up to where the reference kernel is measured.
-        target: name of the set of ratios that the figures are held against (`ratios`).
-        source: the configuration whose model is timed in the place of one with random weights.
+        device: device of the model.
+        dtype: dtype of weights, keys and values.
+        lengths: context lengths at which decoding is measured.
+        chunk: number of prompt tokens per forward pass.
+        types: attention types that are compared by default.
+        origin_prefill: longest prompt that full attention reads.
+        origin_decode: longest context from which full attention decodes; beyond `origin_prefill`
+            its cache is filled with random numbers.
+        slow_limit: longest context for the reference kernel.
+        target: name of the set of ratios with limits for the figures (see `ratios`).
+        source: a configuration whose model is timed instead of one with random weights.
     """
 
     model: dict[str, Any]
@@ -54,7 +55,7 @@ class Preset:
 
     @property
     def window(self) -> StreamLMSettings:
-        """stream-lm that sees as many tokens as the memory shows a query."""
+        """The settings of stream-lm with as many visible tokens as inf-llm has."""
         memory = self.memory
         visible = memory.n_local + memory.topk * memory.block_size
         return StreamLMSettings(n_init=memory.n_init, n_local=visible)
@@ -137,10 +138,10 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """A preset by name.
+    """Return a preset by name.
 
     Raises:
-        InfLLMError: there is none of this name, or its device is not here.
+        InfLLMError: there is no preset of this name, or its device is absent.
     """
     if name not in PRESETS:
         raise InfLLMError(f"--preset {name!r} is not known; {accepted(name, PRESETS)}")
@@ -151,10 +152,10 @@ def preset(name: str) -> Preset:
 
 
 def preset_of(config: RunConfig) -> Preset:
-    """The model, the attention settings and the chunk length of a configuration.
+    """Return a preset with the model, attention settings and chunk size of a configuration.
 
     Raises:
-        InfLLMError: its type is not inf-llm.
+        InfLLMError: the type of the configuration is not inf-llm.
     """
     if not isinstance(config.attention, InfLLMSettings):
         raise InfLLMError(
@@ -175,7 +176,7 @@ def preset_of(config: RunConfig) -> Preset:
 
 
 def build_model(chosen: Preset, seed: int) -> PreTrainedModel:
-    """The model on its device: that of the configuration, or one with random weights."""
+    """Return the configuration's model or a model with random weights, on its device."""
     if chosen.source is not None:
         return load_model(chosen.source).requires_grad_(False)
     torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Where the time goes: a trace of one chunk and a few decoded tokens of every type."""
+"""Profiler traces of one prefill chunk and a few decoded tokens of each attention type."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _STEPS = 8
 
 @torch.no_grad()
 def trace(subjects: Sequence[Subject], length: int, chunk: int, path: Path) -> str:
-    """Writes a Chrome trace made behind `length` tokens.
+    """Write Chrome traces of prefill and decoding after a context of `length` tokens.
 
     Returns:
-        The most expensive operations, as a table for each type.
+        Tables of the most expensive operations, one for each type and phase.
 
     Raises:
-        InfLLMError: the file cannot be written.
+        InfLLMError: a file cannot be written.
     """
     cuda = subjects[0].model.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]

@@ -1,4 +1,4 @@
-"""The ratios that the figures are to show, computed from the rows that are there."""
+"""Ratios of the measured figures, with the limits that they must meet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OWN, _FULL, _WINDOW, _PLAIN = "inf-llm", "origin", "stream-lm", "inf-llm:refere
 
 @dataclass(frozen=True)
 class Wish:
-    """A ratio of one figure between two places, a place being (type, length)."""
+    """A wanted ratio of one figure between two cells; a cell is (type, length)."""
 
     text: str
     figure: str
@@ -26,7 +26,7 @@ class Wish:
 
 
 def ratios(rows: Sequence[Row], target: str) -> list[Ratio]:
-    """What can be said from these rows, for the kind of machine `target`: cpu, h200 or none."""
+    """Return the ratios that the rows allow, for a `target` machine: cpu, h200 or none."""
     if target == "none":
         return []
     held = {(row["type"], row["length"]): row for row in rows}
@@ -37,7 +37,7 @@ def ratios(rows: Sequence[Row], target: str) -> list[Ratio]:
 
 
 def _ratio(wish: Wish, held: dict[tuple[str, int], Row]) -> Ratio | None:
-    """None where one of the two was not measured."""
+    """Return the ratio; None if one of its two figures was not measured."""
     above, below = held.get(wish.above, {}), held.get(wish.below, {})
     if above.get(wish.figure) is None or below.get(wish.figure) is None:
         return None
@@ -113,7 +113,7 @@ _H200 = (
 
 
 def _against_window(lengths: Sequence[int]) -> Iterator[Wish]:
-    """Against stream-lm that sees as many tokens, at every length."""
+    """Yield the wanted ratios to stream-lm with as many visible tokens, at each length."""
     for length in lengths:
         own, window, at = (_OWN, length), (_WINDOW, length), short(length)
         yield Wish(f"prefill of {at}, time of inf-llm over stream-lm", _PREFILL, window, own, 1.6)
@@ -121,7 +121,7 @@ def _against_window(lengths: Sequence[int]) -> Iterator[Wish]:
 
 
 def _flat_bytes(held: dict[tuple[str, int], Row], lengths: Sequence[int]) -> Iterator[Ratio]:
-    """Device bytes from 16k on: equal, so the ratio is 1 and no more."""
+    """Yield the ratio of the most to the least device bytes from 16k on, which must be 1."""
     long = [n for n in lengths if n >= 16 * K and (_OWN, n) in held]
     if len(long) < 2:
         return

@@ -1,4 +1,4 @@
-"""Figures as rows, tables and ratios."""
+"""Rows, tables and ratios of measured figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 def rows(measured: Measured) -> list[Row]:
-    """One row per type and length; times are medians, with the least and the greatest beside."""
+    """Return one row per type and length; a time is given as median, minimum and maximum."""
     return [_row(name, length, samples) for (name, length), samples in measured.items()]
 
 
@@ -52,7 +52,7 @@ def _spread(name: str, values: Sequence[float], factor: float) -> Row:
 
 
 def table(rows: Sequence[Row], measured_on: str) -> str:
-    """All rows as Markdown, and what they were measured on."""
+    """Return all rows as a Markdown table, and a note about the machine."""
     head = (
         "| type | length | prefill tok/s | last tenth µs/tok | decode ms | device KV | host KV |\n"
         "|---|---:|---:|---:|---:|---:|---:|"
@@ -84,7 +84,7 @@ def _mib(count: int) -> str:
 
 
 def environment(device: str) -> Row:
-    """Where the figures come from."""
+    """Return the environment of the figures: hardware, versions, command, load and peak memory."""
     packages = ("inf-llm", "torch", "transformers", "triton", "flash-attn")
     found: dict[str, str | None] = {}
     for package in packages:
@@ -112,14 +112,14 @@ def _own_arguments() -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """One thing the figures are to show.
+    """A ratio of two figures, with its limit.
 
     Attributes:
-        text: what is compared.
+        text: description of the two figures.
         value: the ratio of medians.
         best: the ratio of the best times, which other work on the machine disturbs least.
-        limit: what it is held against.
-        at_least: the ratio must not be below the limit; else, not above.
+        limit: the limit of `value`.
+        at_least: whether the ratio must be at least the limit; otherwise, at most.
     """
 
     text: str
@@ -130,7 +130,7 @@ class Ratio:
 
     @property
     def met(self) -> bool:
-        """Whether it is as wanted."""
+        """Whether the ratio meets its limit."""
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def __str__(self) -> str:

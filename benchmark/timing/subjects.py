@@ -1,4 +1,4 @@
-"""What is timed: one model, patched in several ways, each with a cache of its own."""
+"""The timed subjects: one model, patched in several ways, each with its own cache."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Subject:
     """One way to compute attention.
 
     Attributes:
-        name: as given, `type` or `type:kernel`.
+        name: name on the command line, `type` or `type:kernel`.
         model: the model, patched or not.
-        prefill_limit: longest prompt it reads.
-        decode_limit: longest context it decodes from; beyond `prefill_limit` its cache is filled
-            with random keys and values.
-        cache: what it has read.
-        seen: tokens read.
+        prefill_limit: longest prompt that the subject reads.
+        decode_limit: longest context from which the subject decodes; beyond `prefill_limit` its
+            cache is filled with random keys and values.
+        cache: cache of the tokens read.
+        seen: number of tokens in the cache.
     """
 
     name: str
@@ -47,12 +47,12 @@ class Subject:
     seen: int = 0
 
     def begin(self) -> None:
-        """Forget everything."""
+        """Start with an empty cache."""
         self.cache = empty_cache(self.model)
         self.seen = 0
 
     def feed(self, tokens: Tensor, cache: DynamicCache | None = None) -> None:
-        """Read tokens (1, L) into the cache, or into a branch of it; logits of the last only."""
+        """Read tokens (1, L) into the cache, or into the branch `cache`; logits for the last."""
         self.model(
             input_ids=tokens,
             logits_to_keep=1,
@@ -62,15 +62,16 @@ class Subject:
             self.seen += tokens.shape[1]
 
     def branch(self) -> DynamicCache:
-        """A cache to decode with, after which the own one is as before."""
+        """Return a branch of the cache to decode with, which leaves the subject's cache as is."""
         if isinstance(self.cache, MemoryCache):
             return self.cache.fork()
         twin = DynamicCache(config=self.model.config)
-        twin.layers = [copy.copy(layer) for layer in self.cache.layers]  # updates make new tensors
+        # A shallow copy is enough: an update of a layer replaces its tensors.
+        twin.layers = [copy.copy(layer) for layer in self.cache.layers]
         return twin
 
     def fill(self, length: int) -> None:
-        """Make a plain cache `length` tokens long with random keys and values."""
+        """Extend a `DynamicCache` to `length` tokens with random keys and values."""
         for layer in _plain_layers(self.cache):
             shape = (*layer.keys.shape[:2], length - layer.keys.shape[2], layer.keys.shape[3])
             layer.keys = torch.cat((layer.keys, layer.keys.new_empty(shape).normal_()), 2)
@@ -78,7 +79,7 @@ class Subject:
         self.seen = length
 
     def held(self) -> dict[str, int]:
-        """Bytes of keys and values, and what was loaded so far."""
+        """Return bytes of keys and values, and the counters of the memory so far."""
         total = held(self.cache)
         found = {"device_kv_bytes": total.device_bytes, "host_kv_bytes": total.host_bytes}
         if not isinstance(self.cache, MemoryCache):
@@ -92,10 +93,10 @@ def _plain_layers(cache: DynamicCache) -> list[Any]:
 
 
 def split_name(name: str) -> tuple[str, str]:
-    """Attention type and kernel of a name like `inf-llm:triton`.
+    """Return the attention type and the kernel of a name such as `inf-llm:triton`.
 
     Raises:
-        InfLLMError: one of them is not known.
+        InfLLMError: the type or the kernel is not known.
     """
     kind, _, kernel = name.partition(":")
     if kind not in TYPES:
@@ -109,7 +110,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def settings_of(name: str, chosen: Preset) -> WindowSettings | None:
-    """The attention settings behind a name; None for the unpatched model."""
+    """Return the attention settings of a subject's name; None for the unpatched model."""
     kind, kernel = split_name(name)
     if kind == "origin":
         return None
@@ -118,7 +119,7 @@ def settings_of(name: str, chosen: Preset) -> WindowSettings | None:
 
 
 def make_subject(name: str, model: PreTrainedModel, chosen: Preset) -> Subject:
-    """A subject on a twin of `model` that shares its weights."""
+    """Return a subject whose model is a copy of `model` that shares its weights."""
     settings = settings_of(name, chosen)
     twin = _twin(model)
     if settings is None:

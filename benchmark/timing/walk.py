@@ -1,8 +1,8 @@
-"""Measuring: all subjects read one text in turns, and decode from branches along the way.
+"""Measure all subjects on one text: they read it in turns, and decode from branches of the cache.
 
-The subjects take turns chunk by chunk and in short bursts of decoded tokens, so that whatever else
-the machine does hits all of them alike. Nothing is read twice: decoding happens in a branch of the
-cache, and reading goes on behind it.
+The subjects take turns after each chunk and after each short burst of decoded tokens, so that other
+load on the machine affects them equally. No token is read twice: decoding uses a branch of the
+cache, and reading then continues with the cache itself.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure.
+    """The settings of a measurement.
 
     Attributes:
-        lengths: ascending, where decoding is measured.
-        chunk: tokens fed at a time.
-        steps: decoded tokens timed per type and length.
-        burst: tokens decoded before the next type's turn; one more before them is not timed.
-        repeat: how often the whole walk is done.
-        seed: of the text.
-        clock: "wall", or "cpu" for the time this process computed on all cores together, which
-            other work on the machine disturbs less; it means little where a GPU computes.
+        lengths: context lengths at which decoding is measured, ascending.
+        chunk: number of prompt tokens per forward pass.
+        steps: number of decoded tokens timed per type and length.
+        burst: number of timed tokens per turn of a type, after one token that is not timed.
+        repeat: number of walks over the text.
+        seed: seed of the text.
+        clock: "wall", or "cpu" for the processor time of this process on all cores together, which
+            other work on the machine disturbs less. It is not meaningful with a GPU.
     """
 
     lengths: tuple[int, ...]
@@ -44,7 +44,7 @@ class Plan:
     clock: str = "wall"
 
     def chunks(self) -> Iterator[tuple[int, int]]:
-        """First and last token of every chunk; every length is the end of one."""
+        """Yield the start and the end of each chunk; each length is the end of a chunk."""
         first = 0
         for length in self.lengths:
             while first < length:
@@ -55,13 +55,13 @@ class Plan:
 
 @dataclass
 class Samples:
-    """What was measured of one type at one length.
+    """The measurements of one type at one length.
 
     Attributes:
         prefill: seconds for the whole prompt, one number per walk.
         tail: seconds per token, one number per chunk of the prompt's last tenth.
         decode: seconds per decoded token.
-        held: bytes and counts after the prompt.
+        held: bytes and counters after the prompt.
         filled: whether a part of the cache was filled with random numbers.
     """
 
@@ -77,7 +77,7 @@ Measured = dict[tuple[str, int], Samples]
 
 @torch.no_grad()
 def walk(subjects: Sequence[Subject], plan: Plan, note: Note) -> Measured:
-    """Measure all subjects at all lengths they reach."""
+    """Measure each subject at all lengths up to its `decode_limit`."""
     measured: Measured = {
         (subject.name, length): Samples()
         for length in plan.lengths
@@ -93,7 +93,7 @@ def walk(subjects: Sequence[Subject], plan: Plan, note: Note) -> Measured:
 
 
 def _text(subject: Subject, plan: Plan) -> Tensor:
-    """Random tokens (1, longest + steps to decode)."""
+    """Return random tokens (1, longest length + tokens to decode)."""
     generator = torch.Generator().manual_seed(plan.seed)
     count = max(plan.lengths) + 2 * (plan.steps + plan.burst + 1)
     vocabulary = subject.model.config.vocab_size
@@ -133,7 +133,7 @@ class _Pass:
             subject.begin()
 
     def _reads_until(self, subject: Subject) -> int:
-        """The last length where its prefill is measured; one chunk to begin with if none is."""
+        """Return the longest measured prefill of a subject; the first chunk's end if none is."""
         within = [n for n in self.plan.lengths if n <= subject.prefill_limit]
         return max(within, default=next(self.plan.chunks())[1])
 
@@ -150,7 +150,7 @@ class _Pass:
         self._decode(present, length)
         for subject in present:
             if not any(length < n <= subject.decode_limit for n in self.plan.lengths):
-                subject.begin()  # its longest is done: make room for the others
+                subject.begin()  # free the memory of a subject without further lengths
         self.note(f"{length} tokens are done")
 
     def _prefill(self, samples: Samples, read: list[tuple[int, int, float]], length: int) -> None:
@@ -172,7 +172,7 @@ class _Pass:
             at += self.plan.burst + 1
 
     def _timed(self, subject: Subject, tokens: Tensor, cache: DynamicCache | None = None) -> float:
-        """Seconds that a subject takes to read tokens, the device's work included."""
+        """Return the seconds for reading tokens, including the device's work."""
         clock = time.process_time if self.plan.clock == "cpu" else time.perf_counter
         cuda = tokens.device.type == "cuda"
         if cuda:
@@ -185,6 +185,6 @@ class _Pass:
 
 
 def _rotated(subjects: Sequence[Subject], turn: int) -> Iterator[Subject]:
-    """All of them, another one first every time."""
+    """Yield all subjects, starting with a different one in each turn."""
     count = len(subjects)
     return (subjects[(turn + i) % count] for i in range(count))
