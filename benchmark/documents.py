@@ -126,7 +126,9 @@ HEAD = f"| file | kind | size | places | read | as | needle | cited |\n|{8 * '--
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 (see the module), or 2 for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
     parser.add_argument("--config", default="demo")
     parser.add_argument("--question", default=QUESTION)

@@ -51,7 +51,9 @@ _opened: list[Any] = []  # sessions that a process keeps open between its steps
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", default="demo-inf-llm", help="of a model that finds pass keys")
     parser.add_argument("--tokens", default="100k", help="length of the text: 100k, 1m")
     parser.add_argument("--folder", required=True, type=Path, help="for the memory, which stays")

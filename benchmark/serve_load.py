@@ -40,7 +40,9 @@ CLIENTS = {"readers": 16, "decoders": 8}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, or 2 with one message for bad input."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", default="demo")
     parser.add_argument("--model", help="a model in place of the configuration's own")
     parser.add_argument("--scenario", choices=SCENARIOS, default="mixed")

@@ -17,7 +17,7 @@ def write_atomically(path: Path, content: bytes, private: bool = False) -> None:
 
     Raises:
         OSError: the file cannot be written. The old file is unchanged, and no temporary file
-            remains.
+            remains. Only if the folder's entry cannot be synced, the new file is there already.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -24,7 +24,7 @@ _SECONDS = 0.3  # after this time no measurement is repeated
 _GAIN = 1.2  # another dtype must be faster by this factor, so that noise decides little
 _NOTE = "_inf_llm_dtype"
 
-_known: dict[tuple[str, torch.dtype], dict[torch.dtype, float]] = {}
+_known: dict[tuple[str, int, torch.dtype], dict[torch.dtype, float]] = {}
 """Measured times of this process, so that models compared side by side have one dtype."""
 
 
@@ -74,7 +74,7 @@ def settle_dtype(model: PreTrainedModel) -> PreTrainedModel:
     others = [] if own is None else _others(model, own)
     if own is None or not others:
         return model
-    checkpoint = (str(model.config.name_or_path), own)
+    checkpoint = (str(model.config.name_or_path), model.num_parameters(), own)
     if checkpoint not in _known:
         _known[checkpoint] = time_formats(model, [own, *others])
     seconds = _known[checkpoint]

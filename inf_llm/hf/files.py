@@ -136,7 +136,7 @@ def _safetensors_problem(file: Path) -> str | None:
     try:
         length, rows = safetensors_head(file)
         ends = [int(row["data_offsets"][1]) for row in rows.values()]
-    except (ValueError, AttributeError, LookupError, TypeError):
+    except (ValueError, AttributeError, LookupError, TypeError, RecursionError):
         return f"{file.name} is damaged, or was not downloaded whole: {_AGAIN}"
     needed = 8 + length + max(ends, default=0)
     if size < needed:
@@ -149,7 +149,7 @@ def safetensors_head(file: Path) -> tuple[int, dict[str, Any]]:
     """Return the bytes of a file's header, and dtype, shape and data_offsets of each tensor.
 
     Raises:
-        ValueError, AttributeError: the header is damaged.
+        ValueError, AttributeError, RecursionError: the header is damaged.
     """
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")

@@ -102,7 +102,9 @@ def save_memory(
     try:
         with writing(path) as writer:
             goes_on = _goes_on(cache, writer, overwrite)
-            return _write(writer, cache, identity, extras, goes_on)
+            before = writer.before if goes_on else None
+            with StoreWriter(writer.id, () if before is None else before.stores) as blocks:
+                return _write(writer, cache, identity, extras, blocks, before)
     except OSError as error:
         raise SavedMemoryError(f"{path} cannot be written ({reason(error)})") from error
 
@@ -135,10 +137,13 @@ def _goes_on(cache: Any, writer: Writer, overwrite: bool) -> bool:
 
 
 def _write(
-    writer: Writer, cache: Any, identity: Mapping[str, Any], extras: Extras, goes_on: bool
+    writer: Writer,
+    cache: Any,
+    identity: Mapping[str, Any],
+    extras: Extras,
+    blocks: StoreWriter,
+    before: Manifest | None,
 ) -> Manifest:
-    before = writer.before if goes_on else None
-    blocks = StoreWriter(writer.id, () if before is None else before.stores)
     tensors: dict[str, Tensor] = {}
     layers = [pack(_dump_layer(layer, blocks), tensors) for layer in cache.layers]
     state = {"layers": layers, "slots": pack(blocks.slots(), tensors)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -58,6 +59,8 @@ class StoreFacts:
 class StoreWriter:
     """Assigns file numbers to blocks, and collects blocks to write; see `state.BlockWriter`.
 
+    Use it in a `with` statement. Its end drops the file numbers that were not committed.
+
     Args:
         memory: id of the saved memory.
         names: names of the stores that the folder already contains.
@@ -65,6 +68,7 @@ class StoreWriter:
 
     def __init__(self, memory: str, names: Iterable[str]) -> None:
         self._memory = memory
+        self._uncommitted = f"{memory} {uuid.uuid4().hex}"
         self._names = set(names)
         self._stores: dict[int, tuple[BlockStore, FileNumbers]] = {}
         self._new: list[tuple[BlockStore, str, Tensor]] = []
@@ -72,12 +76,22 @@ class StoreWriter:
     def put(self, store: BlockStore, numbers: Tensor) -> tuple[str, Tensor]:
         """See `state.BlockWriter`."""
         known = self._stores.get(id(store))
-        numbering = store.file_numbers.get(self._memory) if known is None else known[1]
-        numbering, new = (numbering or FileNumbers(self._name())).with_more(numbers.flatten())
+        with store.releasing:  # another thread may release blocks, whose numbers are used again
+            numbering = store.file_numbers.get(self._memory) if known is None else known[1]
+            numbering, new = (numbering or FileNumbers(self._name())).with_more(numbers.flatten())
+            store.file_numbers[self._uncommitted] = numbering
         self._stores[id(store)] = store, numbering
         if len(new):
             self._new.append((store, numbering.name, new))
         return numbering.name, numbering.of(numbers)
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for store, _ in self._stores.values():
+            with store.releasing:
+                store.file_numbers.pop(self._uncommitted, None)
 
     def _name(self) -> str:
         name = str(max((int(name) for name in self._names), default=-1) + 1)
@@ -127,7 +141,8 @@ class StoreWriter:
     def committed(self) -> None:
         """Note in each store that the written blocks are part of the folder."""
         for store, numbering in self._stores.values():
-            store.file_numbers[self._memory] = numbering
+            with store.releasing:
+                store.file_numbers[self._memory] = numbering
 
 
 def _pieces(store: BlockStore, numbers: Tensor, checks: list[Tensor]) -> Callable[[], Any]:

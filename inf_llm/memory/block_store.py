@@ -11,6 +11,7 @@ pages where heads choose for themselves.
 from __future__ import annotations
 
 import functools
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -80,6 +81,7 @@ class BlockStore(Unsaved):
         self._first_pages = torch.arange(self._together, device=device)[:, None]
         self.rows = 0
         self._vanished: deque[Tensor] = deque()
+        self.releasing = threading.RLock()
         self.file_numbers: dict[str, FileNumbers] = {}
         """Numbers of this store's blocks in the files of a saved memory, by id of the memory."""
         self.make_room(rows)
@@ -244,10 +246,11 @@ class BlockStore(Unsaved):
 
     def release(self, numbers: Tensor) -> None:
         """Remove one holder from each of these blocks (n,), and forget blocks without a holder."""
-        gone = self.allocator.release(numbers)
-        if len(gone):
-            for numbering in self.file_numbers.values():
+        with self.releasing:
+            gone = self.allocator.release(numbers)
+            for numbering in self.file_numbers.values() if len(gone) else ():
                 numbering.forget(gone)
+        if len(gone):
             units = gone if self.units_of_block == 1 else self._pages_of(gone)
             self.slots.forget(units)
 

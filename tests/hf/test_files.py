@@ -100,6 +100,7 @@ def sentencepiece(folder: Path) -> None:
     put("tokenizer.model", POINTER)(folder)
 
 
+DEEP = "\1\1\1\0\0\0\0\0" + "[" * 0x010101  # a header of that length
 W, T, C = "model.safetensors", "tokenizer.json", "config.json"
 ADAPTER = json.dumps({"peft_type": "LORA", "base_model_name_or_path": "some/base"})
 BROKEN: dict[str, tuple[Break, str]] = {
@@ -110,6 +111,7 @@ BROKEN: dict[str, tuple[Break, str]] = {
     "weights, head only": (cut(W, 400), "damaged, or was not downloaded whole"),
     "weights, few bytes": (cut(W, 5), "damaged, or was not downloaded whole"),
     "weights, a page": (put(W, "<!doctype html><p>401"), "damaged, or was not downloaded whole"),
+    "weights, deep": (put(W, DEEP), "damaged, or was not downloaded whole"),
     "pickled, half": (pickled, "pytorch_model.bin ends too early"),
     "no config": (drop(C), "has no config.json: give a folder with one"),
     "config, pointer": (put(C, POINTER), "config.json is a Git LFS pointer"),

@@ -122,3 +122,31 @@ def test_what_was_not_committed_is_written_again() -> None:
     again = StoreWriter("m", ())
     before.dump(again)
     assert again.has_new
+
+
+def test_a_block_that_is_released_during_a_save_is_written_again() -> None:
+    """Its number may be used again, by a block that is not in the files."""
+    made = memory()
+    twin = made.fork()
+    assert made.store is not None
+    with StoreWriter("m", ()) as writer:
+        twin.dump(writer)
+        made._table.cut(2)
+        twin._table.cut(2)
+        writer.committed()
+    assert made.store.file_numbers["m"].of(torch.arange(4)).tolist() == [0, 1, -1, -1]
+    assert [*made.store.file_numbers] == ["m"]
+
+
+def test_file_numbers_of_a_save_that_failed_are_dropped() -> None:
+    made = memory()
+    assert made.store is not None
+
+    def save() -> None:
+        with StoreWriter("m", ()) as writer:
+            made.dump(writer)
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        save()
+    assert not made.store.file_numbers
