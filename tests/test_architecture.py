@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -161,6 +162,15 @@ ELSEWHERE = {
     "inf_llm.formats.worker": "the process of bounded: tests/formats/test_bounded.py",
 }
 """Modules whose test is not called after them, and where it is."""
+
+
+@pytest.mark.parametrize("room", ["serve", "chat"])
+def test_a_list_of_modules_is_complete(room: str) -> None:
+    """Where a package lists its modules, it lists them all, and no others."""
+    folder = ROOT / "inf_llm" / room
+    listed = re.findall(r"^ *(\w+\.py) ", (folder / "__init__.py").read_text(), re.M)
+    hidden = ("__init__.py", "__main__.py")
+    assert sorted(listed) == sorted(f.name for f in folder.glob("*.py") if f.name not in hidden)
 
 
 @pytest.mark.parametrize("room", MIRRORED)
