@@ -1,9 +1,9 @@
-"""Which passages an answer was read from: on the screen, and as an HTML report.
+"""Show the passages from which an answer was read, on the screen and as an HTML report.
 
     python examples/citations.py [REPORT.html]
 
-Runs offline, with the model that comes with the package. `inf_llm.trace` keeps what every layer
-recalled for every word of the answer; `cite` turns these blocks of tokens into whole sentences.
+Runs offline, with the model that comes with the package. `inf_llm.trace` records the blocks that
+every layer recalls for every token of the answer; `cite` turns these blocks into whole sentences.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUESTION = "\nWhat is the pass key? The pass key is"
 
 
 def main(report: str = "recall.html") -> None:
-    """Read, ask under a trace, and show what was recalled."""
+    """Read a text, ask under a trace, and show the recalled passages."""
     sentences = haystack_text().split(". ")[:80]
     sentences.insert(30, NEEDLE)
     model, tokenizer = inf_llm.load(CONFIG)
@@ -31,7 +31,7 @@ def main(report: str = "recall.html") -> None:
     session.read(". ".join(sentences) + QUESTION)
     asked = 0, len(session.ids)
 
-    # Only the answer is of interest, so nothing is kept of the prompt.
+    # Only the answer is of interest, so no recall of the prompt is recorded.
     with inf_llm.trace(model, prompts=False) as trace:
         answer = session.ask(max_new_tokens=8, stop=["."])
     print(f"answer: {answer.text.strip()}")

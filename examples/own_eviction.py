@@ -1,10 +1,10 @@
-"""An eviction policy of one's own, chosen in a YAML file and compared with the package's.
+"""A custom eviction policy, chosen in a YAML file and compared with the package's policies.
 
     python examples/own_eviction.py
 
 Runs offline, with the model that comes with the package. A policy decides which recalled block
 leaves the device when another one comes in: it changes how often blocks are copied to the device,
-never an answer. On a CPU nothing is copied, and the same counts are kept.
+never an answer. On a CPU nothing is copied, but the same events are counted.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NEEDLE = "The pass key is 48213. Remember it. 48213 is the pass key"
 
 
 class LeastFrequentlyUsed(Policy):
-    """The block that was used least often leaves; older uses count less and less."""
+    """Evict the block that was used least often; older uses count less and less."""
 
     @dataclass(frozen=True)
     class Settings:
@@ -45,16 +45,16 @@ class LeastFrequentlyUsed(Policy):
         self.fades = fade
 
     def loaded(self, now: Number) -> Number:
-        """A block that comes in was used once."""
+        """Return the priority of a block that comes in: one use."""
         return now * 0 + 1
 
     def used(self, before: Number, now: Number) -> Number:
-        """A block that is used again counts one more."""
+        """Return the priority of a block that is used again: one use more."""
         return before + 1
 
 
 def main() -> None:
-    """Ask the same with each policy."""
+    """Ask the same question with each policy."""
     EVICTION.add("lfu", LeastFrequentlyUsed)
     sentences = haystack_text().split(". ")[:80]
     sentences.insert(20, NEEDLE)

@@ -2,9 +2,9 @@
 
     python examples/read_and_ask.py
 
-Runs offline: the model comes with the package. It has 3.7 million parameters, was trained at 512
-tokens and is good at one thing, finding a fact in a text. To use another model, load its
-configuration and ask in the form that it was trained on.
+Runs offline: the model comes with the package. It has 3.7 million parameters, was trained at a
+context of 512 tokens and is good at one thing, finding a fact in a text. To use another model, load
+its configuration and ask in the form that the model was trained on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ QUESTIONS = (
 
 
 def book(sentences: int) -> str:
-    """English prose with the facts at their depths."""
+    """Return English prose with the facts at their depths."""
     text = haystack_text().split(". ")[:sentences]
     for depth, fact in FACTS:
         text.insert(int(depth * sentences), fact)
@@ -39,14 +39,14 @@ def book(sentences: int) -> str:
 
 
 def main() -> None:
-    """Read, fork, ask."""
+    """Read the text once, and ask each question on a fork of the session."""
     model, tokenizer = inf_llm.load(CONFIG)
     session = Session(model, tokenizer)
     started = time.perf_counter()
     session.read(book(sentences=120))
     print(f"read {len(session.ids):,} tokens in {time.perf_counter() - started:.1f} s")
 
-    # A fork shares what was read, so that a question costs only its own tokens.
+    # A fork shares the text that was read, so that a question costs only its own tokens.
     for question in QUESTIONS:
         answer = session.fork().ask(f"\n{question}", max_new_tokens=16, stop=["."])
         print(f"{question}{answer.text} ({answer.seconds:.1f} s)")

@@ -2,8 +2,8 @@
 
     python scripts/absolute_links.py https://example.org/OWNER/NAME v0.1.0 [FILE]
 
-A package index shows the README without the repository. Links to files lead to BASE/blob/TAG/FILE,
-pictures to BASE/raw/TAG/FILE. What is code stays as it is.
+A package index shows the README without the repository. Links to files become BASE/blob/TAG/FILE,
+and links to pictures BASE/raw/TAG/FILE. Code is not changed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _LINK = re.compile(r"(!?)(\[[^\[\]]*\])\((?!\w+:|#|/)([^()\s]+)\)")
 
 
 def absolute(text: str, base: str, tag: str) -> str:
-    """A page with absolute links.
+    """Return a page with absolute links.
 
     Args:
-        text: in Markdown.
+        text: the page, in Markdown.
         base: address of the repository.
         tag: a tag, branch or commit.
     """
@@ -37,7 +37,7 @@ def absolute(text: str, base: str, tag: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Rewrite the file; returns the exit code."""
+    """Rewrite the file; return the exit code."""
     if len(arguments) not in (2, 3) or not arguments[0].startswith("https://"):
         print(__doc__, file=sys.stderr)
         return 2

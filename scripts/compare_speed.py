@@ -1,4 +1,4 @@
-"""Run benchmark/speed.py of two checkouts in turns, and print the ratios; see compare_speed.sh."""
+"""Run benchmark/speed.py of two checkouts alternately, print the ratios; see compare_speed.sh."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Figures = dict[str, float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _pair(args: argparse.Namespace, number: int) -> tuple[Figures, Figures]:
-    """Both versions once; every second pair begins with the new one."""
+    """Measure both versions once; every second pair begins with `args.new`."""
     versions = [args.old, args.new]
     order = versions if number % 2 == 0 else versions[::-1]
     found = {version: _measured(args, version, number) for version in order}
@@ -47,7 +47,7 @@ def _pair(args: argparse.Namespace, number: int) -> tuple[Figures, Figures]:
 
 
 def _measured(args: argparse.Namespace, version: Path, number: int) -> Figures:
-    """What one run says, or said before an interruption."""
+    """Return the figures of one run, from its file if an earlier call has made the file."""
     command = ["benchmark/speed.py", "--preset", args.preset, "--types", "inf-llm"]
     command += ["--lengths", args.lengths, "--steps", str(args.steps)]
     key = hashlib.sha256(
@@ -64,7 +64,7 @@ def _measured(args: argparse.Namespace, version: Path, number: int) -> Figures:
 
 
 def _figures(facts: dict[str, Any]) -> Iterator[tuple[str, float]]:
-    """Times and bytes, all the better the smaller they are."""
+    """Yield times and bytes; for all of them, smaller is better."""
     for row in facts["rows"]:
         yield f"read {row['length']}", 1 / row["prefill_tok_s"]
         yield f"decode at {row['length']}", row["decode_ms"]
@@ -72,7 +72,7 @@ def _figures(facts: dict[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _revision(version: Path) -> str:
-    """What differs between one state of a checkout and another."""
+    """Return a text that identifies the state of a checkout: its commit and its changes."""
     git = ["git", "-C", str(version)]
     said = (["rev-parse", "HEAD"], ["diff", "HEAD"])
     return "".join(subprocess.run(git + s, capture_output=True, text=True).stdout for s in said)

@@ -2,8 +2,8 @@
 
     python scripts/make_pictures.py
 
-Needs the extras [serve] and [dev], Pillow, chromium and chromedriver. The pages are shown as they
-are: a text is read, a question asked, and in the chat the best passage is chosen.
+Needs the extras [serve] and [dev], Pillow, chromium and chromedriver. The pictures show the real
+pages, after a text was read and a question asked; in the chat, the best passage is selected.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FACTS = {
 
 
 def book() -> str:
-    """English prose with the facts at their depths."""
+    """Return English prose with the facts at their depths."""
     sentences = haystack_text().split(". ")[:SENTENCES]
     for depth, fact in FACTS.items():
         sentences.insert(int(depth * SENTENCES), fact)
@@ -50,7 +50,7 @@ def book() -> str:
 
 
 def main() -> None:
-    """Both pictures."""
+    """Take both pictures."""
     config = load_config(CONFIG)
     model, tokenizer = inf_llm.load(config)
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def take_recall(model: Any, tokenizer: Any, folder: Path) -> None:
-    """The report of one answer, with its best passage."""
+    """Take a picture of the report of one answer, with its best passage."""
     session = Session(model, tokenizer)
     question = "What is the sequence of digits? The sequence of digits is"
     session.read(f"{book()}\n{question}")
@@ -75,7 +75,7 @@ def take_recall(model: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def take_chat(address: str, folder: Path) -> None:
-    """The chat page after a question, with the best passage shown in the text."""
+    """Take a picture of the chat page after a question, with the best passage in the text."""
     text = folder / "book.txt"
     text.write_text(book(), encoding="utf-8")
     with browser(1280, 800, folder / "chat") as page:
@@ -97,13 +97,13 @@ def take_chat(address: str, folder: Path) -> None:
         until(lambda: there(".turn") and not there(".turn.busy"))
         one(".passage").click()
         until(lambda: there("mark.now"))
-        time.sleep(1)  # the text has come into view
+        time.sleep(1)  # the text scrolls into view
         save(page, DOCS / "chat.png")
 
 
 @contextmanager
 def serving(model: Any, tokenizer: Any, config: Any) -> Iterator[str]:
-    """The server on a free port; gives its address."""
+    """Run the server on a free port; yield its address."""
     options = ServeOptions(port=0, answer_tokens=32, grace=1)
     application = build(model, tokenizer, config, options)
     addresses: list[str] = []
@@ -127,7 +127,7 @@ def serving(model: Any, tokenizer: Any, config: Any) -> Iterator[str]:
 
 
 def save(page: Any, file: Path) -> None:
-    """A screenshot, in so few colours that it is small."""
+    """Save a screenshot with few colours, so that its file is small."""
     page.save_screenshot(str(file))
     with Image.open(file) as picture:
         few = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)

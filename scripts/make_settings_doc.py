@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the dataclasses of the settings, so that it cannot lag behind them.
+"""Write docs/settings.md from the dataclasses of the settings, so that it always matches them.
 
 python scripts/make_settings_doc.py            # writes it
 python scripts/make_settings_doc.py --check    # exit code 1 if it would change
@@ -26,7 +26,7 @@ from inf_llm.settings import settings_class
 from inf_llm.variants import ATTENTION, KERNEL
 
 FILE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
-NOT_IN_A_FILE = ("model", "attention", "source", "left_out")  # made when a file is read
+NOT_IN_A_FILE = ("model", "attention", "source", "left_out")  # set by the code that loads a file
 
 HEAD = """\
 # Settings
@@ -61,7 +61,7 @@ Published files give options of a choice as keys of their own, which stay valid:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the page, or compare it; returns the exit code."""
+    """Write the page, or compare it with the file; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="compare, and write nothing")
     args = parser.parse_args(arguments)
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     classes = [settings_class(name) for name in ATTENTION.own]
     choices = {key: row for cls in classes for key, row in cls.choices.items()}
     parts = [
@@ -107,7 +107,7 @@ def page() -> str:
 
 
 def _types() -> Iterator[str]:
-    """The settings of every type; a field stands once, with all types that have it."""
+    """Yield the settings of every type; a field appears once, with all types that have it."""
     classes = [settings_class(name) for name in ATTENTION.own]
     shown: set[type] = set()
     for cls in classes:
@@ -121,7 +121,7 @@ def _types() -> Iterator[str]:
 
 
 def _choice(key: str, registry: Registry) -> str:
-    """The rows of a registry, with their options."""
+    """Return the section of a choice: the names in its registry, with their options."""
     rows = []
     for name in registry.own:
         options = registry.options(name)
@@ -133,7 +133,7 @@ def _choice(key: str, registry: Registry) -> str:
 
 
 def table(cls: Any, only: Iterable[str] | None = None, leave_out: Iterable[str] = ()) -> str:
-    """The fields of a dataclass: key, default, meaning."""
+    """Return a table of the fields of a dataclass: key, default, meaning."""
     meanings = attributes(cls)
     keys = [key for key in (_fields(cls) if only is None else only) if key not in {*leave_out}]
     fields = {each.name: each for each in dataclasses.fields(cls)}
@@ -144,7 +144,7 @@ def table(cls: Any, only: Iterable[str] | None = None, leave_out: Iterable[str] 
 
 
 def attributes(cls: Any) -> dict[str, str]:
-    """What the docstrings of a dataclass and of those it adds to say of each field."""
+    """Return the meaning of each field, from the docstrings of a dataclass and its bases."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(base):
@@ -165,7 +165,7 @@ def _default(each: dataclasses.Field[Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as YAML says it."""
+    """Return a value as YAML writes it."""
     if isinstance(value, Choice):
         value = value.plain()
     if value is None:

@@ -1,9 +1,9 @@
-"""Make a tiny Llama with random weights and a tokenizer of bytes, to try the machinery on.
+"""Make a tiny Llama with random weights and a tokenizer of bytes, to try the code with.
 
     python scripts/make_tiny_checkpoint.py FOLDER
 
-It has nothing to say. Its attention is sharpened, though: with weights as they are initialised,
-every token would look at every other alike, and a wrong window would go unnoticed.
+Its output has no meaning. Its attention is sharpened, though: with weights as they are initialised,
+every token would attend to all others about equally, and a wrong window would go unnoticed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHARPENING = 6.0
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per byte, and the two special ones."""
+    """Make a tokenizer with one token per byte, and two special tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(["<s>", "</s>", *letters])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -30,7 +30,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_model(vocab_size: int, seed: int = 0) -> LlamaForCausalLM:
-    """Two layers of four heads, some 100 thousand parameters."""
+    """Make a model of two layers with four heads, about 100 thousand parameters."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocab_size,

@@ -4,9 +4,9 @@
     python scripts/train_demo_model.py --text books/ --held-out other_books.txt --out model/ \
         --grow first/ --layers 5 --tokens 12_000_000
 
-The second command goes on from the first one's model, with one layer more. Both together take under
-two hours on two CPU cores. Stop either at any time; the same command goes on from the last
-checkpoint in `--work`.
+The second command continues from the model of the first one, with one more layer. Both together
+take under two hours on two CPU cores. Either may be stopped at any time; the same command then
+continues from the last checkpoint in `--work`.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ CONTEXT = 512
 
 
 def fail(message: str) -> NoReturn:
-    """One line on standard error, exit status 2."""
+    """Print one line to standard error, and exit with status 2."""
     print(f"train_demo_model: error: {message}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(prog="train_demo_model", description=__doc__.split("\n\n")[0])
     made.add_argument("--text", type=Path, required=True, help="folder or file: .txt, .xz or .gz")
     made.add_argument("--out", type=Path, required=True, help="folder for the finished model")
@@ -78,7 +78,7 @@ def _positive(text: str) -> int:
 
 
 def shape_of(args: argparse.Namespace) -> Shape:
-    """The network's sizes, checked."""
+    """Return the sizes of the network; exit with an error if they are not valid."""
     if args.width % 64:
         fail(f"--width {args.width} is not a multiple of 64, the size of a head")
     if args.layers < 2:
@@ -101,7 +101,7 @@ def shape_of(args: argparse.Namespace) -> Shape:
 
 
 def prepare(text: str, vocab: int, work: Path) -> tuple[Tokenizer, np.ndarray]:
-    """The tokenizer and the text's tokens, kept in `work` for the next start."""
+    """Return the tokenizer and the text's tokens, which are kept in `work` for the next start."""
     mark = hashlib.sha256(f"{vocab}/{text}".encode()).hexdigest()[:12]
     tokenizer_file, ids_file = work / f"tokenizer-{mark}.json", work / f"ids-{mark}.npy"
     if not (tokenizer_file.exists() and ids_file.exists()):
@@ -114,7 +114,7 @@ def prepare(text: str, vocab: int, work: Path) -> tuple[Tokenizer, np.ndarray]:
 def make_trainer(
     args: argparse.Namespace, text: str, tokenizer: Tokenizer, ids: np.ndarray, work: Path
 ) -> Trainer:
-    """Model, batches and plan, brought together; goes on from a checkpoint in `work`."""
+    """Build the trainer from model, batches and plan; continue from a checkpoint in `work`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     compiled = args.compile == "on" or (args.compile == "auto" and can_compile())
     options = Options(seed=args.seed, compile=compiled)
@@ -124,7 +124,7 @@ def make_trainer(
     else:
         first = LlamaForCausalLM.from_pretrained(args.grow, dtype=torch.float32)
         model = grow(first, args.seed)
-        # A seed of its own: other rows than those the first run has seen.
+        # A different seed, so that the rows differ from those of the first run.
         options = replace(options, seed=args.seed + 1, rate=options.rate / 2, cooldown=0.5)
     sampler = Sampler(tokenizer, ids, common_words(text), options.seed)
     phases = plan(args.tokens, CONTEXT, grown=args.grow is not None)
@@ -135,7 +135,7 @@ def make_trainer(
 
 
 def check_grown(args: argparse.Namespace) -> None:
-    """See that the folder of `--grow` has a finished model with one layer less, and its log."""
+    """Check that the folder of `--grow` has a finished model with one layer less, and its log."""
     facts = {}
     for name in ("config.json", "training_log.json"):
         try:
@@ -153,13 +153,13 @@ def check_grown(args: argparse.Namespace) -> None:
 
 
 def log_of(folder: Path) -> dict[str, Any]:
-    """The training log of a finished model."""
+    """Return the training log of a finished model."""
     log: dict[str, Any] = json.loads((folder / "training_log.json").read_text())
     return log
 
 
 def train(args: argparse.Namespace) -> None:
-    """The whole run, from text to exported model and its card."""
+    """Run everything, from the text to the exported model and its card."""
     shape = shape_of(args)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -208,7 +208,7 @@ def run_facts(
     lines: list[dict[str, Any]],
     text_tokens: int,
 ) -> dict[str, Any]:
-    """What the card says about the run, and about the one that it went on from."""
+    """Return the card's facts about the run, and about the run that it continues."""
     runs, commands = [lines[-1]], [command("MODEL", args.layers, args.tokens, args.seed)]
     if args.grow is not None:
         first = log_of(args.grow)
@@ -233,7 +233,7 @@ def run_facts(
 
 
 def command(out: str, layers: int, tokens: int, seed: int) -> str:
-    """How a run is started; the names of files are stand-ins."""
+    """Return the command that starts a run, with placeholders for the names of files."""
     return (
         f"python scripts/train_demo_model.py --text BOOKS --held-out OTHER_BOOKS --out {out}"
         f" --layers {layers} --tokens {tokens} --seed {seed}"
@@ -241,7 +241,7 @@ def command(out: str, layers: int, tokens: int, seed: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; returns the exit status."""
+    """Run the command line; return the exit status."""
     args = parser().parse_args(argv)
     try:
         train(args)

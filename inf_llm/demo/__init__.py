@@ -1,4 +1,4 @@
-"""Needles in haystacks, one attention type beside the other: what `inf-llm demo` runs and shows."""
+"""Needles in haystacks under several attention types: the trials and tables of `inf-llm demo`."""
 
 from __future__ import annotations
 

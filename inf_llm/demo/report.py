@@ -20,7 +20,7 @@ _MEGABYTE = 1e6
 
 
 def table(trials: Sequence[Trial]) -> Table:
-    """One row per type, length and task."""
+    """Make a table with one row per type, length and task."""
     made = Table(
         title="needles found; KV MB is on the device, per haystack",
         title_justify="left",
@@ -49,7 +49,7 @@ def table(trials: Sequence[Trial]) -> Table:
 
 
 def heat_maps(trials: Sequence[Trial]) -> Table:
-    """Per type, depth against length: the share of needles found in each band of depth."""
+    """Make a table of the share of needles found, by type, length and band of depth."""
     lengths = sorted({trial.length for trial in trials})
     made = Table(title="found by depth of the needle", title_justify="left", title_style="bold")
     made.add_column("type", no_wrap=True)
@@ -73,7 +73,7 @@ def _cell(share: float | None) -> Text:
 
 
 def found_in_band(trials: Sequence[Trial], name: str, length: int, band: int) -> float | None:
-    """Share of needles found in one band of depth, over all tasks; None where there was none."""
+    """Return the share of needles found in a band of depth, over all tasks; None without any."""
     hits = [
         hit
         for trial in trials
@@ -89,7 +89,7 @@ def _shade(share: float) -> str:
 
 
 def plot(trials: Sequence[Trial], path: Path) -> None:
-    """The heat maps as a picture, one panel per type."""
+    """Draw the heat maps to a file, one panel per type."""
     types = list(dict.fromkeys(trial.type for trial in trials))
     lengths = sorted({trial.length for trial in trials})
     size = 1.2 + 0.55 * len(lengths) * len(types) + 1.1 * len(types), 3.2
@@ -111,7 +111,7 @@ def _number(share: float | None) -> float:
 
 
 def _panel(axis: Any, name: str, grid: list[list[float]], lengths: Sequence[int]) -> Any:
-    """One type: a cell per length and band of depth, grey where nothing was run."""
+    """Draw one type: a cell per length and band of depth, grey where nothing was run."""
     axis.set_facecolor("0.88")
     shown = axis.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     axis.set_title(name)

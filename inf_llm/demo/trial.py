@@ -1,7 +1,8 @@
-"""One trial: many haystacks of one length, one attention type, and how many needles were found.
+"""One trial: haystacks of one length, one attention type, and the needles that were found.
 
-The haystacks of a trial are read together, as one batch or a few, since they are equally long. An
-answer counts if it is wholly right, by the rule that the needle's family shares with the benchmark.
+The haystacks of a trial have equal length and are read together, in one or a few batches. An answer
+counts if it is completely right, by the scoring rule that the needle's family shares with the
+benchmark.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from inf_llm.hf.decoder import device_of, with_cache
 from inf_llm.needles import Sample, build_many
 
 Progress = Callable[[int], None]
-"""Called with the tokens read since the last call, all rows together."""
+"""Called with the number of tokens read since the last call, over all rows."""
 
 _HAYSTACK = Path(__file__).parent.parent / "assets" / "demo" / "haystack.txt.xz"
-_BATCH_TOKENS = 1 << 16  # of all haystacks read together, which bounds the memory they take
+_BATCH_TOKENS = 1 << 16  # most tokens of haystacks read together, to limit memory
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What one type did on all haystacks of one length and one task.
+    """Results of one attention type on all haystacks of one length and one task.
 
     Attributes:
         type: attention type.
         length: tokens of a haystack with its question.
         task: needle family.
-        depths: where the needles stood, 0 to 1.
-        found: whether each was found.
-        seconds: for reading and answering all of them.
-        device_kv_bytes: keys and values on the device, per haystack, when it was read.
+        depths: depths of the needles, 0 to 1.
+        found: whether each needle was found.
+        seconds: time to read and answer all haystacks.
+        device_kv_bytes: bytes of keys and values on the device, per haystack, after reading.
     """
 
     type: str
@@ -55,7 +56,7 @@ class Trial:
 
     @property
     def n(self) -> int:
-        """Haystacks."""
+        """Number of haystacks."""
         return len(self.found)
 
     @property
@@ -65,11 +66,11 @@ class Trial:
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens read and answered in a second, all haystacks together."""
+        """Tokens read and answered per second, over all haystacks."""
         return self.n * self.length / max(self.seconds, 1e-9)
 
     def record(self) -> dict[str, Any]:
-        """As one row of JSON."""
+        """Return the trial as one row of JSON."""
         return {
             "type": self.type,
             "length": self.length,
@@ -86,7 +87,7 @@ class Trial:
 
 @lru_cache(maxsize=1)
 def haystack_text() -> str:
-    """Public-domain prose that the demo model was not trained on."""
+    """Return public-domain prose that the demo model was not trained on."""
     if not _HAYSTACK.exists():
         raise SettingsError(
             f"{_HAYSTACK.name} is missing from this installation: reinstall inf-llm"
@@ -95,9 +96,9 @@ def haystack_text() -> str:
 
 
 def plan(tokenizer: Any, task: str, length: int, samples: int, seed: int) -> list[Sample]:
-    """The haystacks of a trial: needles at evenly spread depths, each haystack its own.
+    """Make the haystacks of a trial: needles at evenly spread depths, each haystack different.
 
-    Depths are the middles of `samples` equal parts: at the very ends every type would see them.
+    Depths are the middles of `samples` equal parts: every type sees needles at the very ends.
     """
     depths = [(i + 0.5) / samples for i in range(samples)]
     return build_many(task, tokenizer, haystack_text(), length, depths, seed)
@@ -117,12 +118,12 @@ def run_trial(
 
     Args:
         model: a model, patched to `type`.
-        tokenizer: the model's.
-        type: what the trial is called.
+        tokenizer: the model's tokenizer.
+        type: name of the attention type in the trial.
         samples: haystacks of about `length` tokens.
-        length: what they are filed under.
-        chunk_size: tokens of a row fed at a time.
-        on_tokens: called with how many tokens were just read.
+        length: length of the haystacks in the trial.
+        chunk_size: tokens of a row per chunk.
+        on_tokens: called with the number of tokens just read.
     """
     started = time.perf_counter()
     found: list[bool] = []
@@ -147,18 +148,18 @@ def run_trial(
 
 
 def _rows_at_once(length: int) -> int:
-    """Haystacks read together: many short ones, a long one alone."""
+    """Return the number of haystacks to read together: many short ones, a long one alone."""
     return max(1, min(16, _BATCH_TOKENS // length))
 
 
 def _equal_length(rows: list[list[int]]) -> Tensor:
-    """Rows (B, N) cut to the shortest, behind the first token: a little filler, never a needle."""
+    """Cut rows to the shortest (B, N), after the first token: this drops filler, not a needle."""
     shortest = min(map(len, rows))
     return torch.tensor([row[:1] + row[len(row) - shortest + 1 :] for row in rows])
 
 
 def _read(model: Any, ids: Tensor, chunk_size: int, on_tokens: Progress) -> Any:
-    """Feed all but what does not fill an execution block; `generate` feeds the rest."""
+    """Feed all whole execution blocks of the rows; `generate` feeds the rest."""
     cache, end = empty_cache(model), whole_blocks(model, ids.shape[1])
     for part, _ in prefill(model, ids[:, :end], cache, feed_length(model, chunk_size)):
         on_tokens(part.numel())
@@ -169,7 +170,7 @@ def _read(model: Any, ids: Tensor, chunk_size: int, on_tokens: Progress) -> Any:
 def _answer(
     model: Any, tokenizer: Any, ids: Tensor, cache: Any, batch: Sequence[Sample]
 ) -> list[str]:
-    """What the model says greedily after each row."""
+    """Return the model's greedy answer to each row."""
     output = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),

@@ -1,1 +1,1 @@
-"""How nearly a memory reads like full attention, measured on a model and texts of one's own."""
+"""Measure how closely a memory reproduces full attention, on the user's own model and texts."""

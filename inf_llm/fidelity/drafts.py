@@ -1,8 +1,8 @@
-"""What the tasks say: facts in prose, passages to copy, people, turns of a dialogue.
+"""Texts of the tasks: facts in prose, passages to copy, people, turns of a dialogue.
 
-Every kind of fact has several wordings, and the seed chooses one for a context, so that a rule is
-not tuned to one sentence. All of it is part of the definition: a change of a word, a number or the
-order of draws raises `DEFINITION`.
+Every kind of fact has several wordings, and the seed chooses one of them for a context, so that a
+rule is not tuned to one sentence. All wordings, numbers and the order of random draws belong to the
+definition of the tasks: a change to any of them must raise `DEFINITION`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from inf_llm.needles.haystack import Haystack, insert
 from inf_llm.needles.qa import invented
 
 DEFINITION = 1
-"""Version of the tasks; rows of different versions are not compared."""
+"""Version of the task definition; rows of different versions are not compared."""
 DEEPEST = 0.75
-"""Facts stand in this first part of a context, so that they leave the window before the end."""
+"""Facts stand in this first share of a context, so that they leave the window before its end."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Ask:
     """A question about a draft.
 
     Attributes:
-        question: for the user to say.
-        lead: how the answer begins; it is given.
-        answer: how it goes on; its likelihood is measured.
-        needle: the text in the context that it is about.
+        question: the text of the user's question.
+        lead: the beginning of the answer, which is given.
+        answer: the rest of the answer, whose likelihood is measured.
+        needle: the passage of the context that holds the answer.
     """
 
     question: str
@@ -41,13 +41,13 @@ class Ask:
 
 @dataclass(frozen=True)
 class Draft:
-    """A context before it is tokens.
+    """A context as text, before tokenization.
 
     Attributes:
-        document: what the user shows in the last turn, before the question.
-        asks: the questions; each is asked by itself.
+        document: the text that the user shows in the last turn, before the question.
+        asks: the questions; each one is asked separately.
         turns: (role, text) of earlier turns.
-        plain: it is a text for the model to go on with, and no conversation.
+        plain: whether the context is a text to continue instead of a conversation.
     """
 
     document: str
@@ -58,12 +58,12 @@ class Draft:
 
 @dataclass(frozen=True)
 class Source:
-    """What drafts are made from.
+    """The texts that drafts are made from.
 
     Attributes:
-        prose: the text that facts hide in.
-        questions: how many a context has.
-        asked: questions and answers about the prose, given by the user.
+        prose: the text in which facts are hidden.
+        questions: number of questions about a context.
+        asked: questions and answers about the prose, supplied by the user.
     """
 
     prose: Haystack
@@ -72,12 +72,12 @@ class Source:
 
 
 Make = Callable[[random.Random, int, Source], Draft]
-"""Makes a draft with so many words of prose (or documents); a fresh generator each time."""
+"""Makes a draft from a fresh random generator, a number of words (or documents), and a source."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """A fact, the question about it, and how the answer begins. Fields: {key}, {value}."""
+    """A fact, the question about it, and the beginning of the answer. Fields: {key}, {value}."""
 
     fact: str
     question: str
@@ -131,16 +131,16 @@ TURNS = (
 )
 _REPLIES = ("Thank you, I will keep that in mind.", "Noted. Please go on.")
 _GIVEN, _COPIED = 8, 16
-"""Words of a passage that are given, and those to be copied."""
+"""Number of words of a passage that are given, and number of words to copy."""
 
 
 def depths(rng: random.Random, count: int) -> list[float]:
-    """One place in each of `count` equal parts of the first `DEEPEST` of a text."""
+    """Return a random depth in each of `count` equal parts of the first `DEEPEST` of a text."""
     return [DEEPEST * (part + rng.random()) / count for part in range(count)]
 
 
 def facts(wordings: Sequence[Wording], value: Callable[[random.Random], str]) -> Make:
-    """Facts of one wording hidden in prose."""
+    """Return a function that makes drafts with facts of one wording hidden in prose."""
 
     def make(rng: random.Random, size: int, source: Source) -> Draft:
         wording = rng.choice(list(wordings))
@@ -160,7 +160,7 @@ def _ask(wording: Wording, key: str, value: str) -> Ask:
 
 
 def copying(rng: random.Random, size: int, source: Source) -> Draft:
-    """Passages of prose, whose first words are given."""
+    """Make a draft that asks for passages of prose; the first words of each are given."""
     wording = rng.choice(COPIES)
     prose = source.prose.take(source.prose.start_near(rng.random()), size)
     document = "".join(prose)
@@ -181,7 +181,11 @@ def copying(rng: random.Random, size: int, source: Source) -> Draft:
 
 
 def _passage(prose: list[str], start: int, document: str) -> tuple[str, str] | None:
-    """The first words of a passage and the next ones; None if they stand there twice, or apart."""
+    """Return the given words of a passage and the words to copy, or None if it cannot be used.
+
+    A passage is not used if its given words occur twice in the document, if it contains a line
+    break or two spaces in a row, or if it goes beyond the end of the prose.
+    """
     middle, end = start + _GIVEN, start + _GIVEN + _COPIED
     if end > len(prose):
         return None
@@ -193,7 +197,7 @@ def _passage(prose: list[str], start: int, document: str) -> tuple[str, str] | N
 
 
 def dialogue(rng: random.Random, size: int, source: Source) -> Draft:
-    """A user shows passages one after the other, and says a fact behind each but the last."""
+    """Make a dialogue in which the user shows passages, with a fact after each but the last."""
     wording = rng.choice(TURNS)
     keys = rng.sample(words.NOUNS, source.questions)
     asks = [_ask(wording, key, words.number(rng, 7)) for key in keys]
@@ -208,7 +212,7 @@ def dialogue(rng: random.Random, size: int, source: Source) -> Draft:
 
 
 def people(rng: random.Random, size: int, source: Source) -> Draft:
-    """Short lives of `size` invented people; where one lives or what one makes is asked."""
+    """Make short biographies of `size` invented people; ask where one lives or what one makes."""
     known = invented()
     order = rng.sample(range(len(known.documents)), min(size, len(known.documents)))
     asks = []
@@ -221,7 +225,7 @@ def people(rng: random.Random, size: int, source: Source) -> Draft:
 
 
 def reading(rng: random.Random, size: int, source: Source) -> Draft:
-    """The beginning of the user's text and some of the user's questions whose answer is in it."""
+    """Take the beginning of the user's text, and user questions whose answers are in it."""
     document = "".join(source.prose.words[:size])
     known = [pair for pair in source.asked if pair[1] in document]
     chosen = rng.sample(known, min(source.questions, len(known)))
@@ -229,7 +233,7 @@ def reading(rng: random.Random, size: int, source: Source) -> Draft:
 
 
 def questions(rng: random.Random, size: int, source: Source) -> Draft:
-    """`reading` where the user gave questions, else `people`."""
+    """Make a `reading` draft if the user supplied questions, otherwise a `people` draft."""
     return (reading if source.asked else people)(rng, size, source)
 
 
@@ -240,4 +244,4 @@ OWN: dict[str, Make] = {
     "qa": questions,
     "turns": dialogue,
 }
-"""The package's own tasks by name; any needle family is one, too."""
+"""The package's own tasks by name; every needle family is a task as well."""

@@ -1,4 +1,4 @@
-"""What a person names on a command line: rules, and questions of one's own."""
+"""Inputs of the command line: the rules to compare, and the user's own questions."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from inf_llm.generation.documents import read_text
 from inf_llm.settings import WindowSettings
 
 _WORD = re.compile(r"(?:[^\s{]|\{[^}]*\})+")
-"""What stands between spaces, but for those within braces."""
+"""A word between spaces; spaces within braces do not separate."""
 _NOT_OF_A_RULE = {*field_types(RunConfig), *(f"model.{key}" for key in field_types(ModelConfig))}
 
 
 def read_rules(
     config: str, first: RunConfig, overrides: Sequence[str], against: Sequence[str]
 ) -> list[Reader]:
-    """The first rule and those to compare it with.
+    """Return the first rule and the rules to compare it with.
 
     Args:
         config: name or file of the first rule's configuration.
-        first: that configuration as it was read, with the overrides.
-        overrides: KEY=VALUE texts laid on it.
-        against: for each other rule a configuration's name or file, KEY=VALUE texts laid on the
-            first rule, where `model.` may be left out, both, or "oracle".
+        first: that configuration as loaded, with the overrides.
+        overrides: KEY=VALUE texts applied to the configuration.
+        against: one text per other rule, made of words: at most one name or file of a
+            configuration (without one, the first rule's and its overrides are used), KEY=VALUE
+            texts applied to that configuration, where `model.` may be left out, and "oracle".
 
     Raises:
-        ConfigError: one of them cannot be read, or is full attention.
+        ConfigError: a configuration cannot be read, or is full attention.
     """
     own = [text for text in overrides if text.partition("=")[0] not in _NOT_OF_A_RULE]
     name = " ".join(
@@ -57,7 +58,7 @@ def _other(config: str, first: RunConfig, overrides: Sequence[str], text: str) -
 
 
 def _dotted(word: str) -> str:
-    """An override as `load_config` takes it."""
+    """Return an override in the form that `load_config` accepts, with `model.` where needed."""
     inside = word.partition("=")[0].partition(".")[0] not in field_types(RunConfig)
     return f"model.{word}" if inside else word
 
@@ -73,10 +74,10 @@ def _windowed(config: RunConfig, name: str) -> WindowSettings:
 
 
 def read_questions(file: Path) -> tuple[tuple[str, str], ...]:
-    """Questions and answers from a file with a JSON object a line.
+    """Read questions and answers from a file with one JSON object per line.
 
     Raises:
-        TextError: it cannot be read, or a line is no such object.
+        TextError: the file cannot be read, or a line is not such an object.
     """
     lines = enumerate(read_text(file).splitlines(), 1)
     return tuple(_question(file, number, line) for number, line in lines if line.strip())

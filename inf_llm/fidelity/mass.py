@@ -11,16 +11,16 @@ from inf_llm.attention.base import Rule
 
 
 def true_mass(q: Tensor, k: Tensor, first: int, rule: Rule) -> Tensor:
-    """Probabilities of causal softmax attention over all keys.
+    """Return the probabilities of causal softmax attention over all keys.
 
     Args:
         q: queries (B, H, L, D), rotated to their positions `first`, `first + 1`, ...
-        k: keys (B, G, N, D) of the whole text so far, rotated to theirs.
+        k: keys (B, G, N, D) of the whole text so far, rotated to their positions.
         first: position of the first query.
-        rule: how the model scores.
+        rule: the scoring of the model: scale, softcap and learned sink.
 
     Returns:
-        (B, H, L, N) in float32; what a learned sink takes is missing from their sum.
+        (B, H, L, N) in float32; the share of a learned sink is missing from the sum over keys.
     """
     G, (L, N) = k.shape[1], (q.shape[2], k.shape[2])
     grouped = q.unflatten(1, (G, -1)).flatten(2, 3).float() * rule.scoring.scale
@@ -38,18 +38,19 @@ def true_mass(q: Tensor, k: Tensor, first: int, rule: Rule) -> Tensor:
 
 
 def block_mass(mass: Tensor, first: int, size: int, count: int) -> Tensor:
-    """Mass of `count` blocks of `size` tokens, the oldest from token `first` on: (B, H, count).
+    """Return the mass (B, H, count) of `count` blocks of `size` tokens from token `first` on.
 
-    `mass` is (B, H, L, N); queries are added up.
+    `mass` is (B, H, L, N); it is summed over queries.
     """
     part = mass[..., first : first + count * size].sum(2)
     return part.unflatten(2, (count, size)).sum(3)
 
 
 def heaviest(mass: Tensor, choosers: int, wanted: int) -> Tensor:
-    """The blocks of most mass (B, X, wanted), ascending, for X choosers among the query heads.
+    """Return the `wanted` blocks of most mass (B, X, wanted), in ascending order, per chooser.
 
-    `mass` is (B, H, blocks); neighbouring heads choose together.
+    A chooser is a group of neighbouring query heads with one common selection. `mass` is
+    (B, H, blocks) and is summed over the heads of each of the X choosers.
     """
     own = mass.unflatten(1, (choosers, -1)).sum(2)
     return own.topk(min(wanted, own.shape[2]), dim=2).indices.sort(dim=2).values

@@ -1,8 +1,9 @@
-"""Reading contexts and answering questions under several rules, paired, a row for each.
+"""Measure several rules on the same contexts and questions; each pair of them gives a row.
 
-Answers are teacher-forced: every answer token is predicted from the right ones before it. All of
-them being the most likely ones is the same as greedy decoding giving the answer. As in generation,
-the prompt's last token and every token of the answer choose their blocks alone.
+Answers are teacher-forced: every answer token is predicted from the right tokens before it. Greedy
+decoding gives the answer exactly if each of its tokens is the most likely one. As in generation,
+the last prompt token and every answer token are execution blocks of their own, so that each token
+selects its own blocks.
 """
 
 from __future__ import annotations
@@ -23,23 +24,23 @@ from inf_llm.hf.decoder import device_of, with_cache
 from inf_llm.hf.generate import answering
 
 OWN, DENSE = READS = ("own", "dense")
-"""Every rule reads the context in its own way, or full attention reads it once for all."""
+"""Each rule reads the context itself ("own"), or full attention reads it for all ("dense")."""
 STEP = 256
-"""Tokens of a context that take about as long to read as an answer takes, token by token."""
+"""Number of context tokens that take about as long to read as one answer, token by token."""
 PROSE_ROW = "prose"
-"""Stands for a question in the row of the prose behind a context."""
+"""Value of `question` in the row of the prose that follows a context."""
 Row = dict[str, Any]
 
 
 class Measure:
-    """Measures contexts.
+    """Measures the rules on contexts.
 
     Args:
         desk: the model and the rules.
-        step: tokens of a context fed at a time.
+        step: tokens of a context per forward pass.
         read: one of `READS`.
-        full: whether full attention is measured, and with it what is compared with it.
-        on_step: called with the number of `STEP`s just done; an answer counts as one.
+        full: whether full attention is measured, and the figures that compare rules with it.
+        on_step: called with the number of `STEP`s just completed; an answer counts as one.
     """
 
     def __init__(
@@ -55,10 +56,10 @@ class Measure:
 
     @torch.no_grad()
     def rows(self, context: Context, wanted: Sequence[str]) -> Iterator[Row]:
-        """A row for every question and wanted rule, and one for the prose behind the context.
+        """Yield a row per wanted rule for every question, and for the prose after the context.
 
-        A rule's rows have what its memory recalls for full attention's queries, where both are
-        measured.
+        If full attention is measured, the rows of a rule with a block memory also have the mass
+        that the memory recalls for full attention's queries.
         """
         probes = [*context.questions, *_going_on(context)]
         rules = [name for name in wanted if name != FULL]
@@ -77,7 +78,11 @@ class Measure:
     def _expected(
         self, context: Context, probes: Sequence[Question], rules: Sequence[str]
     ) -> tuple[list[Any], list[dict[str, Any]], MemoryCache | None]:
-        """What full attention answers, what is recalled meanwhile, and the memories it filled."""
+        """Return full attention's log-probabilities, the recall of each rule, and the joint cache.
+
+        The log-probabilities and the recall are lists with one entry per question. Without full
+        attention, their entries are None and empty, and the cache is None.
+        """
         if not self._full:
             return [None] * len(probes), [{}] * len(probes), None
         kept = [n for n in rules if self._read == DENSE or self._desk.readers[n].recalls]
@@ -100,7 +105,7 @@ class Measure:
     def _observed(
         self, joint: MemoryCache, context: Context, question: Question
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Full attention's answer, and per rule and layer what was recalled for its queries."""
+        """Return full attention's log-probabilities, and each rule's recall for its queries."""
         cache = joint.fork()
         for tee in tees(cache):
             tee.probe = Probe(len(context.ids) + max(0, len(question.tail) - 1), question.needle)
@@ -110,9 +115,10 @@ class Measure:
     def _answer(
         self, cache: MemoryCache, context: Context, question: Question, name: str
     ) -> Tensor:
-        """Log-probabilities (n, V) of what follows every token of tail and answer but the last.
+        """Return log-probabilities (n, V) after each token of tail and answer but the last.
 
-        A question without a tail is a text that goes on: it is read, not answered.
+        A question without a tail is the continuation of a text: it is fed as a prompt, not as an
+        answer.
         """
         ids = torch.tensor([[*question.tail, *question.answer]], device=device_of(self._desk.model))
         end = None
@@ -127,18 +133,18 @@ class Measure:
 
 
 def _going_on(context: Context) -> list[Question]:
-    """The prose behind a context, as something to predict."""
+    """Return the prose after a context as a question without a tail, if there is any."""
     return [Question((), context.prose, "")] if len(context.prose) > 1 else []
 
 
 def _columns(sums: Tensor) -> dict[str, list[float]]:
-    """Sums of mass (layers, 6) by name."""
+    """Return sums of mass (layers, 6) as one list per name of `FIELDS`."""
     columns = zip(FIELDS, sums.T.tolist(), strict=True)
     return {name: [round(value, 5) for value in column] for name, column in columns}
 
 
 def _of_question(context: Context, number: int, probes: Sequence[Question]) -> Row:
-    """What a row says of its question."""
+    """Return the columns of a row that describe its question."""
     question = probes[number]
     return {
         "task": context.task,
@@ -151,7 +157,7 @@ def _of_question(context: Context, number: int, probes: Sequence[Question]) -> R
 
 
 def _scores(question: Question, logits: Tensor, expected: Tensor | None) -> Row:
-    """What a row says of the answer, from log-probabilities (n, V)."""
+    """Return the columns of a row that describe the answer, from log-probabilities (n, V)."""
     asked = max(0, len(question.tail) - 1)
     own = logits[asked:]
     wanted = torch.tensor(question.answer[-len(own) :], device=own.device)
@@ -169,7 +175,7 @@ def _scores(question: Question, logits: Tensor, expected: Tensor | None) -> Row:
 
 
 def _divergence(expected: Tensor, logits: Tensor) -> Tensor:
-    """KL (n,) in nats of the expected distributions from the ones there are."""
+    """Return the KL divergence KL(expected || actual) per token (n,), in nats."""
     return (expected.exp() * (expected - logits)).sum(-1)
 
 

@@ -1,8 +1,9 @@
-"""InfLLM with a perfect choice: the blocks to which full attention gives most of its mass.
+"""InfLLM with a perfect selection: the blocks to which full attention gives most of its mass.
 
-Blocks, their number and who chooses are as the settings say, and so are the places where keys seem
-to stand; only the search is replaced. It says how much of an error is the choice's. All keys are
-kept and scored, so time grows with the square of the length.
+The settings define the blocks, their number and the heads that select together; only the search is
+replaced. Far keys always stand at one distance, the last one in the window, whatever
+`far_positions` is. The oracle shows how much of an error is due to the selection. All keys are kept
+and scored, so time grows with the square of the length.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from inf_llm.settings import InfLLMSettings
 from inf_llm.variants import SELECTION
 
 _QUERIES = 64
-"""Queries whose mass is computed at once, for the memory that it takes."""
+"""Number of queries whose mass is computed at once, to limit memory."""
 
 
 class OracleAttention(LayerAttention):
-    """One layer; arguments as of `InfLLMAttention`. Neighbouring heads choose together."""
+    """Oracle of one layer, with the arguments of `InfLLMAttention`.
+
+    Neighbouring query heads of one chooser select blocks together, by the sum of their mass.
+    """
 
     parts = ("_kept",)
 
@@ -33,7 +37,7 @@ class OracleAttention(LayerAttention):
         self._kept = Recent(None)
 
     def keep(self, k: Tensor, v: Tensor) -> None:
-        """Feed keys (B, G, L, D) and values (B, G, L, Dv) without computing an output."""
+        """Append keys (B, G, L, D) and values (B, G, L, Dv) without computing an output."""
         self._kept.append(k=k, near_k=self.rope.rotate(k, self.seen), v=v)
         self.seen += k.shape[2]
 
@@ -53,7 +57,10 @@ class OracleAttention(LayerAttention):
         return attend(q, k, v, rule.scoring, band)
 
     def _far(self, near_q: Tensor, far_q: Tensor, rule: Rule) -> list[Part]:
-        """Attention to the chosen blocks, and to all else that has left the last query's window."""
+        """Attend to the chosen blocks, and to sinks and unsealed tokens outside the window.
+
+        The window is that of the last query.
+        """
         sealed = sealed_blocks(self.settings, self.seen)
         places = [self._apart(sealed)[None]]
         if sealed:
@@ -61,13 +68,13 @@ class OracleAttention(LayerAttention):
         return [self._attend_at(far_q, at, rule) for at in places if at.numel()]
 
     def _apart(self, sealed: int) -> Tensor:
-        """Positions (n,) of sinks, and of tokens behind the last block, out of the window."""
+        """Return positions (n,) outside the window of sinks and of tokens after the last block."""
         s, left = self.settings, max(0, len(self._kept) - self.settings.n_local)
         at = torch.arange(left, device=self._kept["k"].device)
         return at[(at < s.n_init) | (at >= s.n_init + sealed * s.block_size)]
 
     def _chosen(self, near_q: Tensor, sealed: int, rule: Rule) -> Tensor:
-        """Positions (X, k * block_size) of the tokens in the chosen blocks, for one row."""
+        """Return positions (X, k * block_size) of the tokens in the chosen blocks, for one row."""
         s, heads = self.settings, near_q.shape[1]
         found = torch.zeros(1, heads, sealed, device=near_q.device)
         for start in range(0, near_q.shape[2], _QUERIES):
@@ -81,7 +88,7 @@ class OracleAttention(LayerAttention):
         return (s.n_init + blocks[..., None] * s.block_size + within).flatten(1)
 
     def _attend_at(self, q: Tensor, at: Tensor, rule: Rule) -> Part:
-        """Attention to tokens at positions (X, n): all heads share them, or X choosers have own."""
+        """Attend to tokens at positions (X, n): one set for all heads, or one for each chooser."""
         k, v = self._kept["k"], self._kept["v"]
         if at.shape[0] == 1:
             return attend(q, k[:, :, at[0]], v[:, :, at[0]], rule.scoring)
@@ -90,5 +97,8 @@ class OracleAttention(LayerAttention):
 
 
 def sealed_blocks(settings: InfLLMSettings, seen: int) -> int:
-    """Blocks that are sealed once `seen` tokens were fed, at the end of an execution block."""
+    """Return the number of sealed blocks after `seen` tokens, at the end of an execution block.
+
+    A block is sealed when all its tokens have left the local window.
+    """
     return max(0, seen - settings.n_local - settings.n_init) // settings.block_size

@@ -1,4 +1,4 @@
-"""What was recalled by depth of the needle and by layer, drawn."""
+"""Picture of the recalled share of a needle, by depth of the needle and by layer."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Row = dict[str, Any]
 
 
 def panels(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
-    """Per rule, shares of the needle's mass that were recalled: bands of depth by layers.
+    """Return per rule the shares of the needle's mass that were recalled: bands by layers.
 
-    The first rule with recall brings a panel of what as many blocks could hold at best.
+    A band is a range of depths. One more panel, taken from the first rule with recall, shows the
+    best share that the same number of blocks could hold.
     """
     found: dict[str, list[list[float]]] = {}
     rows = [row for row in rows if "recall" in row and row["question"] != PROSE_ROW]
@@ -32,7 +33,7 @@ def panels(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
 
 
 def _grid(rows: Sequence[Row], part: str) -> list[list[float]]:
-    """NaN where no needle stood."""
+    """Return the shares by band and layer; NaN where no needle stood."""
     layers = max((len(row["recall"][part]) for row in rows), default=0)
     deepest = max((row["depth"] for row in rows), default=1) or 1
     bands: list[list[Row]] = [[] for _ in range(_BANDS)]
@@ -47,10 +48,10 @@ def _share(rows: Sequence[Row], part: str, layer: int) -> float:
 
 
 def draw(rows: Sequence[Row], path: Path) -> bool:
-    """Draw the panels to a file; False where no rule has recall.
+    """Draw the panels to a file; return False if no rule has recall.
 
     Raises:
-        MissingExtraError: matplotlib is absent.
+        MissingExtraError: matplotlib is not installed.
         SettingsError: the file cannot be written.
     """
     found = panels(rows)

@@ -1,7 +1,8 @@
-"""The rules that are compared, and caches that read by them under one patch.
+"""The rules to compare, and caches that read by each rule under one patch of the model.
 
-The model is patched once, with full attention. A cache for another rule has that rule's attention
-objects in its layers; they get the same queries, keys and values as under a patch of their own.
+A rule is an attention type with its settings. The model is patched once, with full attention. A
+cache for another rule has that rule's attention objects in its layers; they get the same queries,
+keys and values as if the model were patched with that rule.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from inf_llm.settings import (
 
 FULL, WINDOW, ORACLE = "full", "window", "oracle"
 _ENDLESS = 1 << 30
-"""A window that no text fills."""
+"""A window longer than any text."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """A rule that reads and answers.
+    """A rule that reads contexts and answers questions.
 
     Attributes:
-        name: for a person and for the rows.
-        settings: of its attention type.
-        oracle: blocks are chosen by their true mass instead of the settings' search.
+        name: name of the rule in tables and rows.
+        settings: settings of its attention type.
+        oracle: whether blocks are chosen by their true mass instead of the settings' search.
     """
 
     name: str
@@ -57,16 +58,16 @@ class Reader:
 
     @property
     def recalls(self) -> bool:
-        """Whether it has a choice of blocks to compare with the oracle's."""
+        """Whether the rule selects blocks, which can be compared with those of the oracle."""
         return isinstance(self.settings, InfLLMSettings) and not self.oracle
 
     @property
     def prompt_alone(self) -> bool:
-        """Whether the prompt's last token is an execution block of its own."""
+        """Whether the last prompt token is an execution block of its own."""
         return bool(getattr(self.settings, "split_last", True))
 
     def record(self) -> dict[str, Any]:
-        """Its settings in plain types."""
+        """Return the settings in plain types."""
         return {
             "type": ORACLE if self.oracle else self.settings.type,
             **to_plain(self.settings),
@@ -74,7 +75,7 @@ class Reader:
 
 
 def baselines(first: Reader) -> tuple[Reader, Reader]:
-    """Full attention, and the sinks and window of a reader alone."""
+    """Return two readers: full attention, and only the sinks and the window of `first`."""
     s = first.settings
     full = StreamLMSettings(n_init=0, n_local=_ENDLESS, kernel=s.kernel, fattn=s.fattn)
     names = ("base", "distance_scale", "scaling", "fattn", "kernel", "native_window")
@@ -83,15 +84,15 @@ def baselines(first: Reader) -> tuple[Reader, Reader]:
 
 
 class Desk:
-    """A model under one patch, and empty caches for every reader.
+    """A model under one patch, which makes empty caches for every reader.
 
     Args:
-        model: a model that is not patched; it is patched here, and stays so.
-        readers: full attention first, as `baselines` gives it.
+        model: an unpatched model; the constructor patches it, and it stays patched.
+        readers: the rules; full attention, as `baselines` gives it, comes first.
 
     Raises:
         UnsupportedModelError: the model cannot be patched.
-        SettingsError: the readers' names are not all different, or kernels differ.
+        SettingsError: two readers have the same name, or the readers' kernels differ.
     """
 
     def __init__(self, model: Any, readers: Sequence[Reader]) -> None:
@@ -102,11 +103,11 @@ class Desk:
         patch(model, readers[0].settings)
 
     def cache(self, name: str) -> MemoryCache:
-        """An empty cache that reads as one reader does."""
+        """Return an empty cache that reads by one rule."""
         return self._cache(self._makers[name])
 
     def joint_cache(self, names: Sequence[str]) -> MemoryCache:
-        """An empty cache that reads as the first of these and fills the memories of all."""
+        """Return an empty cache that reads by the first rule and fills the memories of all."""
         layers = self._makers[names[0]]
         joint: Makers = {
             index: functools.partial(_tee, {name: self._makers[name][index] for name in names})
@@ -135,7 +136,7 @@ def _check(readers: Sequence[Reader]) -> None:
 
 
 def _makers(model: Any, reader: Reader) -> Makers:
-    """What makes each layer's attention for a reader."""
+    """Return, per layer, a function that makes the layer's attention for a reader."""
     made = makers_for(model, reader.settings)
     if reader.name == FULL:
         return {index: functools.partial(_turned, make, _full) for index, make in made.items()}
@@ -151,7 +152,7 @@ def _turned(
 
 
 def _full(made: LayerAttention) -> LayerAttention:
-    """Full attention in the place of an endless window; windows of the model's own stay."""
+    """Replace an endless window by full attention; windows that the model itself has stay."""
     endless = isinstance(made, StreamLMAttention)
     return OriginAttention(made.rope, OriginSettings()) if endless else made
 
@@ -163,7 +164,7 @@ def _oracle(made: LayerAttention) -> LayerAttention:
 
 
 def _tee(makers: Mapping[str, MakeAttention]) -> LayerAttention:
-    """A tee, or a window of the model's own where all readers leave the layer at that."""
+    """Return a tee, or the model's own window attention if all readers use it in this layer."""
     members = {name: make() for name, make in makers.items()}
     first = next(iter(members.values()))
     own = (WindowAttention, ChunkedAttention)

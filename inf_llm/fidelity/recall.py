@@ -1,7 +1,7 @@
-"""Which share of full attention's far mass a memory recalled, and what an oracle would have.
+"""The share of full attention's far mass that a memory recalled, and that an oracle could recall.
 
-Far is what is neither a sink nor in the window of a query. What a memory recalled, and the few far
-tokens that it sees because they are in no block yet, is held.
+A token is far from a query if it is neither a sink nor in the query's window. The memory holds the
+tokens of the recalled blocks, and the few far tokens that are in no block yet and always seen.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from inf_llm.fidelity.oracle import sealed_blocks
 from inf_llm.settings import InfLLMSettings
 
 FIELDS = ("far", "held", "best", "needle", "needle_held", "needle_best")
-"""Sums of mass: of all far tokens and of the needle's far tokens; how much the memory held, and how
-much the same number of blocks could hold at best."""
+"""Sums of mass: of all far tokens and of the needle's far tokens; of each, the part that the memory
+held, and the most that the same number of blocks could hold."""
 
 
 @dataclass
 class Choices:
-    """A watcher of one layer: what it recalled in every execution block.
+    """A watcher of one layer that records the recalled blocks of every execution block.
 
     Attributes:
-        made: first token of each execution block, the one after its last, and the blocks chosen
-            (B, X, k), or None while there were none.
+        made: for each execution block, its first token, the token after its last, and the chosen
+            blocks (B, X, k), or None if nothing was recalled.
     """
 
     made: list[tuple[int, int, Tensor | None]] = field(default_factory=list)
@@ -50,14 +50,15 @@ def held_mass(
     first: int,
     needle: Sequence[int] | None,
 ) -> Tensor:
-    """Sums of mass (6,) in the order of `FIELDS`, over heads and queries.
+    """Return the sums of mass (6,) over heads and queries, in the order of `FIELDS`.
 
     Args:
-        settings: of the memory that chose.
-        choices: what it recalled.
-        mass: (1, H, L, N) as of `true_mass`, of the newest L queries.
-        first: position of the first of them; execution blocks that begin earlier are left out.
-        needle: positions of the needle's first token and the one after its last.
+        settings: settings of the memory that chose the blocks.
+        choices: the blocks that the memory recalled.
+        mass: (1, H, L, N) from `true_mass`, for the newest L queries.
+        first: position of the first of these queries; execution blocks that begin earlier are
+            left out.
+        needle: positions of the needle's first token and of the token after its last, or None.
     """
     sums = torch.zeros(len(FIELDS), dtype=torch.float64)
     for start, end, blocks in choices.made:
@@ -70,10 +71,10 @@ def held_mass(
 def _of_block(
     s: InfLLMSettings, blocks: Tensor | None, mass: Tensor, start: int, needle: Sequence[int] | None
 ) -> Tensor:
-    """The sums for one execution block, whose queries have the mass (1, H, Q, N)."""
+    """Return the sums of one execution block, whose queries have the mass (1, H, Q, N)."""
     far = mass * _far(s, start, mass.shape[2], mass.shape[3], mass.device)
     sealed = sealed_blocks(s, start)
-    sets = [torch.ones_like(far[0, :, 0], dtype=torch.bool)]  # (H, N) of what counts as held
+    sets = [torch.ones_like(far[0, :, 0], dtype=torch.bool)]  # (H, N) masks: all, held, best
     if blocks is None:
         best = blocks = mass.new_zeros(1, 1, 0, dtype=torch.long)
     else:
@@ -89,17 +90,17 @@ def _of_block(
 
 
 def _far(s: InfLLMSettings, start: int, queries: int, keys: int, device: torch.device) -> Tensor:
-    """Whether a key is far from a query (Q, N)."""
+    """Return a mask (Q, N) of the keys that are far from each query."""
     key = torch.arange(keys, device=device)
     query = torch.arange(start, start + queries, device=device)[:, None]
     return (key >= s.n_init) & (query - key >= s.n_local)
 
 
 def _tokens(s: InfLLMSettings, blocks: Tensor, sealed: int, far: Tensor) -> Tensor:
-    """Whether a token is in the blocks of a head's chooser (X, k), or in none yet: (H, N)."""
+    """Return a mask (H, N) of tokens in the blocks (X, k) of a head's chooser, or in no block."""
     H, N = far.shape[1], far.shape[3]
     block = (torch.arange(N, device=far.device) - s.n_init).div(s.block_size, rounding_mode="floor")
     chosen = torch.zeros(blocks.shape[0], sealed + 1, dtype=torch.bool, device=far.device)
     chosen.scatter_(1, blocks.to(far.device), True)
-    chosen[:, sealed] = True  # what is behind the last block
+    chosen[:, sealed] = True  # the tokens after the last sealed block
     return chosen[:, block.clamp(0, sealed)].repeat_interleave(H // blocks.shape[0], 0)

@@ -1,4 +1,4 @@
-"""The table of a run, for a terminal."""
+"""Table of the results of a run, for a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HEADS = (
 
 
 def table(summaries: Sequence[Summary], title: str) -> Table:
-    """A row per task and rule; a standard error behind each figure that has one."""
+    """Make a table: a row per task and rule, a standard error after each figure that has one."""
     made = Table(title=title, title_justify="left", title_style="bold", caption_justify="left")
     made.caption = (
         "± is one standard error, by the jackknife over contexts; a gap below "

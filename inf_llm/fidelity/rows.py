@@ -1,7 +1,7 @@
-"""Rows in a folder, written as they come, so that a run that was cut off goes on.
+"""Result rows in a folder, written one by one, so that an interrupted run can resume.
 
-`run.json` says what was asked: a folder holds the rows of one run, to which contexts, tasks and
-rules may be added. `rows.jsonl` has a row a line.
+`run.json` records the request: a folder holds the rows of one run, to which contexts, tasks and
+rules may be added. `rows.jsonl` has one row per line.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Row = dict[str, Any]
 
 
 class Results:
-    """The rows of a run, in a folder or in this process alone.
+    """The rows of a run, in a folder or only in this process.
 
     Args:
-        folder: where they are kept, or None; it is made where it is missing.
-        asked: what must be the same for all rows of a folder.
-        rules: by name, the settings of every rule.
+        folder: folder for the rows, which is made if it is missing; None for this process only.
+        asked: values that must be the same for all rows of a folder.
+        rules: settings of every rule, by name.
 
     Raises:
         SettingsError: the folder cannot be used, or holds the rows of another run.
@@ -48,7 +48,7 @@ class Results:
             ) from None
 
     def _agreed(self, file: Path, rules: Mapping[str, Any]) -> str:
-        """What the folder's first file must say now; see that it agrees with what it says."""
+        """Check the folder's `run.json` against this run; return the content that it must get."""
         try:
             known = dict(json.loads(file.read_bytes())) if file.exists() else {}
         except (ValueError, TypeError) as error:
@@ -67,7 +67,7 @@ class Results:
         return json.dumps({"asked": ours["asked"], "rules": held | ours["rules"]}, indent=1)
 
     def _take_up(self, file: Path) -> None:
-        """Read the rows that are there; a last line that was torn is taken away."""
+        """Read the existing rows; remove a last line that was written only in part."""
         if not file.exists():
             return
         data = file.read_bytes()
@@ -82,18 +82,18 @@ class Results:
             ) from None
 
     def missing(self, task: str, context: int, rules: Sequence[str]) -> list[str]:
-        """The rules under which a context is not wholly measured."""
+        """Return the rules for which a context lacks rows."""
         rows = list(self.of(task, context))
         counts = {rule: sum(row["rule"] == rule for row in rows) for rule in rules}
         asked = rows[0]["probes"] if rows else 1
         return [rule for rule in rules if counts[rule] < asked]
 
     def of(self, task: str, context: int) -> Iterator[Row]:
-        """The rows of one context."""
+        """Iterate over the rows of one context."""
         return (row for row in self.rows if (row["task"], row["context"]) == (task, context))
 
     def add(self, row: Row) -> None:
-        """Keep a row; one that is there already stays as it is."""
+        """Store a row, unless the row of this question and rule exists already."""
         if any(_key(row) == _key(old) for old in self.of(row["task"], row["context"])):
             return
         row = {**self._asked, **row}

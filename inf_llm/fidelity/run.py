@@ -1,4 +1,4 @@
-"""A whole run: tasks by contexts by rules, resumed from the rows that are there."""
+"""A whole run over tasks, contexts and rules, resumed from the rows that exist."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from inf_llm.generation.prefill import Progress
 from inf_llm.hf.decoder import trained_length
 
 _FEED = 1024
-"""Most tokens fed at a time, for the progress to be seen; what is computed does not depend on it
-as long as it is whole execution blocks."""
+"""Most tokens per forward pass, so that progress is visible. Results do not depend on the number,
+as long as it is a multiple of the execution block."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is measured.
+    """The contexts and questions of a run.
 
     Attributes:
-        tasks: their names.
+        tasks: names of the tasks.
         length: most tokens of a context with its question and answer.
-        contexts: how many there are of each task.
-        questions: how many are asked about each.
-        seed: of the contexts; seeds from `tasks.HELD_OUT` on are not for choosing a rule.
-        read: "own", every rule reads in its own way, or "dense", full attention reads for all.
+        contexts: number of contexts per task.
+        questions: number of questions per context.
+        seed: seed of the contexts; seeds from `tasks.HELD_OUT` on are not for choosing a rule.
+        read: "own": every rule reads the context itself; "dense": full attention reads for all.
     """
 
     tasks: tuple[str, ...] = ("number", "key", "copy")
@@ -50,7 +50,7 @@ class Plan:
             check_task(name)
 
     def asked(self, model: str, text: str) -> dict[str, Any]:
-        """What all rows of a folder have in common: this, but contexts and tasks may be added."""
+        """Return the values that all rows of a folder share; contexts and tasks may be added."""
         plan = asdict(self)
         shared = {key: plan[key] for key in ("length", "questions", "seed", "read")}
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -58,24 +58,25 @@ class Plan:
 
 
 def rules(readers: Sequence[Reader]) -> dict[str, Any]:
-    """The settings of every rule that is measured, by name."""
+    """Return the settings of every measured rule, by name."""
     return {each.name: each.record() for each in (*baselines(readers[0]), *readers)}
 
 
 class Run:
-    """A plan with all it takes.
+    """A plan with the model, the rules and the texts to carry it out.
 
     Args:
-        plan: what is measured.
-        model: not patched; it is patched here.
-        tokenizer: the model's.
-        layout: of conversations.
-        readers: the rules; the first one's sinks and window are also measured alone.
+        plan: the contexts and questions of the run.
+        model: an unpatched model; the constructor patches it.
+        tokenizer: the model's tokenizer.
+        layout: layout of conversations.
+        readers: the rules; the sinks and the window of the first one are also measured alone.
         source: the texts.
-        chunk_size: tokens of a context fed at a time.
+        chunk_size: tokens of a context per forward pass.
 
     Attributes:
-        full: whether full attention is measured: the model was trained for this length.
+        full: whether full attention is measured. It is unless the plan's length exceeds the
+            length for which the model was trained.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Run:
         self._names = names if self.full else [name for name in names if name != FULL]
 
     def measure(self, results: Results, progress: Progress) -> None:
-        """Measure what the results lack, and add it row by row."""
+        """Measure the rows that the results lack, and add them one by one."""
         waiting = list(self._waiting(results))
         counter = _Counter(progress, sum(self._work(missing) for _, _, missing in waiting))
         measure = Measure(self._desk, self._step, self.plan.read, self.full, counter.add)
@@ -121,14 +122,14 @@ class Run:
                     yield task, number, missing
 
     def _work(self, missing: Sequence[str]) -> int:
-        """About how many steps a context takes."""
+        """Return the approximate number of `STEP`s that a context takes."""
         own = 0 if self.plan.read == DENSE else sum(name != FULL for name in missing)
         answers = (self.plan.questions + 1) * len({*missing, *self._names[: self.full]})
         return (own + self.full) * (self.plan.length - ROOM) // STEP + answers
 
 
 class _Counter:
-    """Adds up steps, for a progress bar that was promised about so many."""
+    """Adds up steps for a progress bar whose total is an estimate."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._total, self._done = progress, total, 0.0
@@ -142,6 +143,6 @@ class _Counter:
 
 
 def _step(chunk_size: int, readers: Sequence[Reader]) -> int:
-    """Tokens fed at a time: whole execution blocks of the rule with the largest."""
+    """Return the tokens per forward pass: a multiple of the largest execution block."""
     block = max(getattr(reader.settings, "exc_block_size", 1) for reader in readers)
     return max(block, min(chunk_size, _FEED) // block * block)

@@ -1,8 +1,8 @@
 """Means over questions, with standard errors clustered by context.
 
 Questions about one context share its text and its wording, so they do not count as independent.
-Errors are those of the jackknife over contexts: every context is left out once (Efron and Stein,
-1981). With fewer than two contexts there is none.
+Standard errors come from the jackknife over contexts: the figure is computed again without each
+context (Efron and Stein, 1981). With fewer than two contexts there is no standard error.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 LEAST_GAP = 1.0
-"""Nats between window and full attention, below which a share of the gap says nothing."""
+"""Gap in nats between window and full attention below which a share of it has no meaning."""
 
 _K = TypeVar("_K", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its standard error, None where there is none."""
+    """A figure and its standard error, which is None if it cannot be computed."""
 
     value: float
     error: float | None = None
@@ -30,11 +30,11 @@ def jackknife(
     clusters: Mapping[_K, Sequence[tuple[float, ...]]],
     figure: Callable[[Sequence[float]], float],
 ) -> Estimate:
-    """A figure of the means of several columns, and its error.
+    """Compute a figure from the means of several columns, and its standard error.
 
     Args:
-        clusters: by context, its rows; every row has the same columns.
-        figure: the figure, from the mean of every column over all rows.
+        clusters: the rows of each context; all rows have the same columns.
+        figure: computes the figure from the means of the columns over all rows.
     """
     sums = {key: _sums(rows) for key, rows in clusters.items()}
     counts = {key: len(rows) for key, rows in clusters.items()}
@@ -57,24 +57,25 @@ def _sums(rows: Sequence[Sequence[float]]) -> list[float]:
 
 
 def mean(columns: Sequence[float]) -> float:
-    """The figure that is the mean of the only column."""
+    """Return the mean of the only column."""
     return columns[0]
 
 
 def difference(columns: Sequence[float]) -> float:
-    """The mean of the first column less that of the second."""
+    """Return the mean of the first column minus that of the second."""
     return columns[0] - columns[1]
 
 
 def gap_closed(columns: Sequence[float]) -> float:
-    """Of the loss under window, rule and full attention: the share of the gap that is closed.
+    """Return the share of the gap between window and full attention that a rule closes.
 
-    It is a ratio of means and not clipped: 1 at full attention, 0 at the window alone.
+    The columns are the losses under the window alone, the rule, and full attention. The share is a
+    ratio of means and is not clipped: 1 for full attention, 0 for the window alone.
     """
     window, rule, full = columns
     return (window - rule) / (window - full) if window != full else math.nan
 
 
 def share(columns: Sequence[float]) -> float:
-    """The first column's part of the second."""
+    """Return the mean of the first column divided by that of the second."""
     return columns[0] / columns[1] if columns[1] else math.nan

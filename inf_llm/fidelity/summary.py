@@ -1,4 +1,4 @@
-"""From rows to figures: one summary per task and rule, and one over all tasks."""
+"""Summaries of rows: one per task and rule, and one per rule over all tasks."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _COUNTS = ("exact", "right")
 
 @dataclass(frozen=True)
 class Summary:
-    """A rule on a task; figures are None where they were not measured.
+    """Figures of one rule on one task; a figure that was not measured is None.
 
     Attributes:
-        task: its name, or `ALL`: those whose gap is at least `LEAST_GAP`.
-        rule: its name.
+        task: name of the task, or `ALL` for all tasks whose gap is at least `LEAST_GAP`.
+        rule: name of the rule.
         questions: number of questions.
         contexts: number of contexts.
-        gap: nats between window and full attention.
-        nll: of the right answer, nats a token.
-        closed: share of the gap closed; None where the gap is smaller than `LEAST_GAP`.
-        worse: nats a token more than under the first rule.
-        exact: share of answers of which every token is the most likely one.
-        right: share of answer tokens that are.
-        kl_question, kl_answer, kl_prose: divergence from full attention, by position.
-        far, needle: share of full attention's far mass that was recalled: of all, of the needle's.
-        best_far, best_needle: what as many blocks could hold at best.
+        gap: loss of the window alone minus that of full attention, in nats per token.
+        nll: negative log-likelihood of the right answer, in nats per token.
+        closed: share of the gap closed; None if the gap is smaller than `LEAST_GAP`.
+        worse: `nll` minus that of the first rule, in nats per token.
+        exact: share of answers in which every token is the most likely one.
+        right: share of answer tokens that are the most likely ones.
+        kl_question, kl_answer, kl_prose: KL divergence from full attention, by part of the text.
+        far, needle: recalled share of full attention's far mass: of all tokens, of the needle.
+        best_far, best_needle: the most of it that the same number of blocks could hold.
     """
 
     task: str
@@ -65,7 +65,11 @@ class Summary:
 
 
 def summaries(rows: Sequence[Row], first: str) -> list[Summary]:
-    """Summaries by task, rules in the order of the rows; `first` is the rule to compare with."""
+    """Return the summaries by task and rule, and those over all tasks if several have a gap.
+
+    Full attention, the window alone and `first`, the rule to compare with, come before the other
+    rules, which are in the order of the rows.
+    """
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     made = [each for task in tasks for each in _of_task(task, _in(rows, {task}), first)]
     wide = {each.task for each in made if each.gap is not None and each.gap >= LEAST_GAP}
@@ -88,7 +92,7 @@ def _of_task(task: str, rows: Sequence[Row], first: str) -> list[Summary]:
 
 
 class _Table:
-    """The rows of one task, with what columns of several rules side by side give."""
+    """The rows of one task, and the figures computed from columns of one or more rules."""
 
     def __init__(self, task: str, by_rule: dict[str, list[Row]], first: str) -> None:
         self._task, self._first, self._by_rule = task, first, by_rule
@@ -143,7 +147,7 @@ class _Table:
         figure: Callable[[Sequence[float]], float],
         prose: bool = False,
     ) -> Estimate | None:
-        """A figure over the questions that every column has a value for; None without any."""
+        """Compute a figure over the questions with a value in every column; None without any."""
         found: dict[tuple[Any, ...], list[float]] = {}
         for rule, value in columns:
             for row in self._by_rule.get(rule, ()):
@@ -166,10 +170,10 @@ def _nll(row: Row) -> float:
 
 
 def _number(key: str) -> Column:
-    """A column of numbers, which some rows lack."""
+    """Return a column of numbers, with None for rows that lack the number."""
     return lambda row: None if row.get(key) is None else float(row[key])
 
 
 def _mass(key: str) -> Column:
-    """A column of mass, summed over layers; rows without recall lack it."""
+    """Return a column of mass summed over layers, with None for rows without recall."""
     return lambda row: sum(row["recall"][key]) if "recall" in row else None

@@ -1,7 +1,8 @@
-"""Contexts as tokens, each with questions that are asked apart.
+"""Contexts as tokens, each with questions that are asked separately.
 
-A task, a seed and a number make a context; the same three make the same one. Seeds from
-`HELD_OUT` on are, by convention, never used to choose a rule or a setting: report with those.
+A task, a seed and a number define a context: the same three always make the same context. Seeds
+from `HELD_OUT` on are, by convention, never used to choose a rule or a setting; they are for
+results that are reported.
 """
 
 from __future__ import annotations
@@ -23,25 +24,26 @@ from inf_llm.variants import NEEDLE
 
 HELD_OUT = 1000
 PROSE = 64
-"""Tokens of the prose itself that follow a context, read on as they are."""
+"""Number of tokens of the same prose that follow a context and are predicted, too."""
 ROOM = 192
-"""Tokens that are left for the question and the answer."""
+"""Number of tokens reserved for the question and the answer."""
 _BLOCK, _SMALL_BLOCK, _SHORT = 256, 32, 2048
-"""A context is cut to a multiple of the first, so that little of it is read anew with every
-question; of the second where it is shorter than the third, so that no fact is cut away."""
+"""A context is cut to a multiple of `_BLOCK`, so that few of its tokens are read again with every
+question. Below a length of `_SHORT` the multiple is that of `_SMALL_BLOCK`, so that no fact is
+cut off."""
 _MARK = "-the question stands here-"
 
 
 @dataclass(frozen=True)
 class Question:
-    """Tokens behind a context.
+    """A question as tokens after a context.
 
     Attributes:
-        tail: from the end of what is read to where the answer begins.
+        tail: the tokens from the end of the context to the beginning of the answer.
         answer: the tokens whose likelihood is measured.
         text: the answer as text.
-        needle: where the tokens are that it is about: the first, and the one after the last.
-        depth: of the needle's first token, as a share of the context.
+        needle: positions of the needle's first token and of the token after its last, or None.
+        depth: position of the needle's first token as a share of the context, or None.
     """
 
     tail: tuple[int, ...]
@@ -53,14 +55,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Context:
-    """Something to read.
+    """A context to read, and its questions.
 
     Attributes:
-        task: its name.
-        number: of the context.
-        ids: the tokens read before any question.
-        questions: what is asked.
-        prose: the tokens with which the text goes on; none for some tasks.
+        task: name of the task.
+        number: number of the context within its task.
+        ids: the tokens that are read before any question.
+        questions: the questions about the context.
+        prose: the tokens with which the text continues; empty for some tasks.
     """
 
     task: str
@@ -72,14 +74,14 @@ class Context:
 
 @dataclass(frozen=True)
 class Workshop:
-    """What contexts are made with.
+    """Makes contexts.
 
     Attributes:
-        tokenizer: the model's.
-        layout: of a conversation.
+        tokenizer: the model's tokenizer.
+        layout: layout of a conversation.
         source: the texts.
         length: most tokens of a context with its question and answer.
-        seed: see `HELD_OUT`.
+        seed: seed of the contexts; see `HELD_OUT`.
     """
 
     tokenizer: Any
@@ -89,7 +91,7 @@ class Workshop:
     seed: int
 
     def context(self, task: str, number: int) -> Context:
-        """A context of a task.
+        """Make the context of a task with this number.
 
         Raises:
             SettingsError: there is no such task, or the length is too short for it.
@@ -103,7 +105,10 @@ class Workshop:
         return self._tokens(task, number, draft)
 
     def _fitted(self, make: Callable[[int], Draft]) -> Draft:
-        """The largest draft that leaves room for a question; found by its own rate of tokens."""
+        """Return the largest draft that leaves room for a question.
+
+        Its size is found step by step, from the tokens per unit of size of the draft before.
+        """
         target, size = self.length - ROOM, max(64, self.length // 8)
         for _ in range(6):
             count = len(self._head(make(size)))
@@ -124,7 +129,7 @@ class Workshop:
         return draft
 
     def _family(self, task: str, number: int, rng: random.Random) -> Draft:
-        """A needle family's sample as it is, with one question, for the model to go on with."""
+        """Make a needle family's sample, unchanged, as a text to continue with one question."""
         sample = build(
             task,
             self.tokenizer,
@@ -142,7 +147,7 @@ class Workshop:
         return PlainLayout(self.layout.hide) if draft.plain else self.layout
 
     def _split(self, draft: Draft) -> tuple[str, str]:
-        """The prompt before the question and behind it."""
+        """Return the prompt before the question and after the question."""
         turns = [{"role": role, "content": text} for role, text in draft.turns]
         last = {"role": USER, "content": draft.document + BETWEEN + _MARK}
         before, _, after = self._layout(draft).prompt([*turns, last]).partition(_MARK)
@@ -177,7 +182,10 @@ class Workshop:
         return Question(tuple(both[:same]), tuple(both[same:]), ask.answer, span, depth)
 
     def _span(self, draft: Draft, before: str, needle: str) -> tuple[int, int] | None:
-        """Where a text is among the tokens of the prompt; a token more where it begins inside."""
+        """Return the token span of a text in the prompt.
+
+        The span may begin a token too late if the text begins inside a token.
+        """
         start = before.find(self.layout.hide(needle))
         if start < 0:
             return None
@@ -190,10 +198,10 @@ class Workshop:
 
 
 def check_task(name: str) -> None:
-    """See that a task is there.
+    """Check that a task exists.
 
     Raises:
-        SettingsError: it is not.
+        SettingsError: there is no such task.
     """
     known = (*OWN, *(row for row in NEEDLE if row not in OWN))
     if name not in known:

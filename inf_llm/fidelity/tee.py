@@ -1,9 +1,9 @@
-"""One read for several memories: each is fed what the first attends to.
+"""One read that fills several memories at once.
 
-A `Tee` stands in a layer for several attention objects. All of them get the same queries, keys and
-values; the output of the first goes back to the model. So one read with full attention fills the
-memories of all rules, and over an answer it tells what each of them would have recalled for full
-attention's own queries.
+A `Tee` takes the place of a layer's attention object and has several of them as members. All
+members get the same queries, keys and values; the output of the first goes back to the model. So
+one read with full attention fills the memories of all rules. While an answer is fed, the tee
+measures how much of the mass of full attention's queries each memory recalls.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from inf_llm.settings import InfLLMSettings
 
 @dataclass
 class Probe:
-    """What to look at while tokens are fed, and what was seen.
+    """A request to measure recall while tokens are fed, and its results.
 
     Attributes:
         first: position of the first query that counts.
-        needle: positions of the needle's first token and the one after its last, or None.
-        found: per name, the sums of `held_mass`.
+        needle: positions of the needle's first token and of the token after its last, or None.
+        found: the sums of `held_mass`, by name of the member.
     """
 
     first: int
@@ -41,10 +41,10 @@ class Probe:
 
 
 class Tee(LayerAttention):
-    """Several attention objects of one layer, fed alike.
+    """Several attention objects of one layer that get the same input.
 
     Args:
-        members: by name; the first one's output is the layer's.
+        members: attention objects by name; the output of the first is that of the layer.
 
     Attributes:
         probe: set to measure recall against full attention, which must be the first member.
@@ -78,13 +78,13 @@ class Tee(LayerAttention):
         return output
 
     def _note(self, name: str, settings: InfLLMSettings, choices: Choices, mass: Tensor) -> None:
-        """Tell the probe what a member recalled, of the mass (B, H, L, N) of the newest queries."""
+        """Record what a member recalled of the mass (B, H, L, N) of the newest queries."""
         assert self.probe is not None
         first = mass.shape[3] - mass.shape[2]
         self.probe.found[name] = held_mass(settings, choices, mass, first, self.probe.needle)
 
     def _mass(self, q: Tensor, rule: Rule) -> Tensor | None:
-        """Full attention's mass (B, H, L, N) of the queries that the probe asks for."""
+        """Return full attention's mass (B, H, L, N) of the queries to measure; None without any."""
         full = next(iter(self.members.values()))
         if self.probe is None or not isinstance(full, OriginAttention):
             return None
@@ -93,7 +93,7 @@ class Tee(LayerAttention):
         return true_mass(asked, full.recent["k"], first, rule)
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
-        raise NotImplementedError  # `attend` leaves the cutting to the members
+        raise NotImplementedError  # unused: each member cuts execution blocks in its own `attend`
 
     def fork(self) -> Tee:
         """See `Stateful.fork`."""
@@ -109,7 +109,7 @@ class Tee(LayerAttention):
 
 @contextmanager
 def _watched() -> Iterator[Choices]:
-    """Note what the layer that is fed meanwhile recalls."""
+    """Record the blocks that a layer recalls while it is fed within the statement."""
     choices = Choices()
     token = running.set(replace(running.get(), watchers=(choices,)))
     try:
@@ -119,13 +119,13 @@ def _watched() -> Iterator[Choices]:
 
 
 def tees(cache: MemoryCache) -> list[Tee]:
-    """All of a cache, layer by layer."""
+    """Return all tees of a cache, layer by layer."""
     members = [member for layer in cache.memories for member in layer.rows.members]
     return [member for member in members if isinstance(member, Tee)]
 
 
 def of_one(cache: MemoryCache, name: str) -> MemoryCache:
-    """A copy that goes on with the memories of one name."""
+    """Return a copy of a cache that continues with the members of one name only."""
     held = [(tee, tee.members) for tee in tees(cache)]
     try:
         for tee, members in held:
@@ -137,7 +137,7 @@ def of_one(cache: MemoryCache, name: str) -> MemoryCache:
 
 
 def recall(cache: MemoryCache) -> dict[str, Tensor]:
-    """What the probes of a cache found: by name, sums of mass (layers, 6)."""
+    """Return the results of the probes of a cache: sums of mass (layers, 6), by name."""
     probes = [tee.probe for tee in tees(cache)]
     found = [probe.found for probe in probes if probe is not None and probe.found]
     names = found[0] if found else ()

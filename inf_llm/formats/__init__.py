@@ -1,7 +1,7 @@
-"""Files as people have them: what they are by their content, and the text in them.
+"""Documents of users: the kind of a file, recognized by its content, and the text in it.
 
-A plain text is decoded here and now. Every other kind is read by a process of its own, with bounded
-memory and time, for such files come from anywhere.
+Plain text is decoded in the calling process. Every other kind is read in a separate process with
+limited memory and time, because such files may come from untrusted sources.
 """
 
 from inf_llm.formats.bounded import extracted

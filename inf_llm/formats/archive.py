@@ -1,4 +1,4 @@
-"""ZIP archives from anywhere: how much they unpack to is seen before they are unpacked."""
+"""ZIP archives from untrusted sources: their unpacked size is checked before they are unpacked."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from inf_llm.errors import TextError
 from inf_llm.units import size
 
 MOST_BYTES = 256 << 20
-"""Of text with its markup that is unpacked from one archive."""
+"""Most bytes of text and markup that are unpacked from one archive."""
 
 
 class Archive:
     """The files in an archive.
 
     Raises:
-        TextError: it is damaged, or encrypted.
+        TextError: the archive is damaged or encrypted.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -30,10 +30,10 @@ class Archive:
             raise TextError("is encrypted: save it without a password")
 
     def check_size(self, names: Iterable[str]) -> None:
-        """See that these files may be unpacked. No more than the sizes they state is ever read.
+        """Check that these files may be unpacked. At most the stated size of a file is ever read.
 
         Raises:
-            TextError: they are larger together than `MOST_BYTES`.
+            TextError: together the files are larger than `MOST_BYTES`.
         """
         total = sum(self.names[name].file_size for name in names)
         if total > MOST_BYTES:
@@ -43,10 +43,11 @@ class Archive:
             )
 
     def read(self, name: str) -> bytes:
-        """A file, unpacked.
+        """Return the unpacked content of a file.
 
         Raises:
-            TextError: it is not there, or damaged, or too large.
+            TextError: the archive lacks the file, or the file is too large.
+            zipfile.BadZipFile, zlib.error: the file is damaged.
         """
         if name not in self.names:
             raise TextError(f"is damaged: {name} is not in it")

@@ -1,4 +1,4 @@
-"""Text with paragraphs, lists and table rows, put together piece by piece, and its headings."""
+"""A text with paragraphs, lists, table rows and headings, built piece by piece."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from inf_llm.formats.places import DocumentText, places_of
 
 _SPACE = re.compile(r"[ \t\n\r\f\xa0]+")
 _UNSEEN = re.compile("[\xad\u200b\u2060\ufeff]")
-"""Where a word may be broken, or not: it is one word all the same."""
+"""Invisible characters that allow or forbid a break within a word; they are removed."""
 _CELL = " | "
 
 
 class Blocks:
-    """A text in the making. White space counts as in HTML: a run of it is one space.
+    """A text under construction. White space counts as in HTML: a run of it is one space.
 
     Attributes:
-        starts: first character and words of each heading.
-        length: characters so far.
+        starts: position of the first character, and the text, of each heading.
+        length: number of characters so far.
     """
 
     def __init__(self) -> None:
         self.starts: list[tuple[int, str]] = []
         self._parts: list[str] = []
         self.length = 0
-        self._between = ""  # what comes before the next words: a space, a bar or line ends
-        self._prefix = ""  # of the next words: the mark of their item
-        self._heading: int | None = None  # parts before the heading that is open
-        self._tables: list[int | None] = []  # parts before the open cell of each open table
-        self._kept = False  # white space, within preformatted text
+        self._between = ""  # separator before the next words: a space, a bar or line ends
+        self._prefix = ""  # mark of a list item, before its first words
+        self._heading: int | None = None  # number of parts before the open heading
+        self._tables: list[int | None] = []  # number of parts before each table's open cell
+        self._kept = False  # whether white space is kept: in preformatted text
 
     def text(self, said: str) -> None:
         """Add words."""
@@ -49,37 +49,37 @@ class Blocks:
         self._gap("\n")
 
     def block(self, lines: int = 2) -> None:
-        """End a paragraph: `lines` line ends come before the next words."""
+        """End a paragraph: put `lines` line ends before the next words."""
         self._gap("\n" * lines)
 
     def item(self, mark: str) -> None:
-        """Begin an item of a list; the mark comes before its first words."""
+        """Begin an item of a list; put `mark` before its first words."""
         self._prefix = ""
         self._gap("\n")
         self._prefix = mark
 
     def end_item(self) -> None:
-        """End it."""
+        """End an item of a list."""
         self._prefix = ""
 
     def table(self) -> None:
-        """Begin a table, in a cell of another one too."""
+        """Begin a table, which may be in a cell of another table."""
         self.block()
         self._tables.append(None)
 
     def row(self) -> None:
-        """Begin a row of a table, or end one."""
+        """Begin or end a row of a table."""
         self.end_cell()
         self.block(1)
 
     def cell(self) -> None:
-        """Begin a cell."""
+        """Begin a cell of a table."""
         self.end_cell()
         if self._tables:
             self._tables[-1] = len(self._parts)
 
     def end_cell(self) -> None:
-        """End it: what is short stands in one line with the next cell, the rest by itself."""
+        """End a cell: if it has one line, the next cell follows on that line after a bar."""
         begun = self._tables[-1] if self._tables else None
         if begun is not None:
             self._tables[-1] = None
@@ -99,7 +99,7 @@ class Blocks:
         self._heading = len(self._parts)
 
     def end_heading(self) -> None:
-        """End it."""
+        """End a heading."""
         if self._heading is not None:
             words = "".join(self._parts[self._heading :])
             if words.strip():
@@ -109,12 +109,12 @@ class Blocks:
         self.block()
 
     def begin_pre(self) -> None:
-        """Take white space as it is from here on."""
+        """Begin preformatted text, whose white space is kept."""
         self.block()
         self._kept = True
 
     def end_pre(self) -> None:
-        """Take it so no more."""
+        """End preformatted text."""
         self.block()
         self._kept = False
 
@@ -122,21 +122,24 @@ class Blocks:
         """Name a chapter that does not begin with a heading.
 
         Args:
-            title: of the chapter; where it is empty the chapter has no name.
-            count: headings before it.
-            start: characters before it.
+            title: title of the chapter; with an empty title the chapter has no name.
+            count: number of headings before the chapter.
+            start: number of characters before the chapter.
         """
         first = self.starts[count][0] if len(self.starts) > count else self.length
         if first > start + len("\n\n"):
             self.starts.insert(count, (start, title))
 
     def document(self, origin: str) -> DocumentText:
-        """All of it."""
+        """Return the whole text with its places."""
         text = "".join(self._parts)
         return DocumentText(text, places_of(self.starts, len(text)), origin)
 
     def _gap(self, wanted: str) -> None:
-        """A gap is as wide as the widest that was asked for; cells and items begin without."""
+        """Set the separator before the next words to the widest one requested so far.
+
+        Cells and items begin without a separator.
+        """
         if self._prefix or self._tables[-1:] == [len(self._parts)]:
             return
         lines = self._between.count("\n")

@@ -1,4 +1,4 @@
-"""Documents read by a process of their own, which a broken or hostile file may bring down alone."""
+"""Documents read in a separate process, which is all that a broken or hostile file can crash."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from inf_llm.optional import need
 from inf_llm.units import size
 
 SECONDS = 120.0
-"""Longest that a document is read."""
+"""Most seconds that reading a document may take."""
 MEMORY = 2 << 30
-"""Most bytes that are used for it, beside its own."""
+"""Most bytes of memory for reading a document, besides the memory for its own bytes."""
 
 _PACKAGES = {"pdf": ("pypdfium2", "a PDF document"), "docx": ("mammoth", "a Word document")}
 _CODE = "import sys; sys.path[:] = {}; from inf_llm.formats.worker import main; main({!r}, {})"
 
 
 def extracted(kind: Kind, data: bytes, name: str) -> DocumentText:
-    """The text of a document.
+    """Return the text of a document.
 
     Args:
-        kind: what it is.
-        data: its bytes.
-        name: what a message calls it.
+        kind: kind of the document.
+        data: bytes of the document.
+        name: name of the document in error messages.
 
     Raises:
-        TextError: it is encrypted, damaged, too large, or has no text.
-        MissingExtraError: the package that reads it is not installed.
+        TextError: the document is encrypted, damaged, too large or too slow to read, or has no
+            text.
+        MissingExtraError: the package that reads this kind is not installed.
     """
     if kind in _PACKAGES:
         package, what = _PACKAGES[kind]

@@ -15,15 +15,15 @@ from inf_llm.optional import need
 
 _STYLES = "p[style-name='Title'] => h1:fresh"
 _LOST = {"}oMath": "formulas", "}oMathPara": "formulas", "w:altChunk": "documents within it"}
-"""Ends of the library's messages about elements that have words and are not read."""
+"""Ends of the library's messages about elements that have text but are not read, with names."""
 
 
 def read_docx(data: bytes) -> DocumentText:
-    """The text of a document with its footnotes, and its headings.
+    """Return the text of a document with its footnotes and headings.
 
     Raises:
-        TextError: it is damaged, encrypted or too large.
-        MissingExtraError: the package that reads it is not installed.
+        TextError: the document is damaged, encrypted or too large.
+        MissingExtraError: the package that reads Word documents is not installed.
     """
     archive = Archive(data)
     if "[Content_Types].xml" not in archive.names:
@@ -52,7 +52,7 @@ def read_docx(data: bytes) -> DocumentText:
 
 
 def _lost(messages: Iterable[str]) -> list[str]:
-    """What the library passed over."""
+    """Return names of the elements that the library skipped."""
     ends = tuple(_LOST)
     found = (message for message in messages if message.endswith(ends))
     return list(dict.fromkeys(_LOST[next(filter(each.endswith, ends))] for each in found))

@@ -1,4 +1,4 @@
-"""Bytes as text: Unicode, and the encodings before it, which are found by their letters."""
+"""Decoding of bytes as Unicode, or in an older encoding that is detected from the letters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from inf_llm.errors import MissingExtraError, TextError
 from inf_llm.formats.magic import BINARY, TEXTUAL, guess, refuse, wide_guess
 from inf_llm.optional import need
 
-_MARKS = (  # UTF-32 first, whose mark begins as that of UTF-16
+_MARKS = (  # UTF-32 first: its mark begins with the mark of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -21,27 +21,31 @@ _WESTERN = "windows-1252", "windows-1250", "windows-1254", "iso8859-2"
 _CYRILLIC = "windows-1251", "koi8-r", "koi8-u", "cp866", "iso8859-5"
 _ASIAN = "cp932", "euc_jis_2004", "gb18030", "big5hkscs", "cp949"
 _CHOICE = [*_WESTERN, *_CYRILLIC, *_ASIAN, "windows-1253", "windows-1255", "windows-1256"]
-"""What was common before Unicode. Among all encodings the finder would take rare ones for these."""
+"""Encodings that were common before Unicode. Among all encodings the detector would find rare ones
+in their place."""
 _SAMPLE = 1 << 16
-"""Bytes that an encoding is looked for in."""
+"""Most bytes that are given to the detector of encodings."""
 _DECLARED = re.compile(
     rb"""<(?:meta|\?xml)[^>]*?(?:charset|encoding)\s*=\s*["']?([\w.:-]+)""", re.IGNORECASE
 )
 _DECLARED_WITHIN = 2048
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
 _LEAST_CONFIDENCE, _LEAST_BYTES = 0.02, 16
-"""Of noise the finder is less sure than that; of a word it cannot be sure at all."""
+"""Least confidence of the detector, which is lower for noise, and least number of bytes, since the
+detector cannot be sure about a single word."""
 _MOSTLY = 0.7
-"""Share of ASCII above which bytes are no noise, but may have too few letters to be sure."""
+"""Share of ASCII above which bytes are not noise, though the other letters may be too few for a
+confident detection."""
 _FAULTS = 0.1
-"""Share of letters that are not UTF-8 below which a text is UTF-8 with faults, nothing else."""
+"""Share of invalid letters beyond ASCII up to which a text is UTF-8 with faults, and in no other
+encoding."""
 
 
 def decoded(name: str, data: bytes) -> tuple[str, str]:
-    """The text of bytes, and the name of its encoding; an empty one for UTF-8.
+    """Return the text of `data` and the name of its encoding, which is empty for UTF-8.
 
     Raises:
-        TextError: they are no text, or UTF-8 with faults; the message says what they are.
+        TextError: `data` is not text, or is UTF-8 with faults; the message says what it may be.
     """
     marked = next((code for mark, code in _MARKS if data.startswith(mark)), "")
     try:
@@ -58,7 +62,7 @@ def decoded(name: str, data: bytes) -> tuple[str, str]:
 
 
 def _first(data: bytes, encodings: Iterable[str]) -> tuple[str, str] | None:
-    """The text in the first encoding that all of it is in without control characters."""
+    """Return the text, and the first encoding that decodes it without control characters."""
     for encoding in encodings:
         with contextlib.suppress(LookupError, ValueError):
             text = data.decode(encoding)
@@ -68,15 +72,15 @@ def _first(data: bytes, encodings: Iterable[str]) -> tuple[str, str] | None:
 
 
 def _candidates(data: bytes, wrong: int, where: str) -> Iterator[str]:
-    """Encodings that the bytes may have, the likeliest first.
+    """Yield encodings that the bytes may have, the likeliest first.
 
     Args:
         data: the bytes.
-        wrong: the first that is not UTF-8.
-        where: the beginning of a message about it.
+        wrong: offset of the first byte that is not UTF-8.
+        where: beginning of an error message that names this byte.
 
     Raises:
-        TextError: the package that finds older ones is not installed.
+        TextError: the package that detects older encodings is not installed.
     """
     yield wide_guess(data)
     if 0 in data or _is_faulty(data) or len(data) < _LEAST_BYTES:
@@ -95,7 +99,7 @@ def _candidates(data: bytes, wrong: int, where: str) -> Iterator[str]:
 
 
 def _sample(data: bytes, wrong: int) -> bytes:
-    """The words from those with the wrong byte on; they begin and end with whole letters."""
+    """Return whole words from the one with the wrong byte on, so that no letter is cut."""
     first = 1 + max(data.rfind(b"\n", 0, wrong), data.rfind(b" ", 0, wrong))
     sample = data[first : first + _SAMPLE]
     if first + len(sample) == len(data):
@@ -104,7 +108,7 @@ def _sample(data: bytes, wrong: int) -> bytes:
 
 
 def _is_faulty(data: bytes) -> bool:
-    """Whether most letters beyond ASCII are right UTF-8: another encoding would garble those."""
+    """Whether most letters beyond ASCII are valid UTF-8, which another encoding would garble."""
     text = data.decode("utf-8", errors="replace")
     wrong = text.count("\ufffd")
     return wrong <= _FAULTS * sum(not character.isascii() for character in text)

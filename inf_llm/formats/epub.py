@@ -1,4 +1,4 @@
-"""EPUB books: their chapters, in the order of reading."""
+"""EPUB books: their chapters, in reading order."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _PAGES = ("application/xhtml+xml", "text/html")
 
 
 def read_epub(data: bytes) -> DocumentText:
-    """The text of a book; a chapter without headings is called by its title.
+    """Return the text of a book; a chapter without headings is named by its title.
 
     Raises:
-        TextError: it is damaged, encrypted or too large.
+        TextError: the book is damaged, encrypted or too large.
     """
     archive = Archive(data)
     if any(lock in archive.names for lock in _LOCKS):
@@ -45,7 +45,7 @@ def read_epub(data: bytes) -> DocumentText:
 
 
 def _chapters(archive: Archive) -> list[str]:
-    """Names of the pages of a book, each once."""
+    """Return the names of the pages of a book in reading order, each once."""
     package = next(_named(archive.read(_CONTAINER), "rootfile"), {}).get("full-path", "")
     content = archive.read(package)
     pages = {
@@ -59,7 +59,7 @@ def _chapters(archive: Archive) -> list[str]:
 
 
 def _named(xml: bytes, tag: str) -> Iterator[dict[str, str]]:
-    """Attributes of the elements of a name, whatever their namespace."""
+    """Yield the attributes of all elements with a tag, in any namespace."""
     for element in ElementTree.fromstring(xml).iter():
         if str(element.tag).rpartition("}")[2] == tag:
             yield element.attrib

@@ -1,5 +1,4 @@
-"""Text as the glyphs of a page give it: accents apart from their letters, and Arabic or Hebrew in
-the order of the page."""
+"""Text taken from the glyphs of a page: separate accents, and the order of Arabic and Hebrew."""
 
 from __future__ import annotations
 
@@ -18,26 +17,27 @@ _ACCENTS = {
     "\u02c6": "\u0302",
     "\u00b8": "\u0327",
 }
-"""Accents that stand alone, and those that belong to the letter before them."""
+"""Accents as separate characters, and the combining accents for the letter before them."""
 _GRAVE = {"`": "\u0300"}
-"""Code has it too: it is an accent only where the others are."""
+"""The backtick, which is frequent in code: an accent only in a text that has the other accents."""
 _DOTLESS = {"\u0131": "i", "\u0237": "j"}
 _ALONE = re.compile(f"[{''.join(_ACCENTS)}]")
 _BEFORE_LETTER = re.compile(f"([{''.join(_ACCENTS | _GRAVE)}])([A-Za-z\u0131\u0237])")
 _ALMOST_ALL = 0.9
-"""Share of accents before letters that they go with from which on a text is set so."""
+"""Share of the accents that must stand before a matching letter for the text to be composed."""
 
 _RIGHT_TO_LEFT = re.compile("[\u0591-\u07bf]{2,}")
 _NEVER_FIRST = re.compile("[\u0629\u05da\u05dd\u05df\u05e3\u05e5\u064b-\u0655\u0670\u0591-\u05c7]")
-"""Letters that only end words, and marks that follow the letter they belong to."""
+"""Letters that occur only at the end of a word, and marks that follow their letter."""
 _FEW_WORDS, _MANY = 20, 0.1
-"""Words without which nothing is said, and the share of wrong ones from which on it is."""
+"""Number of words that a judgement needs, and share of words in the wrong order above which the
+text is in the wrong order."""
 
 
 def composed(text: str) -> str:
-    """The text with whole letters, where almost all of its accents stand before theirs.
+    """Join accents and letters of a text, if almost all its accents stand before their letters.
 
-    Fonts of older TeX print an accent and a letter for each letter with an accent.
+    Fonts of older TeX print a letter with an accent as two characters, the accent first.
     """
     alone = len(_ALONE.findall(text))
     met = sum(
@@ -49,14 +49,14 @@ def composed(text: str) -> str:
 
 
 def _letter(found: re.Match[str]) -> str:
-    """The letter with its accent; both as they are where there is none."""
+    """Return the letter with its accent, or both unchanged if Unicode has no such letter."""
     accent, letter = found[1], _DOTLESS.get(found[2], found[2])
     whole = unicodedata.normalize("NFC", letter + (_ACCENTS | _GRAVE)[accent])
     return whole if len(whole) == 1 else found[0]
 
 
 def out_of_order(text: str) -> bool:
-    """Whether letters of Arabic or Hebrew stand in another order than they are read in."""
+    """Whether letters of Arabic or Hebrew are not in reading order."""
     words = _RIGHT_TO_LEFT.findall(text)
     wrong = sum(_NEVER_FIRST.match(word) is not None for word in words)
     return len(words) >= _FEW_WORDS and wrong > _MANY * len(words)

@@ -1,4 +1,4 @@
-"""What a file is, by the bytes that it begins with; its name counts only where they say nothing."""
+"""The kind of a file, by its first bytes; its name counts only if the bytes do not decide."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ TEXTUAL: Magic = (
     (0, b"{\\rtf", "an RTF document", f"{_CONVERT}, for example with pandoc -t plain"),
     (0, b"version https://git-lfs", "a Git LFS pointer", "fetch the file itself: git lfs pull"),
 )
-"""Offset, bytes there, what has them, what to do: of what may decode as text and is none."""
+"""Formats that may decode as text but are not text: offset, bytes there, name of the format, and
+advice to the user."""
 
 BINARY: Magic = (
     (0, b"PK\x03\x04", "a ZIP archive", _UNPACK),
@@ -40,10 +41,10 @@ BINARY: Magic = (
     (0, b"SQLite format 3", "an SQLite database", _NO_TEXT),
     (0, b"GGUF", "a model in GGUF", "name it with --model"),
 )
-"""The same of what does not decode, or has zero bytes."""
+"""The same for formats that do not decode as text, or have zero bytes."""
 
 _IN_ZIP: tuple[tuple[bytes, str, Kind | None], ...] = (
-    # names, and what is not compressed, stand in an archive as they are
+    # names of files, and content that is not compressed, are readable in the archive's bytes
     (b"mimetypeapplication/epub+zip", "an EPUB book", "epub"),
     (b"mimetypeapplication/vnd.oasis.opendocument", "an OpenDocument file", None),
     (b"word/document", "a Word document (DOCX)", "docx"),
@@ -54,14 +55,14 @@ _IN_ZIP: tuple[tuple[bytes, str, Kind | None], ...] = (
 _ZIP_SUFFIXES = {".epub": "an EPUB book", ".docx": "a Word document (DOCX)"}
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
 _HEAD = 1024
-"""Bytes at the start of a file that show what it is."""
+"""Number of bytes at the start of a file that are examined."""
 _ZEROS, _FEW_ZEROS, _SHORT = 0.25, 0.04, 64
-"""Share of zero bytes in UTF-16: of Latin letters, and of others in more than a few words, where
-zeros are only in every second place."""
+"""Least share of zero bytes in UTF-16: in general, as in Latin letters; and, in a text of at least
+`_SHORT` bytes, if the zeros are only at even or only at odd offsets."""
 
 
 def kind_of(data: bytes) -> Kind | None:
-    """The kind of a document in a container; None of a text, and of what is not read."""
+    """Return "pdf", "epub" or "docx" for such a document, and None for every other file."""
     if _head(data).lstrip().startswith(b"%PDF-"):
         return "pdf"
     if not data.startswith(b"PK\x03\x04"):
@@ -70,7 +71,7 @@ def kind_of(data: bytes) -> Kind | None:
 
 
 def is_page(text: str) -> bool:
-    """Whether a text is a page in HTML or XHTML."""
+    """Whether a text is an HTML or XHTML page."""
     head = text[:_HEAD].lstrip().lower()
     return head.startswith(("<!doctype html", "<html")) or (
         head.startswith("<?xml") and "<html" in head
@@ -78,7 +79,7 @@ def is_page(text: str) -> bool:
 
 
 def refuse(name: str, data: bytes, magic: Magic) -> None:
-    """Raise `TextError` where the bytes begin as those of something that is no text."""
+    """Raise `TextError` if the bytes begin like those of a format that is not text."""
     head = _head(data)
     for offset, mark, what, remedy in magic:
         if (head if offset else head.lstrip()).startswith(mark, offset):
@@ -90,7 +91,7 @@ def refuse(name: str, data: bytes, magic: Magic) -> None:
 
 
 def guess(data: bytes) -> str:
-    """What else bytes may be that are no text in the expected encoding, and what to do."""
+    """Return the end of an error message: what the bytes may be, or how to convert them."""
     if wide := wide_guess(data):
         return f", but may be {wide}: convert it first, with iconv -f {wide} -t UTF-8"
     if 0 in data:
@@ -99,7 +100,7 @@ def guess(data: bytes) -> str:
 
 
 def wide_guess(data: bytes) -> str:
-    """ "UTF-16LE" or "UTF-16BE" where the zero bytes are those of text in it; else nothing."""
+    """Return "UTF-16LE" or "UTF-16BE" if the zero bytes are as in such text, otherwise ""."""
     even, odd = data[:_HEAD:2].count(0), data[1:_HEAD:2].count(0)
     share = (even + odd) / max(1, len(data[:_HEAD]))
     one_sided = min(even, odd) == 0 and len(data) >= _SHORT
@@ -113,7 +114,7 @@ def _head(data: bytes) -> bytes:
 
 
 def _in_zip(name: str, data: bytes) -> tuple[str, str] | None:
-    """What an archive is, where it is a document, and what to do with it."""
+    """Return the document format of an archive and advice on it, or None for other archives."""
     inside = next((what for mark, what, _ in _IN_ZIP if mark in data), None)
     what = inside or _ZIP_SUFFIXES.get(Path(name).suffix.lower())
     return (what, f"{_CONVERT}, for example with pandoc -t plain") if what else None

@@ -1,4 +1,4 @@
-"""Headings of a Markdown text, which is read as it is."""
+"""Headings of a Markdown text. The text itself is not changed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*")
 
 
 def is_markdown(name: str) -> bool:
-    """Whether a file is Markdown, which its name alone says."""
+    """Whether a file is Markdown, by its name alone."""
     return Path(name).suffix.lower() in _SUFFIXES
 
 
 def headings(text: str) -> tuple[Place, ...]:
-    """The parts that lines of `#` begin. Lines within fences are code."""
+    """Return the parts that begin with `#` headings. Lines within code fences do not count."""
     starts, at, fence = [], 0, ""
     for line in text.splitlines(keepends=True):
         bare = line.rstrip("\r\n")

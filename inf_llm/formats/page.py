@@ -1,4 +1,4 @@
-"""Text and headings of a page in HTML. Nothing that it names is fetched."""
+"""Text and headings of an HTML page. Nothing that the page refers to is fetched."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _MUTE = "script", "style", "title"
 
 
 def read_html(data: bytes) -> DocumentText:
-    """The text of a page in UTF-8."""
+    """Return the text of a page in UTF-8."""
     blocks = Blocks()
     Page(blocks).read(data.decode())
     return blocks.document("a page in HTML")
 
 
 class Page(HTMLParser):
-    """Adds what a page says to a text.
+    """Adds the text of an HTML page to `blocks`.
 
     Attributes:
-        title: of the page; not part of the text.
+        title: title of the page; not part of the text.
     """
 
     def __init__(self, blocks: Blocks) -> None:
         super().__init__()
         self.title = ""
         self._blocks = blocks
-        self._mute = ""  # the element that is open whose content is no text
-        self._lists: list[int | None] = []  # numbers of ordered lists that are open; None: bullets
+        self._mute = ""  # the open element whose content is not text
+        self._lists: list[int | None] = []  # last number of each open list; None: bullets
         self._begins: dict[str, Callable[[], None]] = {
             **dict.fromkeys(_HEADINGS, blocks.heading),
             **dict.fromkeys(_CELLS, blocks.cell),

@@ -1,4 +1,4 @@
-"""PDF documents, page by page. Pictures of text are not read."""
+"""PDF documents, page by page. Text in images is not read."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from inf_llm.optional import need
 _BETWEEN = "\n\n"
 _BREAK = "\f"
 _HYPHEN = re.compile("[\x02\ufffe]")
-"""What the library puts where a word is broken at the end of a line."""
+"""Characters that the library puts where a word is broken at the end of a line."""
 _PRINTED_HYPHEN = "\u00ad"
-"""A hyphen within a line: what is not seen elsewhere has a glyph here."""
+"""A hyphen within a line: this character is invisible elsewhere, but has a glyph in a PDF."""
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufeff\uffff\ud800-\udfff]")
 _WRONG_ORDER = ", with letters of Arabic or Hebrew in the wrong order"
 _UNKNOWN = re.compile("[\ufffd\ue000-\uf8ff]")
 _MOST_UNKNOWN = 0.3
-"""Share of characters without a meaning from which on a text is none."""
+"""Share of characters without a meaning above which the document counts as unreadable."""
 
 
 def read_pdf(data: bytes) -> DocumentText:
-    """The text of all pages, an empty line between them.
+    """Return the text of all pages, with an empty line between pages.
 
     Raises:
-        TextError: it is encrypted or damaged, or there is no text in it.
-        MissingExtraError: the package that reads it is not installed.
+        TextError: the document is encrypted or damaged, or has no readable text.
+        MissingExtraError: the package that reads PDF documents is not installed.
     """
     pdfium = need("pypdfium2", "a PDF document", "documents")
     try:

@@ -1,4 +1,4 @@
-"""The text of a document, and where its pages or headings are."""
+"""The text of a document, and the places of its pages or headings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LONGEST_LABEL = 120
-"""Characters past which a heading is cut."""
+"""Most characters of a label; a longer heading is cut."""
 
 
 @dataclass(frozen=True, order=True)
@@ -15,7 +15,7 @@ class Place:
     """A part of a text that has a name.
 
     Attributes:
-        start, end: its characters [start, end).
+        start, end: the characters [start, end) of the part.
         label: "page 3", or a heading.
     """
 
@@ -26,14 +26,14 @@ class Place:
 
 @dataclass(frozen=True)
 class DocumentText:
-    """What was read from a file.
+    """The text read from a file.
 
     Attributes:
-        text: all of it.
-        places: pages, or parts that begin with a heading; ascending, each to the start of the
-            next and the last to the end of the text. What stands before the first heading is in
-            none.
-        origin: what the text was made of, as "a PDF of 36 pages"; empty for text in UTF-8.
+        text: the whole text.
+        places: pages, or parts that begin with a heading, in ascending order. A part ends where
+            the next page or heading begins, the last one at the end of the text. Text before the
+            first heading, or in a chapter without a name, is in no place.
+        origin: the source of the text, such as "a PDF of 36 pages"; empty for text in UTF-8.
     """
 
     text: str
@@ -41,16 +41,16 @@ class DocumentText:
     origin: str = ""
 
     def label(self, start: int, end: int) -> str:
-        """Where characters [start, end) are; see `label_of`."""
+        """Return the label of characters [start, end); see `label_of`."""
         return label_of(self.places, start, end)
 
 
 def places_of(starts: Sequence[tuple[int, str]], length: int) -> tuple[Place, ...]:
-    """Places that each reach to the next; those without a character or a name are left out.
+    """Return places that each end at the next start; leave out those without text or a name.
 
     Args:
-        starts: first character and label of each, ascending.
-        length: of the text.
+        starts: position of the first character, and the label, of each place, ascending.
+        length: length of the text.
     """
     ends = [*(start for start, _ in starts), length][1:]
     return tuple(
@@ -61,18 +61,18 @@ def places_of(starts: Sequence[tuple[int, str]], length: int) -> tuple[Place, ..
 
 
 def shortened(label: str) -> str:
-    """A label in one line of at most `LONGEST_LABEL` characters."""
+    """Return a label as one line of at most `LONGEST_LABEL` characters."""
     line = " ".join(label.split())
     return line if len(line) <= LONGEST_LABEL else line[: LONGEST_LABEL - 1].rstrip() + "\u2026"
 
 
 def label_of(places: Sequence[Place], start: int, end: int) -> str:
-    """The place of characters [start, end), or the first and the last; empty where there is none.
+    """Return the label of characters [start, end), or the first and the last; empty without any.
 
     Args:
-        places: ascending, without overlap.
-        start: of a passage.
-        end: of it; more than `start`.
+        places: the places in ascending order, without overlap.
+        start: start of a passage.
+        end: end of the passage; greater than `start`.
     """
     first = bisect_right(places, start, key=lambda place: place.start) - 1
     last = bisect_right(places, end - 1, key=lambda place: place.start) - 1

@@ -1,4 +1,4 @@
-"""The process that reads a document which is no plain text: bytes come in, JSON goes out."""
+"""The process that reads a document other than plain text: bytes come in, JSON goes out."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ READERS: dict[Kind, Callable[[bytes], DocumentText]] = {
     "html": read_html,
 }
 MOST_CHARACTERS = 1 << 28
-"""Of the text of a document."""
+"""Most characters in the text of a document."""
 
 
 def main(kind: Kind, memory: int) -> None:
     """Read a document from standard input; write it, or the error, to standard output.
 
     Args:
-        kind: of the document.
-        memory: most bytes that the process may use, beside those of the document.
+        kind: kind of the document.
+        memory: most bytes that the process may use, besides those for the document's own bytes.
     """
     out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no part of the answer
+    os.dup2(2, 1)  # keeps what a library prints out of the answer
     data = sys.stdin.buffer.read()
     _limit(memory + 2 * len(data))
     with out:
@@ -43,7 +43,7 @@ def main(kind: Kind, memory: int) -> None:
 
 
 def answer(kind: Kind, data: bytes) -> dict[str, object]:
-    """The document as a dict, or why there is none."""
+    """Return the document as a dict, or a dict with the error."""
     try:
         document = READERS[kind](data)
         _check(document)
@@ -52,7 +52,7 @@ def answer(kind: Kind, data: bytes) -> dict[str, object]:
         return {"error": str(error)}
     except MemoryError:
         return {"error": "takes more memory to unpack than is allowed"}
-    except Exception as error:  # whatever a library stumbles over, the file is to blame
+    except Exception as error:  # any failure of a library is due to the file
         return {"error": f"is damaged ({reason(error)})"}
 
 
@@ -67,7 +67,7 @@ def _check(document: DocumentText) -> None:
 
 
 def _limit(memory: int) -> None:
-    """Have allocations past so many bytes fail, on systems that can do that."""
+    """Limit this process to `memory` bytes of address space, on systems that support it."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

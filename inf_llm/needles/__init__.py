@@ -1,7 +1,7 @@
-"""Retrieval tasks of any length: a needle of known place in a haystack of known size.
+"""Retrieval tasks of any length: a needle at a known place in a haystack of known size.
 
-`build("passkey", tokenizer, length=4096, depth=0.5, seed=0)` gives a `Sample` whose context and
-question are apart, so that one read of a context can serve several questions. The demo on the
+`build("passkey", tokenizer, length=4096, depth=0.5, seed=0)` returns a `Sample` whose context and
+question are separate, so that one read of a context can serve several questions. The demo of the
 command line and the benchmark share these families and their scorer.
 """
 

@@ -1,8 +1,8 @@
 """Tasks that need more than one place of the text: variable tracking, common and frequent words.
 
 The recipes are RULER's (Hsieh et al., 2024): chains of assignments hidden in noise; a numbered
-list in which ten words are said more often; a coded text whose words follow a zeta law. The
-wording is our own and can be exchanged.
+list in which ten words occur more often; a coded text whose word frequencies follow a zeta
+distribution. The wording is our own and can be replaced.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class VariableTracking(Family):
-    """Chains ``VAR A = 12345``, ``VAR B = VAR A``, ... in noise; name all that hold a value.
+    """Chains ``VAR A = 12345``, ``VAR B = VAR A``, ... in noise; find all with a value.
 
-    The first assignment stands at the asked depth, the others anywhere behind it, in order. One
-    solved example with shorter names comes first, as in the published recipe.
+    The first assignment stands at the requested depth, the others at random places after it, in
+    order. One solved example with shorter names comes first, as in the published recipe.
     """
 
     chains: int = 1
@@ -76,10 +76,10 @@ class VariableTracking(Family):
 
 @dataclass(frozen=True)
 class CommonWords(Family):
-    """A shuffled, numbered list; ten words are said 30 times and the others 3 times.
+    """A shuffled, numbered list; ten words occur 30 times and the others 3 times.
 
-    Under 4,096 tokens it is 6 times and once, and the solved example is smaller, as published.
-    The asked depth has no meaning here.
+    Below 4,096 tokens they occur 6 times and once, and the solved example is smaller, as published.
+    The requested depth is ignored.
     """
 
     common: int = 10
@@ -122,10 +122,10 @@ class CommonWords(Family):
 
 @dataclass(frozen=True)
 class FrequentWords(Family):
-    """Coded words of six letters, the k-th said in proportion to ``k ** -alpha``.
+    """Coded words of six letters; the frequency of the k-th is proportional to ``k ** -alpha``.
 
-    The most frequent one is written ``...`` and is noise; the next three are the answer. The
-    asked depth has no meaning here.
+    The most frequent word is written ``...`` and is noise; the next three are the answer. The
+    requested depth is ignored.
     """
 
     alpha: float = 2.0
@@ -141,7 +141,7 @@ class FrequentWords(Family):
 
     @property
     def least(self) -> int:
-        return 120  # enough for the fourth word to be said: 120 / (zeta(2) * 16) > 4
+        return 120  # enough for the fourth word to occur: 120 / (zeta(2) * 16) > 4
 
     def compose(
         self, rng: random.Random, units: int, depth: float, haystack: str | None, length: int
@@ -162,7 +162,7 @@ class FrequentWords(Family):
 
 
 def _zeta(alpha: float, terms: int = 1000) -> float:
-    """Riemann's zeta, by its first terms and the integral of the tail."""
+    """Return Riemann's zeta function, from its first terms and the integral of the tail."""
     head = math.fsum(k**-alpha for k in range(1, terms))
     return head + terms ** (1 - alpha) / (alpha - 1) + terms**-alpha / 2
 

@@ -1,4 +1,4 @@
-"""What a needle task is, and how a sample is brought to the asked number of tokens."""
+"""Base classes of needle tasks, and the fit of a sample to the requested number of tokens."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from inf_llm.needles.scoring import exact_match, score
 
 TokenCounter = Callable[[str], int]
 
-# How far under the asked length a sample may end, as a share: measuring a text of a million
-# tokens takes seconds, and ten such measurements would be needed to meet it to the token.
+# Share of the requested length by which a sample may be shorter: counting a million tokens takes
+# seconds, and an exact fit would take ten such counts.
 _TOLERANCE = 1 / 2000
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A task before it is measured: the document, the question behind it, what is right."""
+    """A task before its tokens are counted: the document, the question after it, the answers."""
 
     context: str
     question: str
@@ -29,7 +29,7 @@ class Draft:
 
     def __post_init__(self) -> None:
         several = isinstance(self.answers, tuple | list) and len(self.answers) > 0
-        # one text would be taken for an answer per letter
+        # in a plain string, every letter would count as an answer
         message = f"answers = {self.answers!r:.60} is not accepted: give a tuple, as ('red',)"
         require(several, "answers", message)
 
@@ -39,15 +39,15 @@ class Sample:
     """One question over one document.
 
     Attributes:
-        family: name of the family that made it.
-        context: the document with its needles; the question is not in it.
-        question: the text behind the context, up to where the answer begins.
-        answers: what must be found.
-        rule: how an answer is judged, a row of `scoring.RULES`.
-        length: tokens of `prompt`, special tokens not counted.
-        depth: the depth that was asked for, 0 (start) to 1 (end of the context).
-        seed: the seed it was made with.
-        max_new_tokens: how many tokens an answer may take.
+        family: name of the family that made the sample.
+        context: the document with its needles, without the question.
+        question: the text after the context, up to the beginning of the answer.
+        answers: the texts that `rule` looks for in a prediction.
+        rule: name of the rule that scores a prediction, a key of `scoring.RULES`.
+        length: tokens of `prompt`, without special tokens.
+        depth: the requested depth, 0 (start) to 1 (end of the context).
+        seed: the seed that the sample was made with.
+        max_new_tokens: most tokens of an answer.
     """
 
     family: str
@@ -66,22 +66,22 @@ class Sample:
         return self.context + self.question
 
     def score(self, prediction: str) -> float:
-        """The share of the answer that is right, 0 to 1."""
+        """Return the share of the answer that is right, 0 to 1."""
         return score(self.rule, prediction, self.answers)
 
     def found(self, prediction: str) -> bool:
-        """Whether the answer is wholly right."""
+        """Whether the answer is completely right."""
         return exact_match(self.rule, prediction, self.answers)
 
 
 @dataclass(frozen=True)
 class Family(ABC):
-    """A kind of needle task; a variant is one line, an object with other fields.
+    """A kind of needle task. A variant of it is another object with other fields.
 
     Attributes:
-        name: the row's name.
-        rule: how its answers are judged.
-        max_new_tokens: how many tokens an answer may take.
+        name: name of the family in the registry.
+        rule: name of the rule that scores its answers.
+        max_new_tokens: most tokens of an answer.
     """
 
     name: str
@@ -90,16 +90,16 @@ class Family(ABC):
 
     @property
     def least(self) -> int:
-        """The smallest number of filler units that `compose` can do with."""
+        """The smallest number of filler units that `compose` accepts."""
         return 0
 
     @abstractmethod
     def compose(
         self, rng: random.Random, units: int, depth: float, haystack: str | None, length: int
     ) -> Draft:
-        """A draft with so many filler units (words, pairs, lines, documents).
+        """Make a draft with `units` filler units (words, pairs, lines or documents).
 
-        `length` is the number of tokens aimed at, for recipes whose make depends on it.
+        `length` is the requested number of tokens, for recipes that depend on it.
         """
 
     def build(
@@ -110,14 +110,14 @@ class Family(ABC):
         depth: float = 0.5,
         seed: int = 0,
     ) -> Sample:
-        """A sample of at most `length` tokens, short of it by a filler unit or 0.05 % at most.
+        """Make a sample of at most `length` tokens, shorter by at most one filler unit or 0.05 %.
 
         Args:
-            tokenizer: a tokenizer, or a function from a text to its number of tokens.
-            haystack: prose to hide in; noise sentences where it is None.
+            tokenizer: a tokenizer, or a function that returns the number of tokens of a text.
+            haystack: prose that hides the needle; None for noise sentences.
             length: tokens of context and question together.
-            depth: where in the context the needle stands, 0 to 1.
-            seed: same seed, same sample.
+            depth: place of the needle in the context, 0 to 1.
+            seed: seed of the sample; the same seed gives the same sample.
 
         Raises:
             SettingsError: the length is too short for the task, or the depth out of range.
@@ -127,7 +127,7 @@ class Family(ABC):
         count = token_counter(tokenizer)
 
         def draft(units: int) -> Draft:
-            # A fresh generator each time: the needle must not change with the size.
+            # A fresh generator for each draft: the needle must not change with the size.
             rng = random.Random(f"{self.name}/{seed}")
             return self.compose(rng, units, depth, haystack, length)
 
@@ -151,7 +151,7 @@ class Family(ABC):
 
 
 def token_counter(tokenizer: Any) -> TokenCounter:
-    """A function that counts tokens without special ones, from a tokenizer or such a function."""
+    """Return a counter of tokens without special ones, from a tokenizer or a counting function."""
     if hasattr(tokenizer, "encode"):
         return lambda text: len(tokenizer.encode(text, add_special_tokens=False))
     if callable(tokenizer):
@@ -165,12 +165,12 @@ def token_counter(tokenizer: Any) -> TokenCounter:
 def _fit(
     tokens: Callable[[int], int], target: int, least: int, name: str, probe: int = 64
 ) -> tuple[int, int]:
-    """Units whose token count is just under `target`, and that count.
+    """Return the number of units whose token count is at most `target`, and that count.
 
-    It falls short by less than one unit, or by less than one token in two thousand.
+    The count is less than one unit, or less than one token in two thousand, below `target`.
 
-    Tokens grow almost evenly with units, so a guess from the rate so far lands within a unit
-    after two or three measurements of the whole length; brackets catch the uneven cases.
+    Tokens grow almost evenly with units, so an estimate from the rate so far is within a unit
+    after two or three counts of the whole length; brackets handle the uneven cases.
     """
     base = tokens(least)
     if base > target:
@@ -192,7 +192,7 @@ def _fit(
             break
         more = int((target - size) / rate)
         if step == 0 and more > 32 * probe:
-            more //= 16  # the first words of a text say little about the rest
+            more //= 16  # the first words of a text predict the rest badly
         guess = max(guess + more, low + 1)
         if high is not None:
             guess = min(guess, high - 1)

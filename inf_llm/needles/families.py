@@ -11,10 +11,11 @@ from inf_llm.variants import NEEDLE
 
 
 def family(name: str) -> Family:
-    """The family of this name.
+    """Return the family with this name.
 
     Raises:
-        SettingsError: there is none, with the nearest one; or the row is no family.
+        SettingsError: there is no such family, and the message names the nearest one; or the
+            registered object is not a `Family`.
     """
     found: Family = NEEDLE.get(name)
     message = f"needle family {name!r} is {found!r:.60}: an object of a Family is needed"
@@ -30,7 +31,7 @@ def build(
     depth: float = 0.5,
     seed: int = 0,
 ) -> Sample:
-    """A sample of the family `name`; see `Family.build` for the arguments."""
+    """Make a sample of the family `name`; see `Family.build` for the arguments."""
     return family(name).build(tokenizer, haystack, length, depth, seed)
 
 
@@ -42,12 +43,12 @@ def build_many(
     depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     seed: int = 0,
 ) -> list[Sample]:
-    """One sample a depth, each with its own needle and its own seed from `seed` on."""
+    """Make one sample per depth, each with its own needle; the seeds count up from `seed`."""
     return [
         build(name, tokenizer, haystack, length, depth, seed + i) for i, depth in enumerate(depths)
     ]
 
 
 def even_depths(n: int) -> list[float]:
-    """`n` depths from 0 to 1, evenly spread; one alone is the middle."""
+    """Return `n` evenly spaced depths from 0 to 1; a single depth is 0.5."""
     return [0.5] if n == 1 else [i / (n - 1) for i in range(n)]

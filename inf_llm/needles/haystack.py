@@ -1,4 +1,4 @@
-"""What a needle hides in: prose, or a few sentences said over and over."""
+"""Texts that hide a needle: prose, or a few sentences repeated again and again."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from functools import lru_cache
 
 from inf_llm.errors import SettingsError
 
-# The filler of the passkey test (Mohtashami and Jaggi, 2023), one repetition a line.
+# The filler of the passkey test (Mohtashami and Jaggi, 2023), one repetition per line.
 NOISE = (
     "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.\n"
 )
 
 
 class Haystack:
-    """A text as words that keep the space behind them, and the places where a sentence ends.
+    """A text as words, each with the space after it, and the places where sentences end.
 
-    It is read in a circle, so it serves any length; line breaks inside a paragraph become spaces.
+    The text is read in a circle, so it serves any length. Line breaks inside a paragraph become
+    spaces.
     """
 
     def __init__(self, text: str) -> None:
@@ -28,7 +29,7 @@ class Haystack:
 
     @classmethod
     def lines(cls, text: str) -> Haystack:
-        """A haystack that keeps every line break."""
+        """Make a haystack that keeps every line break."""
         self = cls.__new__(cls)
         self._set_words(re.findall(r"\S+\s*", text))
         return self
@@ -43,12 +44,12 @@ class Haystack:
         self.sentence_ends = ends or [len(words)]
 
     def start_near(self, share: float) -> int:
-        """The first word of a sentence, `share` (0 to 1) of the way through the text."""
+        """Return the index of a sentence's first word, at about `share` (0 to 1) of the text."""
         place = bisect_left(self.sentence_ends, int(share * len(self.words)))
         return self.sentence_ends[place % len(self.sentence_ends)] % len(self.words)
 
     def take(self, start: int, n: int) -> list[str]:
-        """`n` words from `start` on, round and round."""
+        """Return `n` words from `start` on; after the last word the first one follows."""
         size = len(self.words)
         rounds, rest = divmod(n, size)
         turned = self.words[start:] + self.words[:start] if start else self.words
@@ -66,12 +67,12 @@ def _noise() -> Haystack:
 
 
 def haystack_of(text: str | None) -> Haystack:
-    """The haystack of a text, or of the noise sentences where there is none."""
+    """Return the haystack of a text, or of the noise sentences if `text` is None."""
     return _noise() if text is None else _prose(text)
 
 
 def insert(words: list[str], needles: Sequence[tuple[float, str]]) -> str:
-    """The words as a text, with each needle at the sentence end nearest to its depth (0 to 1)."""
+    """Join the words, with each needle at the sentence end nearest to its depth (0 to 1)."""
     size = len(words)
     ends = [0]
     ends += [i for i, word in enumerate(words, 1) if word.rstrip().endswith((".", "!", "?"))]
@@ -96,6 +97,6 @@ def _nearest(ends: list[int], place: float) -> int:
 
 
 def _between(before: str, needle: str) -> str:
-    """The needle with the kind of space behind it that stands before it."""
+    """Return the needle, followed by the same white space that stands before it."""
     gap = before[len(before.rstrip()) :]
     return needle + (gap or " ")

@@ -1,7 +1,7 @@
 """Needle in a haystack with keys: one or several keys, values and questions.
 
-The recipe is RULER's (Hsieh et al., 2024); its eight shapes are the rows at the end. The wording
-is our own and can be exchanged: see `Wording`.
+The recipe is RULER's (Hsieh et al., 2024); its eight variants are the constants at the end. The
+wording is our own and can be replaced: see `Wording`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Wording:
 
 @dataclass(frozen=True)
 class KeyedNeedles(Family):
-    """Needles that give a key a value, in prose, in noise, or among other such needles."""
+    """Needles that assign values to keys, in prose, in noise, or among other such needles."""
 
     stack: Literal["noise", "essay", "needles"] = "essay"
     key_kind: Kind = "words"
@@ -52,7 +52,7 @@ class KeyedNeedles(Family):
         table = {key: _distinct(rng, self.value_kind, self.values) for key in keys}
         asked = keys[: self.queries]
         needles = [(rng.random(), self._needle(key, v)) for key in table for v in table[key]]
-        # The depth asked for is the place of the first needle that is asked for.
+        # The requested depth is the place of the first needle in the question.
         needles[0] = (depth, needles[0][1])
         document = self._document(rng, units, needles, haystack, set(keys))
         answers = tuple(value for key in asked for value in table[key])
@@ -87,7 +87,7 @@ class KeyedNeedles(Family):
         return insert(stack.take(start, units), needles).rstrip()
 
     def _others(self, rng: random.Random, n: int, taken: set[str]) -> list[str]:
-        """`n` needles of other keys, one a line."""
+        """Make `n` needles of other keys, one per line."""
         lines: list[str] = []
         while len(lines) < n:
             key, value = _one(rng, self.key_kind), _one(rng, self.value_kind)

@@ -1,8 +1,8 @@
-"""Questions over a few documents among many that have nothing to do with them.
+"""Questions about a few documents among many unrelated ones.
 
-The recipe is RULER's (Hsieh et al., 2024): the documents that answer a question are shuffled among
-others until the length is reached. Where no question set is given, short invented biographies
-serve; the benchmark gives it SQuAD's and HotpotQA's.
+The recipe is RULER's (Hsieh et al., 2024): the documents that answer a question stand among as many
+shuffled others as the length allows. Without a question set, short invented biographies are used;
+the benchmark passes the sets of SQuAD and HotpotQA.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from inf_llm.needles.base import Draft, Family
 class Question:
     """A question, its accepted answers, and the indices of the documents it needs.
 
-    `near` are documents of the same article: the first to be taken as distractors.
+    `near` are documents of the same article, which are the first choice as distractors.
     """
 
     text: str
@@ -31,7 +31,7 @@ class Question:
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """Questions and the documents they draw on."""
+    """Questions, and the documents to which they refer by index."""
 
     questions: Sequence[Question] = field(repr=False)
     documents: Sequence[str] = field(repr=False)
@@ -49,7 +49,7 @@ class Wording:
 
 @dataclass(frozen=True)
 class DocumentQA(Family):
-    """One question; its documents stand at the asked depth among the distractors."""
+    """One question; its documents stand at the requested depth among the distractors."""
 
     source: QuestionSet | None = None
     wording: Wording = field(default=Wording())
@@ -71,7 +71,10 @@ class DocumentQA(Family):
 
 
 def _distractors(rng: random.Random, question: Question, total: int, n: int) -> list[int]:
-    """`n` documents that the question does not need, the near ones first, round and round."""
+    """Choose `n` documents that the question does not need: near ones first, with repetition.
+
+    The chosen documents are shuffled.
+    """
     needed = {*question.documents, *question.near}
     near = list(question.near)
     rng.shuffle(near)
@@ -85,7 +88,7 @@ def _distractors(rng: random.Random, question: Question, total: int, n: int) -> 
 
 @lru_cache(maxsize=1)
 def invented(people: int = 600) -> QuestionSet:
-    """Six hundred invented people; where each lives and what each makes is asked."""
+    """Make a question set on invented people: where each one lives, and what each one makes."""
     rng = random.Random("invented people")
     names = words.names(rng, people)
     documents, questions = [], []

@@ -1,8 +1,8 @@
 """Passkey, digit string, key-value and line retrieval.
 
 Recipes: passkey from Mohtashami and Jaggi (2023); the digit string and the key-value store as in
-InfiniteBench (Zhang et al., 2024); lines as in LongEval (Li et al., 2023). Each is built at any
-length, with the needle where it is asked for.
+InfiniteBench (Zhang et al., 2024); lines as in LongEval (Li et al., 2023). Each task is built at
+any length, with the needle at the requested depth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from inf_llm.needles.haystack import haystack_of, insert
 
 @dataclass(frozen=True)
 class HiddenNumber(Family):
-    """One number, said twice, somewhere in a haystack; `thing` is what it is called."""
+    """One number, stated twice, in a haystack; `thing` is the name of the number in the text."""
 
     thing: str = "pass key"
     digits: int = 5
@@ -35,7 +35,7 @@ class HiddenNumber(Family):
         return Draft(context.rstrip(), question, (value,))
 
     def _value(self, rng: random.Random) -> str:
-        """Random digits; `doubled` repeats each of the first half, which makes copying harder."""
+        """Return random digits; `doubled` makes half of them repeat a neighbour: harder to copy."""
         if not self.doubled:
             return "".join(rng.choices("0123456789", k=self.digits))
         value = rng.choices("0123456789", k=self.digits // 2)
@@ -47,7 +47,7 @@ class HiddenNumber(Family):
 
 @dataclass(frozen=True)
 class KeyValue(Family):
-    """A JSON object of UUID pairs, one key of which is asked for; it needs no haystack."""
+    """A JSON object of UUID pairs; the question names one key. No haystack is needed."""
 
     @property
     def least(self) -> int:
@@ -66,7 +66,7 @@ class KeyValue(Family):
 
 @dataclass(frozen=True)
 class Lines(Family):
-    """Named registers, one a line, the content of one of which is asked for."""
+    """Named registers, one per line; the question asks for the content of one of them."""
 
     @property
     def least(self) -> int:

@@ -1,6 +1,6 @@
-"""Is the needle in the answer? The rules that the needle tasks and the benchmark share.
+"""Scoring rules for answers, which the needle tasks and the benchmark share.
 
-Every rule maps (prediction, answers) to a share between 0 and 1.
+Every rule maps (prediction, answers) to a score between 0 and 1.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ from inf_llm.registry import nearest
 
 
 def first_number(prediction: str, answers: Sequence[str]) -> float:
-    """1 if the first run of digits is one of the answers, digit for digit."""
+    """Return 1 if the first run of digits is one of the answers, digit for digit."""
     found = re.search(r"[0-9]+", prediction)
     return float(found is not None and found.group() in answers)
 
 
 def last_number(prediction: str, answers: Sequence[str]) -> float:
-    """1 if the last run of digits equals one of the answers as a number (LongEval's rule)."""
+    """Return 1 if the last run of digits equals an answer as a number (LongEval's rule)."""
     found = re.findall(r"[0-9]+", prediction)
     return float(bool(found) and found[-1].lstrip("0") in {a.lstrip("0") for a in answers})
 
 
 def has_word(prediction: str, answers: Sequence[str]) -> float:
-    """1 if one of the answers stands in the prediction as a word of its own."""
+    """Return 1 if one of the answers occurs in the prediction as a separate word."""
     words = re.sub(r"""[\n:"'.,?!{}]""", " ", prediction).split()
     return float(any(answer in words for answer in answers))
 
 
 def contains_all(prediction: str, answers: Sequence[str]) -> float:
-    """The share of the answers that occur in the prediction, in any case of letters."""
+    """Return the share of the answers that occur in the prediction, ignoring case."""
     text = prediction.lower()
     return sum(answer.lower() in text for answer in answers) / len(answers)
 
 
 def contains_any(prediction: str, answers: Sequence[str]) -> float:
-    """1 if one of the answers occurs in the prediction, in any case of letters."""
+    """Return 1 if one of the answers occurs in the prediction, ignoring case."""
     text = prediction.lower()
     return float(any(answer.lower() in text for answer in answers))
 
@@ -52,7 +52,7 @@ RULES: dict[str, Callable[[str, Sequence[str]], float]] = {
 
 
 def score(rule: str, prediction: str, answers: Sequence[str]) -> float:
-    """The score of one prediction under a rule of `RULES`."""
+    """Return the score of one prediction under a rule of `RULES`."""
     if rule not in RULES:
         accepted = ", ".join(RULES)
         hint = nearest(rule, RULES)
@@ -61,5 +61,5 @@ def score(rule: str, prediction: str, answers: Sequence[str]) -> float:
 
 
 def exact_match(rule: str, prediction: str, answers: Sequence[str]) -> bool:
-    """Whether the prediction is wholly right under the rule."""
+    """Whether the prediction is completely right under the rule."""
     return score(rule, prediction, answers) == 1.0

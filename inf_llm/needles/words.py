@@ -1,4 +1,4 @@
-"""Names for needles: everyday words, joined to as many different keys as a task needs."""
+"""Names for needles: common words, joined to make as many different keys as a task needs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NOUNS = tuple(_NOUNS.split())
 
 
 def words(rng: random.Random, n: int) -> list[str]:
-    """`n` different words: single ones while they last, then adjective-noun pairs."""
+    """Draw `n` different words: all single words first, then adjective-noun pairs."""
     single = sorted({*ADJECTIVES, *NOUNS})
     rng.shuffle(single)
     if n <= len(single):
@@ -54,7 +54,7 @@ def words(rng: random.Random, n: int) -> list[str]:
 
 
 def names(rng: random.Random, n: int) -> list[str]:
-    """`n` different names such as ``brave-otter``."""
+    """Draw `n` different names such as ``brave-otter``."""
     return rng.sample(_pairs(n), n)
 
 
@@ -68,19 +68,19 @@ def _pairs(at_least: int) -> list[str]:
 
 
 def number(rng: random.Random, digits: int) -> str:
-    """A number with so many digits, the first of which is not zero."""
+    """Draw a number with `digits` digits, the first of which is not zero."""
     return str(rng.randint(10 ** (digits - 1), 10**digits - 1))
 
 
 def random_uuid(rng: random.Random) -> str:
-    """A version 4 UUID from this generator."""
+    """Draw a version 4 UUID from `rng`."""
     return str(uuid.UUID(int=rng.getrandbits(128), version=4))
 
 
 def letters(
     rng: random.Random, n: int, size: int, alphabet: str = string.ascii_uppercase
 ) -> list[str]:
-    """`n` different strings of so many random letters."""
+    """Draw `n` different strings of `size` random letters."""
     found: dict[str, None] = {}
     while len(found) < n:
         found["".join(rng.choices(alphabet, k=size))] = None

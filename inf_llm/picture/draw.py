@@ -1,7 +1,7 @@
-"""Pictures of what tokens see: characters for a terminal, PNG and SVG through matplotlib.
+"""Pictures of the keys that tokens see: characters for a terminal, PNG and SVG with matplotlib.
 
-The palette is that of Okabe and Ito, which people with any colour vision tell apart; within a
-colour, dark is near and light is far.
+The palette is that of Okabe and Ito, whose colours people with any colour vision can distinguish;
+within a colour, dark is near and light is far.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from inf_llm.variants import ATTENTION
 COLOURS = ("#ffffff", "#0072b2", "#e69f00", "#009e73", "#cc79a7")
 GLYPHS = " █▓▒░"
 SUFFIXES = (".png", ".svg")
-_LIGHTEST = 0.66  # how far towards white the farthest cell of a colour goes
+_LIGHTEST = 0.66  # share of white in the farthest cell of a colour
 
 
 def visualize(
@@ -36,12 +36,12 @@ def visualize(
     all_types: bool = False,
     width: int = 64,
 ) -> str:
-    """Draw what each token can attend to, measured on the attention objects themselves.
+    """Draw the keys that each token can attend to, measured on the attention objects themselves.
 
     Args:
-        config: a configuration or its file, or attention settings.
+        config: a configuration, its file, or attention settings.
         length: tokens of the text.
-        out: a PNG or SVG file to write; None for characters only.
+        out: a PNG or SVG file to write; None for the drawing in characters only.
         all_types: draw all four attention types, with the sizes of the given one where they apply.
         width: characters across one drawing in a terminal.
 
@@ -50,7 +50,7 @@ def visualize(
 
     Raises:
         SettingsError: the length or the file's suffix cannot be drawn.
-        MissingExtraError: matplotlib, which draws files, is absent.
+        MissingExtraError: matplotlib, which draws files, is not installed.
     """
     settings = _settings(config)
     file = None if out is None else Path(out)
@@ -71,7 +71,7 @@ def _settings(config: Any) -> OriginSettings:
 
 
 def _like(settings: OriginSettings, name: str) -> OriginSettings:
-    """Settings of another type with the values that both have."""
+    """Return settings of another type, with the values of the fields that both types have."""
     cls = settings_class(name)
     if type(settings) is cls:
         return settings
@@ -80,7 +80,7 @@ def _like(settings: OriginSettings, name: str) -> OriginSettings:
 
 
 def shades(sight: Sight, farthest: int) -> Tensor:
-    """Colours (n, n, 3) from 0 to 1; light where the key seems near `farthest`."""
+    """Return colours (n, n, 3) from 0 to 1; they get lighter up to the distance `farthest`."""
     palette = torch.tensor([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS])
     colour = palette[sight.kind.long()]
     share = (sight.distance.clamp(min=0) / max(1, farthest)).sqrt()[..., None]
@@ -88,7 +88,7 @@ def shades(sight: Sight, farthest: int) -> Tensor:
 
 
 def in_characters(sight: Sight) -> str:
-    """One drawing for a terminal: a glyph says why a key is seen, its shade how far it seems."""
+    """Draw for a terminal: a glyph shows why a key is seen, its shade how far away it seems."""
     from rich.console import Console
     from rich.style import Style
     from rich.text import Text
@@ -152,7 +152,7 @@ def _panel(axis: Any, sight: Sight, farthest: int) -> None:
 
 
 def _legend(figure: Any, sights: Sequence[Sight], farthest: int) -> None:
-    """One strip per colour, dark for near and light for far."""
+    """Draw one strip per colour, from dark (near) to light (far)."""
     from matplotlib.colors import LinearSegmentedColormap
 
     kinds = sorted({kind for sight in sights for kind in sight.kind.unique().tolist()} - {0})

@@ -1,9 +1,10 @@
-"""What tokens see, read off the attention objects themselves.
+"""Measurement of the keys that tokens see, on the attention objects themselves.
 
-A made-up text is fed to a real layer. Values are one-hot, so that an output tells how much
-attention each key got; and queries and keys carry one slowly turning pair, whose share of a score
-falls with the distance that the layer puts between them. So both which keys are seen and *as if how
-far away* are measured. Besides, tokens have topics that come back, which retrieval can find.
+A synthetic text is fed to a real layer. Values are one-hot, so that the output contains the
+attention weight of each key. Queries and keys contain one pair of dimensions that rotates slowly;
+its part of a score falls with the distance that the layer puts between them. So the measurement
+gives the keys that are seen, and the distance at which each of them *seems* to be. Tokens also have
+topics that recur, which retrieval can find.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ NOTHING, WINDOW, SINK, RECALLED, OTHER = range(5)
 KINDS = ("nothing", "local window", "sinks", "recalled blocks", "not in a block yet")
 LONGEST = 32768
 
-_TOPICS = 24  # dimensions of content; topics are directions in them
-_CONTENT = 1.5  # how much of a score is content
-_SHARP = 16.0  # how much of it is distance
+_TOPICS = 24  # number of content dimensions; topics are directions in them
+_CONTENT = 1.5  # scale of the content in a score
+_SHARP = 16.0  # scale of the distance in a score
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What tokens of a text see, measured for every `stride`-th query and key.
+    """The keys that tokens of a text see, measured for every `stride`-th query and key.
 
     Attributes:
         settings: the settings of the attention type.
         length: tokens of the text.
         stride: tokens between one row or column and the next.
         kind: (n, n) int8, queries by keys: one of the five constants above.
-        distance: (n, n) int32, how far away the key seems; -1 where it is not seen.
+        distance: (n, n) int32, distance at which the key seems to be; -1 if it is not seen.
     """
 
     settings: OriginSettings
@@ -53,15 +54,15 @@ class Sight:
 
 @torch.no_grad()
 def measure(settings: OriginSettings, length: int, cells: int = 512) -> Sight:
-    """Feed a made-up text and see who sees whom.
+    """Feed a synthetic text and measure the keys that each query sees.
 
     Args:
-        settings: of any attention type; its rules for rotary positions are left aside.
+        settings: settings of any attention type; those for rotary positions are ignored.
         length: tokens of the text.
         cells: most rows and columns to measure.
 
     Raises:
-        SettingsError: the length is not one that can be drawn.
+        SettingsError: the length cannot be drawn.
     """
     if not 2 <= length <= LONGEST:
         raise SettingsError(f"length = {length} cannot be drawn: from 2 to {LONGEST} tokens can be")
@@ -78,17 +79,22 @@ def measure(settings: OriginSettings, length: int, cells: int = 512) -> Sight:
     weights = layer.attend(text[0], text[1], text[2], Rule(Scoring(1.0)))[0, 0, at]
     kind = _kinds(settings, at, weights > 0, far(at))
     distance = _distance(weights, content[at], frequency)
-    # A key may be seen twice while its execution block is computed; then its nearer place counts.
+    # A query may see a key in its window and again as a far key; then the nearer place counts.
     distance = torch.where(kind == WINDOW, at[:, None] - at, distance)
     return Sight(settings, length, stride, kind, torch.where(kind == NOTHING, -1, distance).int())
 
 
 def _record_far(layer: LayerAttention) -> Callable[[Tensor], Tensor]:
-    """From now on note which blocks are recalled; asked for rows, says which keys are in them."""
+    """Record the blocks that a layer recalls.
+
+    Returns:
+        A function from positions (n,) to a mask (n, n): the keys, at these positions, that lie in
+        the blocks recalled for the queries at the same positions.
+    """
     if not isinstance(layer, InfLLMAttention):
         return lambda at: torch.ones(len(at), len(at), dtype=torch.bool)
     settings, execute = layer.settings, layer._execute
-    blocks: list[tuple[int, set[int]]] = []  # after the execution block's last token, and which
+    blocks: list[tuple[int, set[int]]] = []  # (end of the execution block, blocks)
 
     def recording(q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         o = execute(q, k, v, rule)
@@ -112,7 +118,7 @@ def _record_far(layer: LayerAttention) -> Callable[[Tensor], Tensor]:
 
 
 def _kinds(settings: OriginSettings, at: Tensor, seen: Tensor, recalled: Tensor) -> Tensor:
-    """Why each key is seen (n, n): the first of window, sink, recalled and other that applies."""
+    """Return why each key is seen (n, n): the first of window, sink, recalled, other that holds."""
     kind = torch.full(seen.shape, OTHER, dtype=torch.int8)
     kind[recalled] = RECALLED
     if isinstance(settings, WindowSettings):
@@ -124,7 +130,7 @@ def _kinds(settings: OriginSettings, at: Tensor, seen: Tensor, recalled: Tensor)
 
 
 def _content(length: int) -> Tensor:
-    """Topics of stretches of a text, (length, _TOPICS): new ones at first, then old ones again."""
+    """Return content (length, _TOPICS): stretches of nine topics, then of random ones of them."""
     draw = torch.Generator().manual_seed(3)
     stretch = math.ceil(length / 32)
     topics = torch.randn(9, _TOPICS, generator=draw)
@@ -136,16 +142,17 @@ def _content(length: int) -> Tensor:
 
 
 def _with_pair(content: Tensor, angle: float) -> Tensor:
-    """A vector (length, 2 + _TOPICS) whose first two dimensions turn with the position."""
+    """Return (length, 2 + _TOPICS): before the content, a pair that rotates with the position."""
     pair = math.sqrt(_SHARP) * torch.tensor([math.cos(angle), math.sin(angle)])
-    # The pair is rotated in halves: with one pair these are the first two dimensions.
+    # `Rope` pairs the two halves of the rotated dimensions: with one pair, the first two.
     return torch.cat((pair.expand(len(content), 2), content), 1)
 
 
 def _distance(weights: Tensor, content: Tensor, frequency: float) -> Tensor:
-    """Whole distances (n, n) from attention weights, whose ratio tells the difference of scores.
+    """Return integer distances (n, n), from ratios of attention weights: differences of scores.
 
-    A score is `_SHARP * cos(frequency * distance + pi / 4)`, which falls all the way, and content.
+    A score is the sum of the content's part and `_SHARP * cos(frequency * distance + pi / 4)`,
+    which falls over the whole length.
     """
     own = weights.diagonal()[:, None].double()
     product = (content @ content.T).double()

@@ -1,4 +1,4 @@
-"""The model card, rendered from what was measured."""
+"""The model card, rendered from measured figures."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ on, and the figures above were measured on the rest of the held-out text.
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured after training."""
+    """Figures measured after training."""
 
     positions: list[PositionLoss]
     baselines: dict[str, float]
@@ -100,7 +100,7 @@ class Figures:
 
 
 def render(shape: Shape, run: dict[str, Any], figures: Figures) -> str:
-    """The card's text.
+    """Return the text of the card.
 
     Args:
         shape: sizes of the network.
@@ -130,5 +130,5 @@ def render(shape: Shape, run: dict[str, Any], figures: Figures) -> str:
 
 
 def write_card(folder: Path, shape: Shape, run: dict[str, Any], figures: Figures) -> None:
-    """Put the card where hubs look for it."""
+    """Write the card to the file in which model hubs expect it."""
     (folder / "README.md").write_text(render(shape, run, figures), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Writing the finished model as a folder that transformers loads."""
+"""Export of the finished model to a folder that transformers loads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from demo_model.text import END, as_transformers
 def export(
     model: LlamaForCausalLM, tokenizer: Tokenizer, folder: Path, log: dict[str, Any]
 ) -> None:
-    """Weights in bfloat16, configs, tokenizer and training log."""
+    """Write the weights in bfloat16, the configs, the tokenizer and the training log."""
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     model.generation_config = GenerationConfig(
@@ -36,7 +36,7 @@ def export(
 
 
 def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """The tokenizer's files, under the class name that every version of transformers knows."""
+    """Write the tokenizer's files, with the class name that every version of transformers has."""
     as_transformers(tokenizer).save_pretrained(folder)
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
@@ -46,5 +46,5 @@ def _write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 
 def write_haystack(text: str, folder: Path) -> None:
-    """The prose that ships beside the model, compressed."""
+    """Write the prose that ships with the model, compressed."""
     (folder / "haystack.txt.xz").write_bytes(lzma.compress(text.encode(), preset=9))

@@ -1,11 +1,12 @@
-"""The training forward pass: a plain Llama's, or one that sees far tokens as a memory shows them.
+"""The training forward pass: that of a plain Llama, or one that imitates a block memory.
 
 A block memory shows recalled tokens in no order, all at one distance, and only some of them. A
-model that meets this for the first time when it is used reads badly. So a share of the training
-steps computes attention that way: keys nearer than a window at their true distance; farther ones,
-a random part of them, at the distance of the window's edge; and for the end of every row, where
-the questions are, the texts of some other rows besides, as the crowd from which a long memory has
-to pick. The weights stay those of an ordinary Llama.
+model that was never trained on this reads badly with a memory. So a share of the training steps
+computes attention in that way: keys nearer than a window stand at their true distance; of the
+farther keys, a random part stands at the distance of the window's edge; and the end of every row,
+where the questions are, also sees the texts of some other rows. These texts are the "crowd": they
+stand for the many blocks from which a long memory must choose. The weights stay those of an
+ordinary Llama.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from demo_model.samples import OWN_FACT, PROSE, SHARED_FACT, TAIL
 
 @dataclass(frozen=True)
 class View:
-    """What far attention sees.
+    """The far keys that tokens see in one training step.
 
     Attributes:
         window: distance from which a key is far (a scalar tensor, so that it may vary).
-        recalled: whether a far key is seen by tokens that answer nothing (B, T).
-        answering: whether a far key is seen by tokens that answer (B, T).
-        asks: which tokens answer (B, T).
-        crowd: which keys are shown to the ends of other rows (B, T), or None for no crowd.
-        end: how many tokens of a row see the crowd.
-        group: rows that are each other's crowd; it divides the number of rows.
+        recalled: whether a far key is seen by tokens that are not in an answer (B, T).
+        answering: whether a far key is seen by tokens that are in an answer (B, T).
+        asks: whether the target of a token is in an answer (B, T).
+        crowd: whether a key is shown to the ends of other rows (B, T), or None for no crowd.
+        end: number of tokens at the end of a row that see the crowd.
+        group: number of rows that are each other's crowd; it divides the number of rows.
     """
 
     window: Tensor
@@ -46,11 +47,11 @@ class View:
 def draw_view(
     kind: Tensor, asks: Tensor, window: int, crowded: bool, generator: torch.Generator
 ) -> View:
-    """A random view for rows of these kinds of tokens (B, T).
+    """Draw a random view for rows with these kinds of tokens (B, T).
 
-    Prose is recalled in runs of eight tokens, a random share of them in each row. Facts are always
-    there for the tokens that answer; the other tokens see them in half the rows only, because a
-    question that is read in one go recalls with an averaged query and often misses.
+    Prose is recalled in runs of eight tokens, a random share of them in each row. Tokens in an
+    answer always see the facts; the other tokens see facts in half the rows only, because a
+    question that is read in one pass recalls with an averaged query and often misses.
     """
     rows, length = kind.shape
     share = torch.rand(rows, 1, generator=generator)
@@ -72,14 +73,14 @@ class Rotary:
         self.sin = angles.sin().float().to(device)
 
     def turn(self, x: Tensor, positions: Tensor) -> Tensor:
-        """x (B, H, L, D) turned to `positions` (L,) or one position for all (1,)."""
+        """Rotate x (B, H, L, D) to `positions` (L,), or to one position for all (1,)."""
         cos, sin = self.cos[positions], self.sin[positions]
         a, b = x.float().chunk(2, -1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(x.dtype)
 
 
 def forward(model: LlamaForCausalLM, rotary: Rotary, ids: Tensor, view: View | None) -> Tensor:
-    """Logits (B, T, vocab) of ids (B, T); with `view` None the model's own."""
+    """Return logits (B, T, vocab) of ids (B, T); without a view, those of the model itself."""
     body = model.model
     hidden = body.embed_tokens(ids)
     for layer in body.layers:
@@ -99,14 +100,14 @@ def forward(model: LlamaForCausalLM, rotary: Rotary, ids: Tensor, view: View | N
 
 
 def plain(rotary: Rotary, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention at true distances; all (B, H, T, D)."""
+    """Compute causal attention at true distances; all tensors are (B, H, T, D)."""
     positions = torch.arange(q.shape[2], device=q.device)
     q, k = rotary.turn(q, positions), rotary.turn(k, positions)
     return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def through(view: View, rotary: Rotary, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention as a memory gives it; all (B, H, T, D)."""
+    """Compute attention as with a block memory; all tensors are (B, H, T, D)."""
     length = q.shape[2]
     positions = torch.arange(length, device=q.device)
     distance = positions[:, None] - positions
@@ -130,7 +131,7 @@ def through(view: View, rotary: Rotary, q: Tensor, k: Tensor, v: Tensor) -> Tens
 
 
 def among_others(view: View, q: Tensor, scores: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of q (B, H, E, D) over its own row, already scored, and its group's."""
+    """Attend with q (B, H, E, D) to its own row, which is scored already, and to its group's."""
     assert view.crowd is not None
     size, end, length = view.group, q.shape[2], k.shape[2]
     asked, everyone, values = (  # (groups, H, size * E or size * T, D)

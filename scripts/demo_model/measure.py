@@ -1,4 +1,4 @@
-"""Figures for the model card: prose loss by position, baselines, and what is found in context."""
+"""Figures for the model card: prose loss by position, baselines, and needles found in context."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PositionLoss:
 
 
 def rows_of(ids: np.ndarray, length: int, limit: int) -> Tensor:
-    """Up to `limit` rows of `length` + 1 tokens, evenly spread over `ids`."""
+    """Return up to `limit` rows of `length` + 1 tokens, evenly spread over `ids`."""
     count = min(limit, len(ids) // (length + 1))
     starts = np.linspace(0, len(ids) - length - 1, count).astype(np.int64)
     return torch.from_numpy(np.stack([ids[s : s + length + 1] for s in starts]).astype(np.int64))
@@ -39,7 +39,7 @@ def rows_of(ids: np.ndarray, length: int, limit: int) -> Tensor:
 def loss_by_position(
     model: LlamaForCausalLM, ids: np.ndarray, rows: int = 1024, batch: int = 16
 ) -> list[PositionLoss]:
-    """Held-out loss in buckets of positions, each about twice as far from the start as the last."""
+    """Return held-out loss in buckets of positions; each ends twice as far away as the last."""
     length = model.config.max_position_embeddings
     total = torch.zeros(length, dtype=torch.float64)
     all_rows = rows_of(ids, length, rows).to(model.device)
@@ -56,10 +56,10 @@ def loss_by_position(
 
 
 def baselines(train: np.ndarray, held_out: np.ndarray, vocab: int) -> dict[str, float]:
-    """Held-out loss of a unigram and of a bigram model counted on the training text.
+    """Return the held-out loss of a unigram and of a bigram model, counted on the training text.
 
-    Both are smoothed so that nothing has probability zero: the unigram adds one to every count,
-    the bigram adds 100 times the unigram's probability.
+    Both are smoothed so that no probability is zero: the unigram adds one to every count, the
+    bigram adds 100 times the unigram's probability.
     """
     single = np.bincount(train, minlength=vocab).astype(np.float64) + 1
     single /= single.sum()
@@ -76,7 +76,7 @@ def baselines(train: np.ndarray, held_out: np.ndarray, vocab: int) -> dict[str, 
 
 @torch.inference_mode()
 def answer(model: Any, tokenizer: Any, ids: Tensor, tokens: int) -> str:
-    """What the model writes behind ids (1, L), greedily, with its own attention."""
+    """Return the text that the model generates greedily after ids (1, L), with full attention."""
     out = model.generate(ids.to(model.device), max_new_tokens=tokens, do_sample=False)
     text: str = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
     return text
@@ -90,7 +90,7 @@ def retrieval(
     count: int = 200,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Share of `count` needles of each family that are found within the trained context."""
+    """Return the share of `count` needles per family that are found within the trained context."""
     found = {}
     room = model.config.max_position_embeddings - 1  # one for <s>
     for family in families:
@@ -107,7 +107,7 @@ def retrieval(
 def chat_passkey(
     model: LlamaForCausalLM, tokenizer: Any, haystack: str, count: int = 200, seed: int = 0
 ) -> float:
-    """Share of pass keys found when they are asked for in a chat, text and question in one turn."""
+    """Return the share of pass keys found in a chat, with text and question in one turn."""
     right = 0
     for index, depth in enumerate(even_depths(count)):
         sample = build("passkey", tokenizer, haystack, 450, depth, seed + index)

@@ -1,9 +1,9 @@
 """Facts to hide in a text, and the questions that ask for them.
 
 A family draws one `Needle`: the statement to hide, a question, a lead (the beginning of the
-answering sentence, which repeats the words that precede the value in the statement) and the answer
-that completes the lead. A family is *keyed* when its statement names what the value belongs to, so
-that several can stand in one text.
+answering sentence, which mostly repeats the words before the value in the statement) and the answer
+that completes the lead. A needle is *keyed* if its statement names the key of the value, so that
+several can stand in one text.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ Family = Callable[[random.Random, Sequence[str]], Needle]
 
 
 def digits(rng: random.Random, low: int, high: int | None = None) -> str:
-    """A string of random digits, its length drawn from `low` to `high`."""
+    """Draw a string of random digits, whose length is from `low` to `high` (default: `low`)."""
     return "".join(rng.choice(string.digits) for _ in range(rng.randint(low, high or low)))
 
 
 def _name(rng: random.Random, words: Sequence[str]) -> str:
-    """A key: one word, a pair of words, a city, or a hexadecimal identifier."""
+    """Draw a key: one word, a pair of words, a city, or a hexadecimal identifier."""
     kind = rng.random()
     if kind < 0.2:
         return rng.choice(words)
@@ -69,13 +69,13 @@ def _name(rng: random.Random, words: Sequence[str]) -> str:
 
 
 def _identifier(rng: random.Random) -> str:
-    """A random UUID, or its first group."""
+    """Draw a random UUID, or its first group."""
     text = str(uuid.UUID(int=rng.getrandbits(128), version=4))
     return text if rng.random() < 0.7 else text[:8]
 
 
 def _value(rng: random.Random, words: Sequence[str]) -> str:
-    """A value: mostly digits, sometimes words or a hexadecimal identifier."""
+    """Draw a value: mostly digits, sometimes words or a hexadecimal identifier."""
     kind = rng.random()
     if kind < 0.75:
         return digits(rng, 3, 8)
@@ -85,7 +85,7 @@ def _value(rng: random.Random, words: Sequence[str]) -> str:
 
 
 def _announced(family: str, title: str, value: str) -> Needle:
-    """An unkeyed fact, said twice: `The pass key is 1. Remember it. 1 is the pass key.`"""
+    """Make an unkeyed fact, stated twice: `The pass key is 1. Remember it. 1 is the pass key.`"""
     what = title.removeprefix("The ").removesuffix(" is")
     return Needle(
         family=family,
@@ -98,14 +98,14 @@ def _announced(family: str, title: str, value: str) -> Needle:
 
 
 def passkey(rng: random.Random, words: Sequence[str]) -> Needle:
-    """A short secret, mostly five digits."""
+    """Draw a short secret, mostly five digits."""
     size = 5 if rng.random() < 0.7 else rng.randint(3, 8)
     title = TITLES[0] if rng.random() < 0.6 else rng.choice(TITLES)
     return _announced("passkey", title, digits(rng, size))
 
 
 def _with_runs(rng: random.Random, size: int) -> str:
-    """Digits in which half repeat a neighbour, so that a number must be copied by place."""
+    """Draw digits of which half repeat a neighbour, so that a copy must follow the position."""
     value = list(digits(rng, size // 2))
     while len(value) < size:
         place = rng.randrange(len(value))
@@ -114,7 +114,7 @@ def _with_runs(rng: random.Random, size: int) -> str:
 
 
 def number(rng: random.Random, words: Sequence[str]) -> Needle:
-    """A long secret, mostly ten digits."""
+    """Draw a long secret, mostly ten digits."""
     size = 10 if rng.random() < 0.7 else rng.randint(8, 14)
     title = LONG_TITLES[0] if rng.random() < 0.6 else rng.choice(LONG_TITLES)
     value = digits(rng, size)
@@ -124,7 +124,7 @@ def number(rng: random.Random, words: Sequence[str]) -> Needle:
 
 
 def key_value(rng: random.Random, words: Sequence[str]) -> Needle:
-    """A pair, as JSON or in words; the JSON form is also asked for in words."""
+    """Draw a pair, as JSON or in words; the question on a JSON pair may be in words."""
     key, value, form = _name(rng, words), _value(rng, words), rng.random()
     if form < 0.3:
         key, value = (_identifier(rng), _identifier(rng)) if rng.random() < 0.7 else (key, value)
@@ -141,7 +141,7 @@ def key_value(rng: random.Random, words: Sequence[str]) -> Needle:
 
 
 def magic_number(rng: random.Random, words: Sequence[str]) -> Needle:
-    """A number that belongs to a city or a name."""
+    """Draw a number that belongs to a city or a name."""
     key = rng.choice(CITIES) if rng.random() < 0.4 else _name(rng, words)
     value = digits(rng, 4, 7)
     if rng.random() < 0.4:
@@ -157,7 +157,7 @@ def magic_number(rng: random.Random, words: Sequence[str]) -> Needle:
 
 
 def variable(rng: random.Random, words: Sequence[str]) -> Needle:
-    """An assignment to a made-up variable."""
+    """Draw an assignment to a made-up variable."""
     key = "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.randint(3, 5)))
     lead = rng.choice(("VAR {} =", "let {} =", "{} =")).format(key)
     value = digits(rng, 4, 6)
@@ -165,7 +165,7 @@ def variable(rng: random.Random, words: Sequence[str]) -> Needle:
 
 
 def record_line(rng: random.Random, words: Sequence[str]) -> Needle:
-    """A line of a register, as in line-retrieval tests."""
+    """Draw a line of a register, as in line-retrieval tests."""
     key, value = f"{rng.choice(words)}-{rng.choice(words)}", digits(rng, 2, 5)
     statement = f"line {key}: REGISTER_CONTENT is <{value}>"
     form = rng.random()
@@ -192,16 +192,16 @@ FAMILIES: dict[str, tuple[Family, float]] = {
 
 
 def draw_family(rng: random.Random) -> Family:
-    """One family, by its share of the mix."""
+    """Draw one family, by its share of the mix."""
     functions, shares = zip(*FAMILIES.values(), strict=True)
     chosen: Family = rng.choices(functions, shares)[0]
     return chosen
 
 
 def draw_needles(rng: random.Random, words: Sequence[str], count: int) -> list[Needle]:
-    """Up to `count` needles that differ in their leads.
+    """Draw up to `count` needles that differ in their leads.
 
-    Half the time they are all of one family, so that a text holds many facts that look alike.
+    Half the time they are all of one family, so that a text has many similar facts.
     """
     one = draw_family(rng) if rng.random() < 0.5 else None
     needles: dict[str, Needle] = {}
@@ -212,10 +212,10 @@ def draw_needles(rng: random.Random, words: Sequence[str], count: int) -> list[N
 
 
 def draw_hard(rng: random.Random, words: Sequence[str], most: int) -> tuple[list[Needle], bool]:
-    """Needles that take more than a look at the neighbours, and whether they fill a whole text.
+    """Draw needles that need more than neighbouring tokens; return also if they stand together.
 
-    A number with runs, which must be copied by place; or up to `most` pairs of identifiers or
-    register lines, whose values differ only in a name some way before them.
+    They are one number with runs, for which a copy must follow the position; or up to `most` pairs
+    of identifiers or register lines, which differ only in a name some tokens before the value.
     """
     kind = rng.random()
     if kind < 0.35:
@@ -226,7 +226,7 @@ def draw_hard(rng: random.Random, words: Sequence[str], most: int) -> tuple[list
 
 
 def _identifier_pair(rng: random.Random, words: Sequence[str]) -> Needle:
-    """A pair of UUIDs, mostly asked for in the form it is stated in."""
+    """Draw a pair of UUIDs; the lead mostly has the form of the statement."""
     key, value = (str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(2))
     question = f'Which value does the key "{key}" have?'
     lead = f'"{key}": "' if rng.random() < 0.7 else f'The value of "{key}" is "'

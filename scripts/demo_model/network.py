@@ -1,4 +1,4 @@
-"""The Llama to train, and first weights that let it look things up soon."""
+"""The Llama to train, and initial weights with which it soon learns to look things up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Shape:
     context: int = 512
 
     def config(self) -> LlamaConfig:
-        """The same as transformers writes it."""
+        """Return the sizes as a configuration of transformers."""
         return LlamaConfig(
             vocab_size=self.vocab,
             hidden_size=self.width,
@@ -47,7 +47,7 @@ class Shape:
 
 
 def build(shape: Shape, seed: int) -> LlamaForCausalLM:
-    """A fresh model whose first layer already looks at the tokens just before."""
+    """Make an untrained model whose first layer already attends to the tokens just before."""
     torch.manual_seed(seed)
     model = LlamaForCausalLM(shape.config())
     look_back(model, {head: head + 1 for head in range(min(3, shape.heads))})
@@ -55,19 +55,19 @@ def build(shape: Shape, seed: int) -> LlamaForCausalLM:
 
 
 def frequencies(head_dim: int, base: float = ROPE_BASE) -> Tensor:
-    """Radians per position of every rotated pair (head_dim / 2,)."""
+    """Return the radians per position of every rotated pair (head_dim / 2,)."""
     return base ** (-torch.arange(head_dim // 2).double() / (head_dim // 2))
 
 
 def grow(model: LlamaForCausalLM, seed: int) -> LlamaForCausalLM:
-    """The same model with one more layer behind the first, which attends farther back.
+    """Return the model with one more layer after the first, which attends farther back.
 
-    Of its heads one looks three tokens back and one six; what the first layer has given those
-    tokens about their own neighbours makes it a reach of nine. Three tokens do not separate the
-    values of many similar keys, nor the digits of a number with runs. A model with both layers from
-    its start learns to look things up late or never, so the second comes when the first is in use.
-    At first it writes what it sees at random, loud enough for the other layers to learn to read;
-    written at zero it stays unread for long.
+    One of its heads attends three tokens back, and one six. The first layer has added to those
+    tokens information on the three tokens before them, so the reach is nine tokens. A reach of
+    three does not separate the values of many similar keys, nor the digits of a number with runs.
+    A model with both layers from the start learns to look things up late or never, so the second
+    layer is added once the first is in use. Its output weights are random at first, and large
+    enough for the other layers to learn to use the output; from zero weights this takes long.
     """
     torch.manual_seed(seed)
     config = copy.deepcopy(model.config)
@@ -98,19 +98,19 @@ def look_back(
 ) -> None:
     """Make heads of a layer attend a fixed number of tokens back, through biases alone.
 
-    Looking something up by what precedes it takes two layers, of which the first must give every
-    token what stood before it. Nothing rewards either half without the other, so plain training
-    finds them late or never; with the first half given, the second appears within minutes.
+    To look up a value by the tokens before it takes two layers; the first must add to every token
+    information on the token before it. Neither half reduces the loss without the other, so plain
+    training finds them late or never; with the first half given, the second appears within minutes.
 
-    Every key gets the same bias, and a head's query bias is that vector turned by so many
-    positions; the rotary positions then make the match best exactly that far back. Only the
-    fastest-turning pairs carry it, for they separate neighbours.
+    Every key gets the same bias, and the query bias of a head is that vector, rotated by the number
+    of positions to attend back; with rotary positions the match is then best exactly that far back.
+    Only the pairs that rotate fastest have a bias, because they separate neighbours.
 
     Args:
-        model: changed in place.
-        steps: how far back which query heads look.
-        layer: which layer they are in.
-        strength: size of the biases; the attention starts nearly one-hot at 6.
+        model: the model, changed in place.
+        steps: number of tokens to attend back, by query head.
+        layer: index of the layer of these heads.
+        strength: size of the biases; at 6 the attention starts nearly one-hot.
     """
     config: Any = model.config
     attention = model.model.layers[layer].self_attn

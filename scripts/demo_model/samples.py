@@ -15,8 +15,9 @@ from demo_model.needles import Needle, draw_hard, draw_needles
 from demo_model.text import ASSISTANT, BOS, END, EOS, USER
 
 PROSE, SHARED_FACT, OWN_FACT, TAIL = range(4)
-"""What a token is. A shared fact may stand among other rows' texts; an unkeyed one may not, since
-every row's `The pass key is` would contradict it; nor may the questions."""
+"""Kinds of tokens: prose, keyed facts, unkeyed facts, and questions with answers. A keyed fact may
+be shown to other rows as part of the crowd. An unkeyed fact may not, because it would contradict
+the `The pass key is` of the other rows; nor may the questions."""
 
 FILLER = (
     " The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
@@ -25,7 +26,7 @@ FILLER = (
 
 @dataclass(frozen=True)
 class Weights:
-    """How much a token counts in the loss, by its role."""
+    """Weight of a token in the loss, by its role."""
 
     prose: float = 1.0
     around: float = 0.5
@@ -36,7 +37,7 @@ class Weights:
 
 @dataclass
 class Row:
-    """Tokens with, for each, its weight as a target, its kind and whether it is in an answer."""
+    """Tokens, each with its weight as a target, its kind, and whether it is in an answer."""
 
     ids: list[int] = field(default_factory=list)
     weight: list[float] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of T + 1 tokens as tensors; everything but `ids` speaks of the first or last T.
+    """Rows of T + 1 tokens as tensors; all tensors but `ids` describe the first or the last T.
 
     Attributes:
         ids: (B, T + 1); the first T are inputs, the last T targets.
@@ -75,14 +76,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Mix:
-    """Shares of the kinds of rows; what is left of 1 holds facts.
+    """Shares of the kinds of rows; the rest of the rows, up to a share of 1, have facts.
 
     Attributes:
-        prose: nothing but text.
-        copies: spans said again.
-        hard: share, of the rows with facts, of those that `draw_hard` makes.
-        alike: share, of the copies, of spans of a few symbols. There most of what stands before a
-            token stands elsewhere too, and only a longer look back separates the places.
+        prose: share of rows with plain text only.
+        copies: share of rows with repeated spans.
+        hard: among the rows with facts, the share of rows with needles of `draw_hard`.
+        alike: among the rows of copies, the share of rows with a span of a few symbols. In such a
+            span most short runs of tokens occur several times, and only a longer look back
+            separates the places.
     """
 
     prose: float
@@ -92,13 +94,13 @@ class Mix:
 
 
 class Sampler:
-    """Draws batches, each from its own seed, so that a resumed run sees what it would have seen.
+    """Draws batches, each from its own seed, so that a resumed run draws the same batches.
 
     Args:
         tokenizer: the tokenizer of `ids`.
         ids: the training text as tokens.
         words: material for keys and names.
-        seed: of the whole run.
+        seed: seed of the whole run.
     """
 
     def __init__(self, tokenizer: Tokenizer, ids: np.ndarray, words: list[str], seed: int) -> None:
@@ -115,7 +117,7 @@ class Sampler:
         return ids
 
     def batch(self, step: int, rows: int, length: int, mix: Mix) -> Batch:
-        """The batch of one step: `rows` rows of `length` + 1 tokens."""
+        """Return the batch of one step: `rows` rows of `length` + 1 tokens."""
         rng = random.Random(f"{self._seed}/{step}")
         made = [self._row(rng, length + 1, mix) for _ in range(rows)]
         ids = torch.tensor([row.ids for row in made])
@@ -142,7 +144,7 @@ class Sampler:
         return ids
 
     def _copies(self, rng: random.Random, size: int, alike: float) -> Row:
-        """A span said again and again; only what can be copied counts."""
+        """Make a row that repeats one span; only the repetitions count in the loss."""
         row = Row()
         row.add([self._special[BOS]], 0.0)
         span_size = rng.randint(8, size // 2 - 2)
@@ -165,11 +167,11 @@ class Sampler:
         return row
 
     def _symbols(self, drawn: Iterable[str]) -> list[int]:
-        """A token for every character."""
+        """Return one token per character."""
         return [self._encode(symbol)[0] for symbol in drawn]
 
     def _facts(self, rng: random.Random, size: int, hard: float) -> Row:
-        """A document with facts in it, and questions about some of them behind it."""
+        """Make a document with facts in it, and questions about some of them after it."""
         chat = rng.random() < 0.25
         needles, packed = self._needles(rng, hard)
         asked = rng.sample(needles, min(len(needles), rng.choice((1, 1, 2, 3))))
@@ -190,7 +192,7 @@ class Sampler:
         return head
 
     def _needles(self, rng: random.Random, hard: float) -> tuple[list[Needle], bool]:
-        """Facts for one row, and whether they stand close together, without prose between them."""
+        """Draw facts for a row; return also whether they stand together, without prose between."""
         if hard and rng.random() < hard:
             return draw_hard(rng, self._words, 30)
         crowded = rng.random() < 0.2
@@ -200,7 +202,7 @@ class Sampler:
     def _fitting(
         self, rng: random.Random, asked: list[Needle], others: list[Needle], room: int
     ) -> list[Row] | None:
-        """The facts as rows, those asked for first of all; None where they do not fit."""
+        """Return facts as rows: all asked ones (None if they do not fit), and others that fit."""
         facts = [self._fact(rng, needle) for needle in asked]
         free = room - sum(map(len, facts))
         if free < 0:
@@ -241,7 +243,7 @@ class Sampler:
         row.add(text[done:], self._weights.around)
 
     def _tail(self, rng: random.Random, asked: list[Needle], chat: bool) -> Row:
-        """Questions with their answers, plain or as turns of a chat."""
+        """Make the questions with their answers, as plain text or as turns of a chat."""
         row, weights, special = Row(), self._weights, self._special
         for turn, needle in enumerate(asked):
             if chat and turn:

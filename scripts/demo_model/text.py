@@ -1,4 +1,4 @@
-"""Reading text, and the small tokenizer trained on it."""
+"""Reading of text files, and the small tokenizer trained on them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PIECE = 100_000
 
 
 class TextError(ValueError):
-    """The text asked for cannot be used; the message says why and what would do."""
+    """A text cannot be used; the message gives the reason and what is accepted."""
 
 
 def text_files(path: Path) -> list[Path]:
-    """The text files that `path` names: itself, or those below it in name order.
+    """Return the text files of `path`: the file itself, or those below the folder in name order.
 
     Raises:
-        TextError: nothing there, or no file with a known suffix.
+        TextError: there is nothing at `path`, or no file with a known suffix.
     """
     if path.is_file():
         files = [path]
@@ -45,10 +45,10 @@ def text_files(path: Path) -> list[Path]:
 
 
 def read_text(path: Path) -> str:
-    """All text of a file or folder, files joined by a blank line.
+    """Read all text of a file or folder; files are joined by a blank line.
 
     Raises:
-        TextError: nothing to read, a damaged archive, or bytes that are not UTF-8.
+        TextError: there is nothing to read, an archive is damaged, or a file is not UTF-8.
     """
     parts = []
     for file in text_files(path):
@@ -65,15 +65,15 @@ def read_text(path: Path) -> str:
 
 
 def pieces(text: str, size: int = PIECE) -> Iterator[str]:
-    """`text` cut into runs of `size` characters."""
+    """Cut `text` into runs of `size` characters."""
     return (text[i : i + size] for i in range(0, len(text), size))
 
 
 def train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
-    """A byte-level BPE that gives every digit a token of its own.
+    """Train a byte-level BPE tokenizer that gives every digit a token of its own.
 
-    All 256 bytes are in the alphabet, so anything encodes and decodes without loss. Split digits
-    let a number be copied digit by digit, whatever its length.
+    All 256 bytes are in the alphabet, so any text encodes and decodes without loss. With separate
+    digits the model can copy a number of any length digit by digit.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -97,7 +97,7 @@ def train_tokenizer(text: str, vocab_size: int) -> Tokenizer:
 
 
 def as_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """The tokenizer as `AutoTokenizer` will load it, with its special tokens and chat template."""
+    """Return the tokenizer for transformers, with its special tokens and chat template."""
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BOS,
@@ -112,13 +112,13 @@ def as_transformers(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
 
 
 def encode_all(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Token ids of a long text, without special tokens, as uint16."""
+    """Return the token ids of a long text as uint16, without special tokens."""
     encoded = tokenizer.encode_batch(list(pieces(text)), add_special_tokens=False)
     return np.concatenate([np.asarray(e.ids, dtype=np.uint16) for e in encoded])
 
 
 def common_words(text: str, limit: int = 20_000) -> list[str]:
-    """Lower-case words of 4 to 9 letters, sorted: material for keys and names."""
+    """Return lower-case words of 4 to 9 letters, sorted: material for keys and names."""
     words = {
         w
         for w in text[:20_000_000].split()
@@ -128,9 +128,9 @@ def common_words(text: str, limit: int = 20_000) -> list[str]:
 
 
 def split_held_out(text: str, size: int = 1_000_000) -> tuple[str, str]:
-    """A slice of about `size` characters from the middle, whole lines, and the rest around it.
+    """Return a slice of whole lines from the middle, about `size` characters, and the rest.
 
-    Of a text shorter than three times `size`, the slice is a third.
+    In a text shorter than three times `size`, the slice is a third of the text.
     """
     size = min(size, len(text) // 3)
     start = text.find("\n", (len(text) - size) // 2) + 1

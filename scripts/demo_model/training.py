@@ -25,16 +25,16 @@ WINDOWS = (96, 128, 192, 256)
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with rows of one length.
+    """A part of the training with rows of one length.
 
     Attributes:
-        steps: how many batches.
+        steps: number of batches.
         rows: rows of a batch.
         length: tokens of a row.
-        mix: what the rows hold.
-        memory: share of the steps that see far tokens as a memory shows them.
-        crowd: share of those that see other rows besides.
-        windows: from what distance on tokens are far in such a step; one is drawn.
+        mix: shares of the kinds of rows.
+        memory: share of the steps that see far tokens as a block memory shows them.
+        crowd: share of those steps that also see other rows.
+        windows: distances from which on tokens are far; one is drawn for each such step.
     """
 
     steps: int
@@ -47,11 +47,11 @@ class Phase:
 
 
 def plan(tokens: int, context: int, grown: bool = False) -> list[Phase]:
-    """Phases of about `tokens` tokens in all: short rows until looking up works, then full ones.
+    """Return phases of about `tokens` tokens in all, first with short rows, then with full ones.
 
-    The first three phases teach looking up, in short rows, then long ones; below 16 million tokens
-    they shrink too. The last one adds facts that are hard to separate; it is all that a grown
-    model needs.
+    The first three phases teach the model to look things up, in short rows, then in long ones;
+    below 16 million tokens they shrink in proportion. The last phase adds facts that are hard to
+    separate. A grown model has a single phase with such facts.
     """
     share = min(1.0, tokens / 16_000_000)
 
@@ -76,7 +76,7 @@ def plan(tokens: int, context: int, grown: bool = False) -> list[Phase]:
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is made of, besides its text and plan."""
+    """Options of a run, besides its text and plan."""
 
     seed: int = 0
     rate: float = 2e-3
@@ -97,7 +97,7 @@ class Tally:
     asked: int = 0
 
     def row(self) -> dict[str, float | None]:
-        """The means; None where nothing was counted."""
+        """Return the means; None where nothing was counted."""
         return {
             "loss": _mean(self.loss),
             "prose_loss": _mean(self.prose),
@@ -110,24 +110,24 @@ def _mean(values: list[float]) -> float | None:
 
 
 def rate_factor(step: int, total: int, warmup: int, cooldown: float) -> float:
-    """Up at first, level, and down to a fiftieth over the last `cooldown` of the run.
+    """Return the factor of the learning rate: rising, level, then falling to a fiftieth.
 
-    Before it cools, a run does not depend on how long it will be: one that is to last longer can
-    go on from the same checkpoint.
+    It falls over the last share `cooldown` of the run. Before that, it does not depend on the total
+    number of steps: a longer run can continue from the same checkpoint.
     """
     rest = (total - step) / max(1.0, cooldown * total)
     return min(1.0, (step + 1) / warmup, max(0.02, rest))
 
 
 class Trainer:
-    """One resumable run.
+    """A training run that can be resumed.
 
     Args:
-        model: trained in place, on its device.
-        sampler: where batches come from.
-        phases: what to do.
+        model: the model, trained in place, on its device.
+        sampler: source of the batches.
+        phases: the plan of the run.
         options: see `Options`.
-        folder: where `checkpoint.pt` and `log.json` are kept.
+        folder: folder of `checkpoint.pt` and `log.json`.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Trainer:
         return self._folder / "checkpoint.pt"
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if the folder has one."""
+        """Continue from the checkpoint; return False if the folder has none."""
         if not self._checkpoint.exists():
             return False
         state = torch.load(self._checkpoint, map_location=self._device, weights_only=True)
@@ -179,7 +179,7 @@ class Trainer:
         return True
 
     def save(self) -> None:
-        """Write the checkpoint and the log; a crash in between leaves the old ones."""
+        """Write the checkpoint, then the log; a crash while writing keeps the old checkpoint."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -217,7 +217,7 @@ class Trainer:
             self.save()
 
     def _view(self, phase: Phase, batch: Batch) -> View | None:
-        """How this step sees far tokens; drawn from the step's own seed."""
+        """Draw the view of far tokens of this step, from the step's own seed; None for no view."""
         rng = random.Random(f"view/{self.options.seed}/{self.step}")
         if rng.random() >= phase.memory:
             return None
@@ -240,7 +240,7 @@ class Trainer:
         self._count(batch, each.cpu(), right.cpu(), float(loss.detach()))
 
     def _compute(self, ids: Tensor, weight: Tensor, view: View | None) -> tuple[Tensor, ...]:
-        """The weighted loss, every token's own (B, T), and which were predicted rightly (B, T)."""
+        """Return the weighted loss, the loss of each token, and whether it was predicted (B, T)."""
         with torch.autocast(self._device.type, torch.bfloat16):
             logits = forward(self.model, self._rotary, ids[:, :-1], view)
         logits, targets = logits.float(), ids[:, 1:]
@@ -268,7 +268,7 @@ class Trainer:
 
 
 def _on(view: View, device: torch.device) -> View:
-    """The view's tensors on a device."""
+    """Move the tensors of a view to a device."""
     crowd = None if view.crowd is None else view.crowd.to(device)
     asks, seen = view.asks.to(device), view.recalled.to(device)
     return View(
@@ -277,5 +277,5 @@ def _on(view: View, device: torch.device) -> View:
 
 
 def can_compile() -> bool:
-    """Whether torch.compile is likely to work here: it needs a C++ compiler."""
+    """Whether torch.compile is likely to work: it needs a C++ compiler."""
     return any(shutil.which(name) for name in ("g++", "clang++", "cl"))

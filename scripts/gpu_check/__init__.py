@@ -1,1 +1,1 @@
-"""What a CPU cannot show, on the first CUDA device; see `__main__`."""
+"""Checks that need a GPU, on the first CUDA device; see `__main__`."""

@@ -1,10 +1,11 @@
-"""What a CPU cannot show, on the first CUDA device, in a few minutes: one JSON file.
+"""Run the checks that need a GPU, on the first CUDA device, in a few minutes: one JSON file.
 
     bash scripts/gpu_check.sh [--json FILE] [--seconds N]
 
-Every step compares what the device computes with the same on the CPU or with the reference, and
-times it. A step that fails is recorded and the next one begins; one for which no time is left is
-recorded as left out. `--device cpu` runs the same on a CPU, in small, to try the script itself.
+Every step compares results of the device with those of the CPU or of the reference, and measures
+times. A step that fails is recorded and the next one begins; a step for which no time is left is
+recorded as left out. `--device cpu` runs the same steps on a CPU with small sizes, to try the
+script itself.
 
 Exit codes: 0 all steps passed, 1 some did not, 2 there is no CUDA device.
 """
@@ -35,7 +36,7 @@ STEPS = (kernels, pinned_copies, types, choices, saved, together, decode_at_32k,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     parser = argparse.ArgumentParser(prog="gpu_check.sh", description=__doc__.split("\n\n")[0])
     parser.add_argument("--json", type=Path, default=Path("gpu_check.json"), metavar="FILE")
     parser.add_argument("--seconds", type=float, default=400, help="after which no step begins")
@@ -68,13 +69,13 @@ def _run(check: Check, file: Path, seconds: float) -> int:
 
 
 def _outcome(step: Callable[[Check], Figures], check: Check) -> Figures:
-    """The figures of a step, or what it failed with."""
+    """Return the figures of a step, or the error that it raised."""
     try:
         with torch.no_grad():
             return {"ok": True, "figures": step(check)}
     except DifferenceError as error:
         return {"ok": False, "error": str(error), "figures": error.figures}
-    except Exception as error:  # whatever a GPU's libraries raise belongs into the file
+    except Exception as error:  # every error of a GPU library belongs in the file
         line = f"{type(error).__name__}: {str(error).strip() or 'no reason given'}"
         return {"ok": False, "error": line.splitlines()[0], "traceback": traceback.format_exc()}
 

@@ -1,4 +1,4 @@
-"""Where a step computes, and how its figures and faults are said."""
+"""The device and the sizes of a step, the error for a difference, and the embedded model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Figures = dict[str, Any]
 
 
 class DifferenceError(Exception):
-    """Two ways to compute the same differ; `figures` are what was measured until then."""
+    """Two ways to compute the same result differ; `figures` has the figures measured so far."""
 
     def __init__(self, message: str, figures: Figures) -> None:
         super().__init__(message)
@@ -26,18 +26,18 @@ class DifferenceError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """Where to compute, and whether in small.
+    """The device and the sizes of a step.
 
     Attributes:
         device: `cuda:0`, or `cpu`.
-        small: sizes for trying this script on a CPU.
+        small: whether sizes are small, to try this script on a CPU.
     """
 
     device: torch.device
     small: bool
 
     def timed(self, work: Callable[[], Any], times: int = 5) -> tuple[Any, float]:
-        """What it gives, and the shortest of its times in milliseconds, the first left out."""
+        """Return the result of `work` and its shortest time in ms, without the first run."""
         best, result = float("inf"), work()
         for _ in range(times):
             self.wait()
@@ -48,13 +48,13 @@ class Check:
         return result, round(best, 4)
 
     def wait(self) -> None:
-        """Until the device has done what it was given."""
+        """Wait until the device has finished its queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
 
 def load(kind: str, device: torch.device, *overrides: str) -> tuple[Any, Any]:
-    """The embedded model with a type, on a device."""
+    """Return the embedded model, with an attention type, and its tokenizer, on a device."""
     name = {"stream-lm": "stream-llm"}.get(kind, kind)
     place = [f"model.device_map={device}", *overrides]
     return inf_llm.load(SHIPPED_CONFIGS / f"demo-{name}.yaml", place)

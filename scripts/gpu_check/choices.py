@@ -1,4 +1,4 @@
-"""Every choice of a setting, memories that were saved, and answers given together."""
+"""Checks of every choice of a setting, of saved memories, and of answers decoded together."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ KINDS: dict[str, Registry] = {
     "tier": variants.TIER,
 }
 SUMS = {"summary": "mean", "selection": {"name": "layer", "scores": "sum"}}
-"""What an index finds that has one vector a block."""
+"""Settings that an index with one vector per block needs."""
 NEW = 12
-"""Tokens of an answer."""
+"""Number of tokens of an answer."""
 TOLERANCE = 0.02
 """Nats by which the log-probability of a token may differ between CPU and device, in float32."""
 
 
 def choices(check: Check) -> Figures:
-    """Each row of each table: an answer on the CPU, and how likely the device finds its tokens."""
+    """Answer on the CPU with every choice, and compare the device's log-probabilities with it."""
     models = [_bare(torch.device("cpu")), _bare(check.device)]
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, setting in _settings(Path(folder)):
             try:
                 figures[name] = _both(models, InfLLMSettings(**SIZES | setting), check)
-            except inf_llm.InfLLMError as error:  # it is not for this device, or not installed
+            except inf_llm.InfLLMError as error:  # not for this device, or not installed
                 figures[name] = {"left_out": str(error)}
     wrong = [name for name, found in figures.items() if found.get("apart", 0) > TOLERANCE]
     if wrong:
@@ -61,7 +61,7 @@ def choices(check: Check) -> Figures:
 
 
 def _settings(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Settings by name, each with one choice that is not the default."""
+    """Yield settings by name, each with one choice set."""
     disk = {"name": "disk", "path": str(folder), "host_bytes": "1MiB"}
     for kind, names in KINDS.items():
         for name in names:
@@ -73,7 +73,7 @@ def _settings(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _bare(device: torch.device) -> tuple[Any, Any]:
-    """The embedded model, not patched."""
+    """Return the embedded model, not patched, and its tokenizer."""
     place = [f"model.device_map={device}", "model.dtype=float32"]
     return load_bare(load_config(SHIPPED_CONFIGS / "demo-inf-llm.yaml", place))
 
@@ -93,7 +93,7 @@ def _both(models: list[tuple[Any, Any]], settings: InfLLMSettings, check: Check)
 
 
 def _likelihoods(session: Session, answer: list[int]) -> Tensor:
-    """Log-probabilities (n,) of an answer's tokens, fed one by one."""
+    """Return the log-probabilities (n,) of an answer's tokens, fed one by one."""
     with torch.no_grad():
         logits = feed(session.model, session.tensor(session.ids)[:, session.fed :], session.cache)
         found = [logits[0, -1]]
@@ -109,7 +109,7 @@ def _apart(here: Tensor, there: Tensor) -> float:
 
 
 def saved(check: Check) -> Figures:
-    """A memory of the device opened on the device and on the CPU, and one of the CPU's there."""
+    """Open memories that the CPU and the device saved, each on both, and compare the answers."""
     cpu = torch.device("cpu")
     pairs = {"cpu": load("inf-llm", cpu, "model.dtype=float32")}
     pairs["device"] = load("inf-llm", check.device, "model.dtype=float32")
@@ -140,7 +140,7 @@ def saved(check: Check) -> Figures:
 
 
 def together(check: Check) -> Figures:
-    """Answers of four memories of different lengths: in one pass, and each by itself."""
+    """Compare answers of four memories of different lengths, decoded together and separately."""
     model, tokenizer = load("inf-llm", check.device, "model.dtype=float32")
     lengths = (300, 400, 500, 600) if check.small else (1024, 2048, 4096, 6144)
     sessions = []

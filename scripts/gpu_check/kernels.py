@@ -1,4 +1,4 @@
-"""The kernels against the reference, and copies from page-locked memory."""
+"""Checks of the kernels against the reference, and of copies from page-locked memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TOLERANCE = {torch.float32: 2e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 
 def kernels(check: Check) -> Figures:
-    """Every kernel against the reference in float32: a prompt's block, and one decoded token."""
+    """Compare every kernel with the reference in float32: a prompt's block, one decoded token."""
     width, heads, groups = (16, 4, 2) if check.small else (128, 32, 8)
     shapes = {"prompt": (64, 256), "decode": (1, 384)} if check.small else None
     shapes = shapes or {"prompt": (512, 4608), "decode": (1, 6144)}
@@ -52,7 +52,7 @@ def _kernel(
     try:
         (o, lse), milliseconds = check.timed(lambda: attend(q, k, v, asked, band))
         mass = received(q, k, lse, asked, band)
-    except inf_llm.InfLLMError as error:  # it is not for this device or dtype, or not installed
+    except inf_llm.InfLLMError as error:  # not for this device or dtype, or not installed
         return {"left_out": str(error)}
     wide = q.float(), k.float(), v.float()
     want, want_lse = attend(*wide, plain, band)
@@ -66,7 +66,10 @@ def _kernel(
 
 
 def pinned_copies(check: Check) -> Figures:
-    """One layer far past its slots: pinned or not, on a stream of its own or not, all the same."""
+    """Compare ways to copy blocks to the device, in one layer with far more blocks than slots.
+
+    Host memory is page-locked or not, and copies run on a stream of their own or not.
+    """
     width, tokens = (16, 400) if check.small else (128, 8192)
     sizes = {"n_init": 16, "n_local": 64, "block_size": 16, "topk": 4, "max_cached_block": 6}
     if not check.small:

@@ -1,4 +1,4 @@
-"""The embedded model: all types in three formats, and decoding behind a long text."""
+"""Checks of the embedded model: all types in three dtypes, and decoding after a long text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inf_llm.generation import Session
 
 
 def types(check: Check) -> Figures:
-    """Needles with all four types, in three number formats, against the CPU in float32."""
+    """Find needles with all four types in three dtypes; float32 must match the CPU."""
     length, samples = (512, 1) if check.small else (4096, 5)
     figures: Figures = {}
     runs = [(dtype, check.device) for dtype in ("float32", "bfloat16", "float16")]
@@ -33,7 +33,7 @@ def types(check: Check) -> Figures:
 
 
 def decode_at_32k(check: Check) -> Figures:
-    """Tokens decoded behind a long text: by the reference, as usual, and with copies beside."""
+    """Decode after a long text: with the reference kernel, as usual, and with a copy stream."""
     length, new = (2048, 8) if check.small else (32768, 64)
     ways = {"reference": ["model.kernel=reference"], "usual": []}
     ways["own stream"] = ["model.async_global_stream=true"]
@@ -46,7 +46,7 @@ def decode_at_32k(check: Check) -> Figures:
         session.read(sample.prompt)
         check.wait()
         reading = time.perf_counter() - before
-        session.fork().ask(max_new_tokens=4)  # makes what is made once
+        session.fork().ask(max_new_tokens=4)  # warm-up, which is not timed
         answer = session.ask(max_new_tokens=new, eos_token_id=None)
         figures[name] = {
             "read_seconds": reading,

@@ -1,4 +1,4 @@
-"""A preset of benchmark/speed.py, and what the host asks of the driver meanwhile."""
+"""A preset of benchmark/speed.py, and the calls of the host to the driver."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BYTES_FOR_8B = 40 << 30
 
 
 def speed(check: Check) -> Figures:
-    """The preset `h200` of benchmark/speed.py at two lengths, with fewer layers on a small GPU."""
+    """Run preset `h200` of benchmark/speed.py at two lengths, with fewer layers on a small GPU."""
     chosen, lengths = PRESETS["tiny"], (128, 256)
     if not check.small:
         chosen, lengths = PRESETS["h200"], (4096, 32768)
@@ -37,7 +37,7 @@ def speed(check: Check) -> Figures:
 
 
 def _calls(check: Check, subject: Subject, chosen: Preset) -> Figures:
-    """What the host asks of the driver behind a long text, per decoded token and per chunk."""
+    """Count kernel launches and waits after a long text, per decoded token and per chunk."""
     length, chunk = max(chosen.lengths), chosen.chunk
     text = torch.randint(chosen.model["vocab_size"], (1, chunk)).to(check.device)
     subject.begin()

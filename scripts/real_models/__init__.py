@@ -1,1 +1,1 @@
-"""Real, small models out of packages that ship their weights, for tests and measurements."""
+"""Real, small models from packages that ship their weights, for tests and measurements."""

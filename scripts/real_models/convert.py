@@ -1,4 +1,4 @@
-"""From a GGUF file to the same weights as a transformers folder in bfloat16, beside it."""
+"""Conversion of a GGUF file to a transformers model with the same weights in bfloat16."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def convert(gguf: Path) -> None:
 
 
 def _as_never_quantised(model: transformers.PreTrainedModel) -> None:
-    """transformers notes on a model where its weights came from, and would not save it plainly."""
+    """Remove the record of the quantized source: with it, transformers refuses a plain save."""
     for place, name in ((model, "hf_quantizer"), (model.config, "quantization_config")):
         if hasattr(place, name):
             delattr(place, name)

