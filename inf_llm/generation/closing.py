@@ -36,13 +36,25 @@ class Closers:
         Returns:
             The token ids; None if no end is found within `most` tokens.
         """
-        matcher, found = matcher.deep_copy(), list[int]()
-        while not (matcher.is_accepting() or matcher.is_stopped()):
-            if len(found) == most or matcher.is_error():
-                return None
+        found = list[int]()
+        matcher = self._followed(matcher, most, found)
+        return found if matcher.is_accepting() or matcher.is_stopped() else None
+
+    def problem(self, matcher: Any, most: int) -> str | None:
+        """Return llguidance's error on the way to a completion of `most` tokens; None without one.
+
+        llguidance builds a grammar's states when they are reached, and its limits apply then.
+        """
+        matcher = self._followed(matcher, most, [])
+        return str(matcher.get_error()) if matcher.is_error() else None
+
+    def _followed(self, matcher: Any, most: int, found: list[int]) -> Any:
+        """Return a copy of a matcher behind the tokens of a completion, which `found` collects."""
+        matcher = matcher.deep_copy()
+        while len(found) < most and not (matcher.is_accepting() or matcher.is_stopped()):
             found.append(self._next(matcher.compute_bitmask(), found))
             matcher.consume_token(found[-1])
-        return found
+        return matcher
 
     def _next(self, mask: bytes, found: list[int]) -> int:
         """Return the token of a mask to try next.

@@ -41,10 +41,15 @@ BOUNDED = {
 """llguidance's options for JSON; the value of `x-guidance` in a schema inside a Lark grammar."""
 LONGEST = 200_000
 """Most characters of a grammar. A longer one would take more than seconds to prepare."""
+MOST_ITEMS = 20_000
+"""Items of a parser's row: an object has four for each property that may be left out."""
+TRIED = 256
+"""Most tokens of the text that is tried with a grammar before an answer."""
 MOST_REMAINDERS = 50_000
 """Most remainders for all numbers with `multipleOf` in a grammar. Each remainder is a state that
 llguidance prepares in advance. This takes up to a second for this limit; for millions of states the
 preparation does not end and cannot be stopped."""
+_VALUES = ("const", "enum", "default", "examples")  # of a schema, with values and no rules
 _MULTIPLE = re.compile(r'"multipleOf" *: *([0-9.eE+-]+)')
 _SHOWN = 300
 """Most characters of a message of llguidance that an error shows."""
@@ -70,7 +75,10 @@ class Grammars:
             SettingsError: the schema is invalid or cannot be enforced; the message has the reason.
             MissingExtraError: llguidance is not installed.
         """
-        return replace(self._made(_schema_grammar(schema)), closers=self._closers)
+        grammar = _schema_grammar(schema)
+        for pattern in sorted(_patterns(schema)):
+            self._made(_schema_grammar({"type": "string", "pattern": pattern}), f"{pattern!r} in ")
+        return replace(self._made(grammar), closers=self._closers)
 
     def of_lark(self, rules: str) -> Grammar:
         """Return the grammar of rules in llguidance's form of Lark; see also `lark_piece`."""
@@ -81,7 +89,8 @@ class Grammars:
         index = self._added.get(text)
         return json.dumps(text, ensure_ascii=False) if index is None else f"<[{index}]>"
 
-    def _made(self, grammar: str) -> Grammar:
+    def _made(self, grammar: str, what: str = "") -> Grammar:
+        """Return a grammar from its notation; `what` of the schema it is for stands in errors."""
         if len(grammar) > LONGEST:
             raise SettingsError(
                 f"the schema makes a grammar of {len(grammar):,} characters: give one of at most "
@@ -90,12 +99,14 @@ class Grammars:
         _check_multiples(grammar)
         with self._lock:
             inner = self._inner
-        matcher = _llguidance().LLMatcher(inner, grammar, log_level=0)
+        limits = _llguidance().LLParserLimits(max_items_in_row=MOST_ITEMS)
+        matcher = _llguidance().LLMatcher(inner, grammar, log_level=0, limits=limits)
         problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
         if not problems and not _begins(matcher.deep_copy()):
             problems = ["no text fits it"]
-        if problems:
-            raise SettingsError(f"the schema cannot be enforced: {_short(problems[0])}")
+        found = problems[0] if problems else self._closers.problem(matcher, TRIED)
+        if found is not None:
+            raise SettingsError(f"{what[:_SHOWN]}the schema cannot be enforced: {_short(found)}")
         return Grammar(matcher)
 
     @cached_property
@@ -233,6 +244,17 @@ def _check_multiples(grammar: str) -> None:
                 f"remainders for all its multiples: give fewer or smaller ones, for at most "
                 f"{MOST_REMAINDERS:,}"
             )
+
+
+def _patterns(schema: Any) -> set[str]:
+    """Return the regular expressions of a schema, or of a part of it."""
+    if isinstance(schema, list):
+        return {each for part in schema for each in _patterns(part)}
+    if not isinstance(schema, dict):
+        return set()
+    parts = {key: part for key, part in schema.items() if key not in _VALUES}
+    own = {parts["pattern"]} if isinstance(parts.get("pattern"), str) else set()
+    return own | _patterns([*parts.values()])
 
 
 def _schema_grammar(schema: Any) -> str:

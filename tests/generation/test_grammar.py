@@ -132,6 +132,8 @@ def test_json_on_many_lines_is_json(grammars: Grammars, tokenizer: Any) -> None:
         ({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "oneOf"),
         ({"type": "integer", "minimum": 3, "maximum": 2}, "minimum"),
         ({"type": "string", "pattern": "(["}, "regex"),
+        ({"type": "string", "pattern": "^(x{1000}){1000}$"}, r"x\{1000\}.* too many"),
+        ({"properties": {"a": {"items": {"pattern": "^(x{1000}){1000}$"}}}}, "too many"),
         ({"const": "\ud800"}, "schema"),
         ("text", "schema"),
         ({"enum": ["x" * 300_000]}, "at most 200,000"),
@@ -170,6 +172,20 @@ def test_a_whole_number_that_is_excluded(grammars: Grammars, tokenizer: Any, mor
     matcher = grammars.of_schema(schema).matcher.deep_copy()
     assert matcher.consume_tokens(tokenizer.encode("0", add_special_tokens=False))
     assert not matcher.is_accepting()
+
+
+@pytest.mark.parametrize("count", [10, 600, 3000])
+def test_properties_that_may_be_left_out(grammars: Grammars, tokenizer: Any, count: int) -> None:
+    schema = {"type": "object", "properties": {f"p{n}": {"type": "integer"} for n in range(count)}}
+    matcher = grammars.of_schema(schema).matcher.deep_copy()
+    text = f'{{"p1": 1, "p{count - 1}": 2}}'
+    assert matcher.consume_tokens(tokenizer.encode(text, add_special_tokens=False))
+    assert matcher.is_accepting()
+
+
+def test_a_pattern_among_values_is_no_rule(grammars: Grammars) -> None:
+    assert grammars.of_schema({"const": {"pattern": "(["}})
+    assert grammars.of_schema({"properties": {"pattern": {"type": "integer"}}})
 
 
 def test_words_about_multiples_are_no_rule(grammars: Grammars) -> None:
