@@ -40,6 +40,10 @@ class PageSummaries:
         """Whether page vectors are kept, and not only means."""
         return self._codes.count > 0
 
+    def page_numbers(self, blocks: int) -> int:
+        """Return how many numbers the page vectors of the first `blocks` blocks have."""
+        return blocks * (self._codes.nbytes // self._codes.count)  # int8: a byte each
+
     def rough(self, q: Tensor, total: int, own: Tensor | None) -> Tensor:
         """Return scores (B, H, Q, N) of every row's blocks by their means.
 

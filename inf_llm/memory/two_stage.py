@@ -6,9 +6,10 @@ the head's attention over all blocks, so that heads with large scores do not dom
 The shares of heads and queries are then added.
 
 The first stage scores all blocks by the mean of their vectors. The second stage scores the best of
-them again by their pages. This shortlist is `shortlist` times as long as the number of blocks to
-find. Page vectors are kept in int8: the rounding error is far less than the difference between the
-mean of a page and its keys.
+them again by their pages; the other blocks keep the scores of the first stage. This shortlist is
+`shortlist` times as long as the number of blocks to find. Where all pages are few, there is one
+stage: every block is scored by its pages. Page vectors are kept in int8: the rounding error is far
+less than the difference between the mean of a page and its keys.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from inf_llm.memory.selection import Selection
 
 QUERIES = 4
 """Most mean queries of an execution block; blocks are scored for each of these queries."""
+
+SCANNED = 1 << 18
+"""Most numbers in the pages of all blocks that are scored in one stage: on a CPU it then takes less
+time than to find a shortlist first (half as much for 110 blocks of SmolLM2, as much for 300)."""
 
 
 class TwoStage(Search):
@@ -74,11 +79,11 @@ class TwoStage(Search):
     ) -> list[Found]:
         """See `Search.search_each`; searches with shortlists of equal length form a batch."""
         found: dict[int, Found] = {}
-        many = [search.shortlist * topk for search in searches if isinstance(search, TwoStage)]
-        lists = [min(pair) for pair in zip(totals, many, strict=True)]
+        each: list[Any] = list(searches)
+        lists = [one._listed(topk, total) for one, total in zip(each, totals, strict=True)]
         for few in dict.fromkeys(lists):
             at = [row for row, length in enumerate(lists) if length == few]
-            some: list[Any] = [searches[row] for row in at]
+            some = [each[row] for row in at]
             rows = Query(query.vectors[at], query.scale)
             own = [totals[row] for row in at], [tables[row] for row in at]
             blocks, scores = some[0]._best(some, rows, topk, *own)
@@ -96,36 +101,38 @@ class TwoStage(Search):
         """Find the best blocks of all rows; each search has the same number of rows, in order."""
         # float32, because products of several rows in half precision are many times slower on CPUs
         q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)
-        each = zip(searches, q.split(len(q) // len(searches)), totals, tables, strict=True)
+        each = zip(searches, _split(q, len(searches)), totals, tables, strict=True)
         rows = [_Rows(search.held, *own) for search, *own in each]
+        few = self._listed(topk, totals[0])
+        if few is None:
+            scores = _padded([_fine(each.q, *each.all_pages()) for each in rows])
+        else:
+            scores = _padded([each.rough() for each in rows])  # (B, H, Q, N)
+        if few and self.held.has_pages:
+            listed, _ = self._top(self._shares(scores), totals, few)  # (B, X, S)
+            own_lists = zip(rows, _split(listed, len(rows)), strict=True)
+            fine = _fine(q, *_together([each.pages(own) for each, own in own_lists]))
+            scores.scatter_(3, _of_heads(listed, q), fine)
+        return ascending(*self._top(self._shares(scores), totals, topk))
+
+    def _listed(self, topk: int, total: int) -> int | None:
+        """Return the length of a shortlist of `total` blocks; None for one stage without it."""
         few = self.shortlist * topk
-        if not self.held.has_pages:
-            return ascending(*self._top(self._shares(_rough(rows)), totals, topk))
-        if min(totals) == max(totals) <= few:  # the shortlist would have all blocks
-            fine = _fine(q, *_together([each.all_pages() for each in rows]))
-            return ascending(*self._top(self._shares(fine), totals, topk))
-        rough = _rough(rows)  # (B, H, Q, N)
-        shares = self._shares(rough)
-        listed, _ = self._top(shares, totals, min(*totals, few))  # (B, X, S)
-        own_lists = zip(rows, listed.split(len(q) // len(rows)), strict=True)
-        fine = _fine(q, *_together([each.pages(own) for each, own in own_lists]))  # (B, H, Q, S)
-        if self.selection.scores == "softmax":
-            rest = _rest(rough, shares, _of(shares, listed))
-            fine = torch.cat((fine, rest), -1).softmax(-1)[..., :-1]
-        best = self._added(fine).topk(topk, sorted=False)
-        return ascending(listed.gather(2, best.indices), best.values)
+        if self.held.has_pages and (total <= few or self.held.page_numbers(total) <= SCANNED):
+            return None
+        return min(few, total)
 
     def _shares(self, scores: Tensor) -> Tensor:
         """Return scores (B, H, Q, N), for "softmax" as shares of attention over all N blocks."""
         return scores.softmax(-1) if self.selection.scores == "softmax" else scores
 
-    def _added(self, shares: Tensor) -> Tensor:
-        """Add shares (B, H, Q, N) over queries and heads, for each chooser (B, X, N)."""
-        return self.selection.mass(shares.sum(2) if shares.shape[2] > 1 else shares[:, :, 0])
-
     def _top(self, shares: Tensor, totals: Sequence[int], count: int) -> Found:
-        """Return the `count` best blocks of each chooser (B, X, count), in any order."""
-        scores, blocks = _within(self._added(shares), totals).topk(count, sorted=False)
+        """Return the best blocks of each chooser (B, X, count) in any order.
+
+        The shares (B, H, Q, N) of queries and heads are added.
+        """
+        added = self.selection.mass(shares.sum(2) if shares.shape[2] > 1 else shares[:, :, 0])
+        scores, blocks = _within(added, totals).topk(count, sorted=False)
         return blocks, scores
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
@@ -175,12 +182,17 @@ class _Rows:
         return self.held.all_pages(len(self.q), self.total, self._own)
 
 
+def _split(rows: Tensor, count: int) -> Sequence[Tensor]:
+    """Split rows (B, ...) into `count` equal parts; one part costs no operation."""
+    return (rows,) if count == 1 else rows.split(len(rows) // count)
+
+
 def _within(scores: Tensor, totals: Sequence[int]) -> Tensor:
     """Set scores (B, X, N) to -inf, in place, beyond the number of blocks of each row.
 
     Each total is that of B / len(totals) consecutive rows.
     """
-    for rows, total in zip(scores.split(len(scores) // len(totals)), totals, strict=True):
+    for rows, total in zip(_split(scores, len(totals)), totals, strict=True):
         if total < scores.shape[2]:
             rows[:, :, total:] = -math.inf
     return scores
@@ -201,31 +213,17 @@ def _together(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
     return parts[0] if len(parts) == 1 else tuple(map(torch.cat, zip(*parts, strict=True)))
 
 
-def _rough(rows: Sequence[_Rows]) -> Tensor:
-    """Return all rows' scores by means (B, H, Q, N), with -inf beyond a row's last block."""
-    scores = [each.rough() for each in rows]
+def _padded(scores: Sequence[Tensor]) -> Tensor:
+    """Return the scores (B, H, Q, N) of all rows, with -inf beyond a row's last block."""
     if len(scores) == 1:
         return scores[0]
     most = max(some.shape[3] for some in scores)
     return torch.cat([F.pad(some, (0, most - some.shape[3]), value=-math.inf) for some in scores])
 
 
-def _of(scores: Tensor, listed: Tensor) -> Tensor:
-    """Gather the scores (B, H, Q, S) of listed blocks (B, X, S) from scores (B, H, Q, N)."""
-    B, H, Q, _ = scores.shape
+def _of_heads(listed: Tensor, q: Tensor) -> Tensor:
+    """Return the choosers' listed blocks (B, X, S) for each head and query, (B, H, Q, S)."""
+    H, Q = q.shape[1:3]
     X = listed.shape[1]
     own = listed if X in (1, H) else listed.repeat_interleave(H // X, 1)
-    return scores.gather(3, own[:, :, None].expand(B, H, Q, -1))
-
-
-def _rest(scores: Tensor, shares: Tensor, listed: Tensor) -> Tensor:
-    """Return the log-sum-exp of the scores of all blocks that are not listed, (B, H, Q, 1).
-
-    Args:
-        scores: scores of all blocks (B, H, Q, N).
-        shares: softmax of `scores`.
-        listed: shares of the listed blocks (B, H, Q, S).
-    """
-    left = (1 - listed.sum(-1, keepdim=True)).clamp_(min=1e-20)
-    # a score is the log-sum-exp of all scores plus the log of its share; the largest share is not 0
-    return (left / shares.amax(-1, keepdim=True)).log_().add_(scores.amax(-1, keepdim=True))
+    return own[:, :, None].expand(-1, H, Q, -1)

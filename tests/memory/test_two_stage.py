@@ -6,11 +6,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from inf_llm.memory import two_stage
 from inf_llm.memory.search import Query
 from inf_llm.memory.two_stage import TwoStage
 from inf_llm.variants import SELECTION
 
 H, G, D = 6, 2, 8
+
+
+@pytest.fixture(autouse=True)
+def _two_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small as they are, blocks are not all scored by their pages."""
+    monkeypatch.setattr(two_stage, "SCANNED", 0)
+
+
 every_selection = pytest.mark.parametrize("selection", ["layer", "key-head", "query-head"])
 both_scores = pytest.mark.parametrize("scores", ["sum", "softmax"])
 
@@ -107,7 +116,7 @@ def test_shares_are_of_all_blocks() -> None:
 
 @every_selection
 def test_what_is_not_listed_counts_by_its_mean(selection: str) -> None:
-    """A listed block's share is of listed blocks by their pages and all others by their means."""
+    """Shares are of listed blocks by their pages and of all others by their means."""
     topk, shortlist, count = 3, 2, 40
     search, summaries = made(selection, "softmax", count, 4, shortlist=shortlist)
     query = Query(torch.randn(1, H, 1, D), scale=0.7)
@@ -120,12 +129,10 @@ def test_what_is_not_listed_counts_by_its_mean(selection: str) -> None:
     for chooser, listed in enumerate(rough.topk(shortlist * topk).indices):
         mixed = means.clone()
         mixed[:, listed] = best[:, listed]
-        wanted = search.selection.mass(mixed.softmax(-1)[None])[0, chooser, listed]
-        order = wanted.topk(topk).indices
-        found = dict(zip(listed[order].tolist(), wanted[order].tolist(), strict=True))
-        assert numbers[0, chooser].tolist() == sorted(found)
-        want = torch.tensor([found[number] for number in sorted(found)])
-        torch.testing.assert_close(values[0, chooser], want, rtol=1e-4, atol=1e-6)
+        wanted = search.selection.mass(mixed.softmax(-1)[None])[0, chooser]
+        order = wanted.topk(topk).indices.sort().values
+        assert torch.equal(numbers[0, chooser], order)
+        torch.testing.assert_close(values[0, chooser].double(), wanted[order], rtol=1e-4, atol=1e-6)
 
 
 def test_a_loud_head_does_not_choose_for_the_others() -> None:
@@ -179,6 +186,23 @@ def test_rows_of_several_searches_at_once(selection: str, scores: str, pages: in
         numbers, values = search.search(alone, topk, totals[row], tables[row])
         assert torch.equal(found[0], numbers)
         torch.testing.assert_close(found[1], values)
+
+
+@both_scores
+def test_few_pages_are_all_scored(monkeypatch: pytest.MonkeyPatch, scores: str) -> None:
+    """It is a full scan then, in company and alone, of rows with other numbers of blocks."""
+    counts = [40, 30, 40]
+    every = [made("layer", scores, count, 4, shortlist=1) for count in counts]
+    query = Query(torch.randn(3, H, 1, D))
+    monkeypatch.setattr(two_stage, "SCANNED", 40 * G * 4 * D)
+    searches = [search for search, _ in every]
+    together = TwoStage.search_each(searches, query, 2, counts, [None] * 3)
+    for row, (search, summaries) in enumerate(every):
+        own = Query(query.vectors[row : row + 1])
+        want = one_by_one(search, summaries, own, list(range(counts[row])))
+        best = want.topk(2).indices.sort().values
+        assert torch.equal(search.search(own, 2, counts[row], None)[0][0], best)
+        assert torch.equal(together[row][0][0], best)
 
 
 def test_what_a_row_does_not_have_is_not_found() -> None:
