@@ -20,7 +20,14 @@ ROOMS += [
     f"inf_llm/{room}" for room in ("memory", "attention", "kernels", "fidelity", "saved", "plan")
 ]
 ROOMS += ["benchmark", "scripts"]
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{page.name}" for page in ROOT.glob("docs/*.md"))]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *(
+        f"{folder}/{page.name}"
+        for folder in ("docs", "benchmark")
+        for page in (ROOT / folder).glob("*.md")
+    ),
+]
 
 BANNED = {
     "told": "say who gives what to whom, or name the value",
@@ -32,6 +39,7 @@ BANNED = {
     "foresee": "predict, expect",
     "foresaw": "predict, expect",
     "foreseen": "predict, expect",
+    "foresees": "predict, expect",
 }
 
 

@@ -102,7 +102,7 @@ class TwoStage(Search):
         # float32, because products of several rows in half precision are many times slower on CPUs
         q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)
         each = zip(searches, _split(q, len(searches)), totals, tables, strict=True)
-        rows = [_Rows(search.held, *own) for search, *own in each]
+        rows = [_Rows(search.held, part, total, table) for search, part, total, table in each]
         few = self._listed(topk, totals[0])
         if few is None:
             scores = _padded([_fine(each.q, *each.all_pages()) for each in rows])
@@ -126,13 +126,13 @@ class TwoStage(Search):
         """Return scores (B, H, Q, N), for "softmax" as shares of attention over all N blocks."""
         return scores.softmax(-1) if self.selection.scores == "softmax" else scores
 
-    def _top(self, shares: Tensor, totals: Sequence[int], count: int) -> Found:
-        """Return the best blocks of each chooser (B, X, count) in any order.
+    def _added(self, shares: Tensor) -> Tensor:
+        """Add shares (B, H, Q, N) over queries and heads, for each chooser (B, X, N)."""
+        return self.selection.mass(shares.sum(2) if shares.shape[2] > 1 else shares[:, :, 0])
 
-        The shares (B, H, Q, N) of queries and heads are added.
-        """
-        added = self.selection.mass(shares.sum(2) if shares.shape[2] > 1 else shares[:, :, 0])
-        scores, blocks = _within(added, totals).topk(count, sorted=False)
+    def _top(self, shares: Tensor, totals: Sequence[int], count: int) -> Found:
+        """Return the `count` best blocks of each chooser (B, X, count), in any order."""
+        scores, blocks = _within(self._added(shares), totals).topk(count, sorted=False)
         return blocks, scores
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
