@@ -34,7 +34,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("inf_llm.config_file", "inf_llm.conversation", "inf_llm.settings"),
     ("inf_llm.published", "inf_llm.options", "inf_llm.base_settings", "inf_llm.formats"),
     ("inf_llm.checks", "inf_llm.choice", "inf_llm.variants", "inf_llm.truncation"),
-    ("inf_llm.processor", "inf_llm.untried", "inf_llm.unsaved"),
+    ("inf_llm.processor", "inf_llm.untried", "inf_llm.not_picklable"),
     ("inf_llm.registry", "inf_llm.units", "inf_llm.optional", "inf_llm.user_cache"),
     ("inf_llm.atomic",),
     ("inf_llm.errors",),

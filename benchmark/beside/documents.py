@@ -14,7 +14,7 @@ from inf_llm.demo import haystack_text
 from inf_llm.errors import InfLLMError
 from inf_llm.fidelity.drafts import DEFINITION, Source
 from inf_llm.fidelity.inputs import read_questions
-from inf_llm.fidelity.tasks import Context, Workshop, check_task
+from inf_llm.fidelity.tasks import Context, ContextBuilder, check_task
 from inf_llm.generation import choose_layout, read_text
 from inf_llm.hf.load import described, load_tokenizer
 from inf_llm.hf.source import find
@@ -51,7 +51,9 @@ class Shelf:
         library = self.library
         layout = choose_layout(self.tokenizer, self.settings.conv_type, False)
         source = Source(haystack_of(library.prose), library.questions, library.asked)
-        return Workshop(self.tokenizer, layout, source, tokens, library.seed).context(task, number)
+        return ContextBuilder(self.tokenizer, layout, source, tokens, library.seed).context(
+            task, number
+        )
 
     def rules(self) -> dict[str, Any]:
         """Return the settings that must be equal for all rows of the model."""

@@ -46,17 +46,17 @@ class Rule:
         return part if self.learned_sink is None else with_learned_sink(*part, self.learned_sink)
 
 
-class Watcher(Protocol):
+class AttentionObserver(Protocol):
     """An observer of the layers during forward passes."""
 
-    def enters(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
+    def on_layer(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
         """Observe that a feed of the rows of a layer begins.
 
         `patch` is the state that `inf_llm.patch` stored on the model. `prompt_end` is the length of
         the prompt, padding included, or None if the caller does not give a length.
         """
 
-    def saw(self, attention: LayerAttention, first: int, last: int) -> None:
+    def on_block(self, attention: LayerAttention, first: int, last: int) -> None:
         """Observe that the execution block of tokens `first` to `last - 1` has been computed."""
 
 
@@ -65,12 +65,12 @@ class Running:
     """The context of the computation in one thread.
 
     Attributes:
-        watchers: observers of all layers that are fed.
+        observers: observers of all layers that are fed.
         prompt_end: length of the prompt of the running `generate` call; None outside `generate`.
         feed: the current forward call, as `inf_llm.hf` records it.
     """
 
-    watchers: tuple[Watcher, ...] = ()
+    observers: tuple[AttentionObserver, ...] = ()
     prompt_end: int | None = None
     feed: Any = None
 
@@ -99,7 +99,7 @@ class LayerAttention(Stateful, ABC):
         self.rope = rope
         self.block = block
         self.seen = 0
-        self._alone_from: int | None = None
+        self._decode_from: int | None = None
         self._checkpoints: list[State] | None = None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
@@ -124,8 +124,8 @@ class LayerAttention(Stateful, ABC):
 
     def _seen_more(self, count: int) -> None:
         """Count the tokens of a computed execution block, and call the observers."""
-        for watcher in running.get().watchers:
-            watcher.saw(self, self.seen, self.seen + count)
+        for observer in running.get().observers:
+            observer.on_block(self, self.seen, self.seen + count)
         self.seen += count
 
     @classmethod
@@ -148,22 +148,22 @@ class LayerAttention(Stateful, ABC):
         return torch.cat([member.attend(q, k, v, rule) for member, q, k, v in each])
 
     def _execution_blocks(self, length: int) -> Iterator[tuple[int, int]]:
-        """Cut a feed into execution blocks, which are single tokens from `alone_from` on."""
+        """Cut a feed into execution blocks, which are single tokens from `decode_from` on."""
         alone = length
-        if self._alone_from is not None:
-            alone = min(length, max(0, self._alone_from - self.seen))
+        if self._decode_from is not None:
+            alone = min(length, max(0, self._decode_from - self.seen))
         for first in range(0, alone, self.block):
             yield first, min(first + self.block, alone)
         for first in range(alone, length):
             yield first, first + 1
 
-    def alone_from(self, position: int | None) -> None:
+    def decode_from(self, position: int | None) -> None:
         """Make every token from `position` on an execution block of its own; None for no token.
 
         Plain decoding feeds tokens in the same way. So the verification of several guessed tokens
         at once gives the same result as decoding the tokens one by one.
         """
-        self._alone_from = position
+        self._decode_from = position
 
     @abstractmethod
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:

@@ -148,7 +148,7 @@ class InfLLMAttention(LayerAttention):
         keys, band = self._in_window(q.shape[2])
         first = len(recent) - keys
         pieces = [(recent["near_k"][:, :, first:], recent["v"][:, :, first:])]
-        return Source(q, pieces, band, watched=self.memory.summary.needs_mass)
+        return Source(q, pieces, band, needs_mass=self.memory.summary.needs_mass)
 
     def _far(self, last: int) -> Far:
         """The tokens outside the window of the query at position `last`, the newest query."""
@@ -158,7 +158,7 @@ class InfLLMAttention(LayerAttention):
         if rest:
             k = torch.cat((kept[0], recent["k"][:, :, :rest]), 2)
             kept = k, torch.cat((kept[1], recent["v"][:, :, :rest]), 2)
-        return Far(last, sinks, kept, self.recalled, self.memory.watches_recalled)
+        return Far(last, sinks, kept, self.recalled, self.memory.needs_recalled_mass)
 
     def _observe(self, masses: list[Tensor | None]) -> None:
         """Pass the attention mass of the keys, in the window and far from it, to the memory."""

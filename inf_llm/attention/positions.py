@@ -31,14 +31,14 @@ class Far:
         sinks: S; sink j is token j of the text.
         kept: keys (B, G, S + U, D) and values (B, G, S + U, Dv) of sinks and unsealed tokens.
         recalled: the recalled blocks, or None.
-        watched: whether to compute the attention mass that the recalled keys receive.
+        needs_mass: whether to compute the attention mass that the recalled keys receive.
     """
 
     last: int
     sinks: int
     kept: tuple[Tensor, Tensor]
     recalled: Recalled | None
-    watched: bool = False
+    needs_mass: bool = False
 
     @property
     def unsealed(self) -> int:
@@ -115,10 +115,10 @@ class FarPositions(ABC):
             return
         pages = recalled_k, far.recalled.v
         if recalled_k.shape[1] == kept_k.shape[1]:
-            yield Source(q, [pages, kept], self._band(q, kept_k, recalled_k), far.watched)
+            yield Source(q, [pages, kept], self._band(q, kept_k, recalled_k), far.needs_mass)
             return
         # Every query head has its own recalled blocks, but shares the key heads of kept keys.
-        yield Source(q, [pages], watched=far.watched)
+        yield Source(q, [pages], needs_mass=far.needs_mass)
         if kept_k.shape[2]:
             yield Source(q, [kept], self._band(q, kept_k))
 

@@ -43,11 +43,11 @@ from inf_llm.generation.options import answer_options
 from inf_llm.generation.prefill import Progress
 from inf_llm.generation.text import AnswerText
 from inf_llm.memory.stats import MemoryStats
+from inf_llm.not_picklable import NotPicklable, bare_copy
 from inf_llm.truncation import check_truncation, common_length
-from inf_llm.unsaved import Unsaved, bare_copy
 
 
-class ChatSession(Unsaved):
+class ChatSession(NotPicklable):
     """Questions and answers with a model that keeps the documents and turns in its memory.
 
     Args:

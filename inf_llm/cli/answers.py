@@ -99,7 +99,7 @@ def asking_of(
 def make_answerer(first: Asking) -> Work[Asking]:
     """Load the model of the first text; return the function that reads texts and answers questions.
 
-    The errors are those of `load_aloud`.
+    The errors are those of `load_with_progress`.
     """
     models = Models(first.force)
     models.of(first.subject.config)

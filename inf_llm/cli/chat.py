@@ -15,7 +15,7 @@ from inf_llm.cli.options import (
     Force,
     Overrides,
     configuration,
-    load_aloud,
+    load_with_progress,
     path_option,
 )
 from inf_llm.cli.output import require_output
@@ -86,7 +86,7 @@ def chat(
     for path in read or []:
         file_document(str(path))  # checked before the model is loaded
     terminal_style = choose_style(StyleChoice(style, multiline, mouse), say)
-    loaded, tokenizer = load_aloud(chosen, force)
+    loaded, tokenizer = load_with_progress(chosen, force)
     session = ChatSession(
         loaded,
         tokenizer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from inf_llm.cli.options import load_aloud
+from inf_llm.cli.options import load_with_progress
 from inf_llm.config import RunConfig
 
 
@@ -21,10 +21,10 @@ class Models:
         self._loaded: tuple[RunConfig, Any, Any] | None = None
 
     def of(self, config: RunConfig) -> tuple[Any, Any]:
-        """Return the model and tokenizer of a configuration; for errors see `load_aloud`."""
+        """Return the model and tokenizer of a configuration; see `load_with_progress`."""
         if self._loaded is None or not _suits(config, *self._loaded[:2]):
             self._loaded = None  # freed first: two models may not fit
-            self._loaded = config, *load_aloud(config, self._force)
+            self._loaded = config, *load_with_progress(config, self._force)
         return self._loaded[1:]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inf_llm.cli.failures import say
-from inf_llm.cli.options import configuration, load_aloud, memory_line
+from inf_llm.cli.options import configuration, load_with_progress, memory_line
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.config import DTYPES, config_from
 from inf_llm.errors import SavedMemoryError, TextError
@@ -212,7 +212,7 @@ def open_text(chosen: RunConfig, memory: Path, document: DocumentText, force: bo
         TextError: the layout cannot take the text, or the text is longer than max_len.
         RoomError: the model or the text does not fit, and `force` is not set.
     """
-    model, tokenizer = load_aloud(chosen, force)
+    model, tokenizer = load_with_progress(chosen, force)
     opened = begin(subject_of(chosen, tokenizer, memory, document), model, tokenizer)
     session, new = opened.session, opened.left
     say(f"{memory}: {len(session.ids):,} tokens")

@@ -96,7 +96,7 @@ def load_quietly(config: RunConfig) -> tuple[Any, Any]:
     return load(config)
 
 
-def load_aloud(config: RunConfig, force: bool) -> tuple[Any, Any]:
+def load_with_progress(config: RunConfig, force: bool) -> tuple[Any, Any]:
     """Load the model and its tokenizer, and print what is loaded and how.
 
     Raises:

@@ -18,7 +18,7 @@ from inf_llm.cli.options import (
     Model,
     Overrides,
     configuration,
-    load_aloud,
+    load_with_progress,
 )
 from inf_llm.cli.output import require_output
 from inf_llm.config import RunConfig
@@ -115,6 +115,6 @@ def _measure(config: RunConfig, model: Outline, tokens: int, force: bool) -> Pac
     from inf_llm.plan.fit import longest
 
     most = longest(model, config, _room(None, None))
-    loaded, _ = load_aloud(config, force)
+    loaded, _ = load_with_progress(config, force)
     say("reading some thousand tokens to measure the pace")
     return calibrate(loaded, min(tokens, most), config.chunk_size)

@@ -18,7 +18,7 @@ from inf_llm.cli.options import (
     Model,
     Overrides,
     configuration,
-    load_aloud,
+    load_with_progress,
 )
 from inf_llm.cli.output import require_output
 from inf_llm.cli.progress import TokenProgress
@@ -55,7 +55,7 @@ def ppl(
     from inf_llm.plan.refuse import require_room
 
     text = open_document(file).text
-    loaded, tokenizer = load_aloud(chosen, force)
+    loaded, tokenizer = load_with_progress(chosen, force)
     said = text if chosen.control_tokens else as_text(tokenizer, text)
     ids = encode(tokenizer, said)[:max_tokens]
     if not force:

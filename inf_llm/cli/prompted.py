@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from inf_llm.cli.failures import say
 from inf_llm.cli.open_text import OpenText, open_text
-from inf_llm.cli.options import load_aloud, memory_line
+from inf_llm.cli.options import load_with_progress, memory_line
 from inf_llm.cli.progress import TokenProgress
 from inf_llm.conversation import BETWEEN, USER
 from inf_llm.units import pace, size
@@ -79,7 +79,7 @@ def _read_and_answer(
     from inf_llm.hf.trace import trace as tracing
     from inf_llm.plan.refuse import require_room
 
-    loaded, tokenizer = load_aloud(chosen, force)
+    loaded, tokenizer = load_with_progress(chosen, force)
     layout = choose_layout(tokenizer, chosen.conv_type, chosen.control_tokens)
     message = BETWEEN.join(part for part in (document.text, prompt) if part)
     ids = _prompt_ids(tokenizer, layout, message, chosen, max_new_tokens)

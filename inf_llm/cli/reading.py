@@ -122,7 +122,7 @@ def _check_text(folder: Path, held: Sequence[int], wanted: Sequence[int]) -> Non
 def make_reader(first: Reading) -> Work[Reading]:
     """Load the model of the first text; return the function that reads texts into folders.
 
-    The errors are those of `load_aloud`.
+    The errors are those of `load_with_progress`.
     """
     models = Models(first.force)
     models.of(first.config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from inf_llm.cli.failures import say
-from inf_llm.cli.options import load_aloud
+from inf_llm.cli.options import load_with_progress
 from inf_llm.cluster.options import Cluster
 from inf_llm.config import RunConfig
 from inf_llm.plan.refuse import require_room
@@ -19,7 +19,7 @@ from inf_llm.units import size
 def serve_here(config: RunConfig, options: ServeOptions, force: bool, listening: Listening) -> bool:
     """Load a model and serve it until a signal arrives; return whether all jobs ended in time."""
     bound_heap()
-    model, tokenizer = load_aloud(config, force)
+    model, tokenizer = load_with_progress(config, force)
     application = build(model, tokenizer, config, options)
     refused = application.engine.try_out()
     if refused is not None:

@@ -104,12 +104,12 @@ def choose_style(choice: StyleChoice, note: Callable[[str], None]) -> Style:
             ) from None
         note("FastChat is not installed: a plain style stands in; pip install 'inf-llm[chat]'")
         return PlainStyle()
-    makers: dict[str, Callable[[], Any]] = {
+    factories: dict[str, Callable[[], Any]] = {
         "simple": lambda: cli.SimpleChatIO(choice.multiline),
         "rich": lambda: cli.RichChatIO(choice.multiline, choice.mouse),
         "programmatic": lambda: _EndingInput(cli.ProgrammaticChatIO()),
     }
-    style: Style = makers[choice.style]()
+    style: Style = factories[choice.style]()
     return style
 
 

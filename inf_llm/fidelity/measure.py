@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inf_llm.fidelity.readers import FULL, Desk
+from inf_llm.fidelity.readers import FULL, CacheFactory
 from inf_llm.fidelity.recall import FIELDS
 from inf_llm.fidelity.tasks import Context, Question
 from inf_llm.fidelity.tee import Probe, of_one, recall, tees
@@ -36,7 +36,7 @@ class Measure:
     """Measures the rules on contexts.
 
     Args:
-        desk: the model and the rules.
+        caches: the model and the rules.
         step: tokens of a context per forward pass.
         read: one of `READS`.
         full: whether full attention is measured, and the figures that compare rules with it.
@@ -45,13 +45,13 @@ class Measure:
 
     def __init__(
         self,
-        desk: Desk,
+        caches: CacheFactory,
         step: int,
         read: str = OWN,
         full: bool = True,
         on_step: Callable[[float], None] = lambda count: None,
     ) -> None:
-        self._desk, self._step, self._read = desk, step, read
+        self._desk, self._step, self._read = caches, step, read
         self._full, self._on_step = full, on_step
 
     @torch.no_grad()

@@ -19,9 +19,9 @@ from inf_llm.attention.window import ChunkedAttention, StreamLMAttention, Window
 from inf_llm.errors import SettingsError
 from inf_llm.fidelity.oracle import OracleAttention
 from inf_llm.fidelity.tee import Tee
-from inf_llm.hf.cache import Makers, MemoryCache, install
-from inf_llm.hf.cache_layer import MakeAttention
-from inf_llm.hf.patch import makers_for, new_cache, patch
+from inf_llm.hf.cache import AttentionFactories, MemoryCache, install
+from inf_llm.hf.cache_layer import AttentionFactory
+from inf_llm.hf.patch import factories_for, new_cache, patch
 from inf_llm.settings import (
     InfLLMSettings,
     OriginSettings,
@@ -83,7 +83,7 @@ def baselines(first: Reader) -> tuple[Reader, Reader]:
     return Reader(FULL, full), Reader(WINDOW, StreamLMSettings(**shared))
 
 
-class Desk:
+class CacheFactory:
     """A model under one patch, which makes empty caches for every reader.
 
     Args:
@@ -109,15 +109,15 @@ class Desk:
     def joint_cache(self, names: Sequence[str]) -> MemoryCache:
         """Return an empty cache that reads by the first rule and fills the memories of all."""
         layers = self._makers[names[0]]
-        joint: Makers = {
+        joint: AttentionFactories = {
             index: functools.partial(_tee, {name: self._makers[name][index] for name in names})
             for index in layers
         }
         return self._cache(joint)
 
-    def _cache(self, makers: Makers) -> MemoryCache:
+    def _cache(self, factories: AttentionFactories) -> MemoryCache:
         cache = new_cache(self.model)
-        install(cache.layers, makers)
+        install(cache.layers, factories)
         return cache
 
 
@@ -135,9 +135,9 @@ def _check(readers: Sequence[Reader]) -> None:
         )
 
 
-def _makers(model: Any, reader: Reader) -> Makers:
+def _makers(model: Any, reader: Reader) -> AttentionFactories:
     """Return, per layer, a function that makes the layer's attention for a reader."""
-    made = makers_for(model, reader.settings)
+    made = factories_for(model, reader.settings)
     if reader.name == FULL:
         return {index: functools.partial(_turned, make, _full) for index, make in made.items()}
     if reader.oracle:
@@ -146,7 +146,7 @@ def _makers(model: Any, reader: Reader) -> Makers:
 
 
 def _turned(
-    make: MakeAttention, turn: Callable[[LayerAttention], LayerAttention]
+    make: AttentionFactory, turn: Callable[[LayerAttention], LayerAttention]
 ) -> LayerAttention:
     return turn(make())
 
@@ -163,9 +163,9 @@ def _oracle(made: LayerAttention) -> LayerAttention:
     return OracleAttention(made.rope, made.settings)
 
 
-def _tee(makers: Mapping[str, MakeAttention]) -> LayerAttention:
+def _tee(factories: Mapping[str, AttentionFactory]) -> LayerAttention:
     """Return a tee, or the model's own window attention if all readers use it in this layer."""
-    members = {name: make() for name, make in makers.items()}
+    members = {name: make() for name, make in factories.items()}
     first = next(iter(members.values()))
     own = (WindowAttention, ChunkedAttention)
     alike = all(type(member) is type(first) for member in members.values())

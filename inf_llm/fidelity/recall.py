@@ -25,7 +25,7 @@ held, and the most that the same number of blocks could hold."""
 
 @dataclass
 class Choices:
-    """A watcher of one layer that records the recalled blocks of every execution block.
+    """A observer of one layer that records the recalled blocks of every execution block.
 
     Attributes:
         made: for each execution block, its first token, the token after its last, and the chosen
@@ -34,11 +34,11 @@ class Choices:
 
     made: list[tuple[int, int, Tensor | None]] = field(default_factory=list)
 
-    def enters(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
-        """See `Watcher.enters`."""
+    def on_layer(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
+        """See `AttentionObserver.enters`."""
 
-    def saw(self, attention: LayerAttention, first: int, last: int) -> None:
-        """See `Watcher.saw`."""
+    def on_block(self, attention: LayerAttention, first: int, last: int) -> None:
+        """See `AttentionObserver.saw`."""
         recalled = getattr(attention, "recalled", None)
         self.made.append((first, last, None if recalled is None else recalled.blocks))
 

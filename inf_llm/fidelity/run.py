@@ -11,9 +11,9 @@ from inf_llm.checks import at_least, one_of
 from inf_llm.errors import SettingsError
 from inf_llm.fidelity.drafts import DEFINITION, Source
 from inf_llm.fidelity.measure import DENSE, READS, STEP, Measure
-from inf_llm.fidelity.readers import FULL, Desk, Reader, baselines
+from inf_llm.fidelity.readers import FULL, CacheFactory, Reader, baselines
 from inf_llm.fidelity.rows import Results
-from inf_llm.fidelity.tasks import ROOM, Workshop, check_task
+from inf_llm.fidelity.tasks import ROOM, ContextBuilder, check_task
 from inf_llm.generation.layout import Layout
 from inf_llm.generation.prefill import Progress
 from inf_llm.hf.decoder import trained_length
@@ -98,8 +98,8 @@ class Run:
                 f"the {trained} tokens that the model was trained for: use --read own, or a "
                 "shorter length"
             )
-        self._shop = Workshop(tokenizer, layout, source, plan.length, plan.seed)
-        self._desk = Desk(model, [*baselines(readers[0]), *readers])
+        self._contexts = ContextBuilder(tokenizer, layout, source, plan.length, plan.seed)
+        self._desk = CacheFactory(model, [*baselines(readers[0]), *readers])
         self._step = _step(chunk_size, readers)
         names = list(self._desk.readers)
         self._names = names if self.full else [name for name in names if name != FULL]
@@ -110,7 +110,7 @@ class Run:
         counter = _Counter(progress, sum(self._work(missing) for _, _, missing in waiting))
         measure = Measure(self._desk, self._step, self.plan.read, self.full, counter.add)
         for task, number, missing in waiting:
-            for row in measure.rows(self._shop.context(task, number), missing):
+            for row in measure.rows(self._contexts.context(task, number), missing):
                 results.add(row)
         counter.finish()
 

@@ -73,7 +73,7 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class ContextBuilder:
     """Makes contexts.
 
     Attributes:

@@ -56,10 +56,10 @@ class Tee(LayerAttention):
         self.members = dict(members)
         self.probe: Probe | None = None
 
-    def alone_from(self, position: int | None) -> None:
-        """See `LayerAttention.alone_from`."""
+    def decode_from(self, position: int | None) -> None:
+        """See `LayerAttention.decode_from`."""
         for member in self.members.values():
-            member.alone_from(position)
+            member.decode_from(position)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         """See `LayerAttention.attend`."""
@@ -111,7 +111,7 @@ class Tee(LayerAttention):
 def _watched() -> Iterator[Choices]:
     """Record the blocks that a layer recalls while it is fed within the statement."""
     choices = Choices()
-    token = running.set(replace(running.get(), watchers=(choices,)))
+    token = running.set(replace(running.get(), observers=(choices,)))
     try:
         yield choices
     finally:

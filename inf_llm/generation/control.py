@@ -63,7 +63,7 @@ class ControlTokens:
 
         Args:
             text: the prompt.
-            special: whether to add the special tokens that surround a prompt.
+            special: whether to add the special tokens that wrap_generate a prompt.
 
         Returns:
             The token ids, and the characters [start, end) of each token, which are None for a slow

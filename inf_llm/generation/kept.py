@@ -208,7 +208,7 @@ class KeptSessions:
         self._all = [each for each in self._all if each.session is not session]
         self.keep(array("q", session.ids[: session.fed]), session)
 
-    def let_one_go(self) -> None:
+    def evict_one(self) -> None:
         """Evict the session that `least` returns; if there are too many, the newest one stays."""
         candidates = self._all[:-1] if self.too_many else self._all
         self._all.remove(least(candidates, self._all))

@@ -49,7 +49,7 @@ class PromptScores:
     """Scores of the tokens of a prompt, collected while a session reads the prompt.
 
         scores = PromptScores(ids, top=5)
-        for fed in session.reading(ids, scores.hear):
+        for fed in session.reading(ids, scores.on_logits):
             ...
         tokens = scores.finish(session.fork())
 
@@ -62,7 +62,7 @@ class PromptScores:
         self._ids, self._top = ids, top
         self._scored = [Scored(ids[0], None)]
 
-    def hear(self, logits: Tensor) -> None:
+    def on_logits(self, logits: Tensor) -> None:
         """Score the tokens after the next n fed tokens, whose logits are (1, n, V)."""
         done = len(self._scored)
         following = self._ids[done : done + logits.shape[1]]
@@ -80,5 +80,5 @@ class PromptScores:
         """
         rest = self._ids[fork.fed : -1]
         if rest:
-            self.hear(feed(fork.model, fork.tensor(rest), fork.cache, logits=0))
+            self.on_logits(feed(fork.model, fork.tensor(rest), fork.cache, logits=0))
         return self._scored

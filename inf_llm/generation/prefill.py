@@ -62,7 +62,7 @@ def whole_blocks(model: Any, tokens: int) -> int:
 def empty_cache(model: Any) -> Any:
     """Return an empty memory for a patched model, or a KV cache of all tokens for any other."""
     state = patched(model)
-    if state is not None and state.makers:
+    if state is not None and state.factories:
         return new_cache(model)
     return DynamicCache(config=model.config.get_text_config(decoder=True))
 

@@ -23,11 +23,11 @@ from torch import Tensor
 from typing_extensions import Self
 
 from inf_llm.checks import count
+from inf_llm.generation.disk_prefix_cache import DiskPrefixCache
 from inf_llm.generation.kept import KeptSessions, marks, overlap
 from inf_llm.generation.prefill import Progress, execution_block, whole_blocks
-from inf_llm.generation.prefix_shelf import PrefixShelf
 from inf_llm.generation.room import InUse, Room
-from inf_llm.generation.rows import Company
+from inf_llm.generation.rows import Piggyback
 from inf_llm.generation.session import Session
 from inf_llm.saved.folder import remove
 from inf_llm.saved.manifest import NAME
@@ -52,7 +52,7 @@ class PrefixCache:
             prompt, the one that needs the fewest tokens to be read again.
         points: most kept memories of one conversation; memories that are no prefix of the last
             prompt are dropped. None for any number of conversations.
-        shelf: memories on a disk, which prompts can continue from too.
+        disk_cache: memories on a disk, which prompts can continue from too.
         needs: function from a number of tokens to the bytes of a memory that has read them, used
             to make room before a text is read. None if unknown: room is then made afterwards.
 
@@ -74,10 +74,10 @@ class PrefixCache:
         *,
         budget: int | None = None,
         points: int | None = None,
-        shelf: PrefixShelf | None = None,
+        disk_cache: DiskPrefixCache | None = None,
         needs: Callable[[int], int] | None = None,
     ) -> None:
-        self._shelf = shelf
+        self._disk_cache = disk_cache
         points = None if points is None else count("points", points)
         self._model, self._fresh = model, Session(model, tokenizer, chunk_size)
         self.chunk_size = self._fresh.chunk_size
@@ -146,8 +146,8 @@ class PrefixCache:
         self,
         ids: Tokens,
         boundaries: Tokens = (),
-        hear: Callable[[Tensor], None] | None = None,
-        company: Company | None = None,
+        on_logits: Callable[[Tensor], None] | None = None,
+        piggyback: Piggyback | None = None,
     ) -> Reading:
         """Read a prompt as `read` does, in steps that feed at most one chunk each.
 
@@ -156,9 +156,9 @@ class PrefixCache:
         Args:
             ids: the token ids of the prompt, at least one.
             boundaries: lengths of prefixes that other prompts may share.
-            hear: see `Session.reading`. With it the whole prompt is fed, and kept memories are not
+            on_logits: see `Session.reading`. With it the whole prompt is fed, and no kept memory is
                 used.
-            company: see `Session.reading`.
+            piggyback: see `Session.reading`.
 
         Yields:
             First the number of tokens that were in memory already, then, after each feed, the
@@ -169,18 +169,20 @@ class PrefixCache:
         """
         key = array("q", ids)
         self._kept.use(key)
-        if hear is None:
+        if on_logits is None:
             self._fetch(key)
-        session = self._kept.start(key, self._room) if hear is None else self._fresh.fork()
+        session = self._kept.start(key, self._room) if on_logits is None else self._fresh.fork()
         reused = session.fed
         self._room.enter(session, len(ids))
         self.trim()
         try:
             yield reused
             for mark in self._marks(key, reused, boundaries):
-                yield from self._feeds(session, ids[len(session.ids) : mark + 1], hear, company)
+                yield from self._feeds(
+                    session, ids[len(session.ids) : mark + 1], on_logits, piggyback
+                )
                 self._kept.keep(key[:mark], session)
-            yield from self._feeds(session, ids[len(session.ids) :], hear, company)
+            yield from self._feeds(session, ids[len(session.ids) :], on_logits, piggyback)
         except BaseException:
             self._room.leave(session)
             raise
@@ -193,11 +195,11 @@ class PrefixCache:
         self,
         session: Session,
         ids: Tokens,
-        hear: Callable[[Tensor], None] | None,
-        company: Company | None,
+        on_logits: Callable[[Tensor], None] | None,
+        piggyback: Piggyback | None,
     ) -> Iterator[int]:
         session.chunk_size = self.chunk_size
-        for fed in session.reading(ids, hear, company):
+        for fed in session.reading(ids, on_logits, piggyback):
             yield fed
             session.chunk_size = self.chunk_size
 
@@ -254,7 +256,7 @@ class PrefixCache:
             large = not self._room.fits(kept.session for kept in self._kept)
             if not self._kept or not (self._kept.too_many or large):
                 return
-            self._kept.let_one_go()
+            self._kept.evict_one()
             self.evicted += 1
 
     def save(self, folder: Path) -> int:
@@ -314,12 +316,12 @@ class PrefixCache:
         twin._room, twin._kept = self._room.fork(), self._kept.fork()
         return twin
 
-    def unshelved(self, ids: Tokens, least: int | None = None) -> Session | None:
-        """Return a fork of the longest kept memory of a prompt, to put on the shelf.
+    def fork_for_disk(self, ids: Tokens, least: int | None = None) -> Session | None:
+        """Return a fork of the longest kept memory of a prompt, to save on the disk.
 
         Args:
             ids: the token ids of the prompt.
-            least: fewest tokens by which the memory must exceed the memory on the shelf; None for
+            least: fewest tokens by which the memory must exceed the memory on the disk; None for
                 no minimum.
 
         Returns:
@@ -327,22 +329,22 @@ class PrefixCache:
         """
         key = array("q", ids)
         best = self._kept.longest(key)
-        if best is None or (least is not None and len(best.key) < self._shelved(key) + least):
+        if best is None or (least is not None and len(best.key) < self._on_disk(key) + least):
             return None
         return best.session.fork()
 
-    def _shelved(self, key: array[int]) -> int:
-        """Return the number of tokens of the longest prefix of a prompt on the shelf."""
-        found = None if self._shelf is None else self._shelf.best(key)
+    def _on_disk(self, key: array[int]) -> int:
+        """Return the number of tokens of the longest prefix of a prompt on the disk."""
+        found = None if self._disk_cache is None else self._disk_cache.best(key)
         return 0 if found is None else len(found.key)
 
     def _fetch(self, key: array[int]) -> None:
-        """Load the memory of a prompt from the shelf, if it exceeds the kept ones by a grain."""
-        found = None if self._shelf is None else self._shelf.best(key)
-        if found is None or self._shelf is None:
+        """Load the memory of a prompt from the disk, if it exceeds the kept ones by a grain."""
+        found = None if self._disk_cache is None else self._disk_cache.best(key)
+        if found is None or self._disk_cache is None:
             return
         if len(found.key) >= self._kept.reach(key) + self.grain:
-            session = self._shelf.load(found, self._fresh.chunk_size)
+            session = self._disk_cache.load(found, self._fresh.chunk_size)
             if session is not None:
                 self._kept.keep(found.key, session)
 

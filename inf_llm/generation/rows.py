@@ -82,7 +82,7 @@ def feed_all(rows: Sequence[Row]) -> list[Tensor]:
 
 
 @dataclass
-class Company:
+class Piggyback:
     """Rows that the next chunk of a text takes along, if one forward pass can feed both.
 
     Attributes:

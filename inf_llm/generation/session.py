@@ -34,7 +34,7 @@ from inf_llm.generation.prefill import (
     held,
     whole_blocks,
 )
-from inf_llm.generation.rows import Company, Row
+from inf_llm.generation.rows import Piggyback, Row
 from inf_llm.generation.text import ended_at
 from inf_llm.generation.tokens import Readable, token_ids, vocabulary
 from inf_llm.hf.cache import MemoryCache
@@ -43,7 +43,7 @@ from inf_llm.hf.identity import tokenizer_identity
 from inf_llm.hf.saving import Extras, Note, open_memory, save_memory
 from inf_llm.hf.witness import Witness
 from inf_llm.memory.stats import MemoryStats
-from inf_llm.unsaved import Unsaved, bare_copy
+from inf_llm.not_picklable import NotPicklable, bare_copy
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Answer:
     seconds: float
 
 
-class Session(Unsaved):
+class Session(NotPicklable):
     """Reads a text into a model's memory and answers from it.
 
     Args:
@@ -122,20 +122,20 @@ class Session(Unsaved):
     def reading(
         self,
         text: Readable = "",
-        hear: Callable[[torch.Tensor], None] | None = None,
-        company: Company | None = None,
+        on_logits: Callable[[torch.Tensor], None] | None = None,
+        piggyback: Piggyback | None = None,
     ) -> Iterator[int]:
         """Read as `read` does, in steps that feed at most `chunk_size` tokens each.
 
         Args:
             text: see `read`.
-            hear: called with the logits (1, n, V) of all tokens of a feed. Without `hear`, only the
+            on_logits: called with the logits (1, n, V) of all tokens of a feed. Without it only the
                 logits of the last token are computed.
-            company: rows of other sessions that a feed may take along; ignored with `hear`.
+            piggyback: rows of other sessions that a feed may take along; ignored with `on_logits`.
 
         Yields:
             After each feed the number of tokens in the memory; a smaller number than before if the
-            feed failed in `company` and the memory was reset.
+            feed failed in `piggyback` and the memory was reset.
         """
         self.ids += token_ids(
             self.tokenizer, text, vocabulary(self.model), not self.ids, self._control_tokens
@@ -143,10 +143,10 @@ class Session(Unsaved):
         end = whole_blocks(self.model, len(self.ids))
         while self.fed < end:
             chunk = Row(self, most=min(end - self.fed, self.chunk_size))
-            if hear is None:
-                (company or Company()).feed(chunk)
+            if on_logits is None:
+                (piggyback or Piggyback()).feed(chunk)
             else:
-                hear(chunk.feed(logits=0))
+                on_logits(chunk.feed(logits=0))
             yield self.fed
 
     def ask(

@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache
 
 from inf_llm.errors import UnsupportedInputError
-from inf_llm.hf.cache_layer import Makers, MemoryLayer
+from inf_llm.hf.cache_layer import AttentionFactories, MemoryLayer
 from inf_llm.memory.stats import MemoryStats
-from inf_llm.unsaved import Unsaved, bare_copy
+from inf_llm.not_picklable import NotPicklable, bare_copy
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,17 @@ class PatchCache(DynamicCache):
             )
 
 
-class MemoryCache(Unsaved, PatchCache):
+class MemoryCache(NotPicklable, PatchCache):
     """A cache of a patched model. Made by `generate`, or by `inf_llm.new_cache(model)`.
 
     Attributes:
         assists: whether its model drafts tokens for another model; `generate` sets it.
-        makers: the factories of its layers' attention objects, those of its patch.
+        factories: the factories of its layers' attention objects, those of its patch.
         positions: positions of the tokens that are fed next (B, L), where rows differ.
     """
 
     assists = False
-    makers: Makers
+    factories: AttentionFactories
     positions: Tensor | None = None
 
     @property
@@ -89,10 +89,10 @@ class MemoryCache(Unsaved, PatchCache):
         """Yield each memory that a pass feeds, with the length of the prompt that it answers."""
         yield self, prompt_end
 
-    def alone_from(self, position: int | None) -> None:
+    def decode_from(self, position: int | None) -> None:
         """Make each token from this position on (padding counted) choose its blocks alone."""
         for layer in self.memories:
-            layer.rows.alone_from(position)
+            layer.rows.decode_from(position)
 
     def activate_past_recording(self) -> None:
         """Record the states that `crop` goes back to, in every layer that can."""
@@ -116,7 +116,9 @@ class MemoryCache(Unsaved, PatchCache):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> MemoryCache:
         twin = self.fork()
-        twin.makers = memo.get(id(self.makers), self.makers)  # where the model is copied too
+        twin.factories = memo.get(
+            id(self.factories), self.factories
+        )  # where the model is copied too
         return twin
 
 
@@ -138,19 +140,19 @@ def _copied(state: Any) -> Any:
     return state
 
 
-def adopt(cache: Cache, makers: Makers) -> MemoryCache:
+def adopt(cache: Cache, factories: AttentionFactories) -> MemoryCache:
     """Turn the empty cache that `generate` made into a memory, in place.
 
     Args:
         cache: an empty, plain DynamicCache, or a memory already.
-        makers: the factory of the attention object, for every layer index with a memory.
+        factories: the factory of the attention object, for every layer index with a memory.
 
     Raises:
         UnsupportedInputError: the cache is of another kind, is not empty, or is a memory of
             another patch.
     """
     if isinstance(cache, MemoryCache):
-        if cache.makers is makers:
+        if cache.factories is factories:
             return cache
         raise UnsupportedInputError(
             "this memory was made under another patch (of another model, or with other settings), "
@@ -169,25 +171,25 @@ def adopt(cache: Cache, makers: Makers) -> MemoryCache:
             f"this {kind} already holds {cache.get_seq_length()} tokens of another attention "
             "type: start with an empty one"
         )
-    install(cache.layers, makers)
+    install(cache.layers, factories)
     cache.layer_class_to_replicate = None
     cache.__class__ = MemoryCache
     memory = cast(MemoryCache, cache)
-    memory.makers = makers
+    memory.factories = factories
     return memory
 
 
-def install(layers: list[Any], makers: Makers) -> None:
+def install(layers: list[Any], factories: AttentionFactories) -> None:
     """Put memory layers in place of attention layers; others (linear, convolution) stay."""
-    while len(layers) <= max(makers):
+    while len(layers) <= max(factories):
         layers.append(None)
-    for index, make in makers.items():
+    for index, make in factories.items():
         layers[index] = MemoryLayer(make)
 
 
-def check_layers(layers: Sequence[Any], makers: Makers) -> str | None:
+def check_layers(layers: Sequence[Any], factories: AttentionFactories) -> str | None:
     """Return why a model's cache layers cannot be replaced, or None if they can."""
-    for index in makers:
+    for index in factories:
         if index < len(layers) and hasattr(layers[index], "conv_states"):
             return f"layer {index} has attention and another recurrent state in one cache layer"
     return None

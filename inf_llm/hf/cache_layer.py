@@ -13,17 +13,17 @@ from transformers.cache_utils import CacheLayerMixin
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.rows import RowGroup
+from inf_llm.not_picklable import NotPicklable, bare_copy
 from inf_llm.state import BlockReader, State
-from inf_llm.unsaved import Unsaved, bare_copy
 
-MakeAttention = Callable[[], LayerAttention]
-Makers = dict[int, MakeAttention]
+AttentionFactory = Callable[[], LayerAttention]
+AttentionFactories = dict[int, AttentionFactory]
 """The factory of the attention object, for each layer index."""
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def plainly(method: _Method) -> _Method:
+def without_inference_mode(method: _Method) -> _Method:
     """Make a method that changes state run with ordinary tensors and without gradients.
 
     Tensors made under `torch.inference_mode` may not be changed outside it.
@@ -65,7 +65,7 @@ class PassingLayer(CacheLayerMixin):
     get_max_cache_shape = get_max_length  # its name before transformers 5.23
 
 
-class MemoryLayer(Unsaved, PassingLayer):
+class MemoryLayer(NotPicklable, PassingLayer):
     """The memory of one layer, for a batch.
 
     Args:
@@ -76,13 +76,13 @@ class MemoryLayer(Unsaved, PassingLayer):
     is_croppable = True
     supports_early_init = False
 
-    def __init__(self, make: MakeAttention) -> None:
+    def __init__(self, make: AttentionFactory) -> None:
         super().__init__()
         self._make = make
         self._held_dtype: torch.dtype | None = None
         self.rows = RowGroup(make)
 
-    @plainly
+    @without_inference_mode
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
         """Feed tokens and return their attention output (B, H, L, Dv); see `RowGroup.attend`."""
         self.is_initialized = True
@@ -102,7 +102,7 @@ class MemoryLayer(Unsaved, PassingLayer):
         """Dtype of the keys and values; None while the layer is empty."""
         return self._held_dtype
 
-    @plainly
+    @without_inference_mode
     def restore(self, dtype: torch.dtype | None, rows: State, blocks: BlockReader) -> None:
         """Load the saved state of a layer into this one, which is empty."""
         self._held_dtype, self.is_initialized = dtype, dtype is not None
@@ -138,7 +138,7 @@ class MemoryLayer(Unsaved, PassingLayer):
         """Record the states that `crop` goes back to."""
         self.record_past = True
 
-    @plainly
+    @without_inference_mode
     def crop(self, tokens_to_remove: int) -> None:
         """Drop the newest `-tokens_to_remove` tokens.
 
@@ -152,25 +152,25 @@ class MemoryLayer(Unsaved, PassingLayer):
         else:
             self.rows.crop(-tokens_to_remove)
 
-    @plainly
+    @without_inference_mode
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Replace the rows with the given ones (beam search)."""
         self.rows.select_rows(beam_idx)
 
-    @plainly
+    @without_inference_mode
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep the given rows."""
         if indices.dtype == torch.bool:
             indices = indices.nonzero()[:, 0]
         self.rows.select_rows(indices)
 
-    @plainly
+    @without_inference_mode
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat every row."""
         rows = torch.arange(self.rows.count).repeat_interleave(repeats)
         self.rows.select_rows(rows)
 
-    @plainly
+    @without_inference_mode
     def fork(self) -> MemoryLayer:
         """Return an independent copy that shares the sealed blocks."""
         twin = bare_copy(self)

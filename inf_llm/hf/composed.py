@@ -20,7 +20,7 @@ from transformers.cache_utils import LinearAttentionLayer
 
 from inf_llm.attention.base import LayerAttention, Rule
 from inf_llm.hf.cache import MemoryCache
-from inf_llm.hf.cache_layer import MemoryLayer, PassingLayer, plainly
+from inf_llm.hf.cache_layer import MemoryLayer, PassingLayer, without_inference_mode
 from inf_llm.hf.decoder import device_of, with_cache
 from inf_llm.hf.rows import RowGroup
 
@@ -47,7 +47,7 @@ class Part:
 
 
 class RowsTogether:
-    """The rows of several memories in one layer, for a watcher.
+    """The rows of several memories in one layer, for a observer.
 
     Args:
         groups: the rows of each memory.
@@ -86,7 +86,7 @@ class ComposedLayer(PassingLayer):
         ]
         self.rows = RowsTogether([layer.rows for layer in layers])
 
-    @plainly
+    @without_inference_mode
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, rule: Rule) -> Tensor:
         """Feed the tokens of every memory; see `MemoryLayer.attend`.
 
@@ -132,7 +132,7 @@ class ComposedCache(MemoryCache):
     def __init__(self, parts: Sequence[Part], device: torch.device) -> None:
         super().__init__()
         self._parts = parts
-        self.makers = parts[0].cache.makers
+        self.factories = parts[0].cache.factories
         lengths = [len(part.tokens) for part in parts]
         layers = zip(*(part.cache.layers for part in parts), strict=True)
         self.layers = [_joined(each, lengths) for each in layers]
@@ -163,7 +163,7 @@ def compose(caches: Sequence[Any], single: bool = True) -> bool:
     first = caches[0]
     return all(
         type(cache) is MemoryCache
-        and cache.makers is first.makers
+        and cache.factories is first.factories
         and all(map(_fit if single else _fit_in_a_row, first.layers, cache.layers))
         for cache in caches
     )

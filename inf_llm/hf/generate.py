@@ -18,15 +18,15 @@ from inf_llm.hf.decoder import CACHE_NAMES, decoder_of
 from inf_llm.hf.patched import state_of
 
 
-def surround(model: Any) -> None:
-    """Wrap a model's methods for generation; `lay_bare` removes the wrappers."""
+def wrap_generate(model: Any) -> None:
+    """Wrap a model's methods for generation; `unwrap_generate` removes the wrappers."""
     if hasattr(model, "generate"):
         for name, around in _AROUND.items():
             model.__dict__[name] = _Around(model, name, around)
 
 
-def lay_bare(model: Any) -> None:
-    """Remove the wrappers of `surround`."""
+def unwrap_generate(model: Any) -> None:
+    """Remove the wrappers of `wrap_generate`."""
     for name in _AROUND:
         model.__dict__.pop(name, None)
 
@@ -83,7 +83,7 @@ def _prepare_cache(
     cache = _cache_in(model_kwargs)
     state = state_of(decoder_of(model))
     if cache is not None and state is not None:
-        memory = adopt(cache, state.makers)
+        memory = adopt(cache, state.factories)
         memory.assists = bool(getattr(generation_config, "is_assistant", False))
         if memory.assists or generation_mode == GenerationMode.ASSISTED_GENERATION:
             memory.activate_past_recording()

@@ -76,9 +76,9 @@ def _enter(
     _check_outputs(decoder.config, kwargs)
     cache, memory, seen, expected = take_cache(decoder, kwargs), None, 0, None
     if cache is not None:
-        kwargs[cache_argument(decoder)] = memory = adopt(cache, state.makers)
+        kwargs[cache_argument(decoder)] = memory = adopt(cache, state.factories)
         for own, prompt_end in memory.ends(running.get().prompt_end):
-            own.alone_from(_first_alone(state, own, prompt_end))
+            own.decode_from(_decode_start(state, own, prompt_end))
         seen, expected = _seen(memory, _layers(decoder, state)), memory.positions
     ids, embeddings = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
     check_mask(kwargs.get("attention_mask"), embeddings if ids is None else ids, seen)
@@ -89,8 +89,8 @@ def _enter(
 
 def _layers(decoder: Any, state: Patched) -> list[int]:
     """Return the layers with a memory that a decoder runs: fewer if it exits early, or was cut."""
-    count = getattr(decoder.config, "num_hidden_layers", None) or len(state.makers)
-    return [index for index in state.makers if index < count] or list(state.makers)
+    count = getattr(decoder.config, "num_hidden_layers", None) or len(state.factories)
+    return [index for index in state.factories if index < count] or list(state.factories)
 
 
 def _seen(memory: MemoryCache, layers: list[int]) -> int:
@@ -133,7 +133,7 @@ def _check_outputs(config: Any, kwargs: dict[str, Any]) -> None:
         )
 
 
-def _first_alone(state: Patched, memory: MemoryCache, prompt_end: int | None) -> int | None:
+def _decode_start(state: Patched, memory: MemoryCache, prompt_end: int | None) -> int | None:
     """Return the position from which each token is an execution block of its own, or None.
 
     Inside `generate` these are the tokens after the prompt. So a pass that verifies several drafted
@@ -192,13 +192,13 @@ def _attention(
     if auto or not query.dtype == key.dtype == value.dtype:
         query, key, value = in_one_dtype(query, key, value)
     layer: Any = (
-        MemoryLayer(feed.state.makers[module.layer_idx])  # no cache: used for this call only
+        MemoryLayer(feed.state.factories[module.layer_idx])  # no cache: used for this call only
         if feed.cache is None
         else feed.cache.layers[module.layer_idx]
     )
     rule = make_rule(query, feed.state.settings.kernel_asked, **kwargs)
-    for watcher in now.watchers:
-        watcher.enters(feed.state, module.layer_idx, layer.rows, now.prompt_end)
+    for observer in now.observers:
+        observer.on_layer(feed.state, module.layer_idx, layer.rows, now.prompt_end)
     with torch.autocast(query.device.type, enabled=False) if auto else nullcontext():
         out = layer.attend(query, key, value, attention_mask, rule)
     if torch.is_grad_enabled() and query.requires_grad:

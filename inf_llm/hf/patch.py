@@ -15,14 +15,14 @@ from inf_llm.attention.window import ChunkedAttention, WindowAttention
 from inf_llm.checks import LARGEST
 from inf_llm.errors import SettingsError, UnsupportedInputError, UnsupportedModelError
 from inf_llm.hf.cache import MemoryCache, adopt, check_layers
-from inf_llm.hf.cache_layer import MakeAttention, Makers
+from inf_llm.hf.cache_layer import AttentionFactories, AttentionFactory
 from inf_llm.hf.decoder import decoder_of, device_of, prefix_adapter, trained_length, unwrap
-from inf_llm.hf.generate import lay_bare, surround
+from inf_llm.hf.generate import unwrap_generate, wrap_generate
 from inf_llm.hf.hooks import install_hooks, remove_hooks, set_implementation
 from inf_llm.hf.patched import Patched, forget_state, keep_state, state_of
 from inf_llm.hf.positions import forget_ropes, rescale_positions
 from inf_llm.hf.probe import LayerFacts, probe
-from inf_llm.hf.tensor_parallel import is_spread, spread_maker
+from inf_llm.hf.tensor_parallel import is_tensor_parallel, tensor_parallel_factory
 from inf_llm.hf.verify import Expected, try_memory, verify
 from inf_llm.hf.versions import setting
 from inf_llm.hf.weights import restore_weights, round_weights
@@ -129,7 +129,7 @@ def unpatch(model: PreTrainedModel) -> PreTrainedModel:
 
 def _undo(model: PreTrainedModel, decoder: nn.Module, state: Patched) -> None:
     restore_weights(model)
-    lay_bare(model)
+    unwrap_generate(model)
     remove_hooks(model, decoder, state)
     forget_ropes(decoder)
     forget_state(decoder)
@@ -138,14 +138,14 @@ def _undo(model: PreTrainedModel, decoder: nn.Module, state: Patched) -> None:
 def new_cache(model: PreTrainedModel) -> MemoryCache:
     """Return an empty memory for a patched model, to pass as its cache."""
     state = patched(model)
-    if state is None or not state.makers:
+    if state is None or not state.factories:
         raise UnsupportedModelError(
             f"this {type(model).__name__} has no memory: patch it with a type other than 'origin'"
         )
-    return adopt(DynamicCache(config=model.config.get_text_config(decoder=True)), state.makers)
+    return adopt(DynamicCache(config=model.config.get_text_config(decoder=True)), state.factories)
 
 
-def makers_for(model: PreTrainedModel, settings: WindowSettings) -> Makers:
+def factories_for(model: PreTrainedModel, settings: WindowSettings) -> AttentionFactories:
     """Return the attention factory that `patch` would use for each layer of an unpatched model.
 
     Raises:
@@ -200,7 +200,7 @@ def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings
     _refuse_if_nothing_changes(model, settings, facts)
     state = Patched(settings, _makers(model, facts, settings))
     reason = check_layers(
-        DynamicCache(config=model.config.get_text_config(decoder=True)).layers, state.makers
+        DynamicCache(config=model.config.get_text_config(decoder=True)).layers, state.factories
     )
     if reason is not None:
         raise UnsupportedModelError(reason)
@@ -209,20 +209,20 @@ def _patch_memory(model: PreTrainedModel, decoder: Any, settings: WindowSettings
     keep_state(state, decoder, *facts)
     try:
         install_hooks(model, decoder, state)
-        surround(model)
+        wrap_generate(model)
         _try_memory(decoder, state, _plain_makers(model, facts, settings))
     except BaseException:
         _undo(model, decoder, state)
         raise
 
 
-def _try_memory(decoder: Any, state: Patched, plain: Makers) -> None:
+def _try_memory(decoder: Any, state: Patched, plain: AttentionFactories) -> None:
     """Run the decoder through its hooks, once, with full attention in place of the type's."""
-    makers, state.makers = state.makers, plain
+    factories, state.factories = state.factories, plain
     try:
         try_memory(decoder, plain)
     finally:
-        state.makers = makers
+        state.factories = factories
 
 
 _NEVER_FULL = 1 << 30
@@ -261,23 +261,23 @@ def native_chunk(model: PreTrainedModel, module: nn.Module) -> int | None:
 
 def _makers(
     model: PreTrainedModel, facts: dict[nn.Module, LayerFacts], settings: WindowSettings
-) -> Makers:
+) -> AttentionFactories:
     """Return each layer's attention factory: for its own window if kept, else for the type."""
     ropes = {  # layers with one rotation share one object, and its tables of cosines
         fact.rope: rescale(fact.rope, settings) for fact in facts.values()
     }
-    makers: Makers = {}
+    factories: AttentionFactories = {}
     for module, fact in facts.items():
         rope, chunk = ropes[fact.rope], native_chunk(model, module)
         own = maker_of_window(rope, settings, fact.window, chunk)
         type_settings = settings.for_layer(_index(module))
-        makers[_index(module)] = own or _make_type(model, rope, type_settings)
-    return makers
+        factories[_index(module)] = own or _make_type(model, rope, type_settings)
+    return factories
 
 
 def maker_of_window(
     rope: Rope, settings: WindowSettings, window: int | None, chunk: int | None
-) -> MakeAttention | None:
+) -> AttentionFactory | None:
     """Return the attention factory of a layer that keeps its trained window or chunk, or None."""
     if settings.native_window != "keep":
         return None
@@ -286,16 +286,16 @@ def maker_of_window(
     return None if window is None else functools.partial(WindowAttention, rope, int(window))
 
 
-def _make_type(model: PreTrainedModel, rope: Rope, settings: OriginSettings) -> MakeAttention:
+def _make_type(model: PreTrainedModel, rope: Rope, settings: OriginSettings) -> AttentionFactory:
     """Return the factory of the attention object that the settings name."""
-    if isinstance(settings, InfLLMSettings) and is_spread(model):
-        return spread_maker(model, rope, settings)
+    if isinstance(settings, InfLLMSettings) and is_tensor_parallel(model):
+        return tensor_parallel_factory(model, rope, settings)
     return functools.partial(ATTENTION.get(settings.type), rope, settings)
 
 
 def _plain_makers(
     model: PreTrainedModel, facts: dict[nn.Module, LayerFacts], settings: WindowSettings
-) -> Makers:
+) -> AttentionFactories:
     """Return factories for the checks, with full attention in place of the type's."""
     plain = make_settings(
         "stream-lm", n_init=0, n_local=_NEVER_FULL, native_window=settings.native_window
@@ -310,8 +310,8 @@ def _expected(
     """Return every layer's replacement for `verify`, without rotation: its keys arrive rotated."""
     still = {module: dataclasses.replace(fact, rope=Rope.none()) for module, fact in facts.items()}
     plain = dataclasses.replace(settings, native_window="keep")
-    makers = _plain_makers(model, still, plain)
+    factories = _plain_makers(model, still, plain)
     return {
-        module: Expected(makers[_index(module)], fact.window, native_chunk(model, module))
+        module: Expected(factories[_index(module)], fact.window, native_chunk(model, module))
         for module, fact in facts.items()
     }

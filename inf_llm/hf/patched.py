@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache
 from inf_llm.attention.base import running
 from inf_llm.errors import UnsupportedInputError
 from inf_llm.hf.cache import PatchCache
-from inf_llm.hf.cache_layer import MakeAttention
+from inf_llm.hf.cache_layer import AttentionFactory
 from inf_llm.hf.rotary import rotary_places
 from inf_llm.settings import OriginSettings
 
@@ -32,7 +32,7 @@ class Patched:
 
     Attributes:
         settings: the attention settings in force.
-        makers: the factory of the attention object, for each layer index; empty where full
+        factories: the factory of the attention object, for each layer index; empty where full
             attention stays.
         before: name of the attention implementation that the model had, if the patch set another.
         checked: number of layers whose attention was compared with the model's own.
@@ -41,7 +41,7 @@ class Patched:
     """
 
     settings: OriginSettings
-    makers: dict[int, MakeAttention] = field(default_factory=dict)
+    factories: dict[int, AttentionFactory] = field(default_factory=dict)
     before: str | None = None
     checked: int = 0
     hooks: list[RemovableHandle] = field(default_factory=list)

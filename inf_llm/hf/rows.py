@@ -30,7 +30,7 @@ class RowGroup(Stateful):
         self._make = make
         self.members: tuple[LayerAttention, ...] = ()  # one for all rows, or one per padded row
         self._padding: tuple[int, ...] = ()  # left padding of rows that have their own member
-        self._alone_from: int | None = None
+        self._decode_from: int | None = None
         self._recording = False
         self.count = 0
         self.seen = 0
@@ -65,8 +65,8 @@ class RowGroup(Stateful):
         if self._padding:
             self._padding = tuple(map(sum, zip(self._padding, padding, strict=True)))
         for row, member in enumerate(self.members):
-            alone = self._alone_from
-            member.alone_from(None if alone is None else alone - self.padding_of(row))
+            alone = self._decode_from
+            member.decode_from(None if alone is None else alone - self.padding_of(row))
         self.seen += length  # counted before the pass, so that one that fails is detected
         if self._padding:
             return self._attend_each(q, k, v, padding, rule)
@@ -100,9 +100,9 @@ class RowGroup(Stateful):
                 out[own] = member.attend(q[own], k[own], v[own], rule)
         return out
 
-    def alone_from(self, position: int | None) -> None:
+    def decode_from(self, position: int | None) -> None:
         """Make each token from this position on (padding counted) an execution block of its own."""
-        self._alone_from = position
+        self._decode_from = position
 
     @property
     def recording(self) -> bool:

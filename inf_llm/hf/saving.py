@@ -296,7 +296,7 @@ def _mapped(path: Path, segment: Segment) -> dict[str, Tensor]:
 
 def _empty(model: Any) -> Any:
     state = patched(model)
-    if state is not None and state.makers:
+    if state is not None and state.factories:
         return new_cache(model)
     return DynamicCache(config=unwrap(model).config.get_text_config(decoder=True))
 

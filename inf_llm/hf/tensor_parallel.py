@@ -18,7 +18,7 @@ from torch import Tensor
 
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.errors import UnsupportedModelError
-from inf_llm.hf.cache_layer import MakeAttention
+from inf_llm.hf.cache_layer import AttentionFactory
 from inf_llm.memory.block_memory import BlockMemory
 from inf_llm.memory.block_store import BlockStore
 from inf_llm.memory.index import TorchIndex
@@ -32,12 +32,12 @@ Group = dist.ProcessGroup | None
 """The processes that share a model's heads; None for all processes."""
 
 
-def is_spread(model: Any) -> bool:
+def is_tensor_parallel(model: Any) -> bool:
     """Return whether a model's heads are spread over several processes."""
     return (getattr(model, "tp_size", None) or 1) > 1
 
 
-class SummedIndex(TorchIndex):
+class AllReduceIndex(TorchIndex):
     """An index whose scores are summed over the processes of a group."""
 
     def __init__(self, chunk: int | None, group: Group) -> None:
@@ -50,7 +50,7 @@ class SummedIndex(TorchIndex):
         return scores
 
 
-class SummedTwoStage(TwoStage):
+class AllReduceTwoStage(TwoStage):
     """A two-stage search whose shares of attention are summed over the processes of a group."""
 
     def __init__(self, selection: Selection, shortlist: int, group: Group) -> None:
@@ -73,16 +73,16 @@ class _SharedMemory(BlockMemory):
     def _open_store(self, *shape: Any) -> BlockStore:
         store = super()._open_store(*shape)
         if isinstance(store.index, TwoStage):
-            store.index = SummedTwoStage(store.selection, store.index.shortlist, self._group)
+            store.index = AllReduceTwoStage(store.selection, store.index.shortlist, self._group)
         else:
             chosen = self.settings.index
             chunk = None if chosen is None else chosen.options.get("chunk")
-            summed = SummedIndex(chunk, self._group)
+            summed = AllReduceIndex(chunk, self._group)
             store.index = ProductSearch(store.selection, summed)
         return store
 
 
-class SpreadInfLLMAttention(InfLLMAttention):
+class TensorParallelInfLLMAttention(InfLLMAttention):
     """The window and the memory of one layer, for the heads of this process.
 
     Args:
@@ -97,7 +97,7 @@ class SpreadInfLLMAttention(InfLLMAttention):
             self.memory = _SharedMemory(settings, self.block, group)
 
 
-def spread_maker(model: Any, rope: Rope, settings: InfLLMSettings) -> MakeAttention:
+def tensor_parallel_factory(model: Any, rope: Rope, settings: InfLLMSettings) -> AttentionFactory:
     """Return the factory of a layer's attention object for a model whose heads are spread.
 
     Raises:
@@ -116,4 +116,4 @@ def spread_maker(model: Any, rope: Rope, settings: InfLLMSettings) -> MakeAttent
         )
     mesh = getattr(model, "_device_mesh", None)
     group = None if mesh is None else (mesh["tp"] if mesh.ndim > 1 else mesh).get_group()
-    return functools.partial(SpreadInfLLMAttention, rope, settings, group)
+    return functools.partial(TensorParallelInfLLMAttention, rope, settings, group)

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
-from inf_llm.attention.base import LayerAttention, Running, Watcher, running
+from inf_llm.attention.base import AttentionObserver, LayerAttention, Running, running
 from inf_llm.attention.inf_llm import InfLLMAttention
 from inf_llm.errors import UnsupportedModelError
 from inf_llm.hf.cache import MemoryCache
@@ -116,7 +116,7 @@ class _Seen:
     scores: Tensor | None
 
 
-class trace(Watcher):  # noqa: N801 (used like a function)
+class trace(AttentionObserver):  # noqa: N801 (used like a function)
     """A recorder of what a model recalls while it reads and generates, within a `with` statement.
 
     Args:
@@ -152,7 +152,7 @@ class trace(Watcher):  # noqa: N801 (used like a function)
 
     def __enter__(self) -> trace:
         now = running.get()
-        self._token = running.set(replace(now, watchers=(*now.watchers, self)))
+        self._token = running.set(replace(now, observers=(*now.observers, self)))
         return self
 
     def __exit__(
@@ -166,16 +166,16 @@ class trace(Watcher):  # noqa: N801 (used like a function)
             self._token = None
         self._rows = None
 
-    def enters(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
-        """See `Watcher`."""
+    def on_layer(self, patch: object, layer: int, rows: Any, prompt_end: int | None) -> None:
+        """See `AttentionObserver`."""
         self._layer = layer if patch is self._patch else None
         self._rows, self._prompt_end = rows, prompt_end
         if self._only is not None and self._layer is not None:
             held: list[Any] = self._only[0].layers
             self._rows, self._prompt_end = held[layer].rows, self._only[1]
 
-    def saw(self, attention: LayerAttention, first: int, last: int) -> None:
-        """See `Watcher`."""
+    def on_block(self, attention: LayerAttention, first: int, last: int) -> None:
+        """See `AttentionObserver`."""
         if self._layer is None or not isinstance(attention, InfLLMAttention):
             return
         recalled = attention.recalled

@@ -23,7 +23,7 @@ from transformers.cache_utils import DynamicCache
 from inf_llm.attention.base import LayerAttention
 from inf_llm.errors import InfLLMError, UnsupportedModelError
 from inf_llm.hf.cache import MemoryCache, adopt
-from inf_llm.hf.cache_layer import MakeAttention, Makers, PassingLayer
+from inf_llm.hf.cache_layer import AttentionFactories, AttentionFactory, PassingLayer
 from inf_llm.hf.decoder import with_cache
 from inf_llm.hf.hooks import make_rule
 from inf_llm.hf.recording import recorded, token_ids
@@ -48,7 +48,7 @@ class Expected:
         chunk: length of the chunks that the layer keeps, or None.
     """
 
-    make: MakeAttention
+    make: AttentionFactory
     window: int | None = None
     chunk: int | None = None
 
@@ -81,17 +81,17 @@ def verify(decoder: Any, layers: dict[nn.Module, Expected], kernel: str = "auto"
     return len(check.compared)
 
 
-def try_memory(decoder: Any, makers: Makers) -> None:
+def try_memory(decoder: Any, factories: AttentionFactories) -> None:
     """Feed a patched decoder two chunks, and check that each layer's memory receives each once.
 
     Raises:
         UnsupportedModelError: the decoder fails, or a layer's memory receives more or fewer keys
             than there are tokens.
     """
-    cache = adopt(DynamicCache(config=decoder.config.get_text_config(decoder=True)), makers)
+    cache = adopt(DynamicCache(config=decoder.config.get_text_config(decoder=True)), factories)
     for part in token_ids(decoder, _NEW).split(_PARTS, 1):
         _must_run(decoder, part, cache)
-    for index, layer in zip(sorted(makers), cache.memories, strict=True):
+    for index, layer in zip(sorted(factories), cache.memories, strict=True):
         if layer.get_seq_length() != _NEW:
             raise UnsupportedModelError(
                 f"layer {index} was given {layer.get_seq_length()} keys for {_NEW} tokens"

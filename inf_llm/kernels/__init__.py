@@ -167,7 +167,7 @@ def attend_jointly(
     for source in sources:
         k, v = source.joined()
         parts.append(attend(source.q, k, v, scoring, source.band))
-        taken.append((source, k) if source.watched else None)  # frees the keys of other sources
+        taken.append((source, k) if source.needs_mass else None)  # frees the keys of other sources
     o, lse = merge(parts)
     if learned_sink is not None:
         o, lse = with_learned_sink(o, lse, learned_sink)
@@ -205,7 +205,7 @@ def _parts_of(sources: Sequence[Source], scoring: Scoring) -> list[tuple[Tensor,
 
 
 def _mass_of(source: Source, lse: Tensor, scoring: Scoring) -> Tensor | None:
-    if not source.watched:
+    if not source.needs_mass:
         return None
     masses = [received(source.q, k, lse, scoring) for k, _ in source.pieces]
     return masses[0] if len(masses) == 1 else torch.cat(masses, 2)

@@ -113,7 +113,7 @@ def attend_jointly(
     masses, first = [], 0
     for source in sources:
         last = first + sum(k.shape[2] for k, _ in source.pieces)
-        masses.append(weights[:, :, first:last] if source.watched else None)
+        masses.append(weights[:, :, first:last] if source.needs_mass else None)
         first = last
     assert o is not None, "a softmax needs a source"
     return o, masses

@@ -22,13 +22,13 @@ class Source:
         q: queries (B, H, Q, D).
         pieces: keys and values.
         band: the keys that each query sees; None for all.
-        watched: whether to compute the attention mass that the keys receive.
+        needs_mass: whether to compute the attention mass that the keys receive.
     """
 
     q: Tensor
     pieces: Pieces
     band: Band | None = None
-    watched: bool = False
+    needs_mass: bool = False
 
     def joined(self) -> tuple[Tensor, Tensor]:
         """Return keys and values of all pieces, each as one tensor."""

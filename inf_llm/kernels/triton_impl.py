@@ -77,7 +77,7 @@ def attend_jointly(
         k, v = source.joined()
         if k.shape[2]:
             parts.append(_attend(source.q, _Keys.lying(k, v), scoring, source.band, whole=False))
-        taken.append((source, k) if source.watched else None)  # frees the keys of other sources
+        taken.append((source, k) if source.needs_mass else None)  # frees the keys of other sources
     o, lse = _whole(parts, source.q.dtype)
     return o, [each and received(each[0].q, each[1], lse, scoring, each[0].band) for each in taken]
 

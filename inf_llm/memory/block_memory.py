@@ -225,7 +225,7 @@ class BlockMemory(Stateful):
         self.recent["mass"][:, :, len(self.recent) - newest :].add_(mass)
 
     @property
-    def watches_recalled(self) -> bool:
+    def needs_recalled_mass(self) -> bool:
         """Whether the eviction policy uses the attention mass that recalled blocks receive."""
         return self._store is not None and self._store.slots.policy.needs_mass
 

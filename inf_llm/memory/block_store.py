@@ -30,15 +30,15 @@ from inf_llm.memory.search import Query, make_search
 from inf_llm.memory.selection import Selection
 from inf_llm.memory.slot_table import HostSlotTable, SlotTable
 from inf_llm.memory.tiers import Tier
+from inf_llm.not_picklable import NotPicklable
 from inf_llm.settings import InfLLMSettings
 from inf_llm.state import State
-from inf_llm.unsaved import Unsaved
 from inf_llm.variants import CODEC, EVICTION, TIER
 
 _AT_ONCE = 4096  # most pages in one copy from mapped files to page-locked memory
 
 
-class BlockStore(Unsaved):
+class BlockStore(NotPicklable):
     """The sealed blocks of one layer.
 
     Args:

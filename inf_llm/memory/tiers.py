@@ -13,7 +13,7 @@ from torch import Tensor
 from inf_llm.choice import Choice
 from inf_llm.errors import SettingsError
 from inf_llm.memory.codec import Plane, Planes
-from inf_llm.unsaved import Unsaved
+from inf_llm.not_picklable import NotPicklable
 from inf_llm.variants import TIER
 
 _SLAB_BYTES = 64 << 20  # size of a page-locked slab, which is never moved
@@ -21,7 +21,7 @@ _FIRST_BYTES = 1 << 16  # first size of the slab of `HostTier`, and its least gr
 _FEW = 256  # most pages that are read one by one; slab by slab, a few would take more steps
 
 
-class Tier(Unsaved, ABC):
+class Tier(NotPicklable, ABC):
     """Storage of numbered pages.
 
     Args:

@@ -28,11 +28,11 @@ Requests as checked values:
 
 From questions to answers:
     intake.py             prompts, tokenized before they wait for the model
-    lanes.py              threads beside the event loop for such work
+    fair_queue.py         threads beside the event loop for such work
     prompts.py            messages and documents to token ids, and back to places in a document
     shapes.py             the grammar of an answer, and the functions it may call
     worker.py             the one thread that runs the model, in steps
-    turns.py              the scheduler: which job runs the next step
+    scheduler.py          the scheduler: which job runs the next step
     pace.py               the number of prompt tokens in a step
     jobs.py               jobs of the worker: read a document, answer prompts
     rows.py               answers that are being generated
@@ -49,7 +49,7 @@ Documents:
     uploads.py            texts that are being read
     excerpts.py           characters of an uploaded text
     library.py            documents and memories on a disk
-    occupancy.py          locks for the folder of a library
+    folder_lock.py        locks for the folder of a library
 """
 
 from inf_llm.errors import MissingExtraError

@@ -284,7 +284,7 @@ class Application(Starlette):
 
 
 def _saved_bytes(engine: Engine) -> int:
-    return 0 if engine.library is None else engine.library.shelf.bytes
+    return 0 if engine.library is None else engine.library.disk_cache.bytes
 
 
 async def _refused(request: Request, error: Exception) -> Response:

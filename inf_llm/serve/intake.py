@@ -15,7 +15,7 @@ from inf_llm.generation import document_of
 from inf_llm.plan.budget import TextBytes
 from inf_llm.serve.documents import Document, Sources, Upload
 from inf_llm.serve.errors import ApiError, bad_value
-from inf_llm.serve.lanes import Lane
+from inf_llm.serve.fair_queue import FairQueue
 from inf_llm.serve.params import Question
 from inf_llm.serve.prompts import Prompt, Prompts, cut
 from inf_llm.serve.shapes import ANY, Shape, Shapes
@@ -143,8 +143,8 @@ class Intake:
         self._prompts, self._config, self._budget = prompts, config, budget
         self._shapes = shapes
         self._answer_tokens = answer_tokens
-        self._lanes = [Lane(f"layout-{name}") for name in ("short", "long")]
-        self._files = Lane("files")
+        self._queues = [FairQueue(f"layout-{name}") for name in ("short", "long")]
+        self._files = FairQueue("files")
 
     async def question(self, client: str, question: Question, sources: Sources) -> list[Ready]:
         """Make the prompts of a client's request for answers.
@@ -196,7 +196,7 @@ class Intake:
 
     async def _run(self, client: str, length: int, work: Callable[[], _T]) -> _T:
         try:
-            return await self._lanes[length >= LONG].run(client, work)
+            return await self._queues[length >= LONG].run(client, work)
         except TextError as error:
             raise ApiError(400, str(error), "context_length_exceeded") from None
 

@@ -34,7 +34,7 @@ from inf_llm.settings import InfLLMSettings
 
 PATIENCE = 10.0
 """Seconds that a prompt waits for memory while other prompts may overtake it."""
-SHELVED_FROM = 2048
+SAVED_FROM = 2048
 """Tokens that a conversation must have beyond its part on the disk before it is saved again."""
 
 
@@ -115,7 +115,7 @@ class Engine:
         session, _ = yield from self._read(ready.prompt, job)
         self.pool.release(session)
         document.kept_tokens = self.pool.kept_of(ids)
-        return Read(document, None if self.library is None else self.pool.unshelved(ids))
+        return Read(document, None if self.library is None else self.pool.fork_for_disk(ids))
 
     def forget(self, document: Prompt, others: Sequence[Prompt]) -> Steps:
         """Drop the memories of a document, except the parts that other documents share.
@@ -150,7 +150,7 @@ class Engine:
                 rows = yield from self._begin(question, ready, used, answers)
                 first = first or rows[0].text.first
                 choices += yield from self._finish(rows, question, ready.prompt, sources)
-            self._shelve(ready.prompt, sources)
+            self._save_conversation(ready.prompt, sources)
         return Answered(
             tuple(choices),
             sum(len(ready.prompt.ids) for ready in prompts),
@@ -210,10 +210,10 @@ class Engine:
                 yield from row.decoding.catch_up()
             yield [row.decoding for row in going]
 
-    def _shelve(self, prompt: Prompt, sources: Sources) -> None:
-        """Save the memory of a conversation if the disk lacks `SHELVED_FROM` of its tokens."""
+    def _save_conversation(self, prompt: Prompt, sources: Sources) -> None:
+        """Save the memory of a conversation if the disk lacks `SAVED_FROM` of its tokens."""
         if self.library is not None:
-            memory = self.pool.unshelved(prompt.ids, SHELVED_FROM)
+            memory = self.pool.fork_for_disk(prompt.ids, SAVED_FROM)
             if memory is not None:
                 self.library.keep_memory(memory, sources.documents)
 
@@ -227,8 +227,8 @@ class Engine:
             already; see `PrefixCache.reading`.
         """
         yield from self._wait_for_room(prompt, job, memories, scores is not None)
-        hear = None if scores is None else scores.hear
-        reading = self.pool.reading(prompt.ids, prompt.boundaries, hear, job.company)
+        on_logits = None if scores is None else scores.on_logits
+        reading = self.pool.reading(prompt.ids, prompt.boundaries, on_logits, job.piggyback)
         done = None
         other_tokens = job.tokens - len(prompt.ids)  # of the later prompts of this job
         with closing(reading):

@@ -2,8 +2,8 @@
 
     DIR/documents/ID.json    a document
     DIR/documents/ID.names   names of the memories that contain the document, one a line
-    DIR/memories/            a `PrefixShelf`
-    DIR/lock, server-*.lock  locks of the servers that use the folder; see `Occupancy`
+    DIR/memories/            a `DiskPrefixCache`
+    DIR/lock, server-*.lock  locks of the servers that use the folder; see `FolderLock`
     DIR/writing.lock         lock of the server that changes a document
 
 A document is committed when its file exists; its memory is written first. The name of a memory is
@@ -28,9 +28,9 @@ from filelock import FileLock
 from inf_llm.atomic import write_atomically
 from inf_llm.errors import InfLLMError, SavedMemoryError, reason
 from inf_llm.generation import Session
-from inf_llm.generation.prefix_shelf import PrefixShelf
+from inf_llm.generation.disk_prefix_cache import DiskPrefixCache
 from inf_llm.serve.documents import Document, changed
-from inf_llm.serve.occupancy import Occupancy
+from inf_llm.serve.folder_lock import FolderLock
 
 _log = logging.getLogger("inf_llm.serve")
 _T = TypeVar("_T")
@@ -67,10 +67,10 @@ class Library:
         self._change = FileLock(folder / "writing.lock", mode=0o600)
         try:
             self._texts.mkdir(0o700, parents=True, exist_ok=True)
-            self._place = Occupancy(folder, shared)
-            self.shelf = PrefixShelf(folder / "memories", model, tokenizer, quota, shared)
+            self._place = FolderLock(folder, shared)
+            self.disk_cache = DiskPrefixCache(folder / "memories", model, tokenizer, quota, shared)
             if self._place.first:
-                self.shelf.sweep()
+                self.disk_cache.sweep()
                 self._sweep()
             self._place.settle()
         except OSError as error:
@@ -123,7 +123,7 @@ class Library:
         needed = {name for file, names in lists.items() if file not in lost for name in names}
         for file in lost:
             for name in {*lists[file]} - needed:
-                self.shelf.forget(name)
+                self.disk_cache.forget(name)
             file.unlink()
 
     async def keep(self, document: Document, memory: Session) -> None:
@@ -136,8 +136,8 @@ class Library:
 
     def _keep(self, document: Document, memory: Session) -> None:
         self._note(document, memory)
-        shelved = self.shelf.put(memory)
-        saved = replace(document, memory=None if shelved is None else shelved.name)
+        entry = self.disk_cache.put(memory)
+        saved = replace(document, memory=None if entry is None else entry.name)
         with self._change:
             if not self._is_known(document.id):
                 raise changed(document.id)
@@ -147,7 +147,7 @@ class Library:
 
     def _note(self, document: Document, memory: Session) -> None:
         """Record that a memory, which may not be written yet, contains a document."""
-        file, name = self._names(document.id), self.shelf.name_of(memory)
+        file, name = self._names(document.id), self.disk_cache.name_of(memory)
         known = _lines(file)
         if name not in known:
             write_atomically(file, "\n".join([*known, name]).encode(), True)
@@ -163,7 +163,7 @@ class Library:
         if all(self._file(each.id).exists() for each in documents):  # no document was deleted
             for each in documents:
                 self._note(each, memory)
-            self.shelf.put(memory)
+            self.disk_cache.put(memory)
 
     def __contains__(self, name: str) -> bool:
         """Return whether there is a document with an id, which may be any text of a client."""
@@ -176,7 +176,7 @@ class Library:
     def _remove(self, name: str) -> bool:
         names = self._names(name)
         for each in _lines(names):
-            self.shelf.forget(each)
+            self.disk_cache.forget(each)
         with self._change:
             self._file(name).unlink(missing_ok=True)
             names.unlink(missing_ok=True)

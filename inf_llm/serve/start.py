@@ -97,7 +97,7 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         config.chunk_size,
         budget=options.memory_budget,
         needs=None if needs is None else needs.of,
-        shelf=None if library is None else library.shelf,
+        disk_cache=None if library is None else library.disk_cache,
     )
     budget = Budget.of(options.memory_budget, needs, LEAST_GRAINS * pool.grain)
     vocabulary = model.get_input_embeddings().weight.shape[0]

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from inf_llm.errors import InfLLMError, TextError
 from inf_llm.generation.decoding import Decoding, PromptEnd
-from inf_llm.generation.rows import Company, feed_all, together
+from inf_llm.generation.rows import Piggyback, feed_all, together
 from inf_llm.serve.errors import ApiError, busy
-from inf_llm.serve.turns import Turns
+from inf_llm.serve.scheduler import Scheduler
 
 _log = logging.getLogger("inf_llm.serve")
 
@@ -60,16 +60,16 @@ class Job:
         self.steps = work(self)
         self.cancelled = threading.Event()
         self.finished = False
-        self.waits_for: Waiting = ()
-        self.company = Company()
+        self.pending_rows: Waiting = ()
+        self.piggyback = Piggyback()
         """Rows of other jobs, to be fed in one pass with the job's next prompt chunk."""
-        self.held_up = False
+        self.blocked = False
         """Whether the job cannot continue before another job has finished."""
         self.alone = False
         """Whether its rows are fed without those of other jobs, as a joint step failed."""
         self.reads = False
         """Whether its last step read a prompt chunk, so that its next step may read one too."""
-        self.put_off = False
+        self.deferred = False
         """Whether the end of its prompt was deferred once, to be fed with another job's chunk."""
 
     def cancel(self) -> None:
@@ -79,17 +79,17 @@ class Job:
     @property
     def answers(self) -> bool:
         """Whether the next step is one token of each answer, not the end of a prompt."""
-        return bool(self.waits_for) and all(row.answers for row in self.waits_for)
+        return bool(self.pending_rows) and all(row.answers for row in self.pending_rows)
 
     @property
     def ends(self) -> bool:
         """Whether the next step feeds the end of a prompt."""
-        return bool(self.waits_for) and not self.answers
+        return bool(self.pending_rows) and not self.answers
 
     @property
     def waiting(self) -> int:
         """Tokens of the prompt end that the next step feeds; 0 for any other step."""
-        return sum(row.waiting for row in self.waits_for) if self.ends else 0
+        return sum(row.waiting for row in self.pending_rows) if self.ends else 0
 
 
 class Worker:
@@ -98,9 +98,9 @@ class Worker:
     Args:
         limit: most jobs that may wait.
         on_failure: called with the exception of a failed step, before the next step begins.
-        at_once: most jobs that take turns; others wait for one to finish. Jobs with `held_up` do
+        at_once: most jobs that take turns; others wait for one to finish. Jobs with `blocked` do
             not count.
-        reading_share: see `Turns`.
+        reading_share: see `Scheduler`.
         on_idle: called once when no job has come for `IDLE_SECONDS`.
     """
 
@@ -116,7 +116,7 @@ class Worker:
         self._on_idle = on_idle
         self._on_failure = on_failure
         self._at_once = at_once
-        self._turns = Turns(reading_share)
+        self._scheduler = Scheduler(reading_share)
         self._waiting: OrderedDict[str, deque[Job]] = OrderedDict()
         self._running: list[Job] = []
         self._changed = threading.Condition()
@@ -137,12 +137,12 @@ class Worker:
     def waiting(self) -> int:
         """Number of jobs that have not begun, or that cannot continue before another ends."""
         with self._changed:
-            return sum(map(len, self._waiting.values())) + len(self._held_up())
+            return sum(map(len, self._waiting.values())) + len(self._blocked())
 
     @property
     def running(self) -> int:
         """Number of jobs that take turns."""
-        return len(self._able())
+        return len(self._runnable())
 
     @property
     def waiting_tokens(self) -> int:
@@ -164,7 +164,7 @@ class Worker:
         with self._changed:
             if self._stopping:
                 raise ApiError(503, "the server is stopping", "stopping")
-            waiting = [job for jobs in self._waiting.values() for job in jobs] + self._held_up()
+            waiting = [job for jobs in self._waiting.values() for job in jobs] + self._blocked()
             if not always and sum(not job.cancelled.is_set() for job in waiting) >= self._limit:
                 raise busy(429, f"{self._limit} requests are waiting already")
             self._waiting.setdefault(job.client, deque()).append(job)
@@ -205,28 +205,28 @@ class Worker:
     def _admit(self) -> None:
         """Start waiting jobs, one of each client in turn, up to `at_once` jobs."""
         with self._changed:
-            while self._waiting and len(self._able()) < self._at_once:
+            while self._waiting and len(self._runnable()) < self._at_once:
                 client, jobs = self._waiting.popitem(last=False)
                 self._running.append(jobs.popleft())
                 if jobs:
                     self._waiting[client] = jobs  # the client goes to the end of the queue
 
-    def _able(self) -> list[Job]:
+    def _runnable(self) -> list[Job]:
         """Return the jobs that have begun and can continue."""
-        return [job for job in self._running if not job.held_up]
+        return [job for job in self._running if not job.blocked]
 
-    def _held_up(self) -> list[Job]:
-        return [job for job in self._running if job.held_up]
+    def _blocked(self) -> list[Job]:
+        return [job for job in self._running if job.blocked]
 
     def _take_turn(self) -> None:
-        able = self._able()[: self._at_once] or self._running
-        turn = self._turns.next(able)
+        able = self._runnable()[: self._at_once] or self._running
+        turn = self._scheduler.next(able)
         reads = [job for job in able if job.reads]
         apart = turn[0].ends and bool(reads)
-        if apart and not (self._turns.apart or turn[0].put_off):
-            turn[0].put_off, apart = True, False
-            turn = [self._turns.first(reads)]
-        along = [job for job in able if job.waits_for and job is not turn[0]]
+        if apart and not (self._scheduler.apart or turn[0].deferred):
+            turn[0].deferred, apart = True, False
+            turn = [self._scheduler.first(reads)]
+        along = [job for job in able if job.pending_rows and job is not turn[0]]
         started, answer = time.perf_counter(), turn[0].answers
         tokens, alongside = 0, None
         if answer:
@@ -235,7 +235,7 @@ class Worker:
         else:
             tokens, alongside = self._read(turn[0], along)
         seconds = time.perf_counter() - started
-        self._turns.spent(turn, answer, tokens, seconds, alongside, apart)
+        self._scheduler.record_turn(turn, answer, tokens, seconds, alongside, apart)
 
     def _read(self, job: Job, others: list[Job]) -> tuple[int, bool | None]:
         """Run a step of a prompt, with the waiting rows of other jobs if one pass can feed both.
@@ -245,32 +245,32 @@ class Worker:
             possible.
         """
         others = [] if job.alone else [other for other in others if not other.alone]
-        rows = [row for other in others for row in other.waits_for]
-        if not job.waits_for:
+        rows = [row for other in others for row in other.pending_rows]
+        if not job.pending_rows:
             return self._read_on(job, others, rows)
         tokens = job.waiting
-        alongside = together([*job.waits_for, *rows]) if rows else None
+        alongside = together([*job.pending_rows, *rows]) if rows else None
         self._answer([job, *others] if alongside else [job])
         return tokens, alongside
 
     def _read_on(self, job: Job, others: list[Job], rows: Waiting) -> tuple[int, bool | None]:
         """Read a chunk of a prompt in one pass with the waiting rows of other jobs."""
-        company = job.company
-        company.rows, company.logits, company.error = rows, (), None
-        tokens = self._go_on(job)
-        if company.rows or not rows:  # the step fed no chunk, or there were no rows to feed
-            company.rows = ()
+        piggyback = job.piggyback
+        piggyback.rows, piggyback.logits, piggyback.error = rows, (), None
+        tokens = self._advance(job)
+        if piggyback.rows or not rows:  # the step fed no chunk, or there were no rows to feed
+            piggyback.rows = ()
             return tokens, None
-        if company.logits:
-            self._choose(others, company.logits)
-        elif company.error is not None:
+        if piggyback.logits:
+            self._choose(others, piggyback.logits)
+        elif piggyback.error is not None:
             job.alone = True
-            self._go_on_alone(others, company.error)
-        return tokens, bool(company.logits)
+            self._advance_unbatched(others, piggyback.error)
+        return tokens, bool(piggyback.logits)
 
     def _answer(self, jobs: list[Job]) -> None:
         """Feed the waiting rows of the jobs and choose the next token of each row."""
-        rows = [row for job in jobs for row in job.waits_for]
+        rows = [row for job in jobs for row in job.pending_rows]
         try:
             fed = _feed(rows, apart=jobs[0].alone)
         except Exception as error:
@@ -280,7 +280,7 @@ class Worker:
 
     def _choose(self, jobs: list[Job], fed: Sequence[Tensor]) -> None:
         """Choose the next token of each row of the jobs, from the logits `fed` of each row."""
-        rows = [(job, row) for job in jobs for row in job.waits_for]
+        rows = [(job, row) for job in jobs for row in job.pending_rows]
         failed: dict[Job, Exception] = {}
         for (job, row), logits in zip(rows, fed, strict=True):
             try:
@@ -288,25 +288,25 @@ class Worker:
             except Exception as error:
                 failed[job] = error
         for job in jobs:
-            self._go_on(job, failed.get(job))
+            self._advance(job, failed.get(job))
 
     def _feed_failed(self, jobs: list[Job], error: Exception) -> None:
         """Fail a job that was fed alone or is a single row; let several continue one by one.
 
         Each continuing job first reads again what its memory lost in the failed pass.
         """
-        if jobs[0].alone or (len(jobs) == 1 and len(jobs[0].waits_for) == 1):
-            self._go_on(jobs[0], error)
+        if jobs[0].alone or (len(jobs) == 1 and len(jobs[0].pending_rows) == 1):
+            self._advance(jobs[0], error)
             return
-        self._go_on_alone(jobs, error)
+        self._advance_unbatched(jobs, error)
 
-    def _go_on_alone(self, jobs: list[Job], error: Exception) -> None:
+    def _advance_unbatched(self, jobs: list[Job], error: Exception) -> None:
         self._on_failure(error)
         for job in jobs:
             job.alone = True
-            self._go_on(job)
+            self._advance(job)
 
-    def _go_on(self, job: Job, error: Exception | None = None) -> int:
+    def _advance(self, job: Job, error: Exception | None = None) -> int:
         """Run the job's generator to its next yield; return the prompt tokens that it read."""
         try:
             given = next(job.steps) if error is None else job.steps.throw(error)
@@ -316,11 +316,11 @@ class Worker:
             self._on_failure(failure)
             self._finish(job, _as_api_error(failure))
         else:
-            job.waits_for = given if isinstance(given, Sequence) else ()
-            job.reads, job.put_off = isinstance(given, int) and given > 0, False
-            if job.held_up and given is not None:
-                self._let_go()
-            job.held_up = given is None
+            job.pending_rows = given if isinstance(given, Sequence) else ()
+            job.reads, job.deferred = isinstance(given, int) and given > 0, False
+            if job.blocked and given is not None:
+                self._unblock_all()
+            job.blocked = given is None
             return given if isinstance(given, int) else 0
         return 0
 
@@ -332,16 +332,16 @@ class Worker:
             self._on_failure(failure)
         self._finish(job, ApiError(503, "the request was cancelled", "cancelled"))
 
-    def _let_go(self) -> None:
-        """Clear `held_up` of all jobs, so that each checks again whether it can continue."""
+    def _unblock_all(self) -> None:
+        """Clear `blocked` of all jobs, so that each checks again whether it can continue."""
         for job in self._running:
-            job.held_up = False
+            job.blocked = False
 
     def _finish(self, job: Job, result: Any) -> None:
         with self._changed:
             self._running.remove(job)
-        self._let_go()
-        job.waits_for = ()
+        self._unblock_all()
+        job.pending_rows = ()
         job.finished = True
         try:
             job.emit(result)

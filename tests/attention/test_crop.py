@@ -32,7 +32,7 @@ def guess_and_go_back(
 ) -> torch.Tensor:
     """Feed a text, then a guess of which `kept` tokens stay, then the rest; outputs of the rest."""
     feed(layer, text)
-    layer.alone_from(text[0].shape[2])
+    layer.decode_from(text[0].shape[2])
     layer.record()
     feed(layer, guess)
     layer.crop(guess[0].shape[2] - kept)
@@ -47,7 +47,7 @@ def test_as_if_it_had_never_come(kind: str, tokens: int, kept: int) -> None:
     text, guess, rest = (random_qkv(n, seed=n) for n in (tokens, 13, 40))
     got = guess_and_go_back(make_layer(kind), text, guess, rest, kept)
     straight = make_layer(kind)
-    straight.alone_from(tokens)
+    straight.decode_from(tokens)
     want = feed(straight, joined(text, tokens_of(guess, 0, kept), rest))
     torch.testing.assert_close(got, want[:, :, tokens + kept :], **CLOSE)
 
@@ -63,7 +63,7 @@ def test_any_settings(data: st.DataObject) -> None:
     layer = make_memory_layer(slots=slots, **settings)
     got = guess_and_go_back(layer, text, guess, rest, kept)
     straight = make_memory_layer(slots=slots, **settings)
-    straight.alone_from(sizes[0])
+    straight.decode_from(sizes[0])
     want = feed(straight, joined(text, tokens_of(guess, 0, kept), rest))
     torch.testing.assert_close(got, want[:, :, sizes[0] + kept :], **CLOSE)
 
@@ -76,7 +76,7 @@ def test_many_rounds(slots: bool, change: dict[str, Any]) -> None:
     text = random_qkv(60)
     for one in (layer, straight):
         feed(one, text)
-        one.alone_from(60)
+        one.decode_from(60)
     layer.record()
     for turn in range(25):
         guess = random_qkv(7, seed=turn)
@@ -97,7 +97,7 @@ def feed_and_return(layer: LayerAttention, qkv: Qkv) -> Qkv:
 
 
 def test_back_to_the_start_of_an_execution_block() -> None:
-    """Without `alone_from`, feeds are the points to go back to, and blocks inside them."""
+    """Without `decode_from`, feeds are the points to go back to, and blocks inside them."""
     text, guess, rest = (random_qkv(n, seed=n) for n in (40, 20, 30))
     layer = make_layer()
     feed(layer, text)

@@ -215,7 +215,7 @@ def test_alone_from_equals_decoding(slots: bool) -> None:
     qkv = random_qkv(170, rows=2)
     decoded = feed(make_memory_layer(slots=slots), qkv, [100] + [1] * 70)
     layer = make_memory_layer(slots=slots)
-    layer.alone_from(100)
+    layer.decode_from(100)
     guessed = feed(layer, qkv, [100, 30, 1, 39])
     torch.testing.assert_close(guessed, decoded, **CLOSE)
 
@@ -227,7 +227,7 @@ def test_alone_from_anywhere(data: st.DataObject, start: int) -> None:
     feeds = data.draw(cuts(70 - start)) if start < 69 else [70 - start]
     qkv = random_qkv(70)
     layer = make_memory_layer(**settings)
-    layer.alone_from(start)
+    layer.decode_from(start)
     before = [start] if start else []
     guessed = feed(layer, qkv, before + feeds)
     decoded = feed(make_memory_layer(**settings), qkv, before + [1] * (70 - start))
@@ -238,7 +238,7 @@ def test_alone_from_inside_a_feed() -> None:
     """A feed that reaches past the mark is cut there, and one by one from it on."""
     qkv = random_qkv(90)
     layer = make_memory_layer()
-    layer.alone_from(70)
+    layer.decode_from(70)
     got = feed(layer, qkv, [90])
     want = feed(make_memory_layer(), qkv, [70] + [1] * 20)
     torch.testing.assert_close(got, want, **CLOSE)

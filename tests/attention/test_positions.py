@@ -153,13 +153,13 @@ def test_branches_and_rows(rule: str, slots: bool, perhead: bool) -> None:
     feed(layer, text)
     layer.select_rows(torch.tensor(rows))
     twin = layer.fork()
-    twin.alone_from(90)
+    twin.decode_from(90)
     twin.record()
     feed(twin, guess)
     twin.crop(13)
     feeds = [20] + [1] * 20
     for branch in (layer, twin):
-        branch.alone_from(None)
+        branch.decode_from(None)
         want = feed(make_memory_layer(**how), joined(rows_of(text, rows), rest), [90, *feeds])
         torch.testing.assert_close(feed(branch, rest, feeds), want[:, :, 90:], **CLOSE)
 

@@ -10,8 +10,8 @@ import pytest
 import inf_llm
 from inf_llm.demo import haystack_text
 from inf_llm.fidelity.drafts import Source
-from inf_llm.fidelity.readers import Desk, Reader, baselines
-from inf_llm.fidelity.tasks import Workshop
+from inf_llm.fidelity.readers import CacheFactory, Reader, baselines
+from inf_llm.fidelity.tasks import ContextBuilder
 from inf_llm.generation.layout import PlainLayout
 from inf_llm.needles.haystack import haystack_of
 from inf_llm.settings import WindowSettings, make_settings
@@ -49,14 +49,14 @@ def model() -> Any:
 
 
 @pytest.fixture
-def desk(model: Any, readers: list[Reader]) -> Iterator[Desk]:
+def caches(model: Any, readers: list[Reader]) -> Iterator[CacheFactory]:
     """The model under one patch."""
-    yield Desk(model, [*baselines(readers[0]), *readers])
+    yield CacheFactory(model, [*baselines(readers[0]), *readers])
     inf_llm.unpatch(model)
 
 
 @pytest.fixture(scope="module")
-def workshop(tokenizer: Any) -> Workshop:
+def workshop(tokenizer: Any) -> ContextBuilder:
     """Contexts of at most 1,500 tokens, which are bytes here, with two questions each."""
     source = Source(haystack_of(haystack_text()), 2)
-    return Workshop(tokenizer, PlainLayout(), source, 1500, 0)
+    return ContextBuilder(tokenizer, PlainLayout(), source, 1500, 0)

@@ -7,22 +7,24 @@ import torch
 
 import inf_llm
 from inf_llm.fidelity.measure import DENSE, OWN, PROSE_ROW, Measure, Row
-from inf_llm.fidelity.readers import FULL, WINDOW, Desk, Reader
-from inf_llm.fidelity.tasks import Context, Workshop
+from inf_llm.fidelity.readers import FULL, WINDOW, CacheFactory, Reader
+from inf_llm.fidelity.tasks import Context, ContextBuilder
 from tests.tiny import tiny_model
 
 STEP = 256
 
 
 @pytest.fixture
-def context(workshop: Workshop) -> Context:
+def context(workshop: ContextBuilder) -> Context:
     return workshop.context("number", 0)
 
 
-def _rows(desk: Desk, context: Context, read: str, full: bool = True) -> dict[str, list[Row]]:
-    names = [name for name in desk.readers if full or name != FULL]
+def _rows(
+    caches: CacheFactory, context: Context, read: str, full: bool = True
+) -> dict[str, list[Row]]:
+    names = [name for name in caches.readers if full or name != FULL]
     found: dict[str, list[Row]] = {}
-    for row in Measure(desk, STEP, read, full).rows(context, names):
+    for row in Measure(caches, STEP, read, full).rows(context, names):
         found.setdefault(row["rule"], []).append(row)
     return found
 
@@ -53,21 +55,21 @@ def _by_hand(context: Context, number: int, reader: Reader | None) -> float:
     return total / len(question.answer)
 
 
-def test_likelihoods_are_those_of_decoding(desk: Desk, context: Context) -> None:
-    rows = _rows(desk, context, OWN)
+def test_likelihoods_are_those_of_decoding(caches: CacheFactory, context: Context) -> None:
+    rows = _rows(caches, context, OWN)
     assert set(rows) == {FULL, WINDOW, "few", "all", "oracle"}
     for number in range(2):
         assert rows[FULL][number]["nll"] == pytest.approx(_by_hand(context, number, None), abs=2e-3)
         for name in (WINDOW, "few"):
-            wanted = _by_hand(context, number, desk.readers[name])
+            wanted = _by_hand(context, number, caches.readers[name])
             assert rows[name][number]["nll"] == pytest.approx(wanted, abs=2e-3)
     few, full = (rows[name][0]["nll"] for name in ("few", FULL))
     assert abs(few - full) > 0.01, "the rules differ by more than the tolerance"
 
 
-def test_divergence_and_recall_at_both_ends(desk: Desk, context: Context) -> None:
+def test_divergence_and_recall_at_both_ends(caches: CacheFactory, context: Context) -> None:
     for read in (OWN, DENSE):
-        rows = _rows(desk, context, read)
+        rows = _rows(caches, context, read)
         assert all(row["kl"] == 0 for row in rows[FULL])
         assert all(row["kl"] > 1e-3 for row in rows[WINDOW])
         assert all("recall" not in row for name in (FULL, WINDOW, "oracle") for row in rows[name])
@@ -77,14 +79,14 @@ def test_divergence_and_recall_at_both_ends(desk: Desk, context: Context) -> Non
         assert held < 0.8 * far
 
 
-def test_a_dense_read_and_an_own_read_differ(desk: Desk, context: Context) -> None:
-    own, dense = (_rows(desk, context, read) for read in (OWN, DENSE))
+def test_a_dense_read_and_an_own_read_differ(caches: CacheFactory, context: Context) -> None:
+    own, dense = (_rows(caches, context, read) for read in (OWN, DENSE))
     assert own["few"][0]["nll"] != pytest.approx(dense["few"][0]["nll"], abs=1e-3)
     assert own["few"][0]["recall"] == dense["few"][0]["recall"]
 
 
-def test_the_prose_is_one_row_and_has_no_needle(desk: Desk, context: Context) -> None:
-    rows = _rows(desk, context, DENSE)["few"]
+def test_the_prose_is_one_row_and_has_no_needle(caches: CacheFactory, context: Context) -> None:
+    rows = _rows(caches, context, DENSE)["few"]
     assert [row["question"] for row in rows] == [0, 1, PROSE_ROW]
     assert {row["probes"] for row in rows} == {3}
     assert rows[2]["kl_question"] is None
@@ -93,8 +95,8 @@ def test_the_prose_is_one_row_and_has_no_needle(desk: Desk, context: Context) ->
 
 
 def test_without_full_attention_there_is_nothing_to_compare_with(
-    desk: Desk, context: Context
+    caches: CacheFactory, context: Context
 ) -> None:
-    rows = _rows(desk, context, OWN, full=False)
+    rows = _rows(caches, context, OWN, full=False)
     assert FULL not in rows
     assert all(not {"kl", "recall"} & row.keys() for each in rows.values() for row in each)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inf_llm.errors import SettingsError
-from inf_llm.fidelity.readers import FULL, WINDOW, Desk, Reader, baselines
+from inf_llm.fidelity.readers import FULL, WINDOW, CacheFactory, Reader, baselines
 from inf_llm.settings import make_settings
 from tests.fidelity.conftest import settings
 
@@ -32,7 +32,7 @@ def test_an_oracle_needs_blocks() -> None:
 def test_names_and_kernels_must_agree(model: Any) -> None:
     first = Reader("a", settings())
     with pytest.raises(SettingsError, match="two rules are called 'a'"):
-        Desk(model, [*baselines(first), first, first])
+        CacheFactory(model, [*baselines(first), first, first])
     other = Reader("b", settings(kernel="reference"))
     with pytest.raises(SettingsError, match="kernels auto, reference"):
-        Desk(model, [*baselines(first), first, other])
+        CacheFactory(model, [*baselines(first), first, other])

@@ -10,18 +10,18 @@ import pytest
 
 from inf_llm.errors import SettingsError
 from inf_llm.fidelity.drafts import KEYS, NUMBERS, OWN, TURNS, Source
-from inf_llm.fidelity.tasks import ROOM, Workshop
+from inf_llm.fidelity.tasks import ROOM, ContextBuilder
 from inf_llm.generation.layout import TemplateLayout
 from inf_llm.needles.haystack import haystack_of
 from tests.chat.conftest import TEMPLATE
 
 
-def _text(workshop: Workshop, ids: tuple[int, ...]) -> str:
+def _text(workshop: ContextBuilder, ids: tuple[int, ...]) -> str:
     return str(workshop.tokenizer.decode(list(ids)))
 
 
 @pytest.mark.parametrize("task", [*OWN, "niah_single_2", "passkey"])
-def test_a_context_holds_its_answers_where_it_says(workshop: Workshop, task: str) -> None:
+def test_a_context_holds_its_answers_where_it_says(workshop: ContextBuilder, task: str) -> None:
     context = workshop.context(task, 3)
     assert context == workshop.context(task, 3)
     assert context.ids != workshop.context(task, 4).ids
@@ -37,7 +37,7 @@ def test_a_context_holds_its_answers_where_it_says(workshop: Workshop, task: str
     assert len(context.prose) == (64 if task in OWN else 0)
 
 
-def test_seeds_change_contexts(workshop: Workshop) -> None:
+def test_seeds_change_contexts(workshop: ContextBuilder) -> None:
     other = dataclasses.replace(workshop, seed=1000)
     assert workshop.context("number", 0).ids != other.context("number", 0).ids
 
@@ -59,7 +59,7 @@ def test_the_seed_chooses_a_wording() -> None:
     assert len(questions) >= len(NUMBERS) - 1
 
 
-def test_copied_passages_go_on_as_the_document_does(workshop: Workshop) -> None:
+def test_copied_passages_go_on_as_the_document_does(workshop: ContextBuilder) -> None:
     context = workshop.context("copy", 0)
     document = _text(workshop, context.ids)
     for question in context.questions:
@@ -68,7 +68,7 @@ def test_copied_passages_go_on_as_the_document_does(workshop: Workshop) -> None:
         assert document.count(given) == 1
 
 
-def test_the_template_of_the_model_is_used(workshop: Workshop) -> None:
+def test_the_template_of_the_model_is_used(workshop: ContextBuilder) -> None:
     layout = TemplateLayout(workshop.tokenizer, TEMPLATE, "a template")
     chat = dataclasses.replace(workshop, layout=layout)
     context = chat.context("turns", 0)
@@ -80,7 +80,7 @@ def test_the_template_of_the_model_is_used(workshop: Workshop) -> None:
     assert "</s><assistant>You" in tail or "</s><assistant>Your" in tail
 
 
-def test_the_users_own_questions(workshop: Workshop) -> None:
+def test_the_users_own_questions(workshop: ContextBuilder) -> None:
     asked = (("Who called?", "sentence"), ("Who did not?", "nobody at all"))
     prose = haystack_of("Another sentence stands here. " * 300)
     own = dataclasses.replace(workshop, source=Source(prose, 2, asked))
@@ -91,7 +91,7 @@ def test_the_users_own_questions(workshop: Workshop) -> None:
         none.context("qa", 0)
 
 
-def test_what_cannot_be_made_is_refused(workshop: Workshop) -> None:
+def test_what_cannot_be_made_is_refused(workshop: ContextBuilder) -> None:
     with pytest.raises(SettingsError, match="did you mean 'number'"):
         workshop.context("numbre", 0)
     short = dataclasses.replace(workshop, length=300)

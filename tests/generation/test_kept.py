@@ -53,7 +53,7 @@ def test_of_too_many_the_newest_stays(points: int | None, stays: list[str]) -> N
     for each in ("1", "12", "3"):
         some.keep(key(each), session)
     some.use(key("123"))
-    some.let_one_go()
+    some.evict_one()
     assert [each.key for each in some] == [key(each) for each in stays]
 
 

@@ -43,7 +43,7 @@ def test_tokens_and_the_likeliest_in_their_places() -> None:
 def test_a_prompt_is_scored_as_the_whole_text_is(model: Any, length: int, chunk: int) -> None:
     session, ids = Session(model, tiny_tokenizer(), chunk), IDS[:length]
     scores = PromptScores(ids, 2)
-    for _ in session.reading(ids, scores.hear):
+    for _ in session.reading(ids, scores.on_logits):
         pass
     found = scores.finish(session.fork())
     assert [each.token for each in found] == ids

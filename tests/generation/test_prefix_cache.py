@@ -12,9 +12,9 @@ import inf_llm
 from inf_llm.errors import SettingsError
 from inf_llm.generation import Session
 from inf_llm.generation.decoding import Decoding, step
+from inf_llm.generation.disk_prefix_cache import DiskPrefixCache
 from inf_llm.generation.footprint import footprint
 from inf_llm.generation.prefix_cache import PrefixCache
-from inf_llm.generation.prefix_shelf import PrefixShelf
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 TYPES = {
@@ -173,30 +173,30 @@ def test_another_process_goes_on_from_the_shelf(kind: str, tmp_path: Path) -> No
     ids = DOCUMENT + _ids(10, 30)
 
     def cache() -> PrefixCache:
-        shelf = PrefixShelf(tmp_path, model, tiny_tokenizer())
-        return PrefixCache(model, tiny_tokenizer(), 128, shelf=shelf)
+        disk_cache = DiskPrefixCache(tmp_path, model, tiny_tokenizer())
+        return PrefixCache(model, tiny_tokenizer(), 128, disk_cache=disk_cache)
 
     first = cache()
     first.read(DOCUMENT)
-    beginning = first.unshelved(DOCUMENT)
+    beginning = first.fork_for_disk(DOCUMENT)
     assert beginning is not None
-    PrefixShelf(tmp_path, model, tiny_tokenizer()).put(beginning)
+    DiskPrefixCache(tmp_path, model, tiny_tokenizer()).put(beginning)
 
     second = cache()
-    assert second.unshelved(DOCUMENT) is None, "it has read nothing"
+    assert second.fork_for_disk(DOCUMENT) is None, "it has read nothing"
     session, cached = second.read(ids)
     assert len(DOCUMENT) - first.grain <= cached <= len(DOCUMENT)
     assert _answer(session) == _fresh(model, ids)
-    assert second.unshelved(ids, 500) is None, "the shelf has most of it"
-    assert second.unshelved(ids, 1) is not None
+    assert second.fork_for_disk(ids, 500) is None, "the disk_cache has most of it"
+    assert second.fork_for_disk(ids, 1) is not None
     assert second.read(ids + ids)[1] > len(DOCUMENT), "what is kept is longer than what is shelved"
 
 
 def test_without_a_shelf_nothing_is_shelved(model: Any) -> None:
     pool = _pool(model)
     pool.read(DOCUMENT)
-    assert pool.unshelved(DOCUMENT[:100]) is None
-    assert pool.unshelved(DOCUMENT) is not None
+    assert pool.fork_for_disk(DOCUMENT[:100]) is None
+    assert pool.fork_for_disk(DOCUMENT) is not None
 
 
 def _to_the_end(reading: Any) -> tuple[Session, int]:

@@ -9,7 +9,7 @@ import pytest
 from inf_llm.generation import Session
 from inf_llm.generation.decoding import Decoding, step
 from inf_llm.generation.options import answer_options
-from inf_llm.generation.rows import Company, Row, together
+from inf_llm.generation.rows import Piggyback, Row, together
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog. " * 12,
@@ -36,14 +36,14 @@ def _alone(model: Any, tokenizer: Any, text: str) -> list[int]:
 
 def _read_beside(reader: Session, rows: list[Decoding]) -> int:
     """Read the book while answers are given; how many chunks took answers along."""
-    company, taken = Company(), 0
-    company.rows = list(rows)
-    for _ in reader.reading(BOOK, company=company):
-        for row, logits in zip(rows, company.logits, strict=False):
+    piggyback, taken = Piggyback(), 0
+    piggyback.rows = list(rows)
+    for _ in reader.reading(BOOK, piggyback=piggyback):
+        for row, logits in zip(rows, piggyback.logits, strict=False):
             row.choose(logits)
-        taken += bool(company.logits)
+        taken += bool(piggyback.logits)
         going = [row for row in rows if not row.over]
-        company.rows, company.logits = going, ()
+        piggyback.rows, piggyback.logits = going, ()
         rows = going
     return taken
 
@@ -71,18 +71,18 @@ def test_a_pass_that_fails_is_read_again_and_so_are_its_answers(
 ) -> None:
     rows, reader = _answers(memory_model, tokenizer), Session(memory_model, tokenizer, 64)
     step(rows)
-    company = Company()
-    reading = reader.reading(BOOK, company=company)
+    piggyback = Piggyback()
+    reading = reader.reading(BOOK, piggyback=piggyback)
     assert next(reading) == 64
 
     def fail(module: Any, *call: Any) -> None:
         raise MemoryError
 
     hook = memory_model.model.layers[1].register_forward_pre_hook(fail)
-    company.rows = rows
+    piggyback.rows = rows
     assert next(reading) == 0
-    assert isinstance(company.error, MemoryError)
-    assert not company.logits
+    assert isinstance(piggyback.error, MemoryError)
+    assert not piggyback.logits
     with pytest.raises(MemoryError):  # alone it is its own failure
         next(reading)
     hook.remove()

@@ -38,7 +38,7 @@ class Bench:
                 self.ids, self.logits = session.ids, self.goes_on(session)
         self.files = contents(self.whole)
         self.segments = sorted(name for name in self.files if name.endswith(".safetensors"))
-        self.makers = self.model, self.tokenizer
+        self.factories = self.model, self.tokenizer
         self.chance = random.Random(0)
 
     def _saved(self, folder: Path, seed: int) -> Session:
@@ -55,7 +55,7 @@ class Bench:
 
     def fresh(self) -> None:
         """Folder, model and tokenizer as they were saved."""
-        self.model, self.tokenizer = map(copy.deepcopy, self.makers)
+        self.model, self.tokenizer = map(copy.deepcopy, self.factories)
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(self.whole, self.folder)
 

@@ -132,7 +132,7 @@ def test_a_trace_sees_only_its_own_thread_and_model(model: Any) -> None:
             _generate(model, _ids(length=300))
     assert inner.tokens == trace.tokens == NEW
     assert max(recall.last for recall in trace.recalls) == 300 + NEW - 1
-    assert not running.get().watchers
+    assert not running.get().observers
 
 
 def test_an_answer_is_the_same_with_and_without(model: Any) -> None:

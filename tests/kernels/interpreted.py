@@ -166,7 +166,7 @@ def test_one_softmax_over_sources(count: int, queries: int, sink: bool, dtype: t
     near = 3 * TOLERANCE[dtype]
     assert (o.shape, o.dtype) == (want.shape, dtype)
     torch.testing.assert_close(o.double(), want, atol=near, rtol=near)
-    assert [mass is not None for mass in masses] == [source.watched for source in sources]
+    assert [mass is not None for mass in masses] == [source.needs_mass for source in sources]
     for mass, share in zip(masses, shares, strict=True):
         if mass is not None:
             torch.testing.assert_close(mass.double(), share, atol=near, rtol=near)

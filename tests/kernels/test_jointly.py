@@ -50,9 +50,9 @@ def random_sources(
     near, far = torch.randn(2, 2, H, queries, D).to(device, dtype)
     band = None if queries == 1 else Band(keys[0] - queries, 0, 4)
     return [
-        Source(near, [piece(2, keys[0])], band, watched=True),
+        Source(near, [piece(2, keys[0])], band, needs_mass=True),
         Source(far, [piece(2, keys[1]), piece(2, keys[2])]),
-        Source(far, [piece(H, keys[3])], watched=True),
+        Source(far, [piece(H, keys[3])], needs_mass=True),
     ]
 
 
@@ -78,7 +78,7 @@ def test_one_softmax(
     assert o.shape == (2, H, queries, DV)
     assert o.dtype == dtype
     torch.testing.assert_close(o.double(), want, atol=near, rtol=near)
-    assert [mass is not None for mass in masses] == [source.watched for source in sources]
+    assert [mass is not None for mass in masses] == [source.needs_mass for source in sources]
     for mass, share in zip(masses, shares, strict=True):
         if mass is not None:
             assert mass.dtype == torch.float32
@@ -162,11 +162,11 @@ def test_rows_with_keys_of_their_own(dtype: torch.dtype, softcap: float | None, 
         want, wanted = dense(sources, scoring, learned)
         torch.testing.assert_close(o[row : row + 1].double(), want, **close)
         for source, own, mass in zip(sources, masses[row], wanted, strict=True):
-            assert (own is not None) == source.watched
+            assert (own is not None) == source.needs_mass
             if own is not None:
                 torch.testing.assert_close(own.double(), mass, **close)
 
 
 def _first_row(source: Source) -> Source:
     pieces = [(k[:1], v[:1]) for k, v in source.pieces]
-    return Source(source.q[:1], pieces, source.band, source.watched)
+    return Source(source.q[:1], pieces, source.band, source.needs_mass)

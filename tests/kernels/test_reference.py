@@ -12,7 +12,7 @@ from inf_llm.kernels import Band, Scoring, reference
 from tests.kernels.shapes import BANDS, SHAPES, Shape, random_call
 
 
-def plainly(
+def without_inference_mode(
     q: Tensor, k: Tensor, v: Tensor, scoring: Scoring, band: Band | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, log-sum-exp, and mass per key; blind queries give 0 and -inf."""
@@ -49,7 +49,7 @@ def test_equals_a_plain_softmax(shape: Shape, band: Band | None, softcap: float 
     q, k, v = random_call(shape)
     scoring = Scoring(0.3, softcap)
     o, lse = reference.attend(q, k, v, scoring, band)
-    want, want_lse, want_mass = plainly(q, k, v, scoring, band)
+    want, want_lse, want_mass = without_inference_mode(q, k, v, scoring, band)
     assert o.dtype == q.dtype
     assert lse.dtype == torch.float32
     sighted = want_lse > -math.inf

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from inf_llm.errors import SavedMemoryError
-from inf_llm.generation import prefix_shelf
-from inf_llm.serve.jobs import SHELVED_FROM
+from inf_llm.generation import disk_prefix_cache
+from inf_llm.serve.jobs import SAVED_FROM
 from tests.serve.conftest import ServerProcess
 from tests.serve.inprocess import CHAT, Local, local
 from tests.serve.talk import STORY, ask
@@ -110,7 +110,7 @@ def test_an_answer_about_a_document_that_is_deleted_meanwhile_is_not_kept(tmp_pa
     with local(memory_dir=tmp_path) as server:
         document = upload(server)
         library = server.app.engine.library
-        memory = library.shelf.load(library.shelf._held[0])
+        memory = library.disk_cache.load(library.disk_cache._held[0])
         held = server.app.documents.held.get(document["id"])
         server.request("DELETE", f"{DOCUMENTS}/{document['id']}")
         library.keep_memory(memory, (held,))
@@ -123,7 +123,7 @@ def test_what_was_killed_before_a_text_was_committed_is_removed(tmp_path: Path) 
     file = tmp_path / "documents" / f"{lost['id']}.json"
     file.rename(file.with_name(f".{file.name}.123"))  # as `write_atomically` has it before the end
     with local(memory_dir=tmp_path) as second:
-        assert len(second.app.engine.library.shelf) == 1
+        assert len(second.app.engine.library.disk_cache) == 1
         assert asked(second, kept)[1] > kept["tokens"] - 64
     assert {file.stem for file in (tmp_path / "documents").iterdir()} == {kept["id"]}
 
@@ -134,7 +134,7 @@ def test_a_document_that_cannot_be_removed_stays(
     with local(memory_dir=tmp_path) as server:
         path = f"{DOCUMENTS}/{upload(server)['id']}"
         with monkeypatch.context() as patch:
-            patch.setattr(prefix_shelf, "remove", _read_only)
+            patch.setattr(disk_prefix_cache, "remove", _read_only)
             reply = server.request("DELETE", path)
             assert (reply.status_code, reply.json()["error"]["code"]) == (500, "not_removed")
         assert server.request("GET", path).status_code == 200
@@ -167,7 +167,7 @@ def test_a_document_that_had_to_leave_is_gone_from_the_disk_too(tmp_path: Path) 
 
 
 def test_a_long_conversation_is_found_by_the_next_server(tmp_path: Path) -> None:
-    text = "x" * (SHELVED_FROM + 300)
+    text = "x" * (SAVED_FROM + 300)
     with local(memory_dir=tmp_path) as first:
         first.ask("short", max_tokens=2)
         first.ask(text, max_tokens=2)
@@ -175,7 +175,7 @@ def test_a_long_conversation_is_found_by_the_next_server(tmp_path: Path) -> None
         assert len(list((tmp_path / "memories").iterdir())) == 1
     with local(memory_dir=tmp_path) as second:
         usage = second.ask(text + " and more", max_tokens=2).json()["usage"]
-        assert usage["prompt_tokens_details"]["cached_tokens"] > SHELVED_FROM
+        assert usage["prompt_tokens_details"]["cached_tokens"] > SAVED_FROM
 
 
 def test_a_document_that_the_quota_has_no_room_for(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_disk_that_fails_is_said_and_ends_nothing(
         def full(*args: Any) -> None:
             raise SavedMemoryError("the disk is full")
 
-        monkeypatch.setattr(server.app.engine.library.shelf, "put", full)
+        monkeypatch.setattr(server.app.engine.library.disk_cache, "put", full)
         with caplog.at_level(logging.ERROR):
             document = upload(server)
         assert document["saved"] is False

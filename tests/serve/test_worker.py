@@ -12,7 +12,7 @@ import pytest
 from inf_llm.generation import rows as rows_module
 from inf_llm.serve import worker as worker_module
 from inf_llm.serve.errors import ApiError
-from inf_llm.serve.turns import Turns
+from inf_llm.serve.scheduler import Scheduler
 from inf_llm.serve.worker import Job, Worker
 from tests.serve.talk import until
 
@@ -221,7 +221,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 def _reads(chunks: int) -> Callable[[Job], Iterator[int]]:
     def steps(job: Job) -> Iterator[int]:
         for _ in range(chunks):
-            job.company.feed(object())  # type: ignore[arg-type]
+            job.piggyback.feed(object())  # type: ignore[arg-type]
             yield 100
         return "read"
 
@@ -277,7 +277,7 @@ def test_the_end_of_a_prompt_is_fed_by_itself_or_with_a_text(
     passes: list[int], monkeypatch: pytest.MonkeyPatch, apart: bool
 ) -> None:
     """With many short prompts it waits for a chunk of the text; the text is read either way."""
-    monkeypatch.setattr(Turns, "apart", apart)
+    monkeypatch.setattr(Scheduler, "apart", apart)
     ends = [_Row() for _ in range(6)]
     for end in ends:
         end.answers, end.waiting = False, 40
@@ -298,7 +298,7 @@ def test_an_end_that_no_chunk_took_along_is_fed_by_itself(
     passes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job whose turn it was instead did something else."""
-    monkeypatch.setattr(Turns, "apart", False)
+    monkeypatch.setattr(Scheduler, "apart", False)
     end = _Row()
     end.answers, end.waiting = False, 40
 
@@ -375,7 +375,7 @@ def test_jobs_that_wait_for_room_take_no_place_of_those_that_can_run() -> None:
         while not full.is_set():
             yield None
         for _ in range(5):
-            most[0] = max(most[0], len(worker._able()[: worker._at_once]))
+            most[0] = max(most[0], len(worker._runnable()[: worker._at_once]))
             yield 100
 
     def large(job: Job) -> Iterator[int]:

@@ -10,11 +10,11 @@ import pytest
 
 from inf_llm.errors import SavedMemoryError
 from inf_llm.serve import occupancy
-from inf_llm.serve.occupancy import Occupancy
+from inf_llm.serve.folder_lock import FolderLock
 
 
-def come_in(folder: Path, shared: bool) -> Occupancy:
-    place = Occupancy(folder, shared)
+def come_in(folder: Path, shared: bool) -> FolderLock:
+    place = FolderLock(folder, shared)
     place.settle()
     return place
 
@@ -30,18 +30,18 @@ def test_servers_that_share_come_in_one_after_another(tmp_path: Path) -> None:
 def test_no_server_comes_to_one_that_is_alone(
     tmp_path: Path, held: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(occupancy, "DOOR_SECONDS", 0.1)
+    monkeypatch.setattr(occupancy, "STARTUP_SECONDS", 0.1)
     place = come_in(tmp_path, held)
     with pytest.raises(SavedMemoryError, match="is used by another server"):
-        Occupancy(tmp_path, wanted)
+        FolderLock(tmp_path, wanted)
     place.release()
     assert come_in(tmp_path, wanted).first
 
 
 def test_a_server_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     program = (
-        "import os, sys, pathlib; from inf_llm.serve.occupancy import Occupancy\n"
-        "Occupancy(pathlib.Path(sys.argv[1]), True).settle(); os.kill(os.getpid(), 9)"
+        "import os, sys, pathlib; from inf_llm.serve.folder_lock import FolderLock\n"
+        "FolderLock(pathlib.Path(sys.argv[1]), True).settle(); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", program, str(tmp_path)]).returncode == -9
     assert list(tmp_path.glob("server-*.lock"))

@@ -14,7 +14,7 @@ import torch
 import inf_llm
 from inf_llm.errors import SavedMemoryError
 from inf_llm.generation import Session
-from inf_llm.generation.prefix_shelf import PrefixShelf, Shelved
+from inf_llm.generation.disk_prefix_cache import DiskEntry, DiskPrefixCache
 from tests.tiny import SETTINGS, tiny_model, tiny_tokenizer
 
 GRAIN = SETTINGS["exc_block_size"]
@@ -37,12 +37,12 @@ def _session(model: Any, seed: int, grains: int = 6) -> Session:
     return session
 
 
-def _shelf(folder: Path, model: Any, quota: int | None = None) -> PrefixShelf:
-    return PrefixShelf(folder, model, tiny_tokenizer(), quota)
+def _disk_cache(folder: Path, model: Any, quota: int | None = None) -> DiskPrefixCache:
+    return DiskPrefixCache(folder, model, tiny_tokenizer(), quota)
 
 
-def _best(shelf: PrefixShelf, session: Session, more: int = 5) -> Shelved | None:
-    return shelf.best(array("q", [*session.ids, *_ids(99, more)]))
+def _best(disk_cache: DiskPrefixCache, session: Session, more: int = 5) -> DiskEntry | None:
+    return disk_cache.best(array("q", [*session.ids, *_ids(99, more)]))
 
 
 def _answer(session: Session) -> tuple[int, ...]:
@@ -52,49 +52,51 @@ def _answer(session: Session) -> tuple[int, ...]:
 def test_another_process_finds_the_longest_beginning(model: Any, tmp_path: Path) -> None:
     short, long, other = _session(model, 1, 4), _session(model, 1, 7), _session(model, 2)
     for each in (short, long, other):
-        assert _shelf(tmp_path, model).put(each)
-    shelf = _shelf(tmp_path, model)
-    assert len(shelf) == 3
-    found = _best(shelf, long)
+        assert _disk_cache(tmp_path, model).put(each)
+    disk_cache = _disk_cache(tmp_path, model)
+    assert len(disk_cache) == 3
+    found = _best(disk_cache, long)
     assert found is not None
     assert found.key.tolist() == long.ids
-    assert _answer(shelf.load(found)) == _answer(long)
-    assert _best(shelf, short).key.tolist() == short.ids
-    assert shelf.best(array("q", _ids(3, 400))) is None
-    assert _best(shelf, long, more=0).key.tolist() == short.ids, "an answer needs a token to feed"
+    assert _answer(disk_cache.load(found)) == _answer(long)
+    assert _best(disk_cache, short).key.tolist() == short.ids
+    assert disk_cache.best(array("q", _ids(3, 400))) is None
+    assert _best(disk_cache, long, more=0).key.tolist() == short.ids, (
+        "an answer needs a token to feed"
+    )
 
 
 def test_what_is_kept_is_not_written_again(model: Any, tmp_path: Path) -> None:
-    shelf = _shelf(tmp_path, model)
-    assert shelf.put(_session(model, 1))
+    disk_cache = _disk_cache(tmp_path, model)
+    assert disk_cache.put(_session(model, 1))
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
-    assert shelf.put(_session(model, 1))
+    assert disk_cache.put(_session(model, 1))
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")} == before
 
 
 def test_the_quota_takes_those_used_least_recently(model: Any, tmp_path: Path) -> None:
     sessions = [_session(model, seed) for seed in range(4)]
-    _shelf(tmp_path, model).put(sessions[0])
-    quota = int(3.5 * _shelf(tmp_path, model).bytes)
+    _disk_cache(tmp_path, model).put(sessions[0])
+    quota = int(3.5 * _disk_cache(tmp_path, model).bytes)
     for each in sessions[1:3]:
-        assert _shelf(tmp_path, model, quota).put(each)
+        assert _disk_cache(tmp_path, model, quota).put(each)
     for at, folder in enumerate(sorted(tmp_path.iterdir(), key=lambda each: each.stat().st_mtime)):
         os.utime(folder, (at, at))
-    shelf = _shelf(tmp_path, model, quota)
-    shelf.load(_best(shelf, sessions[0]))  # by an earlier process, and by this one
-    assert _shelf(tmp_path, model, quota).put(sessions[3])
-    left = _shelf(tmp_path, model, quota)
+    disk_cache = _disk_cache(tmp_path, model, quota)
+    disk_cache.load(_best(disk_cache, sessions[0]))  # by an earlier process, and by this one
+    assert _disk_cache(tmp_path, model, quota).put(sessions[3])
+    left = _disk_cache(tmp_path, model, quota)
     assert [bool(_best(left, each)) for each in sessions] == [True, False, True, True]
     assert left.bytes <= quota
 
 
 def test_a_session_larger_than_the_quota_throws_nothing_out(model: Any, tmp_path: Path) -> None:
     small, large = _session(model, 1, 3), _session(model, 2, 30)
-    shelf = _shelf(tmp_path, model)
-    shelf.put(small)
-    shelf = _shelf(tmp_path, model, shelf.bytes + 1000)
-    assert not shelf.put(large)
-    assert _best(shelf, small)
+    disk_cache = _disk_cache(tmp_path, model)
+    disk_cache.put(small)
+    disk_cache = _disk_cache(tmp_path, model, disk_cache.bytes + 1000)
+    assert not disk_cache.put(large)
+    assert _best(disk_cache, small)
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -104,47 +106,47 @@ def test_what_belongs_to_others_is_left_alone(model: Any, tmp_path: Path) -> Non
         other.lm_head.weight += 1
     other = inf_llm.patch(other, type="inf-llm", **SETTINGS)
     session = _session(other, 1)
-    _shelf(tmp_path, other).put(session)
+    _disk_cache(tmp_path, other).put(session)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "folder").mkdir()
-    shelf = _shelf(tmp_path, model, quota=1000)
-    assert (len(shelf), shelf.bytes) == (0, 0)
-    assert not shelf.put(_session(model, 2))
-    assert _best(_shelf(tmp_path, other), session)
+    disk_cache = _disk_cache(tmp_path, model, quota=1000)
+    assert (len(disk_cache), disk_cache.bytes) == (0, 0)
+    assert not disk_cache.put(_session(model, 2))
+    assert _best(_disk_cache(tmp_path, other), session)
     assert {"notes.txt", "folder"} < {each.name for each in tmp_path.iterdir()}
 
 
 def test_what_was_not_committed_goes(model: Any, tmp_path: Path) -> None:
-    _shelf(tmp_path, model).put(_session(model, 1))
+    _disk_cache(tmp_path, model).put(_session(model, 1))
     (folder,) = tmp_path.iterdir()
     (folder / "manifest.json").unlink()
-    shelf = _shelf(tmp_path, model)
-    assert len(shelf) == 0
-    shelf.sweep()
+    disk_cache = _disk_cache(tmp_path, model)
+    assert len(disk_cache) == 0
+    disk_cache.sweep()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_damaged_session_is_read_again(model: Any, tmp_path: Path) -> None:
-    shelf, session = _shelf(tmp_path, model), _session(model, 1)
-    shelf.put(session)
-    found = _best(shelf, session)
+    disk_cache, session = _disk_cache(tmp_path, model), _session(model, 1)
+    disk_cache.put(session)
+    found = _best(disk_cache, session)
     index = next(found.folder.glob("index*"))
     index.write_bytes(index.read_bytes()[:-1] + b"?")
-    assert shelf.load(found) is None
-    assert _best(shelf, session) is None
-    assert shelf.put(session)
-    assert _answer(shelf.load(_best(shelf, session))) == _answer(session)
+    assert disk_cache.load(found) is None
+    assert _best(disk_cache, session) is None
+    assert disk_cache.put(session)
+    assert _answer(disk_cache.load(_best(disk_cache, session))) == _answer(session)
 
 
 def test_a_folder_that_cannot_be_made_is_refused(model: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SavedMemoryError, match="cannot hold memories"):
-        _shelf(tmp_path / "file" / "folder", model)
+        _disk_cache(tmp_path / "file" / "folder", model)
 
 
 def test_others_go_on_while_a_session_is_written(model: Any, tmp_path: Path) -> None:
     """What a fork reads meanwhile, in the same store, is none of what is saved, and undisturbed."""
-    shelf, session = _shelf(tmp_path, model), _session(model, 1, 20)
+    disk_cache, session = _disk_cache(tmp_path, model), _session(model, 1, 20)
     alone, expected = session.fork(), _answer(session)
     alone.read(_ids(5, 900))
     failures: list[BaseException] = []
@@ -152,9 +154,9 @@ def test_others_go_on_while_a_session_is_written(model: Any, tmp_path: Path) -> 
     def save() -> None:
         try:
             for at in range(12):
-                shelf.put(session)
+                disk_cache.put(session)
                 if at < 11:
-                    shelf.drop(_best(shelf, session))
+                    disk_cache.drop(_best(disk_cache, session))
         except BaseException as error:
             failures.append(error)
 
@@ -166,4 +168,4 @@ def test_others_go_on_while_a_session_is_written(model: Any, tmp_path: Path) -> 
     thread.join()
     assert not failures
     assert _answer(fork) == _answer(alone)
-    assert _answer(shelf.load(_best(shelf, session))) == expected
+    assert _answer(disk_cache.load(_best(disk_cache, session))) == expected

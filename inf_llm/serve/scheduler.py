@@ -84,7 +84,7 @@ class _Account:
 
 
 @dataclass
-class Turns:
+class Scheduler:
     """The schedule of the model's time.
 
     Args:
@@ -121,7 +121,7 @@ class Turns:
         """Whether the end of a prompt may be fed by itself while another text is read."""
         return self._apart > 0 or self._alongside is False
 
-    def spent(
+    def record_turn(
         self,
         turn: Sequence[Task],
         answers: bool,

@@ -30,7 +30,7 @@ _FOLDER = re.compile(r"[0-9]+-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Shelved:
+class DiskEntry:
     """A session on the disk.
 
     Attributes:
@@ -45,11 +45,11 @@ class Shelved:
 
     @property
     def name(self) -> str:
-        """Name of the session on the shelf: the name of its folder."""
+        """Name of the session on the disk_cache: the name of its folder."""
         return self.folder.name
 
 
-class PrefixShelf:
+class DiskPrefixCache:
     """The saved sessions below a folder; thread-safe.
 
     Args:
@@ -75,7 +75,7 @@ class PrefixShelf:
         self.quota, self._shared = quota, shared
         self._identity = model_identity(model) | tokenizer_identity(tokenizer)
         self._lock = threading.Lock()
-        self._held: list[Shelved] = []  # the least recently used session first
+        self._held: list[DiskEntry] = []  # the least recently used session first
         self._seen: set[str] = set()
         try:
             folder.mkdir(0o700, parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class PrefixShelf:
             self._held += filter(None, map(self._read, folders))
             self._seen = set(there)
 
-    def _read(self, folder: Path) -> Shelved | None:
+    def _read(self, folder: Path) -> DiskEntry | None:
         """Return the entry of a session folder; None if it is damaged or of another model."""
         try:
             manifest = read_manifest(folder)
@@ -110,7 +110,7 @@ class PrefixShelf:
         except SavedMemoryError as error:
             _log.warning("%s is left alone: %s", folder, error)
             return None
-        return Shelved(array("q", tokens.tolist()), folder, manifest.nbytes)
+        return DiskEntry(array("q", tokens.tolist()), folder, manifest.nbytes)
 
     def _look_again(self) -> None:
         if self._shared:
@@ -121,11 +121,11 @@ class PrefixShelf:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all sessions on the shelf."""
+        """Bytes of all sessions on the disk_cache."""
         with self._lock:
             return sum(each.bytes for each in self._held)
 
-    def best(self, key: array[int]) -> Shelved | None:
+    def best(self, key: array[int]) -> DiskEntry | None:
         """Return the session with the longest prefix of a prompt; None if there is none.
 
         The prefix leaves at least one token of the prompt.
@@ -139,28 +139,28 @@ class PrefixShelf:
             ]
         return max(fits, key=lambda each: len(each.key), default=None)
 
-    def load(self, shelved: Shelved, chunk_size: int = 8192) -> Session | None:
+    def load(self, entry: DiskEntry, chunk_size: int = 8192) -> Session | None:
         """Load a session; if its files are missing or damaged, drop it and return None."""
         try:
-            session = Session.load(shelved.folder, self._model, self._tokenizer, chunk_size)
-            os.utime(shelved.folder)
+            session = Session.load(entry.folder, self._model, self._tokenizer, chunk_size)
+            os.utime(entry.folder)
         except (SavedMemoryError, OSError) as error:
             _log.warning("a memory is read again: %s", error)
-            self.drop(shelved)
+            self.drop(entry)
             return None
         with self._lock:
-            if shelved in self._held:
-                self._held.remove(shelved)
-                self._held.append(shelved)
+            if entry in self._held:
+                self._held.remove(entry)
+                self._held.append(entry)
         return session
 
-    def put(self, session: Session) -> Shelved | None:
+    def put(self, session: Session) -> DiskEntry | None:
         """Save a session whose tokens have all been fed.
 
         Other threads may use forks of the session at the same time.
 
         Returns:
-            The entry on the shelf; None if the quota is too small for the session.
+            The entry on the disk; None if the quota is too small for the session.
 
         Raises:
             SavedMemoryError: the session cannot be written. Sessions saved before are unchanged.
@@ -179,35 +179,35 @@ class PrefixShelf:
             if not (folder / NAME).exists():
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        shelved = Shelved(key, folder, read_manifest(folder).nbytes)
+        entry = DiskEntry(key, folder, read_manifest(folder).nbytes)
         with self._lock:
-            if shelved not in self._held:
-                self._held.append(shelved)
+            if entry not in self._held:
+                self._held.append(entry)
         self._trim()
-        return shelved if shelved in self._held else None
+        return entry if entry in self._held else None
 
     @staticmethod
     def name_of(session: Session) -> str:
-        """Return the name that a session has, or would have, on the shelf."""
+        """Return the name that a session has, or would have, on the disk_cache."""
         digest = hashlib.sha256(array("q", session.ids).tobytes()).hexdigest()[:32]
         return f"{len(session.ids)}-{digest}"
 
-    def drop(self, shelved: Shelved) -> None:
+    def drop(self, entry: DiskEntry) -> None:
         """Remove a session from the disk, or log why it cannot be removed.
 
         Sessions that were loaded from it, in this or another process, stay valid.
         """
         try:
-            self._remove(shelved)
+            self._remove(entry)
         except (SavedMemoryError, OSError) as error:
-            _log.warning("%s stays on the disk: %s", shelved.folder, error)
+            _log.warning("%s stays on the disk: %s", entry.folder, error)
 
-    def _remove(self, shelved: Shelved) -> None:
+    def _remove(self, entry: DiskEntry) -> None:
         with self._lock:
-            if shelved not in self._held:
+            if entry not in self._held:
                 return
-            self._held.remove(shelved)
-        remove(shelved.folder)
+            self._held.remove(entry)
+        remove(entry.folder)
 
     def forget(self, name: str) -> None:
         """Remove a session by its name, and all sessions that continue its tokens.

@@ -9,7 +9,7 @@ from inf_llm.errors import UnsupportedInputError
 _Object = TypeVar("_Object")
 
 
-class Unsaved:
+class NotPicklable:
     """Base of classes that hold a memory, a model or storage for pages.
 
     Without this class, pickle (and with it `torch.save`, multiprocessing and joblib) writes the

@@ -9,11 +9,11 @@ from filelock import FileLock, Timeout
 
 from inf_llm.errors import SavedMemoryError
 
-DOOR_SECONDS = 30.0
+STARTUP_SECONDS = 30.0
 """Most seconds to wait while another server that shares the folder starts."""
 
 
-class Occupancy:
+class FolderLock:
     """A server's use of a folder, until it is released or the process ends.
 
     A server without `shared` holds the lock of the folder all the time. Servers with `shared` hold
@@ -32,28 +32,30 @@ class Occupancy:
     """
 
     def __init__(self, folder: Path, shared: bool) -> None:
-        self._door = FileLock(folder / "lock", timeout=DOOR_SECONDS if shared else 0, mode=0o600)
+        self._startup = FileLock(
+            folder / "lock", timeout=STARTUP_SECONDS if shared else 0, mode=0o600
+        )
         self._place = FileLock(folder / f"server-{uuid.uuid4().hex}.lock", timeout=0, mode=0o600)
         try:
-            self._door.acquire()
+            self._startup.acquire()
         except Timeout:
             raise _used(folder) from None
         self.first = not [file for file in folder.glob("server-*.lock") if _held(file)]
         if shared:
             self._place.acquire()
         elif not self.first:
-            self._door.release()
+            self._startup.release()
             raise _used(folder)
 
     def settle(self) -> None:
         """End the start: let other servers that share the folder start."""
         if self._place.is_locked:
-            self._door.release()
+            self._startup.release()
 
     def release(self) -> None:
         """Release all locks of this server."""
         self._place.release()
-        self._door.release()
+        self._startup.release()
 
 
 def _held(file: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 
-class Lane:
+class FairQueue:
     """A thread that does one task at a time, one of each client in turn.
 
     So a client that sends many slow files delays each other client by one file only.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from inf_llm.serve.lanes import Lane
+from inf_llm.serve.fair_queue import FairQueue
 
 
 def _order(*clients: str) -> list[str]:
@@ -17,7 +17,7 @@ def _order(*clients: str) -> list[str]:
     gate, done = threading.Event(), list[str]()
 
     async def go() -> None:
-        lane = Lane("test")
+        lane = FairQueue("test")
         first = asyncio.create_task(lane.run(clients[0], lambda: gate.wait(20)))
         tasks = [
             asyncio.create_task(lane.run(client, functools.partial(done.append, f"{client}{at}")))
@@ -41,7 +41,7 @@ def test_what_one_client_asks_for_stays_in_order() -> None:
 
 def test_a_failure_is_of_what_failed() -> None:
     async def go() -> Any:
-        lane = Lane("test")
+        lane = FairQueue("test")
         with pytest.raises(ZeroDivisionError):
             await lane.run("a", lambda: 1 / 0)
         return await lane.run("a", lambda: 5)
@@ -51,7 +51,7 @@ def test_a_failure_is_of_what_failed() -> None:
 
 def test_what_was_given_up_is_not_done() -> None:
     async def go() -> list[int]:
-        lane, gate, done = Lane("test"), threading.Event(), list[int]()
+        lane, gate, done = FairQueue("test"), threading.Event(), list[int]()
         first = asyncio.create_task(lane.run("a", lambda: gate.wait(20)))
         second = asyncio.create_task(lane.run("a", lambda: done.append(2)))
         await asyncio.sleep(0)

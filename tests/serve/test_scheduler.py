@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from inf_llm.serve.turns import AHEAD, APART, LAG, SAVED, Turns
+from inf_llm.serve.scheduler import AHEAD, APART, LAG, SAVED, Scheduler
 
 CHUNK = 1000
 
@@ -20,12 +20,12 @@ class Task:
     waiting: int = 0
 
 
-def _read(turns: Turns, tasks: list[Task]) -> Task:
+def _read(scheduler: Scheduler, tasks: list[Task]) -> Task:
     """One turn among prompts; those that are read to their end leave."""
-    (task,) = turns.next(tasks)
+    (task,) = scheduler.next(tasks)
     fed = min(CHUNK, task.left)
     task.left -= fed
-    turns.spent([task], False, fed, fed / 10_000)
+    scheduler.record_turn([task], False, fed, fed / 10_000)
     if not task.left:
         tasks.remove(task)
     return task
@@ -33,19 +33,19 @@ def _read(turns: Turns, tasks: list[Task]) -> Task:
 
 def test_texts_are_read_evenly_between_clients_and_then_within_one() -> None:
     tasks = [Task("a"), Task("b"), Task("b"), Task("b")]
-    turns, had = Turns(0.5), Counter[Task]()
+    scheduler, had = Scheduler(0.5), Counter[Task]()
     for _ in range(600):
-        had[_read(turns, tasks)] += 1
+        had[_read(scheduler, tasks)] += 1
     assert [round(had[task] / 100, 1) for task in tasks] == [3, 1, 1, 1]
 
 
 def test_each_of_sixteen_has_its_share_when_it_ends() -> None:
     tasks = [Task(f"client {n}", 20_000 + 2_500 * n) for n in range(16)]
     work = {task: task.left for task in tasks}
-    turns, total = Turns(0.5), 0
+    scheduler, total = Scheduler(0.5), 0
     while tasks:
         total += CHUNK
-        task = _read(turns, tasks)
+        task = _read(scheduler, tasks)
         if not task.left:
             assert total <= 1.1 * 16 * work[task]
 
@@ -53,28 +53,28 @@ def test_each_of_sixteen_has_its_share_when_it_ends() -> None:
 @pytest.mark.parametrize("client", ["the same", "another"])
 def test_a_short_prompt_does_not_wait_for_books(client: str) -> None:
     tasks = [Task("the same", 10**6) for _ in range(8)]
-    turns = Turns(0.5)
+    scheduler = Scheduler(0.5)
     for _ in range(50):
-        _read(turns, tasks)
+        _read(scheduler, tasks)
     short = Task(client, 200)
     tasks.append(short)
     while short.left:
-        (task,) = turns.next(tasks)
+        (task,) = scheduler.next(tasks)
         assert task is short
         short.left -= 100  # in steps
-        turns.spent([task], False, 100, 0.01)
+        scheduler.record_turn([task], False, 100, 0.01)
 
 
 def test_new_prompts_go_in_the_order_they_came() -> None:
     """Each takes steps that read nothing, and then one that does; another comes with each step."""
-    book, turns = Task("a"), Turns(0.5)
-    _read(turns, [book])
+    book, scheduler = Task("a"), Scheduler(0.5)
+    _read(scheduler, [book])
     waiting, came, done = [Task(f"client {n}", 3) for n in range(40)], list[Task](), list[Task]()
     for at in range(400):
         came += waiting[at : at + 1]
-        (task,) = turns.next([book, *came])
+        (task,) = scheduler.next([book, *came])
         task.left -= 1
-        turns.spent([task], False, 50 if task is book or not task.left else 0, 0.01)
+        scheduler.record_turn([task], False, 50 if task is book or not task.left else 0, 0.01)
         if not task.left:
             came.remove(task)
             done.append(task)
@@ -82,71 +82,71 @@ def test_new_prompts_go_in_the_order_they_came() -> None:
 
 
 def test_all_ends_of_prompts_are_there_before_one_is_fed() -> None:
-    book, turns, ends = Task("a"), Turns(0.5), [Task(f"client {n}") for n in range(5)]
-    _read(turns, [book])
+    book, scheduler, ends = Task("a"), Scheduler(0.5), [Task(f"client {n}") for n in range(5)]
+    _read(scheduler, [book])
     for _ in ends:
-        (task,) = turns.next([book, *ends])
+        (task,) = scheduler.next([book, *ends])
         assert task in ends
         assert not task.waiting
         task.waiting = 40
-        turns.spent([task], False, 0, 0.01)
-    assert turns.next([book, *ends]) == [ends[0]]
+        scheduler.record_turn([task], False, 0, 0.01)
+    assert scheduler.next([book, *ends]) == [ends[0]]
 
 
 def test_a_late_book_does_not_hold_up_an_early_one() -> None:
-    early, turns = Task("a"), Turns(0.5)
+    early, scheduler = Task("a"), Scheduler(0.5)
     for _ in range(50):
-        _read(turns, [early])
+        _read(scheduler, [early])
     late = Task("a")
-    had = Counter(_read(turns, [early, late]) for _ in range(20))
+    had = Counter(_read(scheduler, [early, late]) for _ in range(20))
     assert had[late] - had[early] <= 2 * AHEAD // CHUNK
 
 
 def test_a_stream_of_short_prompts_does_not_hold_up_a_book() -> None:
-    book, turns, had = Task("a"), Turns(0.5), 0
-    _read(turns, [book])
+    book, scheduler, had = Task("a"), Scheduler(0.5), 0
+    _read(scheduler, [book])
     for n in range(100):
-        had += _read(turns, [book, Task(f"client {n}", 200)]) is book
+        had += _read(scheduler, [book, Task(f"client {n}", 200)]) is book
     assert had >= 10
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
 def test_reading_and_answering_share_the_time(share: float) -> None:
     book, answers = Task("a"), [Task("b", answers=True), Task("c", answers=True)]
-    turns, spent = Turns(share), Counter[bool]()
+    scheduler, spent = Scheduler(share), Counter[bool]()
     for _ in range(1000):
-        turn = turns.next([book, *answers])
+        turn = scheduler.next([book, *answers])
         assert turn in ([book], answers)
         seconds = 0.1 if turn == [book] else 0.02
         spent[turn == [book]] += seconds  # type: ignore[assignment]
-        turns.spent(turn, turn == answers, CHUNK, seconds)
+        scheduler.record_turn(turn, turn == answers, CHUNK, seconds)
     assert spent[True] / sum(spent.values()) == pytest.approx(share, abs=0.02)
 
 
 def test_no_claim_to_time_in_which_there_was_nothing_to_do() -> None:
-    book, answer, turns = Task("a"), Task("b", answers=True), Turns(0.5)
+    book, answer, scheduler = Task("a"), Task("b", answers=True), Scheduler(0.5)
     for _ in range(100):
-        turns.spent(turns.next([book]), False, CHUNK, 0.1)
+        scheduler.record_turn(scheduler.next([book]), False, CHUNK, 0.1)
     for _ in range(6):
-        turns.spent(turns.next([book, answer]), True, 0, 0.02)
-    assert turns.next([book, answer]) == [book]
+        scheduler.record_turn(scheduler.next([book, answer]), True, 0, 0.02)
+    assert scheduler.next([book, answer]) == [book]
 
 
 @pytest.mark.parametrize("alongside", [False, True])
 def test_a_new_prompt_does_not_wait_for_answers_but_a_stream_of_them_does(alongside: bool) -> None:
-    book, answer, turns = Task("a"), Task("b", answers=True), Turns(0.5)
+    book, answer, scheduler = Task("a"), Task("b", answers=True), Scheduler(0.5)
     for _ in range(100):
-        turn = turns.next([book, answer])
-        turns.spent(turn, turn == [answer], CHUNK, 0.1, alongside)
-    while (turn := turns.next([book, answer])) != [answer]:
-        turns.spent(turn, False, CHUNK, 0.1, alongside)
+        turn = scheduler.next([book, answer])
+        scheduler.record_turn(turn, turn == [answer], CHUNK, 0.1, alongside)
+    while (turn := scheduler.next([book, answer])) != [answer]:
+        scheduler.record_turn(turn, False, CHUNK, 0.1, alongside)
     new = Task("c")
-    assert turns.next([book, answer, new]) == [new]
+    assert scheduler.next([book, answer, new]) == [new]
     had = 0
     for n in range(200):
-        turn = turns.next([book, answer, Task(f"client {n}")])
+        turn = scheduler.next([book, answer, Task(f"client {n}")])
         had += turn == [answer]
-        turns.spent(turn, turn == [answer], 100, 0.1, alongside)
+        scheduler.record_turn(turn, turn == [answer], 100, 0.1, alongside)
     assert 80 < had < 120
 
 
@@ -154,15 +154,15 @@ def test_answers_that_have_tokens_with_a_text_ask_for_time_later() -> None:
     """A short answer ends without any; a long one has its share all the same."""
     book, answer = Task("a"), Task("b", answers=True)
     for alongside in (True, False):
-        turns = Turns(0.5)
-        turns.spent(turns.next([book]), False, CHUNK, 0.1)
+        scheduler = Scheduler(0.5)
+        scheduler.record_turn(scheduler.next([book]), False, CHUNK, 0.1)
         first, spent = [], Counter[bool]()
         for _ in range(400):
-            turn = turns.next([book, answer])
+            turn = scheduler.next([book, answer])
             first.append(turn == [book])
             spent[turn == [book]] += 0.1  # type: ignore[assignment]
             beside = None if turn == [answer] else alongside
-            turns.spent(turn, turn == [answer], CHUNK, 0.1, beside)
+            scheduler.record_turn(turn, turn == [answer], CHUNK, 0.1, beside)
         before = first[2:].index(False)  # the first two show whether they go together
         assert abs(before - (LAG / 0.2 if alongside else 0)) <= 2
         assert spent[True] / sum(spent.values()) == pytest.approx(0.5, abs=0.03)
@@ -173,18 +173,18 @@ def test_ends_of_prompts_are_fed_by_themselves_for_a_part_of_the_time(
     alongside: bool | None,
 ) -> None:
     book, end = Task("reads"), Task("asks", answers=True)
-    turns, apart = Turns(0.5), 0.0
+    scheduler, apart = Scheduler(0.5), 0.0
     for _ in range(1000):
-        turns.next([book, end])
-        by_itself = turns.apart
-        turns.spent([book], False, 100, 0.3, alongside, by_itself)
+        scheduler.next([book, end])
+        by_itself = scheduler.apart
+        scheduler.record_turn([book], False, 100, 0.3, alongside, by_itself)
         apart += 0.3 * by_itself
     assert apart == pytest.approx(APART * 300, abs=SAVED + 0.3)
 
 
 def test_ends_are_fed_by_themselves_where_a_chunk_cannot_take_them_along() -> None:
-    book, turns = Task("reads"), Turns(0.5)
-    turns.next([book])
+    book, scheduler = Task("reads"), Scheduler(0.5)
+    scheduler.next([book])
     for _ in range(10):
-        turns.spent([book], False, 100, 1.0, False, True)
-        assert turns.apart
+        scheduler.record_turn([book], False, 100, 1.0, False, True)
+        assert scheduler.apart
