@@ -24,7 +24,7 @@ from tests.real.models import LONG, MODELS, load, prose, tokenizer
 Lend = Callable[[str, str], Any]
 Write = Callable[..., Path]
 CHATTING = [name for name, real in MODELS.items() if real.chats]
-LONG_TEXT, SHORT_TEXT = 16_384, 4_096
+LONG_TEXT, SHORT_TEXT = 16_384, 3_072
 SECONDS = 40  # for reading; a processor that would take longer reads SHORT_TEXT
 
 
