@@ -111,8 +111,8 @@ class Row:
         how = "" if self.recalled else ", in the window"
         cited = self.label or ("no place" if self.label == "" else "NOT IN THE TEXT")
         wrong = "" if self.cited else f" (WRONG: it is in {self.wanted!r})"
-        said = f"{self.places:,} | {self.seconds:.1f} s, {self.tokens:,} tokens | {self.origin}"
-        return f"{start}| {said} | {found}{how} | {cited}{wrong} |"
+        facts = f"{self.places:,} | {self.seconds:.1f} s, {self.tokens:,} tokens | {self.origin}"
+        return f"{start}| {facts} | {found}{how} | {cited}{wrong} |"
 
 
 def _page(label: str) -> int:
@@ -206,7 +206,7 @@ def _ask(http: httpx.Client, model: str, document: str, key: str, question: str,
     if "error" in answer:
         raise InfLLMError(f"{row.file}: the question was refused: {answer['error']['message']}")
     row.found = key in answer["choices"][0]["message"]["content"]
-    with_key = [each for each in answer["recalled"] if key in each["text"]]
+    with_key = [passage for passage in answer["recalled"] if key in passage["text"]]
     row.recalled = bool(with_key)
     row.label = with_key[0]["label"] or "" if with_key else _label_in_text(http, document, key)
 

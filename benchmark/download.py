@@ -109,9 +109,9 @@ class WebFile:
         part = folder / f"{self.name}.part"
         with urllib.request.urlopen(url, timeout=_SECONDS) as answer, part.open("wb") as file:
             shutil.copyfileobj(answer, file)
-            size, wanted = file.tell(), int(answer.headers.get("Content-Length", file.tell()))
-        if size != wanted:
-            raise OSError(f"{size:,} of {wanted:,} bytes came")
+            size, expected = file.tell(), int(answer.headers.get("Content-Length", file.tell()))
+        if size != expected:
+            raise OSError(f"{size:,} of {expected:,} bytes came")
         part.replace(folder / self.name)
 
 

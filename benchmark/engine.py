@@ -120,5 +120,5 @@ class CoreReader:
         return str(answer.text)
 
     def stats(self) -> Mapping[str, Any]:
-        held = dataclasses.asdict(self._session.stats())
-        return {key: value for key, value in held.items() if key not in _COUNTERS}
+        stats = dataclasses.asdict(self._session.stats())
+        return {key: value for key, value in stats.items() if key not in _COUNTERS}

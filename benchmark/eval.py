@@ -98,10 +98,10 @@ def _show(runs: Sequence[RunScores], args: argparse.Namespace) -> None:
 def _record(folder: Path) -> dict[str, Any]:
     """Return the record that `pred.py` wrote into the folder; empty if there is none."""
     try:
-        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return record if isinstance(record, dict) else {}
 
 
 def _notes(run: RunScores, args: argparse.Namespace) -> list[str]:

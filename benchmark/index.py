@@ -37,9 +37,9 @@ from inf_llm.processor import machine
 from inf_llm.units import parse_length
 
 QUERIES = 64
-MOST = 512
+MAX_TOPK = 512
 """Largest top-k; the smallest comparison has more blocks than this."""
-LEAST = 8192
+MIN_TOKENS = 8192
 """Least tokens to read, so that the smallest comparison has enough blocks to choose from."""
 
 
@@ -69,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         require_writable("--json", args.json)
         tokens = _tokens(args.tokens)
-        if not 1 <= args.topk <= MOST:
-            raise InfLLMError(f"--topk {args.topk} is out of range: 1 to {MOST} are compared")
+        if not 1 <= args.topk <= MAX_TOPK:
+            raise InfLLMError(f"--topk {args.topk} is out of range: 1 to {MAX_TOPK} are compared")
         rows = measure(tokens, args.layer, args.topk)
         print(machine("cpu"))
         write_json(args.json, [{**asdict(row), "hardware": machine("cpu")} for row in rows])
@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _tokens(text: str) -> int:
     number = parse_length("--tokens", text)
-    if number < LEAST:
-        raise InfLLMError(f"--tokens {text} are too few: at least {LEAST} are needed")
+    if number < MIN_TOKENS:
+        raise InfLLMError(f"--tokens {text} are too few: at least {MIN_TOKENS} are needed")
     return number
 
 
@@ -116,12 +116,12 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
         raise InfLLMError(f"--layer {layer} is out of range: {-layers} to {layers - 1} are there")
     ids = tokenizer(haystack_text(), return_tensors="pt").input_ids
     ids = ids.repeat(1, -(-tokens // ids.shape[1]))[:, :tokens]
-    asked: list[tuple[Index, Tensor]] = []
+    searches: list[tuple[Index, Tensor]] = []
     cache = empty_cache(model)
     search = TorchIndex.search
 
     def listening(index: TorchIndex, query: Tensor, *rest: Any) -> Any:
-        asked.append((index, query[0]))
+        searches.append((index, query[0]))
         return search(index, query, *rest)
 
     TorchIndex.search = listening  # type: ignore[assignment, method-assign]
@@ -132,9 +132,9 @@ def harvest(tokens: int, layer: int) -> tuple[Tensor, Tensor]:
         TorchIndex.search = search  # type: ignore[method-assign]
     store = cache.memories[layer].rows.members[0].memory.store
     index = store.index.index
-    own = [query for asker, query in asked if asker is index]
+    queries = [query for searched, query in searches if searched is index]
     vectors = index._vectors[:, : store.allocator.count]
-    return vectors.float(), torch.stack(own[-QUERIES:]).float()
+    return vectors.float(), torch.stack(queries[-QUERIES:]).float()
 
 
 def compare(vectors: Tensor, queries: Tensor, topk: int) -> list[Row]:

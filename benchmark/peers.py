@@ -39,7 +39,7 @@ from inf_llm.units import parse_lengths
 ROWS = "peers"
 SLOWER = 10
 """A subject is stopped after this multiple of the seconds of inf-llm ..."""
-LEAST = 30.0
+MIN_SECONDS = 30.0
 """... but not before this number of seconds."""
 _LACKS = {"error": "not measured yet"}
 OFTEN, OFTEN_UP_TO = 3, 32 * 1024
@@ -206,9 +206,9 @@ def _stopped_before(
 
 
 def _limits(cell: Cell, done: dict[str, dict[str, Any]]) -> Limits:
-    own = done.get(cell.name(OWN), {})
+    baseline = done.get(cell.name(OWN), {})
     first, rest = (
-        None if own.get(name) is None else max(LEAST, SLOWER * own[name])
+        None if baseline.get(name) is None else max(MIN_SECONDS, SLOWER * baseline[name])
         for name in ("first", "rest")
     )
     return Limits(first, rest)

@@ -63,20 +63,20 @@ def claim(folder: Path, settings: Mapping[str, Any], tasks: Mapping[str, Any]) -
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise RunFolderError(f"{path} is not JSON ({error}): use another folder") from error
-    if not isinstance(held, dict) or not isinstance(held.get("tasks"), dict):
+    if not isinstance(record, dict) or not isinstance(record.get("tasks"), dict):
         raise RunFolderError(f"{path} was not written by this harness: use another folder")
-    return held
+    return record
 
 
-def _refuse_changes(folder: Path, held: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    before = {key: held.get(key) for key in _COMPARED}
-    now = {key: wanted.get(key) for key in _COMPARED}
-    shared = held["tasks"].keys() & wanted["tasks"].keys()
-    before["tasks"] = {task: held["tasks"][task] for task in shared}
-    now["tasks"] = {task: wanted["tasks"][task] for task in shared}
+def _refuse_changes(folder: Path, stored: Mapping[str, Any], requested: Mapping[str, Any]) -> None:
+    before = {key: stored.get(key) for key in _COMPARED}
+    now = {key: requested.get(key) for key in _COMPARED}
+    shared = stored["tasks"].keys() & requested["tasks"].keys()
+    before["tasks"] = {task: stored["tasks"][task] for task in shared}
+    now["tasks"] = {task: requested["tasks"][task] for task in shared}
     old, new = flatten(before), flatten(now)
     changed = [key for key in sorted(old | new) if old.get(key) != new.get(key)]
     if changed:

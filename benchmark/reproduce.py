@@ -116,22 +116,22 @@ def _run(args: argparse.Namespace) -> None:
     code = pred.main(_smoke(args, folder) if smoke else _whole(args, folder, row))
     if code:
         raise InfLLMError("no table: what is wrong is said above")
-    found = score_folder(folder)
+    scores = score_folder(folder)
     tasks, beside = (SMOKE, Published("")) if smoke else (INFLLM_7, row)
-    print("\n".join(lines(found, tasks, beside)))
+    print("\n".join(lines(scores, tasks, beside)))
     if smoke:
         print("\nA smoke run: it shows that everything runs, and says nothing about the paper.")
 
 
 def _whole(args: argparse.Namespace, folder: Path, row: Published) -> list[str]:
     """Return the arguments of `pred.py` for a row of the table."""
-    own = [] if args.model is None else [f"model.path={args.model}"]
+    model_override = [] if args.model is None else [f"model.path={args.model}"]
     return [
         *_arguments(CONFIG / f"{row.config}.yaml", folder, INFLLM_7, args),
         "--data_dir",
         args.data_dir,
         *row.settings,
-        *own,
+        *model_override,
     ]
 
 
@@ -151,23 +151,25 @@ def _arguments(
     return [*(part for key, value in named.items() for part in (f"--{key}", str(value))), *limit]
 
 
-def lines(found: RunScores, tasks: Sequence[str], row: Published) -> list[str]:
+def lines(scores: RunScores, tasks: Sequence[str], row: Published) -> list[str]:
     """Return the lines of a Markdown table: one per task, and the mean if all were measured.
 
     Args:
-        found: the measured scores.
+        scores: the measured scores.
         tasks: the tasks of the table.
         row: the published figures; empty for a smoke run.
     """
     table = ["| task | published | here | SE | n |", "|---|---:|---:|---:|---:|"]
     for task in tasks:
-        own, there = found.tasks.get(task), _figure(row.scores.get(task))
-        if own is None:
+        result, there = scores.tasks.get(task), _figure(row.scores.get(task))
+        if result is None:
             table.append(f"| {task} | {there} | not measured | | |")
         else:
-            table.append(f"| {task} | {there} | {own.score:.1f} | {_figure(own.se)} | {own.n} |")
-    if all(task in found.tasks for task in tasks):
-        mean = sum(found.tasks[task].score for task in tasks) / len(tasks)
+            table.append(
+                f"| {task} | {there} | {result.score:.1f} | {_figure(result.se)} | {result.n} |"
+            )
+    if all(task in scores.tasks for task in tasks):
+        mean = sum(scores.tasks[task].score for task in tasks) / len(tasks)
         table.append(f"| **mean** | {_figure(row.mean)} | {mean:.1f} | | |")
     return table
 

@@ -81,11 +81,11 @@ def _run(args: argparse.Namespace) -> None:
 
 def _round(session: Session, tokens: list[int]) -> dict[str, tuple[float, Tensor]]:
     """Return the median seconds per token and the nats of each token, by kind of weights."""
-    found = {"as they are": _fed(session.fork(), tokens)}
+    measured = {"as they are": _fed(session.fork(), tokens)}
     round_weights(session.model)
-    found["int8"] = _fed(session.fork(), tokens)
+    measured["int8"] = _fed(session.fork(), tokens)
     restore_weights(session.model)
-    return found
+    return measured
 
 
 @torch.no_grad()
@@ -103,14 +103,14 @@ def _fed(session: Session, tokens: list[int]) -> tuple[float, Tensor]:
 
 
 def _figures(rounds: Sequence[dict[str, tuple[float, Tensor]]]) -> dict[str, Any]:
-    own, rounded = ([each[kind] for each in rounds] for kind in ("as they are", "int8"))
-    ratios = [a[0] / b[0] for a, b in zip(own, rounded, strict=True)]
-    lost = torch.cat([b[1] - a[1] for a, b in zip(own, rounded, strict=True)])
+    plain, rounded = ([each[kind] for each in rounds] for kind in ("as they are", "int8"))
+    ratios = [a[0] / b[0] for a, b in zip(plain, rounded, strict=True)]
+    lost = torch.cat([b[1] - a[1] for a, b in zip(plain, rounded, strict=True)])
     return {
-        "ms a token": round(1e3 * statistics.median(each[0] for each in own), 1),
+        "ms a token": round(1e3 * statistics.median(each[0] for each in plain), 1),
         "ms a token, int8": round(1e3 * statistics.median(each[0] for each in rounded), 1),
         "times as fast": [round(ratio, 2) for ratio in ratios],
-        "nats a token": round(float(torch.cat([each[1] for each in own]).mean()), 4),
+        "nats a token": round(float(torch.cat([each[1] for each in plain]).mean()), 4),
         "nats lost": round(float(lost.mean()), 4),
         "standard error": round(float(lost.std() / len(lost) ** 0.5), 4),
     }

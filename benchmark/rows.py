@@ -119,19 +119,19 @@ def task_files(folder: Path) -> dict[str, list[Path]]:
     """
     if not folder.is_dir():
         raise PredictionError(f"{folder} is not a folder: give one with <task>.jsonl files")
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for path in sorted([*folder.glob("*.jsonl"), *folder.glob("*.jsonl.*-of-*")]):
         task = path.name.split(".jsonl")[0].removeprefix("preds_")
-        found.setdefault(task, []).append(path)
-    for paths in found.values():
+        files.setdefault(task, []).append(path)
+    for paths in files.values():
         whole = [path.name for path in paths if path.suffix == ".jsonl"]
         if len(whole) > 1:
             raise PredictionError(f"{' and '.join(whole)} in {folder} are one task")
-    if not found:
+    if not files:
         raise PredictionError(
             f"{folder} holds no predictions: <task>.jsonl or preds_<task>.jsonl is expected"
         )
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def class_names(value: Any) -> tuple[str, ...] | None:

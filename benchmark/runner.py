@@ -70,8 +70,8 @@ def open_jobs(options: RunOptions, task: LoadedTask) -> Iterator[Job]:
 
 def complete(options: RunOptions, task: LoadedTask) -> bool:
     """Merge the task into one file if all its samples are done; return whether they are."""
-    wanted = [instance.id for instance in task.instances[: options.limit]]
-    return not finish(options.output, task.name, wanted)
+    ids = [instance.id for instance in task.instances[: options.limit]]
+    return not finish(options.output, task.name, ids)
 
 
 def _run_task(options: RunOptions, task: LoadedTask, engine: Engine, progress: Progress) -> None:
@@ -97,8 +97,8 @@ def run_on_gpus(options: RunOptions, gpus: int, progress: Progress) -> None:
     context = multiprocessing.get_context("spawn")
     processes = []
     for rank in range(gpus):
-        given = replace(options, rank=rank, world_size=gpus)
-        process = context.Process(target=_run_rank, args=(given,))
+        rank_options = replace(options, rank=rank, world_size=gpus)
+        process = context.Process(target=_run_rank, args=(rank_options,))
         with _one_gpu_visible(rank):
             process.start()
         processes.append(process)

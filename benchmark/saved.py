@@ -111,16 +111,16 @@ def _process() -> ProcessPoolExecutor:
     return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
 
-def _step(work: Callable[..., Any], *given: Any) -> Any:
+def _step(work: Callable[..., Any], *args: Any) -> Any:
     """Return the result of a function that runs in its own process."""
     with _process() as process:
-        return process.submit(work, *given).result()
+        return process.submit(work, *args).result()
 
 
-def _together(first: ProcessPoolExecutor, work: Callable[..., Any], *given: Any) -> int:
+def _together(first: ProcessPoolExecutor, work: Callable[..., Any], *args: Any) -> int:
     """Return the summed proportional set sizes of `first` and of a process that ran `work`."""
     with _process() as second:
-        second.submit(work, *given).result()
+        second.submit(work, *args).result()
         return sum(
             each.submit(process_memory.proportional).result() or 0 for each in (first, second)
         )
@@ -169,14 +169,14 @@ def _open(config: str, threads: int, folder: str) -> dict[str, Any]:
 def _asked(session: Session) -> dict[str, Any]:
     """Return the answer, its time, and the bytes of the logits of the question."""
     began = time.perf_counter()
-    said = session.fork().ask(QUESTION, ANSWER)
+    answer = session.fork().ask(QUESTION, ANSWER)
     seconds = time.perf_counter() - began
     twin = session.fork()
-    asked = encode(session.tokenizer, QUESTION, add_special_tokens=False)
-    ids = torch.tensor([twin.ids[twin.fed :] + asked])
+    question = encode(session.tokenizer, QUESTION, add_special_tokens=False)
+    ids = torch.tensor([twin.ids[twin.fed :] + question])
     parts = [logits for _, logits in prefill(session.model, ids, twin.cache, 512, 0)]
     bits = torch.cat(parts, 1).numpy().tobytes()
-    return {"answer": said.text, "answering": seconds, "logits": bits}
+    return {"answer": answer.text, "answering": seconds, "logits": bits}
 
 
 def _idle(config: str, threads: int, folder: str) -> None:

@@ -39,7 +39,7 @@ from inf_llm.errors import InfLLMError, SettingsError
 from inf_llm.units import parse_bytes, parse_length, short, size
 
 DEFAULT = Scenario()
-MOST_REPLICAS = 4096
+MAX_REPLICAS = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -123,8 +123,8 @@ def _costs_line(costs: Costs) -> str:
 
 
 def _scenario(args: argparse.Namespace) -> Scenario:
-    given: dict[str, Any] = {name: getattr(args, name) for name in vars(DEFAULT)}
-    return Scenario(**{**given, "budget": parse_bytes("--budget", args.budget)})
+    values: dict[str, Any] = {name: getattr(args, name) for name in vars(DEFAULT)}
+    return Scenario(**{**values, "budget": parse_bytes("--budget", args.budget)})
 
 
 def _counts(text: str) -> list[int]:
@@ -132,9 +132,9 @@ def _counts(text: str) -> list[int]:
         counts = sorted({int(part) for part in text.split(",")})
     except ValueError:
         counts = []
-    if not counts or not 1 <= counts[0] <= counts[-1] <= MOST_REPLICAS:
+    if not counts or not 1 <= counts[0] <= counts[-1] <= MAX_REPLICAS:
         raise SettingsError(
-            f"--replicas {text!r} is no list of numbers from 1 to {MOST_REPLICAS}: write 1,2,4"
+            f"--replicas {text!r} is no list of numbers from 1 to {MAX_REPLICAS}: write 1,2,4"
         )
     return counts
 

@@ -153,15 +153,15 @@ def load_task(name: str, options: RunOptions, tokenizer: Any) -> LoadedTask:
 
 def _numbered(loaded: list[Instance]) -> tuple[Instance, ...]:
     """Return samples with their indices and unique ids; equal documents share one string."""
-    kept: dict[str, str] = {}
+    documents: dict[str, str] = {}
     ids: set[str] = set()
     numbered = []
     for index, instance in enumerate(loaded):
-        document = kept.setdefault(instance.prompt.document, instance.prompt.document)
+        document = documents.setdefault(instance.prompt.document, instance.prompt.document)
         prompt = replace(instance.prompt, document=document)
-        own = instance.id if instance.id not in ids else f"{instance.id}, row {index + 1}"
-        ids.add(own)
-        numbered.append(replace(instance, id=own, prompt=prompt, index=index))
+        unique_id = instance.id if instance.id not in ids else f"{instance.id}, row {index + 1}"
+        ids.add(unique_id)
+        numbered.append(replace(instance, id=unique_id, prompt=prompt, index=index))
     return tuple(numbered)
 
 

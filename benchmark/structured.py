@@ -77,10 +77,10 @@ class Writer:
         self, session: Session, grammar: Grammar | None, seed: int
     ) -> tuple[Decoding, Constraint | None]:
         """Return the row that decodes an answer in `session`, and the constraint of the row."""
-        asked: dict[str, Any] = {"eos_token_id": self._ends}
+        settings: dict[str, Any] = {"eos_token_id": self._ends}
         if self._temperature:
-            asked |= {"temperature": self._temperature, "top_k": 0}
-        options = answer_options(self.model, self.tokenizer, self.longest, asked)
+            settings |= {"temperature": self._temperature, "top_k": 0}
+        options = answer_options(self.model, self.tokenizer, self.longest, settings)
         constraint = None
         if grammar is not None:
             constraint = grammar.constraint(len(session.ids), self.longest)
@@ -104,15 +104,15 @@ def validity(writer: Writer, name: str, answers: int, seed: int) -> dict[str, An
     row["tokens"] = 0
     for first in range(0, answers, TOGETHER):
         count = min(TOGETHER, answers - first)
-        made = [writer.row(session.fork(), grammar, seed + first + at) for at in range(count)]
-        going = [each for each, _ in made]
-        while going := [each for each in going if not each.over]:
-            step(going)
-        for each, constraint in made:
-            row["tokens"] += len(each.new)
+        pairs = [writer.row(session.fork(), grammar, seed + first + at) for at in range(count)]
+        running = [decoding for decoding, _ in pairs]
+        while running := [decoding for decoding in running if not decoding.over]:
+            step(running)
+        for decoding, constraint in pairs:
+            row["tokens"] += len(decoding.new)
             row["closed"] += constraint is not None and constraint.closed
-            if writer.ended(each, constraint):
-                text = writer.tokenizer.decode(each.new, skip_special_tokens=True)
+            if writer.ended(decoding, constraint):
+                text = writer.tokenizer.decode(decoding.new, skip_special_tokens=True)
                 _judge(row, text, validator)
             else:
                 row["cut"] += 1
@@ -177,9 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if ratios:
             middle, most = statistics.median(ratios), max(ratios)
             print(f"a token costs {middle:.2f} times one of free text, at most {most:.2f}")
-        said = {"hardware": machine("cpu"), "schemas": rows, "ratios": ratios}
-        print(said["hardware"])
-        write_json(args.json, said)
+        facts = {"hardware": machine("cpu"), "schemas": rows, "ratios": ratios}
+        print(facts["hardware"])
+        write_json(args.json, facts)
 
     return guarded(work)
 

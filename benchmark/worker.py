@@ -55,14 +55,14 @@ class Worker:
         for instance in job.instances:
             started = time.perf_counter()
             try:
-                said = self._answer(job, instance)
+                result = self._answer(job, instance)
             except Exception as error:  # one failed sample must not end a run that takes days
                 self._forget()
                 self.engine.recover()
                 failure = f"{type(error).__name__}: {reason(error)}"
-                said = {"pred": "", "error": failure, "memory": {}}
-            said["seconds"] = round(time.perf_counter() - started, 3)
-            yield _row(job.task, instance, said)
+                result = {"pred": "", "error": failure, "memory": {}}
+            result["seconds"] = round(time.perf_counter() - started, 3)
+            yield _row(job.task, instance, result)
         self._forget()
 
     def _answer(self, job: Job, instance: Instance) -> dict[str, Any]:
@@ -74,10 +74,10 @@ class Worker:
         if not job.shared:
             self._forget()
         text = reader.ask(tokens.question, job.info.max_new_tokens, job.info.stop)
-        said: dict[str, Any] = {"pred": text, "token_length": len(tokens)}
+        result: dict[str, Any] = {"pred": text, "token_length": len(tokens)}
         if tokens.truncated_from is not None:
-            said["truncated_from"] = tokens.truncated_from
-        return said | {"read_seconds": round(read, 3), "memory": plain(reader.stats())}
+            result["truncated_from"] = tokens.truncated_from
+        return result | {"read_seconds": round(read, 3), "memory": plain(reader.stats())}
 
     def _tokens(self, job: Job, instance: Instance) -> PromptTokens:
         prompt, tokenizer = instance.prompt, self.engine.tokenizer
@@ -110,18 +110,18 @@ def plain(stats: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row(task: str, instance: Instance, said: Mapping[str, Any]) -> dict[str, Any]:
+def _row(task: str, instance: Instance, result: Mapping[str, Any]) -> dict[str, Any]:
     row = {
         "id": instance.id,
         "index": instance.index,
         "dataset": task,
-        "pred": said["pred"],
+        "pred": result["pred"],
         "answers": instance.answers,
         "all_classes": None if instance.classes is None else list(instance.classes),
         "length": instance.length,
-        "token_length": said.get("token_length"),
+        "token_length": result.get("token_length"),
     }
     for key in ("truncated_from", "error", "read_seconds", "seconds", "memory"):
-        if key in said:
-            row[key] = said[key]
+        if key in result:
+            row[key] = result[key]
     return row

@@ -29,7 +29,7 @@ def main(report: str = "recall.html") -> None:
     model, tokenizer = inf_llm.load(CONFIG)
     session = Session(model, tokenizer)
     session.read(". ".join(sentences) + QUESTION)
-    asked = 0, len(session.ids)
+    prompt = 0, len(session.ids)
 
     # Only the answer is of interest, so no recall of the prompt is recorded.
     with inf_llm.trace(model, prompts=False) as trace:
@@ -37,11 +37,11 @@ def main(report: str = "recall.html") -> None:
     print(f"answer: {answer.text.strip()}")
 
     recalls = trace.generated()
-    text, places = decoded(tokenizer, session.ids, [asked, *spans_of(recalls).values()])
-    for passage in cite(recalls, text, places, places[asked])[:3]:
+    text, places = decoded(tokenizer, session.ids, [prompt, *spans_of(recalls).values()])
+    for passage in cite(recalls, text, places, places[prompt])[:3]:
         print(f"{passage.score:.2f}  {' '.join(text[passage.start : passage.end].split())}")
 
-    save_report(trace, session.ids, tokenizer, report, prompt_tokens=asked[1], title=QUESTION)
+    save_report(trace, session.ids, tokenizer, report, prompt_tokens=prompt[1], title=QUESTION)
     print(f"the whole map, by layer and word: {report}")
 
 

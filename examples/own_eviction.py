@@ -65,8 +65,8 @@ def main() -> None:
         answer = session.ask(
             "\nWhat is the pass key? The pass key is", max_new_tokens=8, stop=["."]
         )
-        held = session.stats()
-        share = held.hits / (held.hits + held.misses)
+        stats = session.stats()
+        share = stats.hits / (stats.hits + stats.misses)
         name = "lfu" if not overrides else overrides[0].partition("=")[2]
         print(f"{name:>4}: {answer.text.strip()}; {share:.1%} of the recalled blocks were there")
 

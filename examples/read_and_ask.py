@@ -51,10 +51,10 @@ def main() -> None:
         answer = session.fork().ask(f"\n{question}", max_new_tokens=16, stop=["."])
         print(f"{question}{answer.text} ({answer.seconds:.1f} s)")
 
-    held = session.stats()
+    stats = session.stats()
     print(
-        f"{held.device_bytes / 1e6:.1f} MB of keys and values on the device, "
-        f"{held.host_bytes / 1e6:.1f} MB in host memory"
+        f"{stats.device_bytes / 1e6:.1f} MB of keys and values on the device, "
+        f"{stats.host_bytes / 1e6:.1f} MB in host memory"
     )
 
 

@@ -82,8 +82,8 @@ class OriginSettings:
     @property
     def moves_positions(self) -> bool:
         """Whether these settings change the model's own rotary positions."""
-        own = self.base is None and self.distance_scale == 1
-        return not own or self.scaling.name != "none"
+        unchanged = self.base is None and self.distance_scale == 1
+        return not unchanged or self.scaling.name != "none"
 
     @property
     def sees(self) -> int | None:

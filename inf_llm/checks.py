@@ -20,7 +20,7 @@ from inf_llm.registry import accepted
 _BYTES = (bytes, bytearray, memoryview)
 LARGEST = 2**31 - 1
 """The largest count of tokens or blocks: some code keeps positions as 32-bit numbers."""
-LEAST_TEMPERATURE = 1e-5
+MIN_TEMPERATURE = 1e-5
 """Below this temperature decoding is greedy: smaller differences of logits are rounding errors."""
 
 

@@ -54,10 +54,10 @@ class Choice:
         Raises:
             SettingsError: the row is unknown, or an option is unknown, missing or out of range.
         """
-        said = self.spelled.get("name", key)
+        spelled = self.spelled.get("name", key)
         if self.name not in registry:
             known = accepted(self.name, registry)
-            raise SettingsError(f"{said} = {self.name!r} is not known; {known}", said)
+            raise SettingsError(f"{spelled} = {self.name!r} is not known; {known}", spelled)
         settings = registry.options(self.name)
         for option in self.options:
             if option not in _names(settings):
@@ -66,8 +66,8 @@ class Choice:
         for option in needed:
             if option not in self.options:
                 how = ", ".join((f"name: {self.name}", *(f"{each}: ..." for each in needed)))
-                message = f"{said} = {self.name!r} needs {option}: write {key}: {{{how}}}"
-                raise SettingsError(message, said)
+                message = f"{spelled} = {self.name!r} needs {option}: write {key}: {{{how}}}"
+                raise SettingsError(message, spelled)
         self._check_values(key, settings, None)
 
     def check_with(self, key: str, registry: Registry, settings: object) -> None:
@@ -89,23 +89,23 @@ class Choice:
                 options.check_with(others)
         except SettingsError as error:
             option = error.key or "name"
-            said = self._spelled(key, option)
-            message = f"{said}{str(error).removeprefix(option)}"
-            raise SettingsError(message, said.partition(".")[0]) from None
+            spelled = self._spelled(key, option)
+            message = f"{spelled}{str(error).removeprefix(option)}"
+            raise SettingsError(message, spelled.partition(".")[0]) from None
 
     def _refuse_option(self, key: str, option: str, registry: Registry) -> NoReturn:
         """Raise an error that names the rows with this option, or else the options of this row."""
-        said, name = self._spelled(key, option), self.spelled.get("name", key)
+        spelled, name = self._spelled(key, option), self.spelled.get("name", key)
         owners = [row for row in registry if option in _names(registry.options(row))]
-        own = _names(registry.options(self.name))
+        options = _names(registry.options(self.name))
         if owners:
             rule = f"has no effect with {name} = {self.name!r}: leave it out, or set {name} to "
             rule += " or ".join(map(repr, owners))
         else:
             rule = f"is not an option of {self.name!r}; "
-            rule += accepted(option, own) if own else "it takes none"
-        message = f"{said} = {self.options[option]!r} {rule}"
-        raise SettingsError(message, said.partition(".")[0])
+            rule += accepted(option, options) if options else "it takes none"
+        message = f"{spelled} = {self.options[option]!r} {rule}"
+        raise SettingsError(message, spelled.partition(".")[0])
 
     def _spelled(self, key: str, option: str) -> str:
         return self.spelled.get(option, f"{key}.{option}")
@@ -119,8 +119,8 @@ class Choice:
 def _names(settings: Any, needed: bool = False) -> list[str]:
     """The names of a row's options, or only of the options without a default."""
     fields = () if settings is None else dataclasses.fields(settings)
-    return [each.name for each in fields if not needed or _has_no_default(each)]
+    return [option.name for option in fields if not needed or _has_no_default(option)]
 
 
-def _has_no_default(each: dataclasses.Field[Any]) -> bool:
-    return each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+def _has_no_default(option: dataclasses.Field[Any]) -> bool:
+    return option.default is dataclasses.MISSING and option.default_factory is dataclasses.MISSING

@@ -138,8 +138,8 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of a file that gives the same configuration, in plain types."""
         model = {"type": self.attention.type, **dataclasses.asdict(self.model)}
-        own = {key: getattr(self, key) for key in _TOP_KEYS}
-        return {"model": model | to_plain(self.attention), **own}
+        top = {key: getattr(self, key) for key in _TOP_KEYS}
+        return {"model": model | to_plain(self.attention), **top}
 
 
 _TOP_KEYS = ("max_len", "truncation", "chunk_size", "conv_type", "control_tokens")
@@ -157,8 +157,8 @@ def _all_keys() -> tuple[str, ...]:
 def suited(model: str) -> str:
     """Name of the shipped inf-llm configuration for a model; otherwise of the one for any model."""
     for name, file in shipped().items():
-        said = read_mapping(file)[1]["model"]
-        if (said["type"], said.get("path")) == (InfLLMSettings.type, model):
+        section = read_mapping(file)[1]["model"]
+        if (section["type"], section.get("path")) == (InfLLMSettings.type, model):
             return name
     return ANY_MODEL
 
@@ -187,29 +187,29 @@ def load_config(
     return _config(str(file), given, overrides, model)
 
 
-def config_from(said: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> RunConfig:
+def config_from(data: Mapping[str, Any], source: str, overrides: Sequence[str] = ()) -> RunConfig:
     """Make a configuration from the result of `RunConfig.to_dict`, and apply overrides.
 
     Args:
-        said: the result of `RunConfig.to_dict`.
+        data: the result of `RunConfig.to_dict`.
         source: the place where it was stored, for error messages.
         overrides: as for `load_config`.
 
     Raises:
         ConfigError: as for `load_config`.
     """
-    return _config(source, OmegaConf.create(dict(said)), overrides, None)
+    return _config(source, OmegaConf.create(dict(data)), overrides, None)
 
 
 def _config(
     source: str, given: DictConfig, overrides: Sequence[str], model: str | None
 ) -> RunConfig:
-    layers, said = [given], {}
+    layers, overridden = [given], {}
     for text in overrides:
         key, layer = read_override(text, _all_keys()[1:])  # without `model`, which is a mapping
         layers.append(layer)
-        said[key] = text
-    return _Reading(source, said, model).config(layers)
+        overridden[key] = text
+    return _Reading(source, overridden, model).config(layers)
 
 
 @dataclass
@@ -217,7 +217,7 @@ class _Reading:
     """One reading of a file. It records which override set a key, so that errors can name it."""
 
     file: str
-    said: dict[str, str]  # dotted key -> the text of the override that set it
+    overridden: dict[str, str]  # dotted key -> the text of the override that set it
     model: str | None  # replaces model.path of the file
 
     def config(self, layers: list[DictConfig]) -> RunConfig:
@@ -231,7 +231,7 @@ class _Reading:
 
     def _error(self, key: str, message: str) -> ConfigError:
         """An error about a dotted key, which names the override or the file that gave the key."""
-        where = f"override {self.said[key]!r}" if key in self.said else self.file
+        where = f"override {self.overridden[key]!r}" if key in self.overridden else self.file
         return ConfigError(f"{where}: {message}")
 
     def _guard(self, key: str, action: Callable[[], _T]) -> _T:
@@ -268,32 +268,36 @@ class _Reading:
 
     def _make_way(self, given: DictConfig) -> None:
         """Remove the keys that overrides replace, and published keys that set a part of these."""
-        for key in (key.removeprefix("model.") for key in self.said):
+        for key in (key.removeprefix("model.") for key in self.overridden):
             for old in (key, *published_keys([key])):
                 given.model.pop(old, None)
 
     def _drop_foreign(self, merged: DictConfig) -> tuple[str, ...]:
         """Remove and return the file's keys that the type, after an override, does not have."""
-        own = {*_MODEL_KEYS, *key_types(self._settings_class(merged))}
-        foreign = [key for key in map(str, merged.model) if key not in own]
-        foreign = [key for key in foreign if f"model.{key}" not in self.said]
+        known = {*_MODEL_KEYS, *key_types(self._settings_class(merged))}
+        foreign = [key for key in map(str, merged.model) if key not in known]
+        foreign = [key for key in foreign if f"model.{key}" not in self.overridden]
         for key in foreign:
             del merged.model[key]
         return tuple(f"model.{key}" for key in foreign)
 
     def _build(self, merged: DictConfig, left_out: tuple[str, ...]) -> RunConfig:
         cls = self._settings_class(merged)
-        own, settings = field_types(ModelConfig), key_types(cls)
-        given = self._values(merged.model, {**own, **settings}, "model.")
+        model_types, settings = field_types(ModelConfig), key_types(cls)
+        given = self._values(merged.model, {**model_types, **settings}, "model.")
         top = self._values(merged, {key: field_types(RunConfig)[key] for key in _TOP_KEYS}, "")
         if self.model is not None:
-            tokenizer = given.get("tokenizer_path") if "model.tokenizer_path" in self.said else None
+            tokenizer = (
+                given.get("tokenizer_path") if "model.tokenizer_path" in self.overridden else None
+            )
             given |= {"path": self.model, "tokenizer_path": tokenizer}
         if "path" not in given:
             raise self._error("model.path", "model.path is missing: a folder, a hub id or 'demo'")
-        top["model"] = self._make("model.", ModelConfig, {k: given[k] for k in given if k in own})
-        said = {key: given[key] for key in given if key in settings}
-        top["attention"] = self._make("model.", lambda **said: cls(**translated(said)), said)
+        top["model"] = self._make(
+            "model.", ModelConfig, {k: given[k] for k in given if k in model_types}
+        )
+        values = {key: given[key] for key in given if key in settings}
+        top["attention"] = self._make("model.", lambda **values: cls(**translated(values)), values)
         return self._make("", RunConfig, {**top, "source": self.file, "left_out": left_out})
 
     def _make(self, prefix: str, make: Callable[..., _T], values: dict[str, Any]) -> _T:

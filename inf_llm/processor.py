@@ -47,9 +47,9 @@ def processor() -> str:
 def _from_cpuinfo() -> tuple[str, list[str]]:
     """Name and instruction sets of the first core in Linux."""
     lines = (line.partition(":") for line in _CPUINFO.read_text().split("\n\n")[0].splitlines())
-    said = {key.strip().lower(): value.strip() for key, _, value in lines}
-    flags = (said.get("flags") or said.get("features") or "").split()
-    named = said.get("model name") or platform.processor() or platform.machine()
+    fields = {key.strip().lower(): value.strip() for key, _, value in lines}
+    flags = (fields.get("flags") or fields.get("features") or "").split()
+    named = fields.get("model name") or platform.processor() or platform.machine()
     return named, [written for flag, written in _SETS.items() if flag in flags]
 
 
@@ -57,15 +57,15 @@ def _from_system() -> str:
     """Name of the processor from macOS, or from Python on other systems."""
     try:
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        name = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        said = ""
-    return said or platform.processor() or platform.machine()
+        name = ""
+    return name or platform.processor() or platform.machine()
 
 
 def _from_torch() -> list[str]:
     """The widest instruction set that torch detected; empty for none."""
     import torch
 
-    found = torch.backends.cpu.get_cpu_capability()
-    return [] if found in ("DEFAULT", "NO AVX") else [found]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return [] if capability in ("DEFAULT", "NO AVX") else [capability]

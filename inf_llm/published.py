@@ -45,18 +45,18 @@ def translated(values: Mapping[str, Any]) -> dict[str, Any]:
         SettingsError: a key has a value of another type, or repeats a setting that is given.
     """
     result = {key: value for key, value in values.items() if key not in _KEYS}
-    said: dict[str, dict[str, Any]] = {}
+    by_setting: dict[str, dict[str, Any]] = {}
     for key in (key for key in _KEYS if key in values):
         setting, optional, kind, nothing = _KEYS[key]
         problem = mismatch(key, values[key], optional, kind)
         require(problem is None, key, problem or "")
         if values[key] != nothing:
-            said.setdefault(setting, {})[key] = values[key]
-    if values.get("summary") is None and said.keys() & {*_RETRIEVAL, "index"}:
+            by_setting.setdefault(setting, {})[key] = values[key]
+    if values.get("summary") is None and by_setting.keys() & {*_RETRIEVAL, "index"}:
         for setting in _RETRIEVAL:  # one published key of retrieval selects its whole rule
             if values.get(setting) is None:
-                said.setdefault(setting, {})
-    for setting, keys in said.items():
+                by_setting.setdefault(setting, {})
+    for setting, keys in by_setting.items():
         given = values.get(setting)
         taken = bool(_NAMING & keys.keys()) or not isinstance(given, str)
         if given is not None and taken:
@@ -67,34 +67,34 @@ def translated(values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _summary(given: str | None, said: dict[str, Any]) -> Choice:
-    options = {"tokens": said["repr_topk"]} if said else {}
+def _summary(given: str | None, keys: dict[str, Any]) -> Choice:
+    options = {"tokens": keys["repr_topk"]} if keys else {}
     return Choice(given or "most-attended", options, {"tokens": "repr_topk"})
 
 
-def _selection(given: str | None, said: dict[str, Any]) -> Choice:
-    return Choice("query-head" if "perhead" in said else "layer", {"scores": "sum"})
+def _selection(given: str | None, keys: dict[str, Any]) -> Choice:
+    return Choice("query-head" if "perhead" in keys else "layer", {"scores": "sum"})
 
 
-def _eviction(given: str | None, said: dict[str, Any]) -> Choice:
-    name = said.get("cache_strategy", given or "lru")
-    options = {"decay": said["score_decay"]} if "score_decay" in said else {}
+def _eviction(given: str | None, keys: dict[str, Any]) -> Choice:
+    name = keys.get("cache_strategy", given or "lru")
+    options = {"decay": keys["score_decay"]} if "score_decay" in keys else {}
     if name != "lru-s" and options.get("decay") == _PUBLISHED_DECAY:
         options = {}
     spelled = {"name": "eviction" if given else "cache_strategy", "decay": "score_decay"}
     return Choice(name, options, spelled)
 
 
-def _index(given: str | None, said: dict[str, Any]) -> Choice:
+def _index(given: str | None, keys: dict[str, Any]) -> Choice:
     parts = {"faiss_ivf_from": "start", "chunk_topk_calc": "chunk"}
-    options = {parts[key]: value for key, value in said.items() if key in parts}
+    options = {parts[key]: value for key, value in keys.items() if key in parts}
     require(
-        given is not None or "faiss" in said or "start" not in options,
+        given is not None or "faiss" in keys or "start" not in options,
         "faiss_ivf_from",
         f"faiss_ivf_from = {options.get('start')} has no effect with faiss = false: "
         "leave it out, or set faiss to true",
     )
-    if "faiss" in said:
+    if "faiss" in keys:
         options.pop("chunk", None)  # faiss limits its own memory
         name = "ivf" if options else "faiss"
     else:
@@ -102,9 +102,9 @@ def _index(given: str | None, said: dict[str, Any]) -> Choice:
     return Choice(name, options, {part: key for key, part in parts.items()})
 
 
-def _scaling(given: str | None, said: dict[str, Any]) -> Choice:
+def _scaling(given: str | None, keys: dict[str, Any]) -> Choice:
     parts = {"scaling_factor": "factor", "trained_len": "trained_len"}
-    options = {parts[key]: value for key, value in said.items()}
+    options = {parts[key]: value for key, value in keys.items()}
     return Choice(given or "none", options, {part: key for key, part in parts.items()})
 
 

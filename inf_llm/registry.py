@@ -138,5 +138,5 @@ def _load(target: Any) -> Any:
 def _installed(key: str) -> dict[str, _Row]:
     """Rows of one kind from the entry points of installed distributions."""
     entries = importlib.metadata.entry_points(group=GROUP)
-    own = (entry for entry in entries if entry.name.startswith(f"{key}."))
-    return {entry.name.removeprefix(f"{key}."): _Row(entry.value) for entry in own}
+    of_kind = (entry for entry in entries if entry.name.startswith(f"{key}."))
+    return {entry.name.removeprefix(f"{key}."): _Row(entry.value) for entry in of_kind}

@@ -11,8 +11,8 @@ _BYTES = {
     **{unit + "i": 1 << 10 * power for power, unit in enumerate("kmgt", 1)},
     **{unit: 1000**power for power, unit in enumerate(("", *"kmgt"))},
 }
-MOST_TOKENS = 1 << 30
-LEAST_SECONDS, LEAST_TOKENS = 0.5, 16
+MAX_TOKENS = 1 << 30
+MIN_SECONDS, MIN_TOKENS = 0.5, 16
 """Minimum time and tokens of a speed; below them, the clock is too coarse to give one."""
 
 
@@ -20,14 +20,14 @@ def parse_length(option: str, text: str) -> int:
     """Parse a number of tokens: 512, 32k, 1M.
 
     Raises:
-        SettingsError: the text is not a number of tokens, or is more than `MOST_TOKENS`.
+        SettingsError: the text is not a number of tokens, or is more than `MAX_TOKENS`.
     """
-    found = re.fullmatch(r"\s*([0-9]+)([km]?)\s*", text.lower())
-    length = int(found[1]) * _LENGTHS[found[2]] if found else 0
-    if not 0 < length <= MOST_TOKENS:
+    match = re.fullmatch(r"\s*([0-9]+)([km]?)\s*", text.lower())
+    length = int(match[1]) * _LENGTHS[match[2]] if match else 0
+    if not 0 < length <= MAX_TOKENS:
         raise SettingsError(
             f"{option} {text.strip()!r} is not a number of tokens: write 512, 32k or 1M, at most "
-            f"{short(MOST_TOKENS)}"
+            f"{short(MAX_TOKENS)}"
         )
     return length
 
@@ -49,8 +49,8 @@ def parse_bytes(option: str, text: str) -> int:
     Raises:
         SettingsError: the text is not a size.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
-    count = int(float(found[1]) * _BYTES[found[2] or ""]) if found else 0
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
+    count = int(float(match[1]) * _BYTES[match[2] or ""]) if match else 0
     if count < 1:
         raise SettingsError(f"{option} = {text!r} is not a size: write 8GiB, 500MB or 1000000")
     return count
@@ -64,6 +64,6 @@ def size(count: int) -> str:
 
 def pace(tokens: int, seconds: float) -> str:
     """Format a time, followed by the speed if time and tokens are enough to measure one."""
-    if tokens < LEAST_TOKENS or seconds < LEAST_SECONDS:
+    if tokens < MIN_TOKENS or seconds < MIN_SECONDS:
         return f"{seconds:.1f} s"
     return f"{seconds:.1f} s ({tokens / seconds:,.{1 if tokens < 100 * seconds else 0}f} tokens/s)"

@@ -23,9 +23,9 @@ def cache_file(name: str) -> Path:
 def cached(name: str) -> dict[str, Any]:
     """Return the content of a cache file; empty if the file is absent or damaged."""
     with contextlib.suppress(OSError, ValueError):
-        said = json.loads(cache_file(name).read_bytes())
-        if isinstance(said, dict):
-            return said
+        data = json.loads(cache_file(name).read_bytes())
+        if isinstance(data, dict):
+            return data
     return {}
 
 

@@ -42,8 +42,8 @@ def _pair(args: argparse.Namespace, number: int) -> tuple[Figures, Figures]:
     """Measure both versions once; every second pair begins with `args.new`."""
     versions = [args.old, args.new]
     order = versions if number % 2 == 0 else versions[::-1]
-    found = {version: _measured(args, version, number) for version in order}
-    return found[args.old], found[args.new]
+    figures = {version: _measured(args, version, number) for version in order}
+    return figures[args.old], figures[args.new]
 
 
 def _measured(args: argparse.Namespace, version: Path, number: int) -> Figures:
@@ -74,8 +74,10 @@ def _figures(facts: dict[str, Any]) -> Iterator[tuple[str, float]]:
 def _revision(version: Path) -> str:
     """Return a text that identifies the state of a checkout: its commit and its changes."""
     git = ["git", "-C", str(version)]
-    said = (["rev-parse", "HEAD"], ["diff", "HEAD"])
-    return "".join(subprocess.run(git + s, capture_output=True, text=True).stdout for s in said)
+    commands = (["rev-parse", "HEAD"], ["diff", "HEAD"])
+    return "".join(
+        subprocess.run(git + command, capture_output=True, text=True).stdout for command in commands
+    )
 
 
 if __name__ == "__main__":

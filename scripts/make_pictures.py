@@ -34,7 +34,7 @@ from tests.browser import browser
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 CONFIG = SHIPPED_CONFIGS / "demo-inf-llm.yaml"
-SENTENCES, SECONDS, COLOURS, MOST_BYTES = 200, 300, 256, 200_000
+SENTENCES, SECONDS, COLOURS, MAX_BYTES = 200, 300, 256, 200_000
 FACTS = {
     0.3: "The pass key is 48213. Remember it. 48213 is the pass key",
     0.7: "The sequence of digits is 8830417725. Remember it. 8830417725 is the sequence of digits",
@@ -64,11 +64,11 @@ def take_recall(model: Any, tokenizer: Any, folder: Path) -> None:
     session = Session(model, tokenizer)
     question = "What is the sequence of digits? The sequence of digits is"
     session.read(f"{book()}\n{question}")
-    asked = len(session.ids)
+    prompt_tokens = len(session.ids)
     with inf_llm.trace(model, prompts=False) as trace:
         session.ask(max_new_tokens=12)
     file = folder / "recall.html"
-    save_report(trace, session.ids, tokenizer, file, prompt_tokens=asked, title=question)
+    save_report(trace, session.ids, tokenizer, file, prompt_tokens=prompt_tokens, title=question)
     with browser(1100, 1330, folder / "recall") as page:
         page.get(file.as_uri())
         save(page, DOCS / "recall.png")
@@ -130,12 +130,12 @@ def save(page: Any, file: Path) -> None:
     """Save a screenshot with few colours, so that its file is small."""
     page.save_screenshot(str(file))
     with Image.open(file) as picture:
-        few = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
-    few.save(file, optimize=True)
+        reduced = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
+    reduced.save(file, optimize=True)
     size = file.stat().st_size
     print(f"{file.name}: {size:,} bytes")
-    if size > MOST_BYTES:
-        sys.exit(f"{file} is larger than {MOST_BYTES:,} bytes: show less, or in fewer colours")
+    if size > MAX_BYTES:
+        sys.exit(f"{file} is larger than {MAX_BYTES:,} bytes: show less, or in fewer colours")
 
 
 if __name__ == "__main__":

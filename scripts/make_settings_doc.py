@@ -112,11 +112,11 @@ def _types() -> Iterator[str]:
     shown: set[type] = set()
     for cls in classes:
         for base in (base for base in reversed(cls.__mro__) if dataclasses.is_dataclass(base)):
-            own = [key for key in inspect.get_annotations(base) if key in _fields(base)]
-            if own and base not in shown:
+            keys = [key for key in inspect.get_annotations(base) if key in _fields(base)]
+            if keys and base not in shown:
                 users = [user.type for user in classes if issubclass(user, base)]
                 yield f"### Settings of {_names(users, 'and')}"
-                yield table(base, only=own)
+                yield table(base, only=keys)
             shown.add(base)
 
 
@@ -127,8 +127,8 @@ def _choice(key: str, registry: Registry) -> str:
         options = registry.options(name)
         meanings = {} if options is None else attributes(options)
         fields = () if options is None else dataclasses.fields(options)
-        said = [f"`{each.name}` ({_default(each)}): {meanings[each.name]}" for each in fields]
-        rows.append((f"`{name}`", "; ".join(said) or "none"))
+        lines = [f"`{field.name}` ({_default(field)}): {meanings[field.name]}" for field in fields]
+        rows.append((f"`{name}`", "; ".join(lines) or "none"))
     return f"### `{key}`\n\n" + _rows(("name", "options, their defaults and meaning"), rows)
 
 
@@ -136,7 +136,7 @@ def table(cls: Any, only: Iterable[str] | None = None, leave_out: Iterable[str] 
     """Return a table of the fields of a dataclass: key, default, meaning."""
     meanings = attributes(cls)
     keys = [key for key in (_fields(cls) if only is None else only) if key not in {*leave_out}]
-    fields = {each.name: each for each in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(cls)}
     return _rows(
         ("key", "default", "meaning"),
         ((f"`{key}`", _default(fields[key]), meanings[key]) for key in keys),
@@ -145,23 +145,23 @@ def table(cls: Any, only: Iterable[str] | None = None, leave_out: Iterable[str] 
 
 def attributes(cls: Any) -> dict[str, str]:
     """Return the meaning of each field, from the docstrings of a dataclass and its bases."""
-    found: dict[str, str] = {}
+    meanings: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if not dataclasses.is_dataclass(base):
             continue
         section = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
         for key, meaning in re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE):
             words = " ".join(meaning.split()).removesuffix(".")
-            found[key] = re.sub(r"\bNone\b", "null", words)
-    return found
+            meanings[key] = re.sub(r"\bNone\b", "null", words)
+    return meanings
 
 
 def _fields(cls: Any) -> list[str]:
-    return [each.name for each in dataclasses.fields(cls)]
+    return [field.name for field in dataclasses.fields(cls)]
 
 
-def _default(each: dataclasses.Field[Any]) -> str:
-    return "needed" if each.default is dataclasses.MISSING else _shown(each.default)
+def _default(field: dataclasses.Field[Any]) -> str:
+    return "needed" if field.default is dataclasses.MISSING else _shown(field.default)
 
 
 def _shown(value: Any) -> str:

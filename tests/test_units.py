@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from inf_llm.errors import SettingsError
 from inf_llm.units import (
-    MOST_TOKENS,
+    MAX_TOKENS,
     pace,
     parse_bytes,
     parse_length,
@@ -19,7 +19,7 @@ from inf_llm.units import (
 
 
 @pytest.mark.parametrize(
-    ("text", "length"), [("8192", 8192), ("8k", 8192), (" 1M ", 1 << 20), ("1024m", MOST_TOKENS)]
+    ("text", "length"), [("8192", 8192), ("8k", 8192), (" 1M ", 1 << 20), ("1024m", MAX_TOKENS)]
 )
 def test_lengths_are_read(text: str, length: int) -> None:
     assert parse_length("--length", text) == length
@@ -34,7 +34,7 @@ def test_what_is_no_length_is_refused(text: str) -> None:
 
 @given(st.integers(1, 1 << 20), st.sampled_from([1, 1 << 10, 1 << 20]))
 def test_a_whole_length_is_read_as_it_was_shown(count: int, unit: int) -> None:
-    length = min(count * unit, MOST_TOKENS)
+    length = min(count * unit, MAX_TOKENS)
     shown = short(length)
     assert "." in shown or parse_length("--length", shown) == length
 

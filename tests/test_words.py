@@ -43,7 +43,7 @@ BANNED = {
 }
 
 
-def _said(source: str) -> Iterator[tuple[int, str]]:
+def _texts(source: str) -> Iterator[tuple[int, str]]:
     """Line and words of each docstring, comment and name; other texts are what a user reads."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -55,15 +55,15 @@ def _said(source: str) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string.replace("_", " ")
 
 
-def _found(said: Iterator[tuple[int, str]]) -> list[str]:
-    words = ((line, word) for line, text in said for word in re.findall(r"[a-z]+", text.lower()))
+def _found(texts: Iterator[tuple[int, str]]) -> list[str]:
+    words = ((line, word) for line, text in texts for word in re.findall(r"[a-z]+", text.lower()))
     return [f"line {line}: {word!r}: {BANNED[word]}" for line, word in words if word in BANNED]
 
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_docstrings_comments_and_names(room: str) -> None:
     for file in (ROOT / room).rglob("*.py"):
-        found = _found(_said(file.read_text(encoding="utf-8")))
+        found = _found(_texts(file.read_text(encoding="utf-8")))
         assert not found, f"{file.relative_to(ROOT)}, {found[0]}"
 
 
@@ -76,7 +76,7 @@ def test_pages(page: str) -> None:
 
 def test_such_words_are_found() -> None:
     source = 'def told_twice():\n    """Nobody."""\n    return "told"  # whoever\n'
-    assert [found.split(": ")[1] for found in sorted(_found(_said(source)))] == [
+    assert [found.split(": ")[1] for found in sorted(_found(_texts(source)))] == [
         "'told'",
         "'nobody'",
         "'whoever'",

@@ -50,7 +50,7 @@ class Shelf:
         """Return a document of at most `tokens` tokens, including question and answer."""
         library = self.library
         layout = choose_layout(self.tokenizer, self.settings.conv_type, False)
-        source = Source(haystack_of(library.prose), library.questions, library.asked)
+        source = Source(haystack_of(library.prose), library.questions, library.qa_pairs)
         return ContextBuilder(self.tokenizer, layout, source, tokens, library.seed).context(
             task, number
         )
@@ -71,7 +71,7 @@ class Library:
     """The inputs and settings that the documents of all models share."""
 
     prose: str
-    asked: tuple[tuple[str, str], ...]
+    qa_pairs: tuple[tuple[str, str], ...]
     overrides: tuple[str, ...]
     questions: int
     seed: int
@@ -102,10 +102,10 @@ class Library:
 
     def rules(self) -> dict[str, Any]:
         """Return the settings that must be equal for all rows of a folder."""
-        said = "\0".join((self.prose, *(part for pair in self.asked for part in pair)))
+        text = "\0".join((self.prose, *(part for pair in self.qa_pairs for part in pair)))
         return {
             "definition": DEFINITION,
-            "text": hashlib.sha256(said.encode()).hexdigest()[:12],
+            "text": hashlib.sha256(text.encode()).hexdigest()[:12],
             **{name: getattr(self, name) for name in ("questions", "seed", "answer", "threads")},
             "overrides": list(self.overrides),
         }

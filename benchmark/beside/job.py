@@ -59,11 +59,11 @@ class Job:
     @classmethod
     def parse(cls, text: str) -> Job:
         """Return the job from the JSON of `Job.text`."""
-        given: dict[str, Any] = json.loads(text)
-        context = given["context"]
+        data: dict[str, Any] = json.loads(text)
+        context = data["context"]
         context["questions"] = tuple(Question(**_tuples(row)) for row in context["questions"])
-        given["context"] = Context(**_tuples(context))
-        return cls(**_tuples(given))
+        data["context"] = Context(**_tuples(context))
+        return cls(**_tuples(data))
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

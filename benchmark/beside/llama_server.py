@@ -92,10 +92,10 @@ class LlamaServer(Subject):
         for token in question.answer:
             forced = _body(prompt, 1) | {"n_probs": 1, "logit_bias": [[token, _FORCED]]}
             reply = self._client.post(self._url("/completion"), json=forced)
-            said = (reply.json().get("completion_probabilities") or [{}])[0]
-            if said.get("id") != token or "logprob" not in said:
+            entry = (reply.json().get("completion_probabilities") or [{}])[0]
+            if entry.get("id") != token or "logprob" not in entry:
                 return None
-            total -= said["logprob"]
+            total -= entry["logprob"]
             prompt.append(token)
         return total / len(question.answer)
 
@@ -105,11 +105,11 @@ class LlamaServer(Subject):
             if reply.status_code != 200:
                 raise Refused(_message(reply.read()))
             for line in reply.iter_lines():
-                kind, _, said = line.partition(": ")
+                kind, _, data = line.partition(": ")
                 if kind == "error":
-                    raise Refused(_message(said.encode()))
-                if kind == "data" and said != "[DONE]":
-                    yield json.loads(said)
+                    raise Refused(_message(data.encode()))
+                if kind == "data" and data != "[DONE]":
+                    yield json.loads(data)
 
     def text(self, ids: list[int]) -> str:
         reply = self._client.post(self._url("/detokenize"), json={"tokens": ids})

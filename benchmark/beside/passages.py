@@ -36,9 +36,9 @@ class Passages:
 
     def found(self, question: list[int], room: int) -> list[int]:
         """Return the tokens of the best passages that fit into `room`, in document order."""
-        asked = self._words([self._tokenizer.decode(question, skip_special_tokens=True)])
-        wanted = min(len(self._passages), room)
-        order, _ = self._index.retrieve(asked, k=wanted, show_progress=False)
+        query = self._words([self._tokenizer.decode(question, skip_special_tokens=True)])
+        count = min(len(self._passages), room)
+        order, _ = self._index.retrieve(query, k=count, show_progress=False)
         chosen: list[int] = []
         for number in map(int, order[0]):
             if len(self._passages[number]) <= room:

@@ -55,10 +55,10 @@ def run(job: Job, limits: Limits) -> dict[str, Any]:
         assert process.stdin is not None
         process.stdin.write(job.text() + "\n")
         process.stdin.close()
-        found = _followed(process, limits)
-        if "stopped" not in found:
+        figures = _followed(process, limits)
+        if "stopped" not in figures:
             process.wait(60)  # time for the process to stop a server that it started
-        return found
+        return figures
     finally:
         _stop(process)
 
@@ -83,23 +83,23 @@ def _followed(process: subprocess.Popen[str], limits: Limits) -> dict[str, Any]:
         threading.Thread(target=work, daemon=True).start()
     allowed = {"loading": None, "first": limits.first, "rest": limits.rest}
     after = {"ready": "first", "first": "rest", "done": "end"}
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     phase, began = "loading", time.perf_counter()
     while phase != "end":
         limit = allowed[phase]
-        left = None if limit is None else max(0.0, began + limit - time.perf_counter())
+        timeout = None if limit is None else max(0.0, began + limit - time.perf_counter())
         try:
-            event = events.get(timeout=left)
+            event = events.get(timeout=timeout)
         except queue.Empty:
-            return found | {"stopped": limit, "within": phase}
+            return figures | {"stopped": limit, "within": phase}
         if event is None:
-            said = " ".join("".join(errors[-20:]).split())[-300:]
-            return found | {"error": f"it ended with exit code {process.wait()}: {said}"}
+            message = " ".join("".join(errors[-20:]).split())[-300:]
+            return figures | {"error": f"it ended with exit code {process.wait()}: {message}"}
         if phase == "rest":
-            found["rest"] = time.perf_counter() - began
+            figures["rest"] = time.perf_counter() - began
         phase, began = after[event.pop("event")], time.perf_counter()
-        found |= event
-    return found
+        figures |= event
+    return figures
 
 
 def _read(process: subprocess.Popen[str], events: queue.Queue[dict[str, Any] | None]) -> None:

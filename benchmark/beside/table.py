@@ -34,7 +34,7 @@ def text(rows: Sequence[Row]) -> str:
     processor seconds, which other programs on the machine disturb less.
     """
     groups = _grouped(rows)
-    lines = [_line(key, own, groups.get((*key[:3], OWN), [])) for key, own in groups.items()]
+    lines = [_line(key, group, groups.get((*key[:3], OWN), [])) for key, group in groups.items()]
     machines = sorted({row["machine"] for row in rows})
     head = ["; ".join(machines), "", f"| {' | '.join(_HEAD)} |", f"|{_RULE}|"]
     return "\n".join([*head, *lines, *_notes(groups)])
@@ -58,21 +58,23 @@ def _grouped(rows: Iterable[Row]) -> dict[tuple[Any, ...], list[Row]]:
     return dict(sorted(groups.items(), key=lambda g: (*g[0][:3], order.index(g[0][3]))))
 
 
-def _line(key: tuple[Any, ...], rows: Sequence[Row], own: Sequence[Row]) -> str:
+def _line(key: tuple[Any, ...], rows: Sequence[Row], baseline: Sequence[Row]) -> str:
     model, tokens, task, subject = key
     cells = [model, short(tokens), task, f"`{subject}`"]
-    other = [] if subject == OWN else own
+    reference = [] if subject == OWN else baseline
     slow = "more than 10x" if any(row.get("within") == "first" for row in rows) else ""
-    cells.append(_median(rows, other, "first", 1, 1) or slow)
+    cells.append(_median(rows, reference, "first", 1, 1) or slow)
     for name, scale, digits in (("second", 1, 1), ("decode", 1e3, 1), ("peak", 1e-6, 0)):
-        cells.append(_median(rows, other, name, scale, digits))
+        cells.append(_median(rows, reference, name, scale, digits))
     cells.append(_nats(rows))
-    found = [each for row in rows for each in row.get("found", ())]
-    cells += [f"{sum(found)} of {len(found)}" if found else "", str(len(rows))]
+    hits = [hit for row in rows for hit in row.get("found", ())]
+    cells += [f"{sum(hits)} of {len(hits)}" if hits else "", str(len(rows))]
     return f"| {' | '.join(cells)} |"
 
 
-def _median(rows: Sequence[Row], own: Sequence[Row], name: str, scale: float, digits: int) -> str:
+def _median(
+    rows: Sequence[Row], baseline: Sequence[Row], name: str, scale: float, digits: int
+) -> str:
     values = [row[name] for row in rows if row.get(name) is not None]
     if not values:
         return ""
@@ -80,17 +82,17 @@ def _median(rows: Sequence[Row], own: Sequence[Row], name: str, scale: float, di
     ratios = [
         f"{title}{statistics.median(found):.2g}x"
         for title, figure in (("", name), ("cpu ", f"{name}_cpu"))
-        if (found := list(paired(rows, own, figure)))
+        if (found := list(paired(rows, baseline, figure)))
     ]
     return f"{shown} ({', '.join(ratios)})" if ratios else shown
 
 
-def paired(rows: Sequence[Row], own: Sequence[Row], name: str) -> Iterator[float]:
+def paired(rows: Sequence[Row], baseline: Sequence[Row], name: str) -> Iterator[float]:
     """Yield the ratios of a figure to that of inf-llm on the same document."""
-    held = {row["run"]: row.get(name) for row in own}
+    by_run = {row["run"]: row.get(name) for row in baseline}
     for row in rows:
-        if row.get(name) is not None and held.get(row["run"]):
-            yield row[name] / held[row["run"]]
+        if row.get(name) is not None and by_run.get(row["run"]):
+            yield row[name] / by_run[row["run"]]
 
 
 def _nats(rows: Sequence[Row]) -> str:
@@ -116,10 +118,14 @@ def _problem(row: Row) -> str:
 
 def _notes(groups: dict[tuple[Any, ...], list[Row]]) -> list[str]:
     """Return lines that list each kind of problem once, with the places where it occurred."""
-    said: dict[str, list[str]] = {}
+    problems: dict[str, list[str]] = {}
     for key, rows in groups.items():
         for problem in dict.fromkeys(filter(None, map(_problem, rows))):
-            said.setdefault(f"`{key[3]}` {problem}", []).append(
+            problems.setdefault(f"`{key[3]}` {problem}", []).append(
                 f"{key[0]} {short(key[1])} {key[2]}"
             )
-    return ["", *(f"- {what} ({', '.join(where)})" for what, where in said.items())] if said else []
+    return (
+        ["", *(f"- {problem} ({', '.join(where)})" for problem, where in problems.items())]
+        if problems
+        else []
+    )

@@ -46,22 +46,22 @@ class Package(Subject):
     def ask(self, question: Question, tokens: int) -> Iterator[int]:
         if not self._session.ids:
             self._session.read(list(self.job.context.ids))
-        asked = self._session.fork()
-        asked.read(list(question.tail))
+        fork = self._session.fork()
+        fork.read(list(question.tail))
         options = answer_options(self.model, self.tokenizer, tokens, {"min_new_tokens": tokens})
-        answer = Decoding(asked, options)
+        answer = Decoding(fork, options)
         while not answer.over:
             step([answer])
             yield answer.new[-1]
 
     @torch.no_grad()
     def likelihood(self, question: Question) -> float:
-        asked = self._session.fork()
-        ids = [*asked.ids[asked.fed :], *question.tail, *question.answer]
+        fork = self._session.fork()
+        ids = [*fork.ids[fork.fed :], *question.tail, *question.answer]
         last_too = getattr(self._config.attention, "split_last", True)
-        end = len(asked.ids) + len(question.tail) + (not last_too)
+        end = len(fork.ids) + len(question.tail) + (not last_too)
         with answering(end):
-            logits = feed(self.model, asked.tensor(ids), asked.cache, len(question.answer) + 1)
+            logits = feed(self.model, fork.tensor(ids), fork.cache, len(question.answer) + 1)
         return nats(logits[0, :-1], question)
 
     def text(self, ids: list[int]) -> str:
@@ -92,7 +92,7 @@ class Transformers(Subject):
         self.model, self.tokenizer = load_bare(job.settings())
         ends = self.model.generation_config.eos_token_id
         self._ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
-        self._held: list[int] = []
+        self._document: list[int] = []
         self._cache = self._empty()
 
     def _empty(self) -> DynamicCache:
@@ -109,16 +109,16 @@ class Transformers(Subject):
     @torch.no_grad()
     def _feed(self, ids: Any, logits: int = 1) -> Tensor:
         """Feed tokens; return the logits (k, V) of the last k = `logits` tokens."""
-        made = self.model(
+        output = self.model(
             torch.tensor([ids]), past_key_values=self._cache, logits_to_keep=logits, use_cache=True
         )
-        return made.logits[0]
+        return output.logits[0]
 
-    def _asked(self, question: Question, answer: tuple[int, ...] = ()) -> Tensor:
+    def _next_logits(self, question: Question, answer: tuple[int, ...] = ()) -> Tensor:
         """Return the next-token logits after the question and after each token of `answer`."""
         document = self.before(question)
-        if document != self._held:
-            self._cache, self._held = self._empty(), document
+        if document != self._document:
+            self._cache, self._document = self._empty(), document
             size = self.chunk or len(document)
             for first in range(0, len(document), size):
                 self._feed(document[first : first + size])
@@ -127,7 +127,7 @@ class Transformers(Subject):
         return self._feed([*question.tail, *answer], len(answer) + 1)
 
     def ask(self, question: Question, tokens: int) -> Iterator[int]:
-        logits = self._asked(question)
+        logits = self._next_logits(question)
         for left in range(tokens, 0, -1):
             logits[-1, self._ends] = -torch.inf
             token = int(logits[-1].argmax())
@@ -136,7 +136,7 @@ class Transformers(Subject):
                 logits = self._feed([token])
 
     def likelihood(self, question: Question) -> float:
-        return nats(self._asked(question, question.answer)[:-1], question)
+        return nats(self._next_logits(question, question.answer)[:-1], question)
 
     def text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))

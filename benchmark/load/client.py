@@ -109,8 +109,8 @@ class Client:
         url = f"{self.server.address}{path}"
         async with self.http.stream("POST", url, json=body, timeout=None) as reply:
             if reply.status_code != 200:
-                said = (await reply.aread()).decode(errors="replace")
-                raise InfLLMError(f"{path} was answered with {reply.status_code}: {said[:300]}")
+                text = (await reply.aread()).decode(errors="replace")
+                raise InfLLMError(f"{path} was answered with {reply.status_code}: {text[:300]}")
             async for line in reply.aiter_lines():
                 if line.startswith("data: ") and line != "data: [DONE]":
                     yield json.loads(line[6:])

@@ -26,12 +26,12 @@ def spread(values: Iterable[float | None]) -> dict[str, float]:
 def by_kind(answers: Sequence[Answer]) -> dict[str, dict[str, object]]:
     """Return per kind of client: number of answers, seconds to the first word and per token."""
     kinds = dict.fromkeys(answer.kind for answer in answers)
-    own = {kind: [answer for answer in answers if answer.kind == kind] for kind in kinds}
+    groups = {kind: [answer for answer in answers if answer.kind == kind] for kind in kinds}
     return {
         kind: {
-            "answers": len(some),
-            "first word": spread(answer.first for answer in some),
-            "per token": spread(answer.per_token for answer in some),
+            "answers": len(group),
+            "first word": spread(answer.first for answer in group),
+            "per token": spread(answer.per_token for answer in group),
         }
-        for kind, some in own.items()
+        for kind, group in groups.items()
     }

@@ -148,7 +148,7 @@ def _docx(name: str, data: bytes, needle: str) -> Planted:
         at = upto[-1].end()
         styles = _heading_styles(file)
         labels = [
-            "".join(html.unescape(said) or " " for said, _ in _WORD.findall(paragraph[0]))
+            "".join(html.unescape(text) or " " for text, _ in _WORD.findall(paragraph[0]))
             for paragraph in upto
             if (style := _WORD_STYLE.search(paragraph[0])) and style[1] in styles
         ]
@@ -168,30 +168,30 @@ def _heading_styles(file: zipfile.ZipFile) -> set[str]:
 
 def _in_page(page: str, needle: str) -> tuple[str, list[str]]:
     """Return a page with a paragraph in its middle, and the headings before the paragraph."""
-    seen = _blank(_MUTE, page)
-    ends = [found.end() for found in _ENDS.finditer(seen)]
-    at = ends[len(ends) // 2] if ends else seen.lower().find("</body")
+    visible = _blank(_MUTE, page)
+    ends = [match.end() for match in _ENDS.finditer(visible)]
+    at = ends[len(ends) // 2] if ends else visible.lower().find("</body")
     at = at if at >= 0 else len(page)
-    return f"{page[:at]}<p>{needle}</p>{page[at:]}", _words(_HEADING, seen[:at])
+    return f"{page[:at]}<p>{needle}</p>{page[at:]}", _words(_HEADING, visible[:at])
 
 
 def _words(element: re.Pattern[str], page: str) -> list[str]:
     """Return the texts of the matching elements, without empty ones."""
-    found = (html.unescape(_TAG.sub("", body)) for _, body in element.findall(page))
-    return [words for words in found if words.strip()]
+    texts = (html.unescape(_TAG.sub("", body)) for _, body in element.findall(page))
+    return [words for words in texts if words.strip()]
 
 
-def _blank(what: re.Pattern[str], text: str) -> str:
+def _blank(pattern: re.Pattern[str], text: str) -> str:
     """Return the text with matches replaced by spaces, so that all offsets stay valid."""
-    return what.sub(lambda found: " " * len(found[0]), text)
+    return pattern.sub(lambda match: " " * len(match[0]), text)
 
 
 def _with(archive: zipfile.ZipFile, name: str, content: bytes) -> bytes:
     """Return the bytes of an archive in which one file has another content."""
     copy = io.BytesIO()
-    with zipfile.ZipFile(copy, "w") as made:
+    with zipfile.ZipFile(copy, "w") as target:
         for entry in archive.infolist():
-            made.writestr(entry, content if entry.filename == name else archive.read(entry))
+            target.writestr(entry, content if entry.filename == name else archive.read(entry))
     return copy.getvalue()
 
 

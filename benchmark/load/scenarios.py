@@ -122,7 +122,7 @@ async def decoders(load: Load) -> Figures:
     """Decode long answers about uploaded texts, one after another and all at once."""
     async with connections() as http:
         clients = [load.client(http, "decoder") for _ in range(load.clients)]
-        ids = [(await each.upload(load.texts.book(load.tokens)))[0] for each in clients]
+        ids = [(await client.upload(load.texts.book(load.tokens)))[0] for client in clients]
 
         def ask(client: Client, document: str) -> Awaitable[Answer]:
             return client.ask("Go on with the text, word by word.", load.answer, document)
@@ -222,19 +222,19 @@ async def _until_done(
     done: asyncio.Task[Any], pause: float, ask: Callable[[], Awaitable[list[Answer]]]
 ) -> list[Answer]:
     """Ask every `pause` seconds in open loop until the task `done` ends; return the answers."""
-    asked = []
+    tasks = []
     while not done.done():
-        asked.append(asyncio.ensure_future(ask()))
+        tasks.append(asyncio.ensure_future(ask()))
         await asyncio.wait([done], timeout=pause)
-    return [answer for some in await asyncio.gather(*asked) for answer in some]
+    return [answer for some in await asyncio.gather(*tasks) for answer in some]
 
 
 async def _stream(
     load: Load, end: float, rate: float, ask: Callable[[], Awaitable[list[Answer]]]
 ) -> list[Answer]:
     """Send requests as a Poisson process of this rate until `end`; return the answers."""
-    asked = []
+    tasks = []
     while (now := time.perf_counter()) < end:
-        asked.append(asyncio.ensure_future(ask()))
+        tasks.append(asyncio.ensure_future(ask()))
         await asyncio.sleep(min(load.texts.random.expovariate(rate), max(0.0, end - now)))
-    return [answer for some in await asyncio.gather(*asked) for answer in some]
+    return [answer for some in await asyncio.gather(*tasks) for answer in some]

@@ -36,8 +36,8 @@ class Server:
 
     def memory(self, name: str = "VmRSS") -> int | None:
         """Return resident bytes of the process, or the peak for "VmHWM"; None if not available."""
-        found = self._status(name)
-        return None if found is None else 1024 * found
+        kibibytes = self._status(name)
+        return None if kibibytes is None else 1024 * kibibytes
 
     def threads(self) -> int | None:
         """Return the number of threads of the process; None if not available."""
@@ -91,10 +91,10 @@ def serving(options: Sequence[str], threads: int) -> Iterator[Server]:
 
 def _ready(process: subprocess.Popen[str]) -> Server:
     assert process.stderr is not None
-    said = []
+    lines = []
     for line in process.stderr:
-        said.append(line)
-        if found := _READY.search(line):
+        lines.append(line)
+        if match := _READY.search(line):
             threading.Thread(target=process.stderr.read, daemon=True).start()
-            return Server(found[2], found[1], process.pid)
-    raise InfLLMError(f"the server did not start: {''.join(said).strip()}")
+            return Server(match[2], match[1], process.pid)
+    raise InfLLMError(f"the server did not start: {''.join(lines).strip()}")

@@ -116,7 +116,7 @@ class Soak:
         text = f"{self._text(0.4)} The pass key is {key}. Remember it. {key} is the pass key. "
         document = await self._send("POST", DOCUMENTS, {"text": text + self._text(0.4)}, 201)
         body = self._question(ASK, max_tokens=12, document=document["id"])
-        return Canary(body, self._said(await self._send("POST", CHAT, body, 200)))
+        return Canary(body, self._content(await self._send("POST", CHAT, body, 200)))
 
     def _text(self, share: float = 1.0) -> str:
         return self._texts.book(int(share * self._random.uniform(0.2, 1.0) * self._tokens))
@@ -126,7 +126,7 @@ class Soak:
         return {"model": self._server.model, "messages": messages, "max_tokens": 6} | more
 
     @staticmethod
-    def _said(reply: dict[str, Any]) -> str:
+    def _content(reply: dict[str, Any]) -> str:
         return str(reply["choices"][0]["message"]["content"])
 
     async def _send(self, method: str, path: str, body: Any, expected: int) -> dict[str, Any]:
@@ -145,9 +145,9 @@ class Soak:
     async def known(self) -> None:
         """Ask a canary question and compare the answer with the known one."""
         canary = self._random.choice(self._canaries)
-        said = self._said(await self._send("POST", CHAT, canary.body, 200))
-        if said != canary.answer:
-            raise WrongAnswerError(f"{said!r} instead of {canary.answer!r}")
+        answer = self._content(await self._send("POST", CHAT, canary.body, 200))
+        if answer != canary.answer:
+            raise WrongAnswerError(f"{answer!r} instead of {canary.answer!r}")
 
     async def question(self) -> None:
         """Ask a short question."""

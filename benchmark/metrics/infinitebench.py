@@ -91,8 +91,8 @@ def longbook_qa_eng(prediction: str, label: Any) -> float:
 
 def longbook_qa_chn(prediction: str, label: Any) -> float:
     """Return the best F1 over the accepted answers; each character is a token."""
-    said = normalize_chinese(prediction)
-    return max((overlap_f1(said, normalize_chinese(a)) for a in _strings(label)), default=0.0)
+    normalized = normalize_chinese(prediction)
+    return max((overlap_f1(normalized, normalize_chinese(a)) for a in _strings(label)), default=0.0)
 
 
 def longbook_sum_eng(prediction: str, label: Any) -> float:
@@ -102,10 +102,10 @@ def longbook_sum_eng(prediction: str, label: Any) -> float:
 
 def math_find(prediction: str, label: Any) -> float:
     """Return 1 if the first number is the label; a decimal never equals an integer label."""
-    found = re.search(r"\d+\.\d+|\d+", prediction)
-    if found is None:
+    match = re.search(r"\d+\.\d+|\d+", prediction)
+    if match is None:
         return 0.0
-    number, value = found.group(), _values(label)[0]
+    number, value = match.group(), _values(label)[0]
     if isinstance(value, float):
         return float(float(number) == value)
     if isinstance(value, bool) or not isinstance(value, int):
@@ -120,9 +120,9 @@ def math_calc(prediction: str, label: Any, skip: int = 0) -> float:
     drops one for GPT-4, whose prompt makes the model repeat the first operand.
     """
     label = label[0] if isinstance(label[0], list) else label
-    said = re.findall(r"[0-9]+", prediction)[skip:]
+    numbers = re.findall(r"[0-9]+", prediction)[skip:]
     right = 0
-    for number, value in zip(said, label, strict=False):
+    for number, value in zip(numbers, label, strict=False):
         if not _same_number(number, value):
             break
         right += 1

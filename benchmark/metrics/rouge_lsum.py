@@ -15,23 +15,23 @@ Words = list[str]
 
 def rouge_lsum(prediction: str, summary: str) -> float:
     """Return F of ROUGE-Lsum; 0 if either text has no word."""
-    said, right = _sentences(prediction), _sentences(summary)
-    n_said, n_right = sum(map(len, said)), sum(map(len, right))
-    if not n_said or not n_right:
+    predicted, expected = _sentences(prediction), _sentences(summary)
+    n_predicted, n_expected = sum(map(len, predicted)), sum(map(len, expected))
+    if not n_predicted or not n_expected:
         return 0.0
-    left_said = Counter(word for sentence in said for word in sentence)
-    left_right = Counter(word for sentence in right for word in sentence)
+    left_predicted = Counter(word for sentence in predicted for word in sentence)
+    left_expected = Counter(word for sentence in expected for word in sentence)
     hits = 0
-    for sentence in right:
-        for i in _union_lcs(sentence, said):
+    for sentence in expected:
+        for i in _union_lcs(sentence, predicted):
             word = sentence[i]
-            if left_said[word] > 0 and left_right[word] > 0:
+            if left_predicted[word] > 0 and left_expected[word] > 0:
                 hits += 1
-                left_said[word] -= 1
-                left_right[word] -= 1
+                left_predicted[word] -= 1
+                left_expected[word] -= 1
     if not hits:
         return 0.0
-    precision, recall = hits / n_said, hits / n_right
+    precision, recall = hits / n_predicted, hits / n_expected
     return 2 * precision * recall / (precision + recall)
 
 
@@ -54,8 +54,8 @@ def _lcs_places(sentence: Words, other: Words) -> list[int]:
     for word in sentence:
         above = table[-1]
         row = [0]
-        for j, said in enumerate(other):
-            row.append(above[j] + 1 if said == word else max(above[j + 1], row[j]))
+        for j, other_word in enumerate(other):
+            row.append(above[j] + 1 if other_word == word else max(above[j + 1], row[j]))
         table.append(row)
     places = []
     i, j = rows, columns

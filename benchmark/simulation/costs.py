@@ -9,7 +9,7 @@ from pathlib import Path
 from inf_llm.checks import count, number, require_type
 from inf_llm.errors import InfLLMError
 
-_MOST = 1e15  # of bytes or seconds
+_MAX = 1e15  # of bytes or seconds
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Costs:
             require_type(name, getattr(self, name), str)
         count("tokens", self.tokens)
         count("rows", self.rows, 2)
-        number("bytes", self.bytes, 1, _MOST)
-        number("answering", self.answering, 1e-12, _MOST)
+        number("bytes", self.bytes, 1, _MAX)
+        number("answering", self.answering, 1e-12, _MAX)
         for name in ("reading", "opening", "asking", "question", "together"):
-            number(name, getattr(self, name), 0, _MOST)
+            number(name, getattr(self, name), 0, _MAX)
 
     @property
     def more(self) -> float:

@@ -21,11 +21,14 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     with drawn("--draw", path, len(_PANELS), figsize=size, layout="constrained") as (_, panels):
         for axes, (name, title, scale) in zip(panels, _PANELS, strict=True):
             for policy in dict.fromkeys(row["policy"] for row in rows):
-                own = [row for row in rows if row["policy"] == policy]
-                places, values = [row["replicas"] for row in own], [row[name] for row in own]
+                selected = [row for row in rows if row["policy"] == policy]
+                places, values = (
+                    [row["replicas"] for row in selected],
+                    [row[name] for row in selected],
+                )
                 (line,) = axes.plot(places, values, label=policy)
                 colour = line.get_color()
-                fills = ["white" if row["saturates"] else colour for row in own]
+                fills = ["white" if row["saturates"] else colour for row in selected]
                 axes.scatter(places, values, c=fills, edgecolors=colour, zorder=3)
             axes.set_xscale("log", base=2)
             axes.set_yscale(scale)

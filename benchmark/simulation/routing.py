@@ -44,10 +44,10 @@ def with_spill(scenario: Scenario, replicas: int, when_saved: bool) -> Route:
     With `when_saved`, leave the owner only if the document is on the disk, so that the other
     replica can open the document and need not read it.
     """
-    own = by_affinity(scenario, replicas)
+    to_owner = by_affinity(scenario, replicas)
 
     def route(document: int, present: Sequence[int], saved: bool) -> int:
-        first = own(document, present, saved)
+        first = to_owner(document, present, saved)
         if present[first] <= scenario.spill or (when_saved and not saved):
             return first
         return min(range(replicas), key=present.__getitem__)

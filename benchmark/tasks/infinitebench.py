@@ -166,10 +166,10 @@ _SPECIAL = {
 
 
 def _must_find(pattern: str, text: str, what: str) -> str:
-    found = re.search(pattern, text)
-    if found is None:
+    match = re.search(pattern, text)
+    if match is None:
         raise DataError(f"the question {text!r} is malformed: it must hold {what}")
-    return found.group()
+    return match.group()
 
 
 def _label(task: str, sample: Mapping[str, Any]) -> Any:

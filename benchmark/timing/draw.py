@@ -23,11 +23,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         lengths = sorted({row["length"] for row in rows})
         for axes, (name, title) in zip(panels, _PANELS, strict=True):
             for kind in dict.fromkeys(row["type"] for row in rows):
-                own = [row for row in rows if row["type"] == kind and row[name] is not None]
-                xs, ys = [row["length"] for row in own], [row[name] for row in own]
+                selected = [row for row in rows if row["type"] == kind and row[name] is not None]
+                xs, ys = [row["length"] for row in selected], [row[name] for row in selected]
                 (line,) = axes.plot(xs, ys, marker="o", label=kind)
-                if own and f"{name}_min" in own[0]:
-                    low, high = ([row[f"{name}_{end}"] for row in own] for end in ("min", "max"))
+                if selected and f"{name}_min" in selected[0]:
+                    low, high = (
+                        [row[f"{name}_{end}"] for row in selected] for end in ("min", "max")
+                    )
                     axes.fill_between(xs, low, high, color=line.get_color(), alpha=0.12)
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")

@@ -29,16 +29,16 @@ def ratios(rows: Sequence[Row], target: str) -> list[Ratio]:
     """Return the ratios that the rows allow, for a `target` machine: cpu, h200 or none."""
     if target == "none":
         return []
-    held = {(row["type"], row["length"]): row for row in rows}
+    measured = {(row["type"], row["length"]): row for row in rows}
     lengths = sorted({row["length"] for row in rows})
     wishes = [*(_CPU if target == "cpu" else _H200), *_against_window(lengths)]
-    found = (_ratio(wish, held) for wish in wishes)
-    return [*(ratio for ratio in found if ratio is not None), *_flat_bytes(held, lengths)]
+    found = (_ratio(wish, measured) for wish in wishes)
+    return [*(ratio for ratio in found if ratio is not None), *_flat_bytes(measured, lengths)]
 
 
-def _ratio(wish: Wish, held: dict[tuple[str, int], Row]) -> Ratio | None:
+def _ratio(wish: Wish, measured: dict[tuple[str, int], Row]) -> Ratio | None:
     """Return the ratio; None if one of its two figures was not measured."""
-    above, below = held.get(wish.above, {}), held.get(wish.below, {})
+    above, below = measured.get(wish.above, {}), measured.get(wish.below, {})
     if above.get(wish.figure) is None or below.get(wish.figure) is None:
         return None
     best = f"{wish.figure}_{'max' if wish.figure == _PREFILL else 'min'}"
@@ -120,12 +120,12 @@ def _against_window(lengths: Sequence[int]) -> Iterator[Wish]:
         yield Wish(f"decode at {at}, time of inf-llm over stream-lm", _DECODE, own, window, 1.5)
 
 
-def _flat_bytes(held: dict[tuple[str, int], Row], lengths: Sequence[int]) -> Iterator[Ratio]:
+def _flat_bytes(measured: dict[tuple[str, int], Row], lengths: Sequence[int]) -> Iterator[Ratio]:
     """Yield the ratio of the most to the least device bytes from 16k on, which must be 1."""
-    long = [n for n in lengths if n >= 16 * K and (_OWN, n) in held]
+    long = [n for n in lengths if n >= 16 * K and (_OWN, n) in measured]
     if len(long) < 2:
         return
-    counts = [held[_OWN, n]["device_kv_bytes"] for n in long]
+    counts = [measured[_OWN, n]["device_kv_bytes"] for n in long]
     text = f"device bytes of inf-llm, most over least from {short(long[0])} to {short(long[-1])}"
     ratio = max(counts) / min(counts)
     yield Ratio(text, ratio, ratio, 1, at_least=False)

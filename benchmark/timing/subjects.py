@@ -81,11 +81,11 @@ class Subject:
     def held(self) -> dict[str, int]:
         """Return bytes of keys and values, and the counters of the memory so far."""
         total = held(self.cache)
-        found = {"device_kv_bytes": total.device_bytes, "host_kv_bytes": total.host_bytes}
+        figures = {"device_kv_bytes": total.device_bytes, "host_kv_bytes": total.host_bytes}
         if not isinstance(self.cache, MemoryCache):
-            return found
+            return figures
         counts = ("index_bytes", "blocks", "hits", "misses", "loads", "evictions")
-        return found | {name: getattr(total, name) for name in counts}
+        return figures | {name: getattr(total, name) for name in counts}
 
 
 def _plain_layers(cache: DynamicCache) -> list[Any]:

@@ -163,10 +163,10 @@ class _Pass:
         at = length
         for turn in range(-(-self.plan.steps // self.plan.burst)):
             for subject in _rotated(present, turn):
-                own, samples = branches[subject.name], self.measured[subject.name, length]
+                branch, samples = branches[subject.name], self.measured[subject.name, length]
                 for step in range(self.plan.burst + 1):
                     token = self.text[:, at + step : at + step + 1]
-                    seconds = self._timed(subject, token, own)
+                    seconds = self._timed(subject, token, branch)
                     if step:
                         samples.decode.append(seconds)
             at += self.plan.burst + 1

@@ -144,8 +144,8 @@ class LayerAttention(Stateful, ABC):
         Returns:
             The output (n, H, 1, Dv).
         """
-        each = zip(members, q.split(1), k.split(1), v.split(1), strict=True)
-        return torch.cat([member.attend(q, k, v, rule) for member, q, k, v in each])
+        rows = zip(members, q.split(1), k.split(1), v.split(1), strict=True)
+        return torch.cat([member.attend(q, k, v, rule) for member, q, k, v in rows])
 
     def _execution_blocks(self, length: int) -> Iterator[tuple[int, int]]:
         """Cut a feed into execution blocks, which are single tokens from `decode_from` on."""

@@ -78,19 +78,19 @@ class InfLLMAttention(LayerAttention):
         cls, members: Sequence[LayerAttention], q: Tensor, k: Tensor, v: Tensor, rule: Rule
     ) -> Tensor:
         """See `LayerAttention.attend_each`; the steps of `_execute`, batched where possible."""
-        each = cast(Sequence[InfLLMAttention], members)
-        first, heads = each[0], q.shape[1]
-        positions = tuple(member.seen for member in each)
+        layers = cast(Sequence[InfLLMAttention], members)
+        first, heads = layers[0], q.shape[1]
+        positions = tuple(member.seen for member in layers)
         near = first.rope.rotate_rows(torch.cat((q, k), 1), positions)
         far_q = first.far_positions.search_query(q)
         near_q, near_k = near[:, :heads].split(1), near[:, heads:].split(1)
-        for member, *new in zip(each, k.split(1), v.split(1), near_k, strict=True):
+        for member, *new in zip(layers, k.split(1), v.split(1), near_k, strict=True):
             member.memory.append(new[0], new[1], heads, near_k=new[2])
-        cls._recall_each(each, Query(far_q, rule.scoring.scale))
-        rows = zip(each, q.split(1), near_q, far_q.split(1), strict=True)
-        sources = [member._single(*own) for member, *own in rows]
+        cls._recall_each(layers, Query(far_q, rule.scoring.scale))
+        rows = zip(layers, q.split(1), near_q, far_q.split(1), strict=True)
+        sources = [member._single(*queries) for member, *queries in rows]
         o, masses = attend_rows(sources, rule.scoring, rule.learned_sink)
-        for member, own_masses in zip(each, masses, strict=True):
+        for member, own_masses in zip(layers, masses, strict=True):
             member._observe(own_masses)
             member.memory.settle()
             member._seen_more(1)
@@ -102,8 +102,8 @@ class InfLLMAttention(LayerAttention):
         asking = [at for at, member in enumerate(members) if not member._shares_choice()]
         if asking:
             rows = Query(query.vectors[asking], query.scale)
-            found = BlockMemory.recall_each([members[at].memory for at in asking], rows)
-            for at, recalled in zip(asking, found, strict=True):
+            results = BlockMemory.recall_each([members[at].memory for at in asking], rows)
+            for at, recalled in zip(asking, results, strict=True):
                 members[at].recalled = recalled
 
     def _single(self, q: Tensor, near_q: Tensor, far_q: Tensor) -> list[Source]:

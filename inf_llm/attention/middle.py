@@ -80,9 +80,9 @@ class Middle(Stateful):
                 scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
             places = torch.arange(begin, begin + k.shape[2], device=q.device)
             scores = scores.view(B, H, Q, -1).masked_fill(places > last[:, None], -math.inf)
-            found = scores.topk(min(self._topk, scores.shape[3]), dim=-1, sorted=False)
-            best = torch.cat((best, found.values), -1)
-            at = found.indices if at is None else torch.cat((at, found.indices + begin), -1)
+            top = scores.topk(min(self._topk, scores.shape[3]), dim=-1, sorted=False)
+            best = torch.cat((best, top.values), -1)
+            at = top.indices if at is None else torch.cat((at, top.indices + begin), -1)
             if best.shape[3] > self._topk:
                 chosen = best.topk(self._topk, dim=-1, sorted=False)
                 best, at = chosen.values, at.gather(-1, chosen.indices)

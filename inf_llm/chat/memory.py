@@ -99,18 +99,18 @@ class ReadingMemory(PrefixCache):
     def __init__(self, model: Any, tokenizer: Any, chunk_size: int = 8192, points: int = 4) -> None:
         super().__init__(model, tokenizer, chunk_size, points=points)
         self.last: list[int] = []
-        self._asked = 0  # number of tokens of `last` that are the prompt
+        self._prompt_length = 0  # number of tokens of `last` that are the prompt
 
     def follow(
         self, ids: Sequence[int], on_progress: Progress | None = None
     ) -> tuple[Session, Reuse]:
         """Read a prompt as `read` does; return the session and the reuse."""
-        last, asked = self.last, self._asked
-        self.last, self._asked = list(ids), len(ids)
+        last, prompt_length = self.last, self._prompt_length
+        self.last, self._prompt_length = list(ids), len(ids)
         session, reused = self.read(ids, (), on_progress)
         common = common_length(last, ids)
         changed = common if common < min(len(last), len(ids)) else None
-        goes_on = common >= min(asked, len(ids))
+        goes_on = common >= min(prompt_length, len(ids))
         how: How
         if not common or (goes_on and not reused):
             how = "fresh"
@@ -128,4 +128,4 @@ class ReadingMemory(PrefixCache):
     def clear(self) -> None:
         """Drop all kept states and tokens."""
         super().clear()
-        self.last, self._asked = [], 0
+        self.last, self._prompt_length = [], 0

@@ -163,9 +163,9 @@ class ChatSession(NotPicklable):
         stops = (*self.layout.stops, *stop_texts(stop))
         max_new_tokens = self._check(max_new_tokens, sampling)
         question = Turn(USER, text, self.transcript.documents)
-        asked = Transcript((*self.transcript.turns, question))
+        transcript = Transcript((*self.transcript.turns, question))
         started = time.perf_counter()
-        session, reuse = self._read(self._ids(asked), max_new_tokens, on_progress)
+        session, reuse = self._read(self._ids(transcript), max_new_tokens, on_progress)
         streamer = AnswerText(self._tokenizer, stops, on_text or _ignore)
         session.ask(
             max_new_tokens=max_new_tokens,
@@ -180,7 +180,7 @@ class ChatSession(NotPicklable):
         self._stats = session.stats()
         first = streamer.first or time.perf_counter()
         answer = streamer.text.strip()
-        self.transcript = Transcript((*asked.turns, Turn(ASSISTANT, answer)))
+        self.transcript = Transcript((*transcript.turns, Turn(ASSISTANT, answer)))
         return Reply(
             answer,
             reuse,
@@ -217,11 +217,11 @@ class ChatSession(NotPicklable):
         Raises:
             TextError: there is nothing to remove.
         """
-        said = self.transcript
-        if said.documents:
-            self.transcript = replace(said, documents=said.documents[:-1])
-        elif said.turns:
-            self.transcript = Transcript(said.turns[:-2], said.turns[-2].documents)
+        transcript = self.transcript
+        if transcript.documents:
+            self.transcript = replace(transcript, documents=transcript.documents[:-1])
+        elif transcript.turns:
+            self.transcript = Transcript(transcript.turns[:-2], transcript.turns[-2].documents)
         else:
             raise TextError("there is nothing to remove")
 
@@ -289,14 +289,14 @@ class ChatSession(NotPicklable):
         """Return the content and size of the memory."""
         return Held(len(self._memory.last), self._stats, self._memory.lengths, self._memory.bytes)
 
-    def _ids(self, said: Transcript) -> list[int]:
-        prompt = self.layout.prompt([turn.message() for turn in said.turns])
+    def _ids(self, transcript: Transcript) -> list[int]:
+        prompt = self.layout.prompt([turn.message() for turn in transcript.turns])
         return encode(self._tokenizer, prompt, self.layout.adds_special)
 
-    def _certain(self, said: Transcript) -> list[int]:
+    def _certain(self, transcript: Transcript) -> list[int]:
         """Return the first tokens of the next prompt, which do not depend on its question."""
         first, second = (
-            self._ids(Transcript((*said.turns, Turn(USER, question, said.documents))))
+            self._ids(Transcript((*transcript.turns, Turn(USER, question, transcript.documents))))
             for question in ("What?", "1 2")
         )
         return first[: max(1, common_length(first, second))]

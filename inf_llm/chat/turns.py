@@ -116,11 +116,11 @@ def _transcript(data: Any) -> Transcript:
 
 
 def _documents(data: Any, where: str) -> tuple[Document, ...]:
-    found = []
+    documents = []
     for index, item in enumerate(_items(data, "documents", where)):
         place = f"{where}documents[{index}]"
-        found.append(Document(_text(item, "name", place), _text(item, "text", place)))
-    return tuple(found)
+        documents.append(Document(_text(item, "name", place), _text(item, "text", place)))
+    return tuple(documents)
 
 
 def _items(data: Any, key: str, where: str = "") -> Sequence[Any]:

@@ -120,8 +120,8 @@ def _answer(models: Models, asking: Asking) -> Iterator[Step | Answered]:
             yield Step(tokens, memory_line(opened.session.stats()))
         for index, question in answers.left():
             new = opened.prompt(question.text, asking.max_new_tokens)
-            said = opened.ask(opened.session.fork(), new, asking.max_new_tokens, None)
-            answers.add(index, said.text.strip())
+            answer = opened.ask(opened.session.fork(), new, asking.max_new_tokens, None)
+            answers.add(index, answer.text.strip())
             yield Answered(len(answers.done), memory_line(opened.session.stats()))
 
 
@@ -138,18 +138,18 @@ def answer_all(askings: Sequence[Asking], engine: str, address: str | None) -> N
     total = sum(len(each.questions) for each in askings)
     alone = len(askings) == 1
 
-    def each(asking: Asking, item: Step | Answered) -> None:
+    def on_item(asking: Asking, item: Step | Answered) -> None:
         if isinstance(item, Answered):
             done[asking.name] = item.done
         elif alone:
             bars.show("tokens", item.done, len(asking.subject.start.ids), item.memory)
             return
         ended = sum(done[text.name] == len(text.questions) for text in askings)
-        said = item.memory if alone else f"{ended} of {len(askings)} texts"
-        bars.show("questions", sum(done.values()), total, said)
+        status = item.memory if alone else f"{ended} of {len(askings)} texts"
+        bars.show("questions", sum(done.values()), total, status)
 
     with Bars(_DOING) as bars:
-        work_off(left, make_answerer, engine, address, each)
+        work_off(left, make_answerer, engine, address, on_item)
     for asking in askings:
         require_seen(asking.path, asking.shown)
         say(f"{asking.shown}: {len(asking.questions):,} answers")

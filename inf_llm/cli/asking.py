@@ -54,13 +54,13 @@ def texts_of(
     """
     from inf_llm.formats import DocumentText
 
-    found, nothing = [], DocumentText("")
+    texts, nothing = [], DocumentText("")
     for file, answers in places(files, out, ".jsonl"):
         memory = file if (file / NAME).exists() else None
         config = configured(memory)
         document = open_document(file) if memory is None else nothing
-        found.append(Text(str(file), config, memory, document, answers))
-    return found
+        texts.append(Text(str(file), config, memory, document, answers))
+    return texts
 
 
 def askings_of(
@@ -70,12 +70,12 @@ def askings_of(
     from inf_llm.hf.load import load_tokenizer
 
     tokenizers: dict[tuple[str, str | None], Any] = {}
-    found = []
+    askings = []
     for text in texts:
         key = text.config.model.path, text.config.model.tokenizer_path
         if key not in tokenizers:
             tokenizers[key] = load_tokenizer(text.config)
         subject = subject_of(text.config, tokenizers[key], text.memory, text.document)
-        asked = questions, text.answers, max_new_tokens, force
-        found.append(asking_of(text.name, subject, tokenizers[key], *asked))
-    return found
+        options = questions, text.answers, max_new_tokens, force
+        askings.append(asking_of(text.name, subject, tokenizers[key], *options))
+    return askings

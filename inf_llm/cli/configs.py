@@ -13,5 +13,5 @@ from inf_llm.config_file import read_mapping, shipped
 def configs(debug: Debug = False) -> None:
     """List the names that --config takes, each with its model and attention type."""
     for name, file in shipped().items():
-        said = read_mapping(file)[1]["model"]
-        typer.echo(f"{name:<24} {said.get('path', 'any, with --model'):<38} {said['type']}")
+        model = read_mapping(file)[1]["model"]
+        typer.echo(f"{name:<24} {model.get('path', 'any, with --model'):<38} {model['type']}")

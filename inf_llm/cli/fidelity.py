@@ -106,9 +106,9 @@ def fidelity(
     others = [*(against or []), *(["oracle"] if oracle else [])]
     readers = read_rules(config or suited(model or ""), first, overrides or [], others)
     prose = _prose(text)
-    asked = () if qa_file is None else read_questions(qa_file)
+    pairs = () if qa_file is None else read_questions(qa_file)
     results = Results(out, plan.asked(first.model.path, prose), rules(readers))
-    run = _run(plan, first, readers, prose, asked)
+    run = _run(plan, first, readers, prose, pairs)
     _measure(
         run,
         results,
@@ -127,7 +127,7 @@ def _prose(file: Path | None) -> str:
     return open_document(file).text
 
 
-def _run(plan: Any, first: RunConfig, readers: Sequence[Reader], prose: str, asked: Any) -> Run:
+def _run(plan: Any, first: RunConfig, readers: Sequence[Reader], prose: str, pairs: Any) -> Run:
     from inf_llm.fidelity.drafts import Source
     from inf_llm.fidelity.run import Run, trained_length
     from inf_llm.generation import choose_layout
@@ -137,7 +137,7 @@ def _run(plan: Any, first: RunConfig, readers: Sequence[Reader], prose: str, ask
     say(f"loading {first.model.path}")
     model, tokenizer = load_bare(first)
     layout = choose_layout(tokenizer, first.conv_type, first.control_tokens)
-    source = Source(haystack_of(prose), plan.questions, asked)
+    source = Source(haystack_of(prose), plan.questions, pairs)
     run = Run(plan, model, tokenizer, layout, readers, source, first.chunk_size)
     if not run.full:
         say(

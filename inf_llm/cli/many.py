@@ -69,20 +69,20 @@ def places(files: Sequence[Path], out: Path, suffix: str = "") -> list[tuple[Pat
     Raises:
         TextError: two files have the same name there, or the folder cannot be made.
     """
-    found: dict[Path, Path] = {}
+    by_place: dict[Path, Path] = {}
     for file in files:
         place = out / f"{name_of(file)}{suffix}"
-        found.setdefault(place, file)
-        if found[place] != file:
+        by_place.setdefault(place, file)
+        if by_place[place] != file:
             raise TextError(
-                f"{found[place]} and {file} would both go to {place}: give them names of their "
+                f"{by_place[place]} and {file} would both go to {place}: give them names of their "
                 "own, or another --out"
             )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TextError(f"--out {out}: cannot be made ({error.strerror})") from None
-    return [(file, place) for place, file in found.items()]
+    return [(file, place) for place, file in by_place.items()]
 
 
 def name_of(file: Path) -> str:
@@ -126,16 +126,16 @@ def work_off(
     make: Callable[[J], Work[J]],
     engine: str,
     address: str | None,
-    each: Callable[[J, Any], None],
+    on_item: Callable[[J, Any], None],
 ) -> None:
-    """Do jobs, and call `each` with every item of every job.
+    """Do jobs, and call `on_item` with every item of every job.
 
     Args:
         jobs: the jobs; if there are none, nothing is started.
         make: called with the first job; returns the function that does all jobs. It is passed on to
             `here` or `on_ray`.
         engine, address: engine that runs the jobs, and address of its cluster.
-        each: called with a job and one of its items.
+        on_item: called with a job and one of its items.
 
     Raises:
         InfLLMError: no job could be started, or some jobs failed; the others are done.
@@ -152,7 +152,7 @@ def work_off(
             if len(jobs) > 1:
                 say(failed[-1])
         else:
-            each(job, item)
+            on_item(job, item)
     if failed:
         of = f"{len(failed)} of {len(jobs)} texts failed, the last " if len(jobs) > 1 else ""
         raise InfLLMError(f"{of}{failed[-1]}")

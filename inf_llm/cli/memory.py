@@ -28,13 +28,13 @@ def list_memories(
     """List the memories in a folder and in its subfolders, two levels deep."""
     if not folder.is_dir():
         raise SavedMemoryError(f"{folder} is no folder: give one with memories in it")
-    found = sorted({*folder.glob(NAME), *folder.glob(f"*/{NAME}"), *folder.glob(f"*/*/{NAME}")})
-    for path in found:
+    manifests = sorted({*folder.glob(NAME), *folder.glob(f"*/{NAME}"), *folder.glob(f"*/*/{NAME}")})
+    for path in manifests:
         try:
             typer.echo(f"{path.parent!s:<32} {_line(read_manifest(path.parent))}")
         except SavedMemoryError as error:
             say(f"{path.parent}: {error}")
-    if not found:
+    if not manifests:
         say(f"{folder}: no memories here; inf-llm read --save FOLDER makes one")
 
 

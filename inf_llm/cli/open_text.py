@@ -45,8 +45,8 @@ class Subject:
         from inf_llm.hf.identity import settings_identity
 
         model = self.config.model.path, self.config.model.dtype
-        said = [model, settings_identity(self.config.attention), self.start.ids, self.start.rest]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12]
+        parts = [model, settings_identity(self.config.attention), self.start.ids, self.start.rest]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
     def prompt(self, tokenizer: Any, layout: Layout, question: str, room: int) -> list[int]:
         """Return the tokens of a question, which follow those of the start.
@@ -130,13 +130,13 @@ def memory_configuration(
         ConfigError: the configuration cannot be used.
     """
     manifest = read_manifest(folder)
-    said = manifest.note.get("config")
-    if config is not None or (model is not None and not isinstance(said, dict)):
+    saved = manifest.note.get("config")
+    if config is not None or (model is not None and not isinstance(saved, dict)):
         chosen = configuration(config, model, overrides)
-    elif isinstance(said, dict):
+    elif isinstance(saved, dict):
         path = {} if model is None else {"path": model}
-        said = {**said, "model": {**said.get("model", {}), **path}}
-        chosen = config_from(said, str(folder), overrides or ())
+        saved = {**saved, "model": {**saved.get("model", {}), **path}}
+        chosen = config_from(saved, str(folder), overrides or ())
     else:
         raise SavedMemoryError(
             f"{folder} does not say what it was read with (inf-llm read writes that): give "

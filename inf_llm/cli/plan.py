@@ -69,15 +69,15 @@ def plan(
     from inf_llm.plan import pace as paces
     from inf_llm.plan.report import make_report
 
-    found, here = outline(chosen), _is_here(room)
+    model_outline, here = outline(chosen), _is_here(room)
     if calibrate and not here:
         raise SettingsError(
             "--calibrate measures this machine, which has no GPU: leave it out, or --device"
         )
     if calibrate:
-        paces.keep(found, chosen, _measure(chosen, found, length, force))
-    pace = paces.known(found, chosen) if here else None
-    report = make_report(found, _settled(chosen, found, pace), length, room, pace)
+        paces.keep(model_outline, chosen, _measure(chosen, model_outline, length, force))
+    pace = paces.known(model_outline, chosen) if here else None
+    report = make_report(model_outline, _settled(chosen, model_outline, pace), length, room, pace)
     if as_json:
         typer.echo(json.dumps(report.plain(), indent=2))
         return

@@ -56,28 +56,28 @@ def ppl(
 
     text = open_document(file).text
     loaded, tokenizer = load_with_progress(chosen, force)
-    said = text if chosen.control_tokens else as_text(tokenizer, text)
-    ids = encode(tokenizer, said)[:max_tokens]
+    content = text if chosen.control_tokens else as_text(tokenizer, text)
+    ids = encode(tokenizer, content)[:max_tokens]
     if not force:
         require_room(chosen, len(ids), loaded.dtype)
     with TokenProgress(lambda: "") as progress:
-        found = measure_perplexity(loaded, ids, chosen.chunk_size, progress)
+        perplexity = measure_perplexity(loaded, ids, chosen.chunk_size, progress)
     if as_json:
-        typer.echo(json.dumps(_record(found, chosen), indent=2))
+        typer.echo(json.dumps(_record(perplexity, chosen), indent=2))
     else:
-        _print_table(found)
-    tokens = found.whole.tokens
-    say(f"predicted {tokens:,} tokens in {pace(tokens, found.seconds)}")
+        _print_table(perplexity)
+    tokens = perplexity.whole.tokens
+    say(f"predicted {tokens:,} tokens in {pace(tokens, perplexity.seconds)}")
 
 
-def _record(found: Perplexity, config: RunConfig) -> dict[str, Any]:
-    return {**dataclasses.asdict(found), "ratio": found.ratio, "config": config.to_dict()}
+def _record(perplexity: Perplexity, config: RunConfig) -> dict[str, Any]:
+    return {**dataclasses.asdict(perplexity), "ratio": perplexity.ratio, "config": config.to_dict()}
 
 
-def _print_table(found: Perplexity) -> None:
+def _print_table(perplexity: Perplexity) -> None:
     typer.echo(f"{'position':>12}  {'tokens':>9}  {'nats':>8}  {'fresh':>8}  {'ratio':>7}")
-    names = [f"{short(bucket.start)}-{short(bucket.end)}" for bucket in found.buckets]
-    for name, row in zip((*names, "all"), (*found.buckets, found.whole), strict=True):
+    names = [f"{short(bucket.start)}-{short(bucket.end)}" for bucket in perplexity.buckets]
+    for name, row in zip((*names, "all"), (*perplexity.buckets, perplexity.whole), strict=True):
         numbers = f"{row.nll:>8.4f}  {row.fresh:>8.4f}  {row.ratio:>7.3f}"
         typer.echo(f"{name:>12}  {row.tokens:>9,}  {numbers}")
-    typer.echo(f"last bucket / the same tokens in fresh contexts: {found.ratio:.3f}")
+    typer.echo(f"last bucket / the same tokens in fresh contexts: {perplexity.ratio:.3f}")

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from inf_llm.units import LEAST_SECONDS
+from inf_llm.units import MIN_SECONDS
 
 QUIET_SECONDS = 5.0
 """Seconds between two lines if standard error is not a terminal."""
@@ -112,7 +112,7 @@ class TokenProgress:
         if self._first is None:
             self._first = self.done, now
         tokens, began = self._first
-        return (self.done - tokens) / (now - began) if now - began >= LEAST_SECONDS else 0.0
+        return (self.done - tokens) / (now - began) if now - began >= MIN_SECONDS else 0.0
 
     def _due(self) -> bool:
         now = time.perf_counter()

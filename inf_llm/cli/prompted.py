@@ -57,8 +57,8 @@ def _answer_from(opened: OpenText, prompt: str, max_new_tokens: int, trace: Path
     streamer = TextStreamer(session.tokenizer, skip_special_tokens=True)
     with watch or contextlib.nullcontext():
         answer = opened.ask(session, new, max_new_tokens, streamer)
-    said = len(answer.token_ids)
-    say(f"answered {said} in {pace(said, answer.seconds)}; memory {memory_line(session.stats())}")
+    count = len(answer.token_ids)
+    say(f"answered {count} in {pace(count, answer.seconds)}; memory {memory_line(session.stats())}")
     if watch is not None and trace is not None:
         title = f"{opened.subject.config.model.path}: {prompt}"
         _report(watch, session, tokens, trace, title, opened.subject.landmarks)

@@ -111,12 +111,12 @@ def _read_all(readings: Sequence[Reading], engine: str, address: str | None) -> 
     done = {each.name: each.held for each in readings}
     total, ended = sum(len(each.ids) for each in readings), 0
 
-    def each(reading: Reading, item: Step | Saved) -> None:
+    def on_item(reading: Reading, item: Step | Saved) -> None:
         nonlocal ended
         if isinstance(item, Step):
             done[reading.name] = item.done
-            said = item.memory if len(readings) == 1 else f"{ended} of {len(readings)} texts"
-            bars.show("tokens", sum(done.values()), total, said)
+            status = item.memory if len(readings) == 1 else f"{ended} of {len(readings)} texts"
+            bars.show("tokens", sum(done.values()), total, status)
             return
         ended += 1
         require_seen(reading.folder / NAME, reading.shown)
@@ -125,4 +125,4 @@ def _read_all(readings: Sequence[Reading], engine: str, address: str | None) -> 
         say(f"{reading.shown}: {len(reading.ids):,} tokens, {size(item.bytes)}")
 
     with Bars({"tokens": ("reading", "read")}) as bars:
-        work_off(readings, make_reader, engine, address, each)
+        work_off(readings, make_reader, engine, address, on_item)

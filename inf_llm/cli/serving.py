@@ -35,7 +35,7 @@ def serve_on_ray(
 
     if cluster.address is None and not force:
         require_room(config)
-    say(f"starting {cluster.said} of {config.model.path}")
+    say(f"starting {cluster.description} of {config.model.path}")
     handle = deploy(config, options, cluster)
     try:
         return serve_front(handle, options, _ready(config, options), listening)

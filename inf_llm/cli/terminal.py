@@ -51,7 +51,7 @@ class Terminal:
         user = self.chat.layout.roles[0]
         while True:
             try:
-                said = self.style.prompt_for_input(user)
+                text = self.style.prompt_for_input(user)
             except EOFError:
                 break
             except KeyboardInterrupt:
@@ -60,15 +60,15 @@ class Terminal:
             except UnicodeDecodeError as error:
                 say(f"error: that was not text in UTF-8 ({error.reason})")
                 continue
-            if said.strip() == "!!exit":
+            if text.strip() == "!!exit":
                 break
-            self._guarded(said)
+            self._guarded(text)
         print("exit...")
 
-    def _guarded(self, said: str) -> None:
+    def _guarded(self, text: str) -> None:
         """Handle one input; print an error as one message, so that the chat goes on."""
         try:
-            self._handle(said)
+            self._handle(text)
         except KeyboardInterrupt as error:
             print(f"\n{str(error) or 'stopped'}.")
         except BrokenPipeError:
@@ -80,14 +80,14 @@ class Terminal:
             if self.debug:
                 say(traceback.format_exc())
 
-    def _handle(self, said: str) -> None:
-        if said.strip().startswith("!!"):
-            name, _, words = said.strip().partition(" ")
+    def _handle(self, text: str) -> None:
+        if text.strip().startswith("!!"):
+            name, _, words = text.strip().partition(" ")
             if name not in COMMANDS:
                 raise TextError(f"{name} is not a command; {nearest(name, COMMANDS)}!!help")
             COMMANDS[name].act(self, words.strip())
-        elif said.strip():
-            self._answer(lambda **how: self.chat.ask(said, **how))
+        elif text.strip():
+            self._answer(lambda **how: self.chat.ask(text, **how))
 
     def _answer(self, ask: Callable[..., Reply]) -> None:
         """Show an answer as it is decoded; a stopped answer is kept up to its last token."""

@@ -24,9 +24,9 @@ def memory_key(path: str, body: bytes) -> str:
         The key; empty if all replicas answer equally fast: the request names no document, has no
         long text, and is not a later turn of a conversation.
     """
-    found = _DOCUMENT.match(path)
-    if found:
-        return found[1]
+    match = _DOCUMENT.match(path)
+    if match:
+        return match[1]
     try:
         value = json.loads(body) if body else None
     except (ValueError, RecursionError):

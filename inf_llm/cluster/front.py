@@ -62,8 +62,8 @@ class Front:
             )
         body = await whole_body(request, self._limit)
         scope = {name: request.scope[name] for name in _SCOPE if name in request.scope}
-        found = self._answer.remote(memory_key(request.url.path, body), scope, body)
-        sending = asyncio.create_task(relay.send_all(found))
+        stream = self._answer.remote(memory_key(request.url.path, body), scope, body)
+        sending = asyncio.create_task(relay.send_all(stream))
         leaving = asyncio.create_task(_left(request))
         self._going.add(sending)
         try:
@@ -76,7 +76,7 @@ class Front:
             self._going.discard(sending)
             for task in (sending, leaving):
                 task.cancel()
-            found.cancel()
+            stream.cancel()
 
 
 async def _left(request: Request) -> None:

@@ -42,7 +42,7 @@ class Cluster:
         return self.most if self.address is None else 1
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """The number of replicas, in words."""
         if self.most > self.least:
             return f"{self.least} to {self.most} replicas"
@@ -78,9 +78,9 @@ def refuse_without_ray(engine: str, **given: Any) -> None:
     Raises:
         ConfigError: a cluster option is given, and the engine is not Ray.
     """
-    asked = [_OPTIONS[name] for name, value in given.items() if value is not None]
-    if asked and engine != "ray":
-        raise ConfigError(f"{asked[0]} is for --engine ray: add that, or leave it out")
+    options = [_OPTIONS[name] for name, value in given.items() if value is not None]
+    if options and engine != "ray":
+        raise ConfigError(f"{options[0]} is for --engine ray: add that, or leave it out")
 
 
 def parse_replicas(option: str, text: str) -> tuple[int, int]:

@@ -136,13 +136,13 @@ def _on_any_machine(config: RunConfig, options: ServeOptions) -> tuple[RunConfig
 
 
 def _digest(*settings: Any) -> str:
-    said = "\n".join([inf_llm.__version__, *map(repr, settings)])
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    text = "\n".join([inf_llm.__version__, *map(repr, settings)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _cause(serve: Any) -> str:
     """Return the error of a failed replica, from Ray Serve's traceback; empty if unknown."""
     there = serve.status().applications.get(NAME)
     shown = [each.message for each in there.deployments.values()] if there else []
-    found = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): (.+)$", "\n".join(shown), re.MULTILINE)
-    return str(found[-1]) if found else ""
+    causes = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception): (.+)$", "\n".join(shown), re.MULTILINE)
+    return str(causes[-1]) if causes else ""

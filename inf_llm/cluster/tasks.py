@@ -75,10 +75,10 @@ def on_ray(jobs: Iterable[J], make: Make[J], address: str | None = None) -> Iter
         with contextlib.closing(spread):
             yield from spread.items()
     except ray.exceptions.RayError as error:
-        raise InfLLMError(f"no actor could be made: {_said(error)}") from error
+        raise InfLLMError(f"no actor could be made: {_message(error)}") from error
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """Return the message of an error from Ray: that of its cause, or else its last line."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, InfLLMError):
@@ -195,7 +195,7 @@ class _Spread(Generic[J]):
             self._ended(stream)
         except self._ray.exceptions.RayTaskError as error:
             self._ended(stream)
-            yield held.job, Failure(_said(error))
+            yield held.job, Failure(_message(error))
         except self._ray.exceptions.RayError as error:
             del self._streams[stream]
             yield from self._died(actor, held, error)
@@ -218,8 +218,8 @@ class _Spread(Generic[J]):
         if held.tries < TRIES:
             self._again.append(held)
         else:
-            said = _said(error)
-            yield held.job, Failure(f"{TRIES} actors died of it; Ray says of the last: {said}")
+            message = _message(error)
+            yield held.job, Failure(f"{TRIES} actors died of it; Ray says of the last: {message}")
         if self._idle:
             self._give(self._idle.pop())
         else:

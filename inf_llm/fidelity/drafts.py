@@ -172,8 +172,8 @@ def copying(rng: random.Random, size: int, source: Source) -> Draft:
     asks = []
     for depth in depths(rng, source.questions):
         nearest = sorted(ends, key=lambda end: abs(end - depth * size))
-        found = (_passage(prose, start, document) for start in nearest)
-        passage = next((passage for passage in found if passage is not None), None)
+        passages = (_passage(prose, start, document) for start in nearest)
+        passage = next((passage for passage in passages if passage is not None), None)
         if passage is not None:
             given, rest = passage
             asks.append(Ask(wording.format(given=given), given, rest, f"{given} {rest}"))
@@ -205,8 +205,8 @@ def dialogue(rng: random.Random, size: int, source: Source) -> Draft:
     share = DEEPEST / len(asks)
     turns: list[tuple[str, str]] = []
     for part, ask in enumerate(asks):
-        own = prose[int(part * share * size) : int((part + 1) * share * size)]
-        turns += [(USER, "".join(own).rstrip() + BETWEEN + ask.needle)]
+        shown = prose[int(part * share * size) : int((part + 1) * share * size)]
+        turns += [(USER, "".join(shown).rstrip() + BETWEEN + ask.needle)]
         turns += [(ASSISTANT, rng.choice(_REPLIES))]
     return Draft("".join(prose[int(DEEPEST * size) :]), tuple(asks), tuple(turns))
 

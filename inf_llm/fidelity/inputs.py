@@ -35,9 +35,12 @@ def read_rules(
     Raises:
         ConfigError: a configuration cannot be read, or is full attention.
     """
-    own = [text for text in overrides if text.partition("=")[0] not in _NOT_OF_A_RULE]
+    changes = [text for text in overrides if text.partition("=")[0] not in _NOT_OF_A_RULE]
     name = " ".join(
-        (Path(config).name.removesuffix(".yaml"), *(text.removeprefix("model.") for text in own))
+        (
+            Path(config).name.removesuffix(".yaml"),
+            *(text.removeprefix("model.") for text in changes),
+        )
     )
     others = [_other(config, first, overrides, text) for text in against]
     return [Reader(name, _windowed(first, name)), *others]

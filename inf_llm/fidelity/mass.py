@@ -52,5 +52,5 @@ def heaviest(mass: Tensor, choosers: int, wanted: int) -> Tensor:
     A chooser is a group of neighbouring query heads with one common selection. `mass` is
     (B, H, blocks) and is summed over the heads of each of the X choosers.
     """
-    own = mass.unflatten(1, (choosers, -1)).sum(2)
-    return own.topk(min(wanted, own.shape[2]), dim=2).indices.sort(dim=2).values
+    sums = mass.unflatten(1, (choosers, -1)).sum(2)
+    return sums.topk(min(wanted, sums.shape[2]), dim=2).indices.sort(dim=2).values

@@ -63,7 +63,7 @@ class Measure:
         """
         probes = [*context.questions, *_going_on(context)]
         rules = [name for name in wanted if name != FULL]
-        expected, found, joint = self._expected(context, probes, rules)
+        expected, recalls, joint = self._expected(context, probes, rules)
         for name in wanted:
             cache = None if name == FULL else self._cache_for(name, joint, context)
             for number, question in enumerate(probes):
@@ -73,7 +73,7 @@ class Measure:
                     logits = self._answer(cache.fork(), context, question, name)
                 row = {"rule": name, **_of_question(context, number, probes)}
                 row |= _scores(question, logits, expected[number])
-                yield row | found[number].get(name, {})
+                yield row | recalls[number].get(name, {})
 
     def _expected(
         self, context: Context, probes: Sequence[Question], rules: Sequence[str]
@@ -88,7 +88,7 @@ class Measure:
         kept = [n for n in rules if self._read == DENSE or self._desk.readers[n].recalls]
         joint = self._fill(self._desk.joint_cache([FULL, *kept]), context)
         observed = [self._observed(joint, context, question) for question in probes]
-        return [logits for logits, _ in observed], [found for _, found in observed], joint
+        return [logits for logits, _ in observed], [recalls for _, recalls in observed], joint
 
     def _cache_for(self, name: str, joint: MemoryCache | None, context: Context) -> MemoryCache:
         if self._read == OWN:
@@ -158,19 +158,22 @@ def _of_question(context: Context, number: int, probes: Sequence[Question]) -> R
 
 def _scores(question: Question, logits: Tensor, expected: Tensor | None) -> Row:
     """Return the columns of a row that describe the answer, from log-probabilities (n, V)."""
-    asked = max(0, len(question.tail) - 1)
-    own = logits[asked:]
-    wanted = torch.tensor(question.answer[-len(own) :], device=own.device)
-    right = (own.argmax(-1) == wanted).tolist()
+    question_tokens = max(0, len(question.tail) - 1)
+    answer_logits = logits[question_tokens:]
+    wanted = torch.tensor(question.answer[-len(answer_logits) :], device=answer_logits.device)
+    right = (answer_logits.argmax(-1) == wanted).tolist()
     row = {
         "tokens": len(wanted),
-        "nll": _mean((-own.gather(1, wanted[:, None])[:, 0]).tolist()),
+        "nll": _mean((-answer_logits.gather(1, wanted[:, None])[:, 0]).tolist()),
         "right": sum(right) / len(right),
         "exact": all(right),
     }
     if expected is not None:
         divergence = _divergence(expected, logits).tolist()
-        row |= {"kl_question": _mean(divergence[:asked]), "kl": _mean(divergence[asked:])}
+        row |= {
+            "kl_question": _mean(divergence[:question_tokens]),
+            "kl": _mean(divergence[question_tokens:]),
+        }
     return row
 
 

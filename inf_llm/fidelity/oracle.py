@@ -76,14 +76,14 @@ class OracleAttention(LayerAttention):
     def _chosen(self, near_q: Tensor, sealed: int, rule: Rule) -> Tensor:
         """Return positions (X, k * block_size) of the tokens in the chosen blocks, for one row."""
         s, heads = self.settings, near_q.shape[1]
-        found = torch.zeros(1, heads, sealed, device=near_q.device)
+        total = torch.zeros(1, heads, sealed, device=near_q.device)
         for start in range(0, near_q.shape[2], _QUERIES):
             part = near_q[:, :, start : start + _QUERIES]
             mass = true_mass(part, self._kept["near_k"], self.seen + start, rule)
-            found += block_mass(mass, s.n_init, s.block_size, sealed)
+            total += block_mass(mass, s.n_init, s.block_size, sealed)
         groups = self._kept["k"].shape[1]
         selection = s.selection.build(SELECTION, heads, groups, groups)
-        blocks = heaviest(found, selection.choosers, s.topk)[0]
+        blocks = heaviest(total, selection.choosers, s.topk)[0]
         within = torch.arange(s.block_size, device=blocks.device)
         return (s.n_init + blocks[..., None] * s.block_size + within).flatten(1)
 

@@ -23,13 +23,13 @@ def panels(rows: Sequence[Row]) -> dict[str, list[list[float]]]:
     A band is a range of depths. One more panel, taken from the first rule with recall, shows the
     best share that the same number of blocks could hold.
     """
-    found: dict[str, list[list[float]]] = {}
+    grids: dict[str, list[list[float]]] = {}
     rows = [row for row in rows if "recall" in row and row["question"] != PROSE_ROW]
     for rule in dict.fromkeys(row["rule"] for row in rows):
-        own = [row for row in rows if row["rule"] == rule and row["depth"] is not None]
-        found[rule] = _grid(own, "needle_held")
-        found.setdefault(BEST, _grid(own, "needle_best"))
-    return {name: found[name] for name in (*(n for n in found if n != BEST), *found) if found[name]}
+        of_rule = [row for row in rows if row["rule"] == rule and row["depth"] is not None]
+        grids[rule] = _grid(of_rule, "needle_held")
+        grids.setdefault(BEST, _grid(of_rule, "needle_best"))
+    return {name: grids[name] for name in (*(n for n in grids if n != BEST), *grids) if grids[name]}
 
 
 def _grid(rows: Sequence[Row], part: str) -> list[list[float]]:
@@ -54,16 +54,16 @@ def draw(rows: Sequence[Row], path: Path) -> bool:
         MissingExtraError: matplotlib is not installed.
         SettingsError: the file cannot be written.
     """
-    found = panels(rows)
-    if not found:
+    grids = panels(rows)
+    if not grids:
         return False
     deepest = max(row["depth"] for row in rows if row["depth"] is not None)
     how: dict[str, Any] = {"sharey": True, "layout": "constrained"}
-    with drawn("--out", path, len(found), 140, figsize=(1 + 3.4 * len(found), 2.9), **how) as (
+    with drawn("--out", path, len(grids), 140, figsize=(1 + 3.4 * len(grids), 2.9), **how) as (
         figure,
         axes,
     ):
-        for axis, (name, grid) in zip(axes, found.items(), strict=True):
+        for axis, (name, grid) in zip(axes, grids.items(), strict=True):
             shown = axis.imshow(grid, vmin=0, vmax=1, cmap="viridis", aspect="auto")
             axis.set_title(textwrap.fill(name, 36), fontsize=9)
             axis.set_xlabel("layer with a memory")

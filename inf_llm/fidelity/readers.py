@@ -167,6 +167,6 @@ def _tee(factories: Mapping[str, AttentionFactory]) -> LayerAttention:
     """Return a tee, or the model's own window attention if all readers use it in this layer."""
     members = {name: make() for name, make in factories.items()}
     first = next(iter(members.values()))
-    own = (WindowAttention, ChunkedAttention)
+    kinds = (WindowAttention, ChunkedAttention)
     alike = all(type(member) is type(first) for member in members.values())
-    return first if type(first) in own and alike else Tee(members)
+    return first if type(first) in kinds and alike else Tee(members)

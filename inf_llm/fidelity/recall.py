@@ -63,8 +63,8 @@ def held_mass(
     sums = torch.zeros(len(FIELDS), dtype=torch.float64)
     for start, end, blocks in choices.made:
         if start >= first:
-            own = mass[:, :, start - first : end - first]
-            sums += _of_block(settings, blocks, own, start, needle)
+            part = mass[:, :, start - first : end - first]
+            sums += _of_block(settings, blocks, part, start, needle)
     return sums
 
 

@@ -23,7 +23,7 @@ class Results:
 
     Args:
         folder: folder for the rows, which is made if it is missing; None for this process only.
-        asked: values that must be the same for all rows of a folder.
+        shared: values that must be the same for all rows of a folder.
         rules: settings of every rule, by name.
 
     Raises:
@@ -31,15 +31,15 @@ class Results:
     """
 
     def __init__(
-        self, folder: Path | None, asked: Mapping[str, Any], rules: Mapping[str, Any]
+        self, folder: Path | None, shared: Mapping[str, Any], rules: Mapping[str, Any]
     ) -> None:
         self.rows: list[Row] = []
-        self._folder, self._asked = folder, asked
+        self._folder, self._shared = folder, shared
         if folder is None:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._said = self._agreed(folder / _RUN, rules)
+            self._run_text = self._agreed(folder / _RUN, rules)
             self._take_up(folder / _ROWS)
         except OSError as error:
             raise SettingsError(
@@ -55,7 +55,7 @@ class Results:
             raise SettingsError(
                 f"{file}: is not what a run left ({reason(error)}): name another folder"
             ) from None
-        ours = json.loads(json.dumps({"asked": self._asked, "rules": rules}))
+        ours = json.loads(json.dumps({"asked": self._shared, "rules": rules}))
         before = known.get("asked", ours["asked"])
         for key, value in ours["asked"].items():
             if before.get(key) != value:
@@ -85,8 +85,8 @@ class Results:
         """Return the rules for which a context lacks rows."""
         rows = list(self.of(task, context))
         counts = {rule: sum(row["rule"] == rule for row in rows) for rule in rules}
-        asked = rows[0]["probes"] if rows else 1
-        return [rule for rule in rules if counts[rule] < asked]
+        probes = rows[0]["probes"] if rows else 1
+        return [rule for rule in rules if counts[rule] < probes]
 
     def of(self, task: str, context: int) -> Iterator[Row]:
         """Iterate over the rows of one context."""
@@ -96,12 +96,12 @@ class Results:
         """Store a row, unless the row of this question and rule exists already."""
         if any(_key(row) == _key(old) for old in self.of(row["task"], row["context"])):
             return
-        row = {**self._asked, **row}
+        row = {**self._shared, **row}
         self.rows.append(row)
         if self._folder is not None:
-            if self._said:
-                write_atomically(self._folder / _RUN, (self._said + "\n").encode())
-                self._said = ""
+            if self._run_text:
+                write_atomically(self._folder / _RUN, (self._run_text + "\n").encode())
+                self._run_text = ""
             with (self._folder / _ROWS).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
@@ -110,8 +110,8 @@ def _key(row: Row) -> tuple[Any, ...]:
     return row["task"], row["context"], row["question"], row["rule"]
 
 
-def _another(file: Path, held: str, asked: str) -> SettingsError:
+def _another(file: Path, held: str, wanted: str) -> SettingsError:
     return SettingsError(
-        f"{file} belongs to another run: it has {held}, and {asked} is asked for: name another "
+        f"{file} belongs to another run: it has {held}, and {wanted} is asked for: name another "
         "folder with --out, or ask for the same"
     )

@@ -123,9 +123,9 @@ class Run:
 
     def _work(self, missing: Sequence[str]) -> int:
         """Return the approximate number of `STEP`s that a context takes."""
-        own = 0 if self.plan.read == DENSE else sum(name != FULL for name in missing)
+        separate = 0 if self.plan.read == DENSE else sum(name != FULL for name in missing)
         answers = (self.plan.questions + 1) * len({*missing, *self._names[: self.full]})
-        return (own + self.full) * (self.plan.length - ROOM) // STEP + answers
+        return (separate + self.full) * (self.plan.length - ROOM) // STEP + answers
 
 
 class _Counter:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-LEAST_GAP = 1.0
+MIN_GAP = 1.0
 """Gap in nats between window and full attention below which a share of it has no meaning."""
 
 _K = TypeVar("_K", bound=Hashable)
@@ -44,7 +44,9 @@ def jackknife(
     if len(clusters) < 2:
         return Estimate(value)
     without = [
-        figure([(t - own) / (count - counts[key]) for t, own in zip(total, sums[key], strict=True)])
+        figure(
+            [(t - part) / (count - counts[key]) for t, part in zip(total, sums[key], strict=True)]
+        )
         for key in clusters
     ]
     n, centre = len(without), sum(without) / len(without)

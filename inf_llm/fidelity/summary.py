@@ -10,7 +10,7 @@ from typing import Any
 from inf_llm.fidelity.measure import PROSE_ROW
 from inf_llm.fidelity.readers import FULL, WINDOW
 from inf_llm.fidelity.statistics import (
-    LEAST_GAP,
+    MIN_GAP,
     Estimate,
     difference,
     gap_closed,
@@ -30,13 +30,13 @@ class Summary:
     """Figures of one rule on one task; a figure that was not measured is None.
 
     Attributes:
-        task: name of the task, or `ALL` for all tasks whose gap is at least `LEAST_GAP`.
+        task: name of the task, or `ALL` for all tasks whose gap is at least `MIN_GAP`.
         rule: name of the rule.
         questions: number of questions.
         contexts: number of contexts.
         gap: loss of the window alone minus that of full attention, in nats per token.
         nll: negative log-likelihood of the right answer, in nats per token.
-        closed: share of the gap closed; None if the gap is smaller than `LEAST_GAP`.
+        closed: share of the gap closed; None if the gap is smaller than `MIN_GAP`.
         worse: `nll` minus that of the first rule, in nats per token.
         exact: share of answers in which every token is the most likely one.
         right: share of answer tokens that are the most likely ones.
@@ -72,7 +72,7 @@ def summaries(rows: Sequence[Row], first: str) -> list[Summary]:
     """
     tasks = list(dict.fromkeys(row["task"] for row in rows))
     made = [each for task in tasks for each in _of_task(task, _in(rows, {task}), first)]
-    wide = {each.task for each in made if each.gap is not None and each.gap >= LEAST_GAP}
+    wide = {each.task for each in made if each.gap is not None and each.gap >= MIN_GAP}
     if len(wide) > 1:
         made += _of_task(ALL, _in(rows, wide), first)
     return made
@@ -103,14 +103,14 @@ class _Table:
         exact, right = (self._over((rule, _number(key)), figure=mean) for key in _COUNTS)
         assert exact is not None
         assert right is not None
-        asked = [row for row in self._by_rule[rule] if row["question"] != PROSE_ROW]
+        question_rows = [row for row in self._by_rule[rule] if row["question"] != PROSE_ROW]
         gap = self._over((WINDOW, _nll), (FULL, _nll), figure=difference)
         compared = rule not in (FULL, WINDOW, self._first)
         return Summary(
             task=self._task,
             rule=rule,
-            questions=len(asked),
-            contexts=len({_context(row) for row in asked}),
+            questions=len(question_rows),
+            contexts=len({_context(row) for row in question_rows}),
             gap=None if gap is None else gap.value,
             nll=nll,
             closed=self._closed(rule, gap),
@@ -129,7 +129,7 @@ class _Table:
         )
 
     def _closed(self, rule: str, gap: Estimate | None) -> Estimate | None:
-        if gap is None or gap.value < LEAST_GAP:
+        if gap is None or gap.value < MIN_GAP:
             return None
         return self._over((WINDOW, _nll), (rule, _nll), (FULL, _nll), figure=gap_closed)
 
@@ -138,8 +138,8 @@ class _Table:
 
     def _share(self, rule: str, part: str, whole: str) -> Estimate | None:
         columns = [(rule, _mass(key)) for key in (part, whole)]
-        found = self._over(*columns, figure=share)
-        return None if found is None or math.isnan(found.value) else found
+        estimate = self._over(*columns, figure=share)
+        return None if estimate is None or math.isnan(estimate.value) else estimate
 
     def _over(
         self,
@@ -148,14 +148,14 @@ class _Table:
         prose: bool = False,
     ) -> Estimate | None:
         """Compute a figure over the questions with a value in every column; None without any."""
-        found: dict[tuple[Any, ...], list[float]] = {}
+        by_question: dict[tuple[Any, ...], list[float]] = {}
         for rule, value in columns:
             for row in self._by_rule.get(rule, ()):
                 number = value(row) if (row["question"] == PROSE_ROW) == prose else None
                 if number is not None:
-                    found.setdefault((_context(row), row["question"]), []).append(number)
+                    by_question.setdefault((_context(row), row["question"]), []).append(number)
         clusters: dict[Any, list[tuple[float, ...]]] = {}
-        for (context, _), values in found.items():
+        for (context, _), values in by_question.items():
             if len(values) == len(columns):
                 clusters.setdefault(context, []).append(tuple(values))
         return jackknife(clusters, figure) if clusters else None

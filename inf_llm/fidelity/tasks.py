@@ -174,9 +174,9 @@ class ContextBuilder:
             tail = hide(ask.question)
         else:
             tail = f"{BETWEEN}{hide(ask.question)}{after or chr(10)}{ask.lead}"
-        own = encode(self.tokenizer, tail, add_special_tokens=False)
+        tail_ids = encode(self.tokenizer, tail, add_special_tokens=False)
         both = encode(self.tokenizer, f"{tail} {hide(ask.answer)}", add_special_tokens=False)
-        same = common_length(own, both)
+        same = common_length(tail_ids, both)
         span = self._span(draft, before, ask.needle)
         depth = None if span is None else round(span[0] / end, 4)
         return Question(tuple(both[:same]), tuple(both[same:]), ask.answer, span, depth)

@@ -89,8 +89,8 @@ class Tee(LayerAttention):
         if self.probe is None or not isinstance(full, OriginAttention):
             return None
         first = max(self.probe.first, self.seen)
-        asked = full.rope.rotate(q[:, :, first - self.seen :], first)
-        return true_mass(asked, full.recent["k"], first, rule)
+        queries = full.rope.rotate(q[:, :, first - self.seen :], first)
+        return true_mass(queries, full.recent["k"], first, rule)
 
     def _execute(self, q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
         raise NotImplementedError  # unused: each member cuts execution blocks in its own `attend`
@@ -139,6 +139,6 @@ def of_one(cache: MemoryCache, name: str) -> MemoryCache:
 def recall(cache: MemoryCache) -> dict[str, Tensor]:
     """Return the results of the probes of a cache: sums of mass (layers, 6), by name."""
     probes = [tee.probe for tee in tees(cache)]
-    found = [probe.found for probe in probes if probe is not None and probe.found]
-    names = found[0] if found else ()
-    return {name: torch.stack([layer[name] for layer in found]) for name in names}
+    results = [probe.found for probe in probes if probe is not None and probe.found]
+    names = results[0] if results else ()
+    return {name: torch.stack([layer[name] for layer in results]) for name in names}

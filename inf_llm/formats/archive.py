@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from inf_llm.errors import TextError
 from inf_llm.units import size
 
-MOST_BYTES = 256 << 20
+MAX_BYTES = 256 << 20
 """Most bytes of text and markup that are unpacked from one archive."""
 
 
@@ -33,12 +33,12 @@ class Archive:
         """Check that these files may be unpacked. At most the stated size of a file is ever read.
 
         Raises:
-            TextError: together the files are larger than `MOST_BYTES`.
+            TextError: together the files are larger than `MAX_BYTES`.
         """
         total = sum(self.names[name].file_size for name in names)
-        if total > MOST_BYTES:
+        if total > MAX_BYTES:
             raise TextError(
-                f"unpacks to {size(total)} of text and markup, and at most {size(MOST_BYTES)} are "
+                f"unpacks to {size(total)} of text and markup, and at most {size(MAX_BYTES)} are "
                 "read: take out what is not needed"
             )
 

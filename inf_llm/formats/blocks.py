@@ -30,18 +30,18 @@ class Blocks:
         self._tables: list[int | None] = []  # number of parts before each table's open cell
         self._kept = False  # whether white space is kept: in preformatted text
 
-    def text(self, said: str) -> None:
+    def text(self, text: str) -> None:
         """Add words."""
-        said = _UNSEEN.sub("", said)
+        text = _UNSEEN.sub("", text)
         if self._kept:
-            self._write(said)
+            self._write(text)
             return
-        said = _SPACE.sub(" ", said)
-        if said.startswith(" "):
+        text = _SPACE.sub(" ", text)
+        if text.startswith(" "):
             self._gap(" ")
-        if words := said.strip(" "):
+        if words := text.strip(" "):
             self._write(words)
-            if said.endswith(" "):
+            if text.endswith(" "):
                 self._gap(" ")
 
     def line(self) -> None:

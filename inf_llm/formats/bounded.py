@@ -55,8 +55,8 @@ def extracted(kind: Kind, data: bytes, name: str) -> DocumentText:
     return _document(json.loads(run.stdout), name)
 
 
-def _document(said: dict[str, object], name: str) -> DocumentText:
-    if "error" in said:
-        raise TextError(f"{name}: {said['error']}")
-    places = tuple(Place(**place) for place in said["places"])  # type: ignore[attr-defined]
-    return DocumentText(str(said["text"]), places, str(said["origin"]))
+def _document(data: dict[str, object], name: str) -> DocumentText:
+    if "error" in data:
+        raise TextError(f"{name}: {data['error']}")
+    places = tuple(Place(**place) for place in data["places"])  # type: ignore[attr-defined]
+    return DocumentText(str(data["text"]), places, str(data["origin"]))

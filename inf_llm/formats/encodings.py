@@ -30,7 +30,7 @@ _DECLARED = re.compile(
 )
 _DECLARED_WITHIN = 2048
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
-_LEAST_CONFIDENCE, _LEAST_BYTES = 0.02, 16
+_MIN_CONFIDENCE, _MIN_BYTES = 0.02, 16
 """Least confidence of the detector, which is lower for noise, and least number of bytes, since the
 detector cannot be sure about a single word."""
 _MOSTLY = 0.7
@@ -83,7 +83,7 @@ def _candidates(data: bytes, wrong: int, where: str) -> Iterator[str]:
         TextError: the package that detects older encodings is not installed.
     """
     yield wide_guess(data)
-    if 0 in data or _is_faulty(data) or len(data) < _LEAST_BYTES:
+    if 0 in data or _is_faulty(data) or len(data) < _MIN_BYTES:
         return
     if declared := _DECLARED.search(data[:_DECLARED_WITHIN]):
         yield declared[1].decode("ascii", "replace")
@@ -94,7 +94,7 @@ def _candidates(data: bytes, wrong: int, where: str) -> Iterator[str]:
     sample = _sample(data, wrong)
     mostly_ascii = sum(byte < 128 for byte in sample) > _MOSTLY * len(sample)
     for found in finder.detect_all(sample, include_encodings=_CHOICE):
-        if mostly_ascii or found["confidence"] >= _LEAST_CONFIDENCE:
+        if mostly_ascii or found["confidence"] >= _MIN_CONFIDENCE:
             yield str(found["encoding"])
 
 

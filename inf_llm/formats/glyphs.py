@@ -41,18 +41,18 @@ def composed(text: str) -> str:
     """
     alone = len(_ALONE.findall(text))
     met = sum(
-        found[1] in _ACCENTS and len(_letter(found)) == 1 for found in _BEFORE_LETTER.finditer(text)
+        match[1] in _ACCENTS and len(_letter(match)) == 1 for match in _BEFORE_LETTER.finditer(text)
     )
     if not alone or met < _ALMOST_ALL * alone:
         return text
     return _BEFORE_LETTER.sub(_letter, text)
 
 
-def _letter(found: re.Match[str]) -> str:
+def _letter(match: re.Match[str]) -> str:
     """Return the letter with its accent, or both unchanged if Unicode has no such letter."""
-    accent, letter = found[1], _DOTLESS.get(found[2], found[2])
+    accent, letter = match[1], _DOTLESS.get(match[2], match[2])
     whole = unicodedata.normalize("NFC", letter + (_ACCENTS | _GRAVE)[accent])
-    return whole if len(whole) == 1 else found[0]
+    return whole if len(whole) == 1 else match[0]
 
 
 def out_of_order(text: str) -> bool:

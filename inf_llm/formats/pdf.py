@@ -19,7 +19,7 @@ _PRINTED_HYPHEN = "\u00ad"
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f\ufeff\uffff\ud800-\udfff]")
 _WRONG_ORDER = ", with letters of Arabic or Hebrew in the wrong order"
 _UNKNOWN = re.compile("[\ufffd\ue000-\uf8ff]")
-_MOST_UNKNOWN = 0.3
+_MAX_UNKNOWN = 0.3
 """Share of characters without a meaning above which the document counts as unreadable."""
 
 
@@ -82,7 +82,7 @@ def _check(pages: list[str], empty: int) -> None:
             "example with ocrmypdf"
         )
     letters = sum(map(len, pages))
-    if sum(len(_UNKNOWN.findall(page)) for page in pages) > _MOST_UNKNOWN * letters:
+    if sum(len(_UNKNOWN.findall(page)) for page in pages) > _MAX_UNKNOWN * letters:
         raise TextError(
             "has fonts that do not say which letters they show: recognize its text first, for "
             "example with ocrmypdf --force-ocr"

@@ -23,7 +23,7 @@ READERS: dict[Kind, Callable[[bytes], DocumentText]] = {
     "docx": read_docx,
     "html": read_html,
 }
-MOST_CHARACTERS = 1 << 28
+MAX_CHARACTERS = 1 << 28
 """Most characters in the text of a document."""
 
 
@@ -59,9 +59,9 @@ def answer(kind: Kind, data: bytes) -> dict[str, object]:
 def _check(document: DocumentText) -> None:
     if not document.text.strip():
         raise TextError("has no text in it")
-    if len(document.text) > MOST_CHARACTERS:
+    if len(document.text) > MAX_CHARACTERS:
         raise TextError(
-            f"has {len(document.text):,} characters of text, and at most {MOST_CHARACTERS:,} are "
+            f"has {len(document.text):,} characters of text, and at most {MAX_CHARACTERS:,} are "
             "read: divide it"
         )
 

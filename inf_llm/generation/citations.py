@@ -94,7 +94,7 @@ def cite(
     return [_citation(merged[found.group], tokens, found) for found in tally(recalls, owner)]
 
 
-def _citation(region: _Region, tokens: Mapping[int, Span], found: Tally) -> Citation:
+def _citation(region: _Region, tokens: Mapping[int, Span], tally: Tally) -> Citation:
     blocks = sorted(region.blocks)
     return Citation(
         region.start,
@@ -102,9 +102,9 @@ def _citation(region: _Region, tokens: Mapping[int, Span], found: Tally) -> Cita
         tokens[blocks[0]][0],
         tokens[blocks[-1]][1],
         tuple(blocks),
-        found.score,
-        found.count,
-        found.layers,
+        tally.score,
+        tally.count,
+        tally.layers,
     )
 
 

@@ -36,9 +36,9 @@ class Closers:
         Returns:
             The token ids; None if no end is found within `most` tokens.
         """
-        found = list[int]()
-        matcher = self._followed(matcher, most, found)
-        return found if matcher.is_accepting() or matcher.is_stopped() else None
+        tokens = list[int]()
+        matcher = self._followed(matcher, most, tokens)
+        return tokens if matcher.is_accepting() or matcher.is_stopped() else None
 
     def problem(self, matcher: Any, most: int) -> str | None:
         """Return llguidance's error on the way to a completion of `most` tokens; None without one.
@@ -48,24 +48,24 @@ class Closers:
         matcher = self._followed(matcher, most, [])
         return str(matcher.get_error()) if matcher.is_error() else None
 
-    def _followed(self, matcher: Any, most: int, found: list[int]) -> Any:
-        """Return a copy of a matcher behind the tokens of a completion, which `found` collects."""
+    def _followed(self, matcher: Any, most: int, tokens: list[int]) -> Any:
+        """Return a copy of a matcher behind the tokens of a completion, which `tokens` collects."""
         matcher = matcher.deep_copy()
-        while len(found) < most and not (matcher.is_accepting() or matcher.is_stopped()):
-            found.append(self._next(matcher.compute_bitmask(), found))
-            matcher.consume_token(found[-1])
+        while len(tokens) < most and not (matcher.is_accepting() or matcher.is_stopped()):
+            tokens.append(self._next(matcher.compute_bitmask(), tokens))
+            matcher.consume_token(tokens[-1])
         return matcher
 
-    def _next(self, mask: bytes, found: list[int]) -> int:
+    def _next(self, mask: bytes, tokens: list[int]) -> int:
         """Return the token of a mask to try next.
 
-        Among tokens that are not in `_ENDS`, those that are rarest in `found` come first.
+        Among tokens that are not in `_ENDS`, those that are rarest in `tokens` come first.
         """
         for token in self._ends:
             if mask[token >> 3] >> (token & 7) & 1:
                 return token
         allowed = unpacked(mask)[self._others]
-        times = torch.bincount(torch.tensor(found, dtype=torch.int64), minlength=8 * len(mask))
+        times = torch.bincount(torch.tensor(tokens, dtype=torch.int64), minlength=8 * len(mask))
         order = times[self._others] * len(allowed) + torch.arange(len(allowed))
         return int(self._others[order.masked_fill(~allowed, order.max() + 1).argmin()])
 

@@ -82,11 +82,11 @@ class ControlTokens:
         added = self._tokenizer.added_tokens_decoder
         ids, done, before = list[int](), 0, None
         for start, end in [*self._find(text), (len(text), len(text))]:
-            said, index = self.shown(text[done:start]), self.ids.get(text[start:end], -1)
-            said = said.lstrip() if getattr(before, "rstrip", False) else said
+            part, index = self.shown(text[done:start]), self.ids.get(text[start:end], -1)
+            part = part.lstrip() if getattr(before, "rstrip", False) else part
             before = added.get(index)
-            said = said.rstrip() if getattr(before, "lstrip", False) else said
-            pieces = self._tokenizer.tokenize(said, split_special_tokens=True) if said else []
+            part = part.rstrip() if getattr(before, "lstrip", False) else part
+            pieces = self._tokenizer.tokenize(part, split_special_tokens=True) if part else []
             ids += [*self._tokenizer.convert_tokens_to_ids(pieces), index]
             done = end
         del ids[-1]  # the placeholder -1 after the last text
@@ -149,12 +149,12 @@ def _control_ids(tokenizer: Any) -> dict[str, int]:
     added = getattr(tokenizer, "added_tokens_decoder", None)
     if added is None or getattr(tokenizer, "split_special_tokens", False):
         return {}
-    found = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    found |= {token.content: index for index, token in added.items() if token.special}
+    ids = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    ids |= {token.content: index for index, token in added.items() if token.special}
     rest = {token.content: index for index, token in added.items() if not token.special}
     written = _written(tokenizer) if rest else ""
-    found |= {text: index for text, index in rest.items() if text in written}
-    return {text: index for text, index in found.items() if len(text.strip()) > 1}
+    ids |= {text: index for text, index in rest.items() if text in written}
+    return {text: index for text, index in ids.items() if len(text.strip()) > 1}
 
 
 def _written(tokenizer: Any) -> str:
@@ -214,12 +214,12 @@ def renamed(inner: Tokenizer, ids: dict[str, int], names: dict[str, str]) -> Tok
     """
     from tokenizers import Tokenizer
 
-    said = json.loads(inner.to_str())
-    model = said["model"]
+    data = json.loads(inner.to_str())
+    model = data["model"]
     merges = model.get("merges") or ()
     made = {"".join(pair.split(" ") if isinstance(pair, str) else pair) for pair in merges}
     new = {name: other for name, other in names.items() if name not in made}
-    for token in said["added_tokens"]:
+    for token in data["added_tokens"]:
         token["content"] = new.get(token["content"], token["content"])
     vocabulary = model["vocab"]
     if isinstance(vocabulary, list):
@@ -228,7 +228,7 @@ def renamed(inner: Tokenizer, ids: dict[str, int], names: dict[str, str]) -> Tok
         model["vocab"] = {new.get(piece, piece): index for piece, index in vocabulary.items()}
     if model.get("unk_token") in new:
         model["unk_token"] = new[model["unk_token"]]
-    twin: Tokenizer = Tokenizer.from_str(json.dumps(said))
+    twin: Tokenizer = Tokenizer.from_str(json.dumps(data))
     if any(twin.token_to_id(new.get(name, name)) != index for name, index in ids.items()):
         raise TextError(
             "the text has control tokens, which this tokenizer cannot take for ordinary text: take "

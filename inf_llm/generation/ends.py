@@ -22,10 +22,10 @@ from inf_llm.generation.tokens import vocabulary
 
 def answer_ends(model: Any, layout: Layout) -> list[int] | None:
     """Return the token ids that end an answer, of the model and of the layout; None if none."""
-    own = model.generation_config.eos_token_id
-    own = [] if own is None else own if isinstance(own, list) else [own]
+    eos = model.generation_config.eos_token_id
+    eos = [] if eos is None else eos if isinstance(eos, list) else [eos]
     known = range(vocabulary(model))  # some checkpoints name tokens that their model lacks
-    return [index for index in dict.fromkeys([*own, *layout.ends]) if index in known] or None
+    return [index for index in dict.fromkeys([*eos, *layout.ends]) if index in known] or None
 
 
 def stop_texts(stop: Any) -> tuple[str, ...]:

@@ -20,13 +20,13 @@ class _Held:
     Attributes:
         fed: number of tokens in the memory of the session.
         tokens: number of all its tokens.
-        own: bytes that no other session shares.
+        unshared: bytes that no other session shares.
         stores: stores of its sealed blocks, which forks of the session share.
     """
 
     fed: int
     tokens: int
-    own: int
+    unshared: int
     stores: tuple[Any, ...] = ()
 
 
@@ -45,7 +45,7 @@ class Footprints:
         held = [self._held(session) for session in sessions]
         stores = {id(store): store for each in held for store in each.stores}
         shared = sum(s.most_bytes + s.index.nbytes + s.cache_bytes for s in stores.values())
-        return shared + sum(each.own for each in held)
+        return shared + sum(each.unshared for each in held)
 
     def _held(self, session: Session) -> _Held:
         known = self._known.get(session)
@@ -64,7 +64,7 @@ def _look(session: Session) -> _Held:
     if not isinstance(session.cache, MemoryCache):
         return _Held(fed, tokens, _ID_BYTES * tokens + session.stats().device_bytes)
     members = [member for layer in session.cache.memories for member in layer.rows.members]
-    own = _ID_BYTES * tokens + sum(member.stats().device_bytes for member in members)
+    unshared = _ID_BYTES * tokens + sum(member.stats().device_bytes for member in members)
     found = (getattr(getattr(member, "memory", None), "store", None) for member in members)
     stores = tuple(store for store in found if store is not None)
-    return _Held(fed, tokens, own - sum(store.cache_bytes for store in stores), stores)
+    return _Held(fed, tokens, unshared - sum(store.cache_bytes for store in stores), stores)

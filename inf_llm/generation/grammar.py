@@ -41,11 +41,11 @@ BOUNDED = {
 """llguidance's options for JSON; the value of `x-guidance` in a schema inside a Lark grammar."""
 LONGEST = 200_000
 """Most characters of a grammar. A longer one would take more than seconds to prepare."""
-MOST_ITEMS = 20_000
+MAX_ITEMS = 20_000
 """Items of a parser's row: an object has four for each property that may be left out."""
 TRIED = 256
 """Most tokens of the text that is tried with a grammar before an answer."""
-MOST_REMAINDERS = 50_000
+MAX_REMAINDERS = 50_000
 """Most remainders for all numbers with `multipleOf` in a grammar. Each remainder is a state that
 llguidance prepares in advance. This takes up to a second for this limit; for millions of states the
 preparation does not end and cannot be stopped."""
@@ -99,14 +99,14 @@ class Grammars:
         _check_multiples(grammar)
         with self._lock:
             inner = self._inner
-        limits = _llguidance().LLParserLimits(max_items_in_row=MOST_ITEMS)
+        limits = _llguidance().LLParserLimits(max_items_in_row=MAX_ITEMS)
         matcher = _llguidance().LLMatcher(inner, grammar, log_level=0, limits=limits)
         problems = [matcher.get_error()] if matcher.is_error() else matcher.get_grammar_warnings()
         if not problems and not _begins(matcher.deep_copy()):
             problems = ["no text fits it"]
-        found = problems[0] if problems else self._closers.problem(matcher, TRIED)
-        if found is not None:
-            raise SettingsError(f"{what[:_SHOWN]}the schema cannot be enforced: {_short(found)}")
+        problem = problems[0] if problems else self._closers.problem(matcher, TRIED)
+        if problem is not None:
+            raise SettingsError(f"{what[:_SHOWN]}the schema cannot be enforced: {_short(problem)}")
         return Grammar(matcher)
 
     @cached_property
@@ -134,16 +134,16 @@ class Grammars:
         make = _llguidance().LLTokenizer
         names = {name: private(len(name)) for name in self._added}
         try:
-            said = json.loads(
+            data = json.loads(
                 renamed(self._tokenizer.backend_tokenizer, self._added, names).to_str()
             )
         except TextError as error:
             raise SettingsError(f"this tokenizer cannot follow a grammar: {error}") from None
         special = set(self._added.values())
-        for token in said["added_tokens"]:
+        for token in data["added_tokens"]:
             token["special"] = token["special"] or token["id"] in special
         ends = self._ends or self._tokenizer.eos_token_id
-        return make(json.dumps(said), n_vocab=self._vocabulary, eos_token=ends)
+        return make(json.dumps(data), n_vocab=self._vocabulary, eos_token=ends)
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ class Constraint:
 
 
 def _check_multiples(grammar: str) -> None:
-    """Check that the `multipleOf` values of a grammar need at most `MOST_REMAINDERS` remainders.
+    """Check that the `multipleOf` values of a grammar need at most `MAX_REMAINDERS` remainders.
 
     Powers of ten need none. The least common multiple of all values is counted, because two values
     for one number make a rule for multiples of both.
@@ -238,11 +238,11 @@ def _check_multiples(grammar: str) -> None:
     for text in given:
         digits = Decimal(text).normalize().as_tuple().digits
         common = math.lcm(common, int("".join(map(str, digits))))
-        if common * len(given) > MOST_REMAINDERS:
+        if common * len(given) > MAX_REMAINDERS:
             raise SettingsError(
                 f"the schema has multipleOf = {text[:40]}, which makes {common * len(given):,} "
                 f"remainders for all its multiples: give fewer or smaller ones, for at most "
-                f"{MOST_REMAINDERS:,}"
+                f"{MAX_REMAINDERS:,}"
             )
 
 

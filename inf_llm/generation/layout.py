@@ -77,8 +77,8 @@ class Layout(ABC):
             # earlier answers may be shortened: templates of reasoning models drop the reasoning
             lost = message["role"] != ASSISTANT and not _stands(given["content"].strip(), text)
             if lost or not is_kept:
-                said = message["content"].strip()
-                shown = said if len(said) <= _SHOWN else said[:_SHOWN] + "..."
+                content = message["content"].strip()
+                shown = content if len(content) <= _SHOWN else content[:_SHOWN] + "..."
                 raise TextError(
                     f"{self.name} leaves out what the {message['role']} says ({shown!r}): choose "
                     f"another layout with conv_type, one of {', '.join(CONV_TYPES)}"
@@ -87,10 +87,10 @@ class Layout(ABC):
 
     def _open(self, text: str, last: str) -> str:
         """Return a prompt without the text after its last message."""
-        for said in (last, last.rstrip(), last.strip()):
-            found = text.rfind(said)
-            if found >= 0:
-                return text[: found + len(said)]
+        for content in (last, last.rstrip(), last.strip()):
+            start = text.rfind(content)
+            if start >= 0:
+                return text[: start + len(content)]
         raise TextError(f"{self.name} changes the last message, so that it cannot be continued")
 
     def _hidden(self, value: Any) -> Any:
@@ -108,13 +108,13 @@ class Layout(ABC):
         turn or in the template. If the template refuses the markers, all turns count as kept. A
         turn with calls counts as kept too: templates may leave out the text beside calls.
         """
-        said = [f"-said{turn}-" for turn in range(len(messages))]
-        turns = [{**m, "content": words} for m, words in zip(messages, said, strict=True)]
+        marks = [f"-said{turn}-" for turn in range(len(messages))]
+        turns = [{**m, "content": mark} for m, mark in zip(messages, marks, strict=True)]
         try:
             text = self._laid_out(turns, True)
         except TextError:
             return [True] * len(turns)
-        return [words in text or "tool_calls" in m for m, words in zip(messages, said, strict=True)]
+        return [mark in text or "tool_calls" in m for m, mark in zip(messages, marks, strict=True)]
 
     @abstractmethod
     def _laid_out(
@@ -180,10 +180,10 @@ class TemplateLayout(Layout):
     def takes_tools(self) -> bool:  # type: ignore[override]
         """Whether the template writes the functions that may be called, tested with an example."""
         function = {"name": _NAME, "description": _MARK, "parameters": {"type": "object"}}
-        asked = {"role": USER, "content": _MARK}
+        message = {"role": USER, "content": _MARK}
         try:
             return _NAME in self._laid_out(
-                [asked], True, [{"type": "function", "function": function}]
+                [message], True, [{"type": "function", "function": function}]
             )
         except TextError:
             return False
@@ -200,8 +200,8 @@ class TemplateLayout(Layout):
     def _example(self, form: _Form, *turns: Message) -> str:
         """Render turns that all have the same example content; "" if the template refuses them."""
         try:
-            said = [{**turn, "content": _MARK} for turn in turns]
-            return self._render(said, form, add_generation_prompt=False)
+            messages = [{**turn, "content": _MARK} for turn in turns]
+            return self._render(messages, form, add_generation_prompt=False)
         except TextError:
             return ""
 
@@ -280,9 +280,9 @@ def choose_layout(
     require_type("conv_type", conv_type, str, optional=True)
     hide: Hide = str if control_tokens else partial(as_text, tokenizer)
     if conv_type is None:
-        own = own_template(tokenizer)
-        if own:
-            return TemplateLayout(tokenizer, own, "the tokenizer's template", hide)
+        template = own_template(tokenizer)
+        if template:
+            return TemplateLayout(tokenizer, template, "the tokenizer's template", hide)
     if conv_type in (None, PLAIN):
         return PlainLayout(hide)
     if conv_type in TEMPLATES:
@@ -309,13 +309,17 @@ def own_template(tokenizer: Any) -> str | None:
     Raises:
         SettingsError: there are several and none is named "default", or the template is not text.
     """
-    own = getattr(tokenizer, "chat_template", None)
-    if isinstance(own, list):  # the form of tokenizer_config.json
-        own = {row.get("name"): row.get("template") for row in own if isinstance(row, dict)}
-    template = own.get("default") if isinstance(own, dict) else own
-    if own and not isinstance(template, str):
-        names = ", ".join(map(str, own)) if isinstance(own, dict) else None
-        has = f"s {names}, but none called 'default'" if names else f" {own!r:.60}, no text"
+    chat_template = getattr(tokenizer, "chat_template", None)
+    if isinstance(chat_template, list):  # the form of tokenizer_config.json
+        chat_template = {
+            row.get("name"): row.get("template") for row in chat_template if isinstance(row, dict)
+        }
+    template = chat_template.get("default") if isinstance(chat_template, dict) else chat_template
+    if chat_template and not isinstance(template, str):
+        names = ", ".join(map(str, chat_template)) if isinstance(chat_template, dict) else None
+        has = (
+            f"s {names}, but none called 'default'" if names else f" {chat_template!r:.60}, no text"
+        )
         raise SettingsError(
             f"the tokenizer has the chat template{has}: choose a layout with conv_type, one of "
             f"{', '.join(CONV_TYPES)}",

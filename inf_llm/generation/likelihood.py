@@ -39,9 +39,11 @@ def scored(logits: Tensor, tokens: Sequence[int], top: int) -> Iterator[Scored]:
     for first in range(0, len(tokens), ROWS):
         part = tokens[first : first + ROWS]
         rows = logits[first : first + ROWS].float().log_softmax(-1)
-        own = rows.gather(1, torch.tensor(part, device=rows.device)[:, None])[:, 0].tolist()
+        logprobs = rows.gather(1, torch.tensor(part, device=rows.device)[:, None])[:, 0].tolist()
         best, ids = rows.topk(min(top, rows.shape[1]))
-        for token, logprob, *likeliest in zip(part, own, ids.tolist(), best.tolist(), strict=True):
+        for token, logprob, *likeliest in zip(
+            part, logprobs, ids.tolist(), best.tolist(), strict=True
+        ):
             yield Scored(token, logprob, tuple(zip(*likeliest, strict=True)))
 
 

@@ -20,7 +20,7 @@ import torch
 from transformers import GenerationConfig
 
 from inf_llm.checks import (
-    LEAST_TEMPERATURE,
+    MIN_TEMPERATURE,
     count,
     require,
     require_callable,
@@ -111,7 +111,7 @@ def answer_options(
     model: Any,
     tokenizer: Any,
     max_new_tokens: int | None,
-    asked: dict[str, Any],
+    requested: dict[str, Any],
     default: int = 128,
 ) -> dict[str, Any]:
     """Check the keywords of a caller; return all keywords of `generate` for one answer.
@@ -120,43 +120,45 @@ def answer_options(
         model: a model as for `Session`.
         tokenizer: the tokenizer of the model.
         max_new_tokens: longest answer; None for that of a `generation_config`, or the default.
-        asked: other keywords of the caller, by their names in `generate`.
+        requested: other keywords of the caller, by their names in `generate`.
         default: longest answer if neither the caller nor a `generation_config` sets it.
 
     Raises:
         SettingsError: a keyword is unknown, does not suit a session, or is refused by `generate`.
             No token was read or fed.
     """
-    said = _flat(asked if max_new_tokens is None else asked | {"max_new_tokens": max_new_tokens})
-    longest = count("max_new_tokens", said.pop("max_new_tokens", default))
-    asked = _checked(_named(said), vocabulary(model))
-    fit_together(asked, longest)
-    samples = _samples(asked)
+    keywords = _flat(
+        requested if max_new_tokens is None else requested | {"max_new_tokens": max_new_tokens}
+    )
+    longest = count("max_new_tokens", keywords.pop("max_new_tokens", default))
+    requested = _checked(_named(keywords), vocabulary(model))
+    fit_together(requested, longest)
+    samples = _samples(requested)
     if not samples:
-        asked = {name: value for name, value in asked.items() if name not in _WARPERS}
-    options = own_options(tokenizer, longest, samples) | asked | {"do_sample": samples}
-    if asked.keys() - set(_FUNCTIONS):
-        _rehearse(model, options, asked)
+        requested = {name: value for name, value in requested.items() if name not in _WARPERS}
+    options = own_options(tokenizer, longest, samples) | requested | {"do_sample": samples}
+    if requested.keys() - set(_FUNCTIONS):
+        _rehearse(model, options, requested)
     return options
 
 
-def _flat(asked: dict[str, Any]) -> dict[str, Any]:
+def _flat(requested: dict[str, Any]) -> dict[str, Any]:
     """Replace a `generation_config` by its fields; other keywords override the fields."""
-    config = asked.get("generation_config")
+    config = requested.get("generation_config")
     if config is None:
-        return {name: value for name, value in asked.items() if name != "generation_config"}
+        return {name: value for name, value in requested.items() if name != "generation_config"}
     fits = isinstance(config, GenerationConfig)
     message = f"generation_config is a {type(config).__name__}: a GenerationConfig is accepted"
     require(fits, "generation_config", message)
-    said = {name: getattr(config, name, None) for name in fields()}
-    said = {name: value for name, value in said.items() if value is not None}
-    return _flat(said | asked | {"generation_config": None})
+    values = {name: getattr(config, name, None) for name in fields()}
+    values = {name: value for name, value in values.items() if value is not None}
+    return _flat(values | requested | {"generation_config": None})
 
 
-def _named(asked: dict[str, Any]) -> dict[str, Any]:
+def _named(requested: dict[str, Any]) -> dict[str, Any]:
     """Return the keywords without those in `OWN`, after a check of names and fixed values."""
     known = (fields() | _OBJECTS) - OWN.keys()
-    for name, value in asked.items():
+    for name, value in requested.items():
         if name in OWN and value is not None and not _same(value, OWN[name]):
             raise SettingsError(
                 f"{name} = {_shown(value)} does not suit a session, which has one text, one answer "
@@ -169,7 +171,7 @@ def _named(asked: dict[str, Any]) -> dict[str, Any]:
                 f"accepted are {', '.join(_OF_ASK)} and what GenerationConfig has",
                 name,
             )
-    return {name: value for name, value in asked.items() if name not in OWN}
+    return {name: value for name, value in requested.items() if name not in OWN}
 
 
 def _shown(value: Any) -> str:
@@ -182,13 +184,13 @@ def _same(value: Any, own: Any) -> bool:
     return isinstance(value, bool | int | float) and value == own
 
 
-def _checked(asked: dict[str, Any], known: int) -> dict[str, Any]:
+def _checked(requested: dict[str, Any], known: int) -> dict[str, Any]:
     """Check values that `generate` would ignore or fail on; return the normalised values.
 
     Numbers become int or float; logits processors and stopping criteria become lists.
     """
-    checked = dict(asked)
-    for name, value in asked.items():
+    checked = dict(requested)
+    for name, value in requested.items():
         if name in _FUNCTIONS:
             for function in listed(value):
                 require_callable(name, function)
@@ -198,16 +200,18 @@ def _checked(asked: dict[str, Any], known: int) -> dict[str, Any]:
     return checked
 
 
-def _samples(asked: dict[str, Any]) -> bool:
+def _samples(requested: dict[str, Any]) -> bool:
     """Return whether the answer is sampled: by `do_sample`, or else by a temperature."""
-    wanted, temperature = asked.get("do_sample"), asked.get("temperature")
-    cold = temperature is not None and temperature < LEAST_TEMPERATURE
+    wanted, temperature = requested.get("do_sample"), requested.get("temperature")
+    cold = temperature is not None and temperature < MIN_TEMPERATURE
     message = f"do_sample = True and temperature = {temperature} exclude each other: leave one out"
     require(not (wanted and cold), "temperature", message)
     if wanted is None and temperature is None:
         for name in sorted(_WARPERS):
-            message = f"{name} = {asked.get(name)} acts on sampling only: give a temperature too"
-            require(asked.get(name) is None, name, message)
+            message = (
+                f"{name} = {requested.get(name)} acts on sampling only: give a temperature too"
+            )
+            require(requested.get(name) is None, name, message)
     return bool(wanted) if wanted is not None else temperature is not None and not cold
 
 
@@ -218,7 +222,7 @@ def listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> None:
+def _rehearse(model: Any, options: dict[str, Any], requested: dict[str, Any]) -> None:
     """Run `generate` for one token without the model, with its logits processors and criteria.
 
     Raises:
@@ -237,8 +241,8 @@ def _rehearse(model: Any, options: dict[str, Any], asked: dict[str, Any]) -> Non
             **plain,
         )
     except Exception as error:  # transformers raises many types, all about the keywords
-        said = ", ".join(f"{name} = {_shown(asked[name])}" for name in sorted(asked))
-        raise SettingsError(f"generate refuses {said}: {reason(error)}") from error
+        listing = ", ".join(f"{name} = {_shown(requested[name])}" for name in sorted(requested))
+        raise SettingsError(f"generate refuses {listing}: {reason(error)}") from error
 
 
 def _instead_of_decoding(

@@ -123,8 +123,8 @@ def measure_perplexity(
 
 
 def _bucket(start: int, end: int, nll: Tensor, fresh: Tensor) -> Bucket:
-    own = slice(max(0, start - 1), end - 1)
-    return Bucket(start, end, len(nll[own]), float(nll[own].mean()), float(fresh[own].mean()))
+    span = slice(max(0, start - 1), end - 1)
+    return Bucket(start, end, len(nll[span]), float(nll[span].mean()), float(fresh[span].mean()))
 
 
 def bucket_start(index: int) -> int:

@@ -76,12 +76,12 @@ def _text_alone(tokenizer: Any, layout: Layout, text: str, before: PromptStart |
 
 def finish_prompt(tokenizer: Any, layout: Layout, start: PromptStart, question: str) -> list[int]:
     """Return the tokens after a start: the rest of the text, the question, and the layout's end."""
-    said = _MARK + start.rest + _asked(question)
-    prompt = layout.prompt([{"role": USER, "content": said}])
+    content = _MARK + start.rest + _question_part(question)
+    prompt = layout.prompt([{"role": USER, "content": content}])
     return _encode_after(tokenizer, start.ids, prompt[prompt.index(_MARK) + len(_MARK) :])
 
 
-def _asked(question: str) -> str:
+def _question_part(question: str) -> str:
     return BETWEEN + question if question else ""
 
 
@@ -93,7 +93,7 @@ def _prompt(
         return before.ids + finish_prompt(
             tokenizer, layout, PromptStart(before.ids, text), question
         )
-    prompt = layout.prompt([{"role": USER, "content": text + _asked(question)}])
+    prompt = layout.prompt([{"role": USER, "content": text + _question_part(question)}])
     return encode(tokenizer, prompt, layout.adds_special)
 
 
@@ -106,8 +106,8 @@ def _encode_after(tokenizer: Any, before: Sequence[int], text: str) -> list[int]
         return []
     for count in _CONTEXTS:
         context = list(before[-count:])
-        said = control_tokens(tokenizer).decoded(context)
-        ids = encode(tokenizer, said + text, add_special_tokens=False)
+        decoded = control_tokens(tokenizer).decoded(context)
+        ids = encode(tokenizer, decoded + text, add_special_tokens=False)
         if ids[: len(context)] == context:
             return ids[len(context) :]
     return encode(tokenizer, text, add_special_tokens=False)

@@ -61,20 +61,20 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 def _question(where: str, line: str) -> Question:
     try:
-        said = json.loads(line)
+        data = json.loads(line)
     except (ValueError, RecursionError):
         raise TextError(f"{where}: is not JSON: write a text in quotes, or an object") from None
-    if isinstance(said, str):
-        said = {"question": said}
-    if not isinstance(said, dict) or not isinstance(said.get("question"), str):
+    if isinstance(data, str):
+        data = {"question": data}
+    if not isinstance(data, dict) or not isinstance(data.get("question"), str):
         raise TextError(f'{where}: has no question: write {{"question": "..."}}')
-    check_question(where, said["question"])
-    taken = [key for key in _WRITTEN if key in said]
+    check_question(where, data["question"])
+    taken = [key for key in _WRITTEN if key in data]
     if taken:
         raise TextError(
             f"{where}: {taken[0]!r} is a key that is written with the answer: give it another name"
         )
-    return Question(said.pop("question"), said)
+    return Question(data.pop("question"), data)
 
 
 class Answers:
@@ -111,13 +111,13 @@ class Answers:
 
     def _index(self, number: int, line: bytes) -> int:
         try:
-            said = json.loads(line)
-            index, question = said["index"], said["question"]
+            data = json.loads(line)
+            index, question = data["index"], data["question"]
             fits = self._questions[index].text == question and index not in self.done
         except (ValueError, KeyError, TypeError, IndexError):
             fits = False
         what = "is no answer to one of these questions"
-        if fits and said.get("about") == self._about:
+        if fits and data.get("about") == self._about:
             return int(index)
         if fits:
             what = "was answered about another text, or by another model or other settings"

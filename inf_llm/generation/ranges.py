@@ -60,17 +60,22 @@ def in_range(name: str, value: Any, known: int) -> Any:
     return value
 
 
-def fit_together(asked: Mapping[str, Any], longest: int) -> None:
+def fit_together(requested: Mapping[str, Any], longest: int) -> None:
     """Check that no option cancels the effect of another.
 
     Raises:
         SettingsError: two options conflict, and the message names both; or a negative prompt has a
             wrong shape.
     """
-    least, guided = asked.get("min_new_tokens"), asked.get("guidance_scale") not in (None, 1)
+    least, guided = (
+        requested.get("min_new_tokens"),
+        requested.get("guidance_scale") not in (None, 1),
+    )
     message = f"min_new_tokens = {least} is more than max_new_tokens = {longest}: lower it"
     require(least is None or least <= longest, "min_new_tokens", message)
-    negative, mask = (asked.get(f"negative_prompt_{part}") for part in ("ids", "attention_mask"))
+    negative, mask = (
+        requested.get(f"negative_prompt_{part}") for part in ("ids", "attention_mask")
+    )
     message = "negative_prompt_ids act beside a guidance_scale only: give one other than 1 too"
     require(negative is None or guided, "negative_prompt_ids", message)
     fits = negative is None or (

@@ -14,7 +14,7 @@ from inf_llm.generation.landmarks import Landmarks
 from inf_llm.hf.trace import spans_of, trace
 
 TEMPLATE = Path(__file__).parent.parent / "assets" / "recall.html"
-MOST_TEXTS = 4000
+MAX_TEXTS = 4000
 """Number of passages whose text is in the report, those with the highest scores first."""
 
 CONTEXT = 120
@@ -69,8 +69,8 @@ def report_data(
 ) -> dict[str, Any]:
     """Return the data of a report in the form that its script reads; see `save_report`."""
     recalls = seen.generated(row)
-    asked = 0, prompt_tokens
-    text, places = decoded(tokenizer, ids, [asked, *spans_of(recalls).values()])
+    prompt_span = 0, prompt_tokens
+    text, places = decoded(tokenizer, ids, [prompt_span, *spans_of(recalls).values()])
     named = sorted(place for each in landmarks for place in each.within(text))
     steps = [
         [recall.token, recall.layer, recall.blocks, [round(100 * w) for w in recall.weights]]
@@ -91,9 +91,9 @@ def report_data(
                 "start": cited.first,
                 "end": cited.last,
                 "place": label_of(named, cited.start, cited.end),
-                "texts": _texts(cited, text) if rank < MOST_TEXTS else None,
+                "texts": _texts(cited, text) if rank < MAX_TEXTS else None,
             }
-            for rank, cited in enumerate(cite(recalls, text, places, places[asked]))
+            for rank, cited in enumerate(cite(recalls, text, places, places[prompt_span]))
         ],
     }
 

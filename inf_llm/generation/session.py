@@ -194,9 +194,9 @@ class Session(NotPicklable):
             if self.fed <= asked_at:
                 del self.ids[asked_at:]
             raise
-        said = self.tokenizer.decode(new, skip_special_tokens=True)
+        decoded = self.tokenizer.decode(new, skip_special_tokens=True)
         return Answer(
-            said[: ended_at(said, stops)], tuple(new), prompt, time.perf_counter() - started
+            decoded[: ended_at(decoded, stops)], tuple(new), prompt, time.perf_counter() - started
         )
 
     def _answer(

@@ -47,15 +47,15 @@ def encode_with_places(
         return hidden
     if not getattr(tokenizer, "is_fast", False):
         return encode(tokenizer, text, add_special_tokens), None
-    found = _encoding(tokenizer, text, add_special_tokens, return_offsets_mapping=True)
-    return list(found["input_ids"]), list(found["offset_mapping"])
+    encoding = _encoding(tokenizer, text, add_special_tokens, return_offsets_mapping=True)
+    return list(encoding["input_ids"]), list(encoding["offset_mapping"])
 
 
 def _encoding(tokenizer: Any, text: str, special: bool, **more: bool) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = tokenizer(
+    encoding: Mapping[str, Any] = tokenizer(
         text, add_special_tokens=special, truncation=False, verbose=False, **more
     )
-    return found
+    return encoding
 
 
 def token_ids(

@@ -146,11 +146,11 @@ class ComposedCache(MemoryCache):
 
     def part(self) -> None:
         """After the pass: write each memory's row of the stacked states back."""
-        each = zip(*(part.cache.layers for part in self._parts), strict=True)
-        for layer, rows in zip(self.layers, each, strict=True):
+        per_layer = zip(*(part.cache.layers for part in self._parts), strict=True)
+        for layer, rows in zip(self.layers, per_layer, strict=True):
             if isinstance(layer, LinearAttentionLayer):
-                for row, own in enumerate(rows):
-                    _write_back(layer, own, row)
+                for row, member in enumerate(rows):
+                    _write_back(layer, member, row)
 
 
 def compose(caches: Sequence[Any], single: bool = True) -> bool:
@@ -236,8 +236,8 @@ def _stacked(rows: list[Tensor | None]) -> Tensor | None:
     return None if rows[0] is None else torch.cat([row for row in rows if row is not None])
 
 
-def _write_back(joined: LinearAttentionLayer, own: Any, row: int) -> None:
+def _write_back(joined: LinearAttentionLayer, member: Any, row: int) -> None:
     for name in _STATES:
         for at, state in getattr(joined, name).items():
             if state is not None:
-                getattr(own, name)[at].copy_(state[row : row + 1])
+                getattr(member, name)[at].copy_(state[row : row + 1])

@@ -43,9 +43,9 @@ class DtypeChoice:
 
     def __str__(self) -> str:
         took = {dtype_name(dtype): f"{1e3 * s:.1f} ms" for dtype, s in self.seconds.items()}
-        own = took.pop(dtype_name(self.dtype))
+        chosen = took.pop(dtype_name(self.dtype))
         others = ", ".join(f"{time} in {other}" for other, time in took.items())
-        return f"{dtype_name(self.dtype)} (one layer takes {own}, and {others})"
+        return f"{dtype_name(self.dtype)} (one layer takes {chosen}, and {others})"
 
 
 def dtype_name(dtype: torch.dtype) -> str:
@@ -70,18 +70,18 @@ def settle_dtype(model: PreTrainedModel) -> PreTrainedModel:
     Returns:
         The same model.
     """
-    own = _format(model)
-    others = [] if own is None else _others(model, own)
-    if own is None or not others:
+    current = _format(model)
+    others = [] if current is None else _others(model, current)
+    if current is None or not others:
         return model
-    checkpoint = (str(model.config.name_or_path), model.num_parameters(), own)
+    checkpoint = (str(model.config.name_or_path), model.num_parameters(), current)
     if checkpoint not in _known:
-        _known[checkpoint] = time_formats(model, [own, *others])
+        _known[checkpoint] = time_formats(model, [current, *others])
     seconds = _known[checkpoint]
     if len(seconds) > 1:
         fastest = min(seconds, key=seconds.__getitem__)
-        chosen = own if seconds[own] <= _GAIN * seconds[fastest] else fastest
-        _convert(model, own, chosen)
+        chosen = current if seconds[current] <= _GAIN * seconds[fastest] else fastest
+        _convert(model, current, chosen)
         model.__dict__[_NOTE] = DtypeChoice(chosen, seconds)
     return model
 
@@ -97,17 +97,17 @@ def _format(model: PreTrainedModel) -> torch.dtype | None:
     return max(sizes, key=sizes.__getitem__, default=None)
 
 
-def _others(model: PreTrainedModel, own: torch.dtype) -> list[torch.dtype]:
+def _others(model: PreTrainedModel, current: torch.dtype) -> list[torch.dtype]:
     """Return the other dtypes that hold the weights without loss and fit into memory."""
     quantized = getattr(model.config, "quantization_config", None)
     if quantized is not None:
         method = str(getattr(quantized, "quant_method", "")).lower()
-        return [torch.bfloat16] if method.endswith("gguf") and own == torch.float32 else []
-    if own not in (torch.bfloat16, torch.float16):
+        return [torch.bfloat16] if method.endswith("gguf") and current == torch.float32 else []
+    if current not in (torch.bfloat16, torch.float16):
         return []
     import psutil  # comes with accelerate
 
-    wider = sum(weight.numel() for weight in model.parameters()) * (4 - own.itemsize)
+    wider = sum(weight.numel() for weight in model.parameters()) * (4 - current.itemsize)
     return [torch.float32] if wider < 0.8 * psutil.virtual_memory().available else []
 
 
@@ -189,12 +189,12 @@ def _cast(given: Any, dtype: torch.dtype) -> Any:
     return given
 
 
-def _convert(model: PreTrainedModel, own: torch.dtype, wanted: torch.dtype) -> None:
+def _convert(model: PreTrainedModel, current: torch.dtype, wanted: torch.dtype) -> None:
     """Convert the weights to another dtype; float32 buffers, such as rotary frequencies, stay."""
     for weight in model.parameters():
-        if weight.dtype == own:
+        if weight.dtype == current:
             weight.data = weight.data.to(wanted)
     for buffer in model.buffers():
-        if buffer.dtype == own and own != torch.float32:
+        if buffer.dtype == current and current != torch.float32:
             buffer.data = buffer.data.to(wanted)
     model.config.dtype = wanted

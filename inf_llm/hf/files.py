@@ -61,11 +61,11 @@ def config_problem(file: Path) -> str | None:
     wrong = _json_problem(file)
     if wrong:
         return wrong
-    said = json.loads(file.read_bytes())
-    weights = said.get("transformers_weights")
+    data = json.loads(file.read_bytes())
+    weights = data.get("transformers_weights")
     if not isinstance(weights, str | None):
         return f"{file.name} has transformers_weights = {weights!r:.60}, which names no file"
-    if said.get("model_type") and isinstance(said["model_type"], str):
+    if data.get("model_type") and isinstance(data["model_type"], str):
         return None
     return f"{file.name} has no model_type, so nothing says what model it is: {_AGAIN}"
 
@@ -106,8 +106,8 @@ def _weights_problem(folder: Path) -> str | None:
     wrong = _json_problem(file)
     if wrong:
         return wrong
-    said = json.loads(file.read_bytes()).get("weight_map")
-    names = sorted(set(map(str, said.values()))) if isinstance(said, dict) else []
+    weight_map = json.loads(file.read_bytes()).get("weight_map")
+    names = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
     missing = [name for name in names if not (file.parent / name).is_file()]
     if missing or not names:
         shown = f"{len(missing)} of {len(names)} files are missing, such as {missing[:1]}"

@@ -22,7 +22,7 @@ _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 _SCALARS[12] = "d"
 _LONGEST = 1 << 24
 """Bytes of a string, and entries of a list, beyond which a header must be damaged."""
-_MOST_DIMENSIONS = 8
+_MAX_DIMENSIONS = 8
 """Twice the largest number of dimensions in ggml."""
 _WHOLE = re.compile(r"split\.count|general\.alignment|.*\.(\w+_token_id|sliding_window)")
 _TEXTS = re.compile(r"general\.architecture|tokenizer\.(chat_template|ggml\.(model|pre))")
@@ -165,7 +165,7 @@ def _places(opened: BinaryIO, count: int) -> Iterator[tuple[str, tuple[int, ...]
     for _ in range(count):
         name = _text(opened)
         (dimensions,) = struct.unpack("<I", opened.read(4))
-        _require(dimensions <= _MOST_DIMENSIONS)
+        _require(dimensions <= _MAX_DIMENSIONS)
         *sizes, kind, at = struct.unpack(f"<{dimensions}QIQ", opened.read(8 * dimensions + 12))
         yield name, tuple(reversed(sizes)), kind, at
 

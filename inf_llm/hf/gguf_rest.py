@@ -81,12 +81,12 @@ def complete_model(model: Any, file: Path) -> None:
     divisor = _divisor(head, file)
     if divisor is None or _scaled(model.config.rope_parameters):
         return
-    found = [buffer for name, buffer in model.named_buffers() if _FULL.fullmatch(name)]
-    if not found or any(divisor.numel() not in (1, buffer.numel()) for buffer in found):
+    buffers = [buffer for name, buffer in model.named_buffers() if _FULL.fullmatch(name)]
+    if not buffers or any(divisor.numel() not in (1, buffer.numel()) for buffer in buffers):
         raise UnsupportedModelError(
             f"{type(model).__name__} has no rotary frequencies of the form that {file.name} scales"
         )
-    for buffer in found:
+    for buffer in buffers:
         buffer.div_(divisor.to(buffer))
 
 

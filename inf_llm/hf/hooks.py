@@ -77,8 +77,8 @@ def _enter(
     cache, memory, seen, expected = take_cache(decoder, kwargs), None, 0, None
     if cache is not None:
         kwargs[cache_argument(decoder)] = memory = adopt(cache, state.factories)
-        for own, prompt_end in memory.ends(running.get().prompt_end):
-            own.decode_from(_decode_start(state, own, prompt_end))
+        for part, prompt_end in memory.ends(running.get().prompt_end):
+            part.decode_from(_decode_start(state, part, prompt_end))
         seen, expected = _seen(memory, _layers(decoder, state)), memory.positions
     ids, embeddings = kwargs.get("input_ids"), kwargs.get("inputs_embeds")
     check_mask(kwargs.get("attention_mask"), embeddings if ids is None else ids, seen)

@@ -101,8 +101,8 @@ def weights_digest(model: Any) -> str:
 def note_files(model: Any, files: Sequence[Path]) -> None:
     """Record that a model was just loaded from these files, and that its weights are unchanged."""
     stats = [(str(path.resolve()), path.stat()) for path in sorted(files)]
-    said = [(name, at.st_size, at.st_mtime_ns, at.st_ino) for name, at in stats]
-    key = _sha(json.dumps([said, str(model.dtype), type(model).__name__]))
+    entries = [(name, at.st_size, at.st_mtime_ns, at.st_ino) for name, at in stats]
+    key = _sha(json.dumps([entries, str(model.dtype), type(model).__name__]))
     _files[model] = _marks(sorted(model.state_dict(keep_vars=True).items())), key
 
 
@@ -159,5 +159,5 @@ def _sha(text: str) -> str:
 
 
 def _remembered(key: str | None) -> str | None:
-    found = None if key is None else cached(_KEPT).get(key)
-    return found if isinstance(found, str) and len(found) == 64 else None
+    digest = None if key is None else cached(_KEPT).get(key)
+    return digest if isinstance(digest, str) and len(digest) == 64 else None

@@ -60,10 +60,10 @@ class LlamaInfiniteConfig(LlamaConfig):
     @classmethod
     def get_config_dict(cls, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the configuration on disk; a plain Llama's is read as one of this type."""
-        found, rest = super().get_config_dict(*args, **kwargs)
-        if found.get("model_type") == LlamaConfig.model_type:
-            found["model_type"] = cls.model_type
-        return found, rest
+        data, rest = super().get_config_dict(*args, **kwargs)
+        if data.get("model_type") == LlamaConfig.model_type:
+            data["model_type"] = cls.model_type
+        return data, rest
 
     def attention_settings(self) -> InfiniteLMSettings:
         """Return the settings that the model patches itself with.

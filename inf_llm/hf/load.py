@@ -143,16 +143,16 @@ def _described(source: Source) -> PreTrainedConfig:
 def _check_kind(source: Source) -> None:
     """Check that transformers itself has the code of a model."""
     try:
-        found, _ = PreTrainedConfig.get_config_dict(source.name)
+        data, _ = PreTrainedConfig.get_config_dict(source.name)
     except Exception as error:
         raise _failure(source, "model", error) from error
-    kind = found.get("model_type")
+    kind = data.get("model_type")
     if kind in CONFIG_MAPPING:
         return
     needs = (
         "brings Python code of its own, which is not run here (no trust_remote_code): give a model "
         "whose code is part of transformers"
-        if "auto_map" in found
+        if "auto_map" in data
         else "is not known to this version of transformers: a newer one may know it"
     )
     raise ConfigError(f"{source.where}: a model of type {kind!r} {needs}")

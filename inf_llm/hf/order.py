@@ -57,8 +57,8 @@ def check_positions(positions: Any, mask: Any, seen: int, expected: Tensor | Non
     right = positions == columns
     if torch.is_tensor(mask) and mask.dim() == 2 and mask.shape[1] == seen + length:
         mask = mask.to(positions.device)
-        own, padding = mask.long().cumsum(1)[:, seen:] - 1, mask[:, seen:] == 0
-        right = (right | padding).all(-1) | ((positions == own) | padding).all(-1)
+        row_positions, padding = mask.long().cumsum(1)[:, seen:] - 1, mask[:, seen:] == 0
+        right = (right | padding).all(-1) | ((positions == row_positions) | padding).all(-1)
     if bool(right.all()):
         return
     if positions.dim() == 3:

@@ -112,12 +112,12 @@ def outline(config: RunConfig) -> Outline:
             f"{source.where}: a {about.model_type!r} model cannot be outlined without its weights "
             f"({reason(error)})"
         ) from error
-    found = source.weight_files
-    listed = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in found)
+    weight_files = source.weight_files
+    listed = tuple((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in weight_files)
     return Outline(
         layers,
         sum(weight.numel() for weight in model.parameters()),
-        _dtype(about, found),
+        _dtype(about, weight_files),
         listed,
         packed=sum(size for _, size, _ in listed) if quantized and listed else None,
         activations=activations(about),
@@ -182,12 +182,12 @@ def _numbers(layer: Any) -> int:
     return keys.numel() + layer.values.numel() if torch.is_tensor(keys) else 0
 
 
-def _dtype(about: Any, found: list[Path]) -> torch.dtype:
+def _dtype(about: Any, weight_files: list[Path]) -> torch.dtype:
     """Return the dtype that transformers loads a checkpoint in: the stated one, or its weights'."""
-    said = getattr(about, "dtype", None)
-    if said is None and found and found[0].suffix == ".safetensors":
-        rows = files.safetensors_head(found[0])[1].values()
-        said = next((_FORMATS[row["dtype"]] for row in rows if row["dtype"] in _FORMATS), None)
-    if isinstance(said, str):
-        said = getattr(torch, said)
-    return said if isinstance(said, torch.dtype) else torch.float32
+    dtype = getattr(about, "dtype", None)
+    if dtype is None and weight_files and weight_files[0].suffix == ".safetensors":
+        rows = files.safetensors_head(weight_files[0])[1].values()
+        dtype = next((_FORMATS[row["dtype"]] for row in rows if row["dtype"] in _FORMATS), None)
+    if isinstance(dtype, str):
+        dtype = getattr(torch, dtype)
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32

@@ -77,9 +77,9 @@ def patch(model: PreTrainedModel, config: Any = None, /, **settings: Any) -> Pre
     return model
 
 
-def _round(model: PreTrainedModel, said: Any) -> None:
+def _round(model: PreTrainedModel, model_config: Any) -> None:
     """Round the weights to int8 if the configuration sets `weights`."""
-    if getattr(said, "weights", None) is None:
+    if getattr(model_config, "weights", None) is None:
         return
     try:
         round_weights(model)
@@ -269,9 +269,9 @@ def _makers(
     factories: AttentionFactories = {}
     for module, fact in facts.items():
         rope, chunk = ropes[fact.rope], native_chunk(model, module)
-        own = maker_of_window(rope, settings, fact.window, chunk)
+        window_maker = maker_of_window(rope, settings, fact.window, chunk)
         type_settings = settings.for_layer(_index(module))
-        factories[_index(module)] = own or _make_type(model, rope, type_settings)
+        factories[_index(module)] = window_maker or _make_type(model, rope, type_settings)
     return factories
 
 

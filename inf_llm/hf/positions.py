@@ -26,7 +26,7 @@ def rescale_positions(decoder: nn.Module, state: Patched) -> None:
     for fact in probe(decoder, state.settings.sees).values():
         if fact.call is not None:
             ropes = fact.call.module.__dict__.setdefault(_ROPES, {})
-            ropes[fact.call.asked] = rescale(fact.rope, state.settings)
+            ropes[fact.call.arguments] = rescale(fact.rope, state.settings)
     state.hook_rotary(decoder, _rescaled, with_kwargs=True)
     state.hooks += [
         decoder.register_forward_pre_hook(_enter, with_kwargs=True, prepend=True),
@@ -83,7 +83,7 @@ def _moved(cache: Cache, settings: OriginSettings) -> Cache:
 def _rescaled(module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
     """Replace a rotary module's table with that of the rope stored on the module."""
     ropes: dict[Any, Rope] = module.__dict__.get(_ROPES, {})
-    rope = ropes.get(RotaryCall.from_call(module, args, kwargs).asked)
+    rope = ropes.get(RotaryCall.from_call(module, args, kwargs).arguments)
     if rope is None:
         return output
     positions = kwargs["position_ids"] if "position_ids" in kwargs else args[1]

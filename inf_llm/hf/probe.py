@@ -200,8 +200,8 @@ def _culprit(decoder: Any, ids: Tensor, error: Exception) -> str:
     what = "it cannot run with another attention function and without an attention mask"
     try:
         decoder(input_ids=ids, use_cache=False)
-    except Exception as own:
-        what, error = "it does not run unpatched either", own
+    except Exception as unpatched_error:
+        what, error = "it does not run unpatched either", unpatched_error
     return f"{what} ({type(error).__name__}: {error})"
 
 
@@ -235,9 +235,9 @@ class _Search:
             )
         best, excess = still, float("inf")
         for rope in self._candidates(call, plain[0]):
-            own = self._excess(rope, plain, rotated)
-            if own < excess:
-                best, excess = rope, own
+            candidate_excess = self._excess(rope, plain, rotated)
+            if candidate_excess < excess:
+                best, excess = rope, candidate_excess
         if not excess <= 1:
             raise UnsupportedModelError(
                 f"{where} applies its rotary positions in a way that cannot be undone (norms or "

@@ -107,7 +107,7 @@ class RotaryCall:
         return cls(module, tuple(args[2:]), tuple(sorted(rest.items())), axes)
 
     @property
-    def asked(self) -> tuple[Any, ...]:
+    def arguments(self) -> tuple[Any, ...]:
         """The arguments that differ between calls of one module."""
         return self.args, self.kwargs
 

@@ -96,8 +96,8 @@ class RowGroup(Stateful):
         out = v.new_zeros(q.shape[0], q.shape[1], q.shape[2], v.shape[3])
         for row, (member, pad) in enumerate(zip(self.members, padding, strict=True)):
             if pad < q.shape[2]:
-                own = (slice(row, row + 1), slice(None), slice(pad, None))
-                out[own] = member.attend(q[own], k[own], v[own], rule)
+                part = (slice(row, row + 1), slice(None), slice(pad, None))
+                out[part] = member.attend(q[part], k[part], v[part], rule)
         return out
 
     def decode_from(self, position: int | None) -> None:

@@ -93,8 +93,8 @@ def find(key: str, path: str, what: str) -> Source:
         source = _found(where, path)
         problem = _problem(source, what)
     except (OSError, RuntimeError) as error:  # RuntimeError: ~ of an unknown user
-        said = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{where}: cannot be read: {said}") from None
+        cause = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{where}: cannot be read: {cause}") from None
     if problem:
         raise ConfigError(f"{where}: {problem}")
     return source
@@ -132,13 +132,13 @@ def _problem(source: Source, what: str) -> str | None:
 
 def _only_gguf(where: str, folder: Path) -> Path | None:
     """Return the GGUF file of a folder that has no other weights, or None."""
-    found = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf")
-    if not found or any((folder / name).exists() for name in files.WEIGHTS):
+    gguf_files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf")
+    if not gguf_files or any((folder / name).exists() for name in files.WEIGHTS):
         return None
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
+    if len(gguf_files) > 1:
+        names = ", ".join(file.name for file in gguf_files)
         raise ConfigError(f"{where}: has several GGUF files ({names}): name one of them")
-    return found[0]
+    return gguf_files[0]
 
 
 def _as_gguf(where: str, file: Path) -> Path:

@@ -153,8 +153,8 @@ class _Check:
         attention_mask: Any = None,
         **kwargs: Any,
     ) -> tuple[Tensor, None]:
-        own = _own_attention(module, self.implementation)
-        layer = _Layer(module, self.layers[module], own, {**kwargs, "dropout": 0.0})
+        attend = _own_attention(module, self.implementation)
+        layer = _Layer(module, self.layers[module], attend, {**kwargs, "dropout": 0.0})
         mask = layer.visible(attention_mask, query.shape[2], self.past)
         exact = [x.float() for x in (query, key, value)]
         output = layer.reference(exact, mask[..., self.past :])
@@ -172,8 +172,8 @@ def _own_attention(module: nn.Module, implementation: str) -> Callable[..., Any]
     """Return the model's own attention: its module's eager function, or one that a user set."""
     if any(part in implementation for part in _PLAIN_IMPLEMENTATIONS):
         file = sys.modules[type(module).__module__]
-        own = getattr(file, "eager_attention_forward", None)
-        return own if own is not None else AttentionInterface()["sdpa"]
+        eager = getattr(file, "eager_attention_forward", None)
+        return eager if eager is not None else AttentionInterface()["sdpa"]
     return AttentionInterface()[implementation]
 
 
@@ -183,7 +183,7 @@ class _Layer:
 
     module: nn.Module
     expected: Expected
-    own: Callable[..., Any]
+    attend: Callable[..., Any]
     arguments: dict[str, Any]
 
     @property
@@ -233,7 +233,7 @@ class _Layer:
     def reference(self, parts: list[Tensor], mask: Tensor) -> Tensor:
         """Return the model's own attention (B, H, L, Dv) in float32."""
         mask = mask if mask.dtype == torch.bool else mask.float()
-        return self.own(self.module, *parts, mask, **self.arguments)[0].transpose(1, 2)
+        return self.attend(self.module, *parts, mask, **self.arguments)[0].transpose(1, 2)
 
     def compare(
         self, how: str, parts: list[Tensor], wanted: Tensor, kernel: str, rounding: float
@@ -294,8 +294,8 @@ class _Layer:
         q, k, v = parts
         past = k.shape[2] - q.shape[2]
         sinks = self.arguments.get("s_aux")
-        own = {"s_aux": None if sinks is None else sinks[head : head + 1]}
-        rule = make_rule(q, "auto", **{**self.arguments, **own})
+        head_sinks = {"s_aux": None if sinks is None else sinks[head : head + 1]}
+        rule = make_rule(q, "auto", **{**self.arguments, **head_sinks})
         attention: LayerAttention = self.expected.make()
         if past:
             attention.attend(q[:, :, pick], k[:, :, :past], v[:, :, :past], rule)

@@ -6,7 +6,7 @@ copies are kept: 1 byte a weight more. Each output channel has a scale of its ow
 rounded to bfloat16, because torch's kernel for that combination needs AVX2 alone.
 
 Only single tokens are affected, so a text gives the same result whether it is read in one chunk or
-in several. With more than `MOST_ROWS` rows, the weights are used as they are.
+in several. With more than `MAX_ROWS` rows, the weights are used as they are.
 
 Only the `forward` of each linear layer is replaced, on the layer itself: its weights, names and
 `state_dict` stay as they were.
@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from inf_llm.errors import SettingsError
 
-MOST_ROWS = 16
+MAX_ROWS = 16
 """Largest number of rows, with a single token each, for which int8 is faster."""
-_LEAST_WEIGHTS = 1 << 14
+_MIN_WEIGHTS = 1 << 14
 """Weights of the smallest layer that is rounded; for smaller ones it is not worth it."""
 _AT_ONCE = 4096
 """Output channels that are rounded at once, so that no float32 copy of all weights is made."""
@@ -53,7 +53,7 @@ class SingleTokens:
     def __call__(self, x: Tensor) -> Tensor:
         """Map tokens (B, L, m) to (B, L, n); see `nn.Linear.forward`."""
         layer = self._layer
-        alone = x.dim() > 1 and x.shape[-2] == 1 and x.numel() <= MOST_ROWS * x.shape[-1]
+        alone = x.dim() > 1 and x.shape[-2] == 1 and x.numel() <= MAX_ROWS * x.shape[-1]
         if not alone or torch.is_grad_enabled() or layer.weight.device.type != "cpu":
             return nn.Linear.forward(layer, x)
         if self._of != (layer.weight.data_ptr(), layer.weight._version):
@@ -105,4 +105,4 @@ def _fits(module: nn.Module) -> bool:
         return False
     weight = module.weight
     on_cpu = weight.device.type == "cpu" and weight.is_floating_point()
-    return on_cpu and weight.numel() >= _LEAST_WEIGHTS
+    return on_cpu and weight.numel() >= _MIN_WEIGHTS

@@ -46,17 +46,17 @@ def _pick(scoring: Scoring, *inputs: Tensor) -> ModuleType:
         SettingsError: the kernel does not support the inputs, or no kernel but the reference does
             and the name is "flash".
     """
-    asked = scoring.kernel
+    requested = scoring.kernel
     needs_gradient = torch.is_grad_enabled() and any(part.requires_grad for part in inputs)
-    if asked == "reference" or needs_gradient:
+    if requested == "reference" or needs_gradient:
         return reference
-    if asked in KERNEL:
+    if requested in KERNEL:
         return _named(scoring, *inputs)
     for name in KERNEL:
         kernel = _load(name)
         if not getattr(kernel, "BY_NAME_ONLY", False) and kernel.why_not(scoring, *inputs) is None:
             return kernel
-    if asked == "auto":
+    if requested == "auto":
         return reference
     what = inputs[0].device.type + ("" if scoring.softcap is None else " with soft-capped scores")
     raise SettingsError(
@@ -171,7 +171,7 @@ def attend_jointly(
     o, lse = merge(parts)
     if learned_sink is not None:
         o, lse = with_learned_sink(o, lse, learned_sink)
-    return o, [each and received(each[0].q, each[1], lse, scoring, each[0].band) for each in taken]
+    return o, [pair and received(pair[0].q, pair[1], lse, scoring, pair[0].band) for pair in taken]
 
 
 def attend_rows(
@@ -195,8 +195,10 @@ def attend_rows(
     o, lse = merge(together)  # type: ignore[arg-type]
     if learned_sink is not None:
         o, lse = with_learned_sink(o, lse, learned_sink)
-    each = zip(rows, lse.split(1), strict=True)
-    return o, [[_mass_of(source, own, scoring) for source in sources] for sources, own in each]
+    pairs = zip(rows, lse.split(1), strict=True)
+    return o, [
+        [_mass_of(source, row_lse, scoring) for source in sources] for sources, row_lse in pairs
+    ]
 
 
 def _parts_of(sources: Sequence[Source], scoring: Scoring) -> list[tuple[Tensor, Tensor]]:

@@ -77,8 +77,8 @@ def attend_kernel(
     live = t < queries
     d = tl.arange(0, BLOCK_D)
     e = tl.arange(0, BLOCK_V)
-    asked = q + row * q_row + head[:, None] * q_head + t[:, None] * q_token + d[None, :]
-    x = tl.load(asked, mask=live[:, None] & (d < D)[None, :], other=0.0)
+    query_at = q + row * q_row + head[:, None] * q_head + t[:, None] * q_token + d[None, :]
+    x = tl.load(query_at, mask=live[:, None] & (d < D)[None, :], other=0.0)
     top = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)
@@ -123,10 +123,10 @@ def attend_kernel(
         top = high
     some = total > 0.0
     acc = acc / tl.where(some, total, 1.0)[:, None]
-    found = tl.where(some, (top + tl.log2(tl.where(some, total, 1.0))) / _LOG2E, float("-inf"))
+    log_sum = tl.where(some, (top + tl.log2(tl.where(some, total, 1.0))) / _LOG2E, float("-inf"))
     out = ((split * rows + row) * (groups * SHARED) + head) * queries + t
     tl.store(o + out[:, None] * DV + e[None, :], acc, mask=live[:, None] & (e < DV)[None, :])
-    tl.store(lse + out, found, mask=live)
+    tl.store(lse + out, log_sum, mask=live)
 
 
 @triton.jit
@@ -175,8 +175,8 @@ def combine_kernel(
     some = total > 0.0
     safe = tl.where(some, total, 1.0)
     tl.store(o + row * DV + e, acc / safe, mask=e < DV)
-    found = tl.where(some, top + tl.log(safe), float("-inf"))
-    tl.store(lse + row + tl.arange(0, 1), found)
+    log_sum = tl.where(some, top + tl.log(safe), float("-inf"))
+    tl.store(lse + row + tl.arange(0, 1), log_sum)
 
 
 @triton.jit(do_not_specialize=_VARYING)
@@ -228,8 +228,8 @@ def received_kernel(
     for start in range(first, last, BLOCK_M):
         t = start + tl.arange(0, BLOCK_M)
         live = t < queries
-        asked = q + row * q_row + head * q_head + t[:, None] * q_token + d[None, :]
-        x = tl.load(asked, mask=live[:, None] & (d < D)[None, :], other=0.0)
+        query_at = q + row * q_row + head * q_head + t[:, None] * q_token + d[None, :]
+        x = tl.load(query_at, mask=live[:, None] & (d < D)[None, :], other=0.0)
         whole = tl.load(lse + (row * heads + head) * queries + t, mask=live, other=float("-inf"))
         seen = (whole > float("-inf"))[:, None] & (n < keys)[None, :]
         if BANDED:
@@ -277,8 +277,8 @@ def received_one_kernel(
     d = tl.arange(0, BLOCK_D)
     head = group * SHARED + m
     live = m < SHARED
-    asked = q + row * q_row + head[:, None] * q_head + d[None, :]
-    x = tl.load(asked, mask=live[:, None] & (d < D)[None, :], other=0.0)
+    query_at = q + row * q_row + head[:, None] * q_head + d[None, :]
+    x = tl.load(query_at, mask=live[:, None] & (d < D)[None, :], other=0.0)
     key_at = k + row * k_row + group * k_head + n * k_token
     key = tl.load(
         key_at[None, :] + d[:, None], mask=(n < keys)[None, :] & (d < D)[:, None], other=0.0

@@ -79,7 +79,7 @@ def attend_jointly(
             parts.append(_attend(source.q, _Keys.lying(k, v), scoring, source.band, whole=False))
         taken.append((source, k) if source.needs_mass else None)  # frees the keys of other sources
     o, lse = _whole(parts, source.q.dtype)
-    return o, [each and received(each[0].q, each[1], lse, scoring, each[0].band) for each in taken]
+    return o, [pair and received(pair[0].q, pair[1], lse, scoring, pair[0].band) for pair in taken]
 
 
 def attend_pages(

@@ -132,8 +132,8 @@ class StoreWriter:
         def index() -> Index:
             tensors: dict[str, Tensor] = {}
             for store, name, numbers in self._new:
-                found = store.index.dump(numbers) | {CHECKS: torch.cat(checks[name])}
-                tensors |= {f"{name}.{key}": value for key, value in found.items()}
+                parts = store.index.dump(numbers) | {CHECKS: torch.cat(checks[name])}
+                tensors |= {f"{name}.{key}": value for key, value in parts.items()}
             return tensors
 
         return blocks, index
@@ -235,10 +235,10 @@ class StoreReader:
             if rows.dtype != torch.uint8 or rows.shape[1:] != (facts.block_bytes,):
                 raise SavedMemoryError(f"{path}: its header is damaged")
         checks, summaries = of_store(self._index, name)
-        found = {sum(len(rows) for _, rows in files), len(checks), *lengths(summaries)}
-        if found != {facts.blocks}:
+        counts = {sum(len(rows) for _, rows in files), len(checks), *lengths(summaries)}
+        if counts != {facts.blocks}:
             raise SavedMemoryError(
-                f"store {name} has {facts.blocks} blocks in the manifest and {sorted(found)} in "
+                f"store {name} has {facts.blocks} blocks in the manifest and {sorted(counts)} in "
                 "its files: they do not belong together"
             )
         mapped = MappedBlocks(store.codec.planes, facts.heads, files, checks)

@@ -64,12 +64,12 @@ class Recalled:
     def of_rows(self, rows: Tensor) -> Recalled:
         """Return the recalled blocks of the rows of a 1-D index; it may repeat or omit rows."""
 
-        def own(part: Tensor) -> Tensor:
+        def select(part: Tensor) -> Tensor:
             return part.index_select(0, rows.to(part.device))
 
-        scores = None if self.scores is None else own(self.scores)
-        pages = own(self.k), own(self.v)
-        return Recalled(own(self.blocks), scores, own(self.places), lambda: pages)
+        scores = None if self.scores is None else select(self.scores)
+        pages = select(self.k), select(self.v)
+        return Recalled(select(self.blocks), scores, select(self.places), lambda: pages)
 
 
 class BlockMemory(Stateful):
@@ -141,8 +141,8 @@ class BlockMemory(Stateful):
         topk = min(self.settings.topk, self.blocks)
         if topk == self.blocks:
             return self._every(query)
-        found = self._store.search(query, topk, self.blocks, self._table.physical)
-        return self._fetch(*found)
+        result = self._store.search(query, topk, self.blocks, self._table.physical)
+        return self._fetch(*result)
 
     @staticmethod
     def recall_each(memories: Sequence[BlockMemory], query: Query) -> list[Recalled | None]:
@@ -160,13 +160,13 @@ class BlockMemory(Stateful):
             if memory.blocks <= topk
         }
         if search:
-            asked = Query(query.vectors[search], query.scale)
+            batch = Query(query.vectors[search], query.scale)
             some = [memories[at] for at in search]
             stores = [memory._store for memory in some if memory._store is not None]
             totals, tables = [memory.blocks for memory in some], [memory.table for memory in some]
-            found = stores[0].search_each(stores, asked, topk, totals, tables)
-            for at, memory, own in zip(search, some, found, strict=True):
-                recalled[at] = memory._fetch(*own)
+            results = stores[0].search_each(stores, batch, topk, totals, tables)
+            for at, memory, result in zip(search, some, results, strict=True):
+                recalled[at] = memory._fetch(*result)
         return [recalled[at] for at in range(len(memories))]
 
     def _every(self, query: Query) -> Recalled:
@@ -181,8 +181,8 @@ class BlockMemory(Stateful):
         table = self._table.physical
         if table is None:
             return blocks
-        own = table.to(blocks.device)[:, None].expand(-1, blocks.shape[1], -1)
-        return own.gather(2, blocks)
+        numbers = table.to(blocks.device)[:, None].expand(-1, blocks.shape[1], -1)
+        return numbers.gather(2, blocks)
 
     def again(self, blocks: Tensor, places: Tensor) -> Recalled:
         """Recall blocks (B, X, k) of an earlier step again, which are still in their slots."""

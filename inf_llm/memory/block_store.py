@@ -74,9 +74,9 @@ class BlockStore(NotPicklable):
         self.tier: Tier = chosen.build(TIER, self.codec.planes)
         self.index = make_search(settings.index, selection, pages)
         self._settings = settings
-        own = selection.key_heads
-        self._together = shape.heads if own is None else 1
-        self._own = None if own is None else own[:, None].to(device)
+        key_heads = selection.key_heads
+        self._together = shape.heads if key_heads is None else 1
+        self._key_heads = None if key_heads is None else key_heads[:, None].to(device)
         self._copies = slots if slots is not None else device.type != "cpu"
         self._first_pages = torch.arange(self._together, device=device)[:, None]
         self.rows = 0
@@ -221,7 +221,7 @@ class BlockStore(NotPicklable):
 
     def _units(self, blocks: Tensor) -> Tensor:
         """Return the units of blocks (B, X, k): whole blocks, or the pages that choosers read."""
-        return blocks if self._own is None else blocks * self.shape.heads + self._own
+        return blocks if self._key_heads is None else blocks * self.shape.heads + self._key_heads
 
     def _pages(self, units: Tensor) -> Tensor:
         """Return the pages (B, Y, k) of units (B, X, k), with one row for each key head."""

@@ -79,16 +79,16 @@ class Chunks:
         numbers = numbers.expand(-1, len(heads), -1)
         heads = heads[:, None].expand_as(numbers)
         owner = numbers // self._length
-        found = None
+        result = None
         for at in owner.unique().tolist():
             inside = owner == at
             local = numbers[inside] - at * self._length
             values = _rows(self._chunks[at], heads[inside], local)
-            if found is None:
-                found = values.new_empty(*numbers.shape, *values.shape[1:])
-            found[inside] = values
-        assert found is not None
-        return found
+            if result is None:
+                result = values.new_empty(*numbers.shape, *values.shape[1:])
+            result[inside] = values
+        assert result is not None
+        return result
 
     def of(self, numbers: Tensor) -> Tensor:
         """Return the values (V, n, ...) of blocks (n,)."""

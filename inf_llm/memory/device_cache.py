@@ -65,9 +65,9 @@ class DeviceCache:
         if not len(units):
             return
         pages = units.to("cpu")[:, None] * together + torch.arange(together)
-        found = tier.read(pages.flatten())
+        planes = tier.read(pages.flatten())
         with torch.cuda.stream(self._stream):
-            for target, rows in zip(self._planes, found, strict=True):
+            for target, rows in zip(self._planes, planes, strict=True):
                 of_slots = target.view(-1, together * target.shape[1])
                 of_slots[slots] = rows.reshape(len(slots), -1).to(self._device, non_blocking=True)
 

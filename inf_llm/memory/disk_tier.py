@@ -43,10 +43,10 @@ class Budget:
     def of(cls, folder: str, limit: int) -> Budget:
         """Return the budget of a folder and a limit, shared by all tiers that exist at once."""
         with cls._lock:
-            found = cls._all.get((folder, limit))
-            if found is None:
-                found = cls._all[folder, limit] = cls(limit)
-            return found
+            budget = cls._all.get((folder, limit))
+            if budget is None:
+                budget = cls._all[folder, limit] = cls(limit)
+            return budget
 
     def take(self, count: int) -> bool:
         """Take `count` bytes if they fit into the limit; return whether they were taken."""
@@ -125,32 +125,32 @@ class DiskTier(Tier):
             SavedMemoryError: the disk fails.
         """
         wanted = pages.tolist()
-        found = torch.empty(len(wanted), self._page, dtype=torch.uint8)
+        target = torch.empty(len(wanted), self._page, dtype=torch.uint8)
         with self._lock:
-            missing = self._copy_held(wanted, found)
+            missing = self._copy_held(wanted, target)
             by_page = sorted(missing, key=wanted.__getitem__)
-            self._read_missing([wanted[at] for at in by_page], by_page, found)
-        return from_rows(common_view(found, self._planes), self._planes)
+            self._read_missing([wanted[at] for at in by_page], by_page, target)
+        return from_rows(common_view(target, self._planes), self._planes)
 
     def in_memory(self, pages: int) -> int:
         """See `Tier.in_memory`."""
         return min(pages, len(self._held) * _GROWTH)
 
-    def _copy_held(self, wanted: list[int], found: Tensor) -> list[int]:
-        """Copy pages in host memory to `found`; return the places in `wanted` of all others."""
+    def _copy_held(self, wanted: list[int], target: Tensor) -> list[int]:
+        """Copy pages in host memory to `target`; return the places in `wanted` of all others."""
         there = [(at, page) for at, page in enumerate(wanted) if page in self._row_of]
         for at, page in there:
             self._row_of.move_to_end(page)
-            found[at] = self._row(self._row_of[page])
+            target[at] = self._row(self._row_of[page])
         known = {at for at, _ in there}
         return [at for at in range(len(wanted)) if at not in known]
 
-    def _read_missing(self, pages: list[int], places: list[int], found: Tensor) -> None:
-        """Read ascending pages from the file into rows `places` of `found`, and cache them."""
+    def _read_missing(self, pages: list[int], places: list[int], target: Tensor) -> None:
+        """Read ascending pages from the file into rows `places` of `target`, and cache them."""
         at = torch.tensor(places)
         for first, page, count in _runs(pages):
             rows = self._read_at(page * self._page, count)
-            found[at[first : first + count]] = rows
+            target[at[first : first + count]] = rows
             for ahead in range(count):
                 self._keep(page + ahead, rows[ahead])
 

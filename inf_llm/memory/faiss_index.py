@@ -54,33 +54,36 @@ class FaissIndex(Index):
         host = query.float().cpu()
         if table is None and total < len(self._known):  # the rest is of other rows
             table = torch.arange(total).expand(len(host), -1)
-        owns = [None] * len(host) if table is None else table
-        rows = [self._search_row(asks, own, topk) for asks, own in zip(host, owns, strict=True)]
+        tables = [None] * len(host) if table is None else table
+        rows = [
+            self._search_row(queries, row_table, topk)
+            for queries, row_table in zip(host, tables, strict=True)
+        ]
         numbers = torch.stack([row[0] for row in rows]).to(query.device)
         values = torch.stack([row[1] for row in rows]).to(query.device)
         return ascending(numbers, values)
 
-    def _search_row(self, query: Tensor, own: Tensor | None, topk: int) -> Found:
+    def _search_row(self, query: Tensor, table: Tensor | None, topk: int) -> Found:
         """Return numbers and scores (X, topk) of the best of one row's blocks.
 
-        `own` has the physical numbers of these blocks; None where they are all blocks, from 0.
+        `table` has the physical numbers of these blocks; None where they are all blocks, from 0.
         """
-        selector = None if own is None else self._faiss.IDSelectorBatch(own.numpy())
-        asked = zip(self._indexes, query.chunk(len(self._indexes)), strict=True)
-        found = [self._best(index, asks, topk, selector) for index, asks in asked]
-        values, physical = (torch.cat(parts) for parts in zip(*found, strict=True))
-        if own is None:
+        selector = None if table is None else self._faiss.IDSelectorBatch(table.numpy())
+        pairs = zip(self._indexes, query.chunk(len(self._indexes)), strict=True)
+        results = [self._best(index, queries, topk, selector) for index, queries in pairs]
+        values, physical = (torch.cat(parts) for parts in zip(*results, strict=True))
+        if table is None:
             return physical, values
-        sorted_own, order = own.sort()
-        return order[torch.searchsorted(sorted_own, physical)], values
+        sorted_table, order = table.sort()
+        return order[torch.searchsorted(sorted_table, physical)], values
 
-    def _best(self, index: Any, asks: Tensor, topk: int, selector: Any) -> tuple[Tensor, Tensor]:
+    def _best(self, index: Any, queries: Tensor, topk: int, selector: Any) -> tuple[Tensor, Tensor]:
         """Return scores and physical numbers (n, topk) of the best selected blocks.
 
-        `asks` are queries (n, W).
+        `queries` are queries (n, W).
         """
         chosen = self._faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
-        scores, physical = index.search(asks.numpy(), topk, params=chosen)
+        scores, physical = index.search(queries.numpy(), topk, params=chosen)
         return torch.from_numpy(scores), torch.from_numpy(physical)
 
     def vectors(self, blocks: Tensor) -> Tensor:
@@ -135,10 +138,10 @@ class InvertedIndex(FaissIndex):
         faiss = self._faiss
         numbers, vectors = self._contents(index)
         lists = max(1, round(len(numbers) ** 0.5))
-        found = faiss.Kmeans(index.d, lists, niter=10, min_points_per_centroid=1)
-        found.train(vectors[:: max(1, len(vectors) // (64 * lists))])
+        clusters = faiss.Kmeans(index.d, lists, niter=10, min_points_per_centroid=1)
+        clusters.train(vectors[:: max(1, len(vectors) // (64 * lists))])
         centres = faiss.IndexFlatIP(index.d)
-        centres.add(found.centroids)
+        centres.add(clusters.centroids)
         filed = faiss.IndexIVFFlat(centres, index.d, lists, faiss.METRIC_INNER_PRODUCT)
         filed.nprobe = max(1, round(lists * _LISTS_READ))
         filed.is_trained = True
@@ -177,13 +180,13 @@ class InvertedIndex(FaissIndex):
         codes = faiss.rev_swig_ptr(lists.get_codes(at), size * index.d * 4).copy()
         return torch.from_numpy(numbers), torch.from_numpy(codes.view("float32")).view(size, -1)
 
-    def _best(self, index: Any, asks: Tensor, topk: int, selector: Any) -> tuple[Tensor, Tensor]:
+    def _best(self, index: Any, queries: Tensor, topk: int, selector: Any) -> tuple[Tensor, Tensor]:
         """See `FaissIndex._best`; if the chosen lists have too few blocks, read all lists."""
         if not isinstance(index, self._faiss.IndexIVFFlat):
-            return super()._best(index, asks, topk, selector)
+            return super()._best(index, queries, topk, selector)
         for read in (index.nprobe, index.nlist):
             chosen = self._faiss.SearchParametersIVF(sel=selector, nprobe=read)
-            scores, physical = index.search(asks.numpy(), topk, params=chosen)
+            scores, physical = index.search(queries.numpy(), topk, params=chosen)
             if (physical >= 0).all():
                 break
         return torch.from_numpy(scores), torch.from_numpy(physical)

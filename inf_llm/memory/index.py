@@ -105,15 +105,15 @@ class TorchIndex(Index):
         parts = self._vectors.parts(total if table is None else self._vectors.count)
         scores = joined([self._scores(query, part) for part in parts])
         if table is not None:
-            own = table[:, None, :total].to(query.device)
-            scores = scores.gather(2, own.expand(-1, query.shape[1], -1))
+            physical = table[:, None, :total].to(query.device)
+            scores = scores.gather(2, physical.expand(-1, query.shape[1], -1))
         yield scores
 
     def _scores(self, query: Tensor, vectors: Tensor) -> Tensor:
         """Return scores (B, X, n) of blocks with vectors (V, n, W)."""
         B, _, W = query.shape
-        asked = query.view(B, len(vectors), -1, W).transpose(0, 1).flatten(1, 2)
-        scores = _products(asked, vectors)  # (V, B * X / V, n)
+        queries = query.view(B, len(vectors), -1, W).transpose(0, 1).flatten(1, 2)
+        scores = _products(queries, vectors)  # (V, B * X / V, n)
         return scores.unflatten(1, (B, -1)).transpose(0, 1).flatten(1, 2).float()
 
     def vectors(self, blocks: Tensor) -> Tensor:
@@ -130,12 +130,12 @@ class TorchIndex(Index):
         return self._vectors.nbytes
 
 
-def _products(asked: Tensor, vectors: Tensor) -> Tensor:
+def _products(queries: Tensor, vectors: Tensor) -> Tensor:
     """Return the inner products (V, q, n) of queries (V, q, W) and vectors (V, n, W)."""
     if vectors.dtype == torch.float32:
-        return torch.bmm(asked, vectors.transpose(1, 2))
+        return torch.bmm(queries, vectors.transpose(1, 2))
     # in half precision, CPUs are many times slower with the operands in the order above
-    return torch.bmm(vectors, asked.transpose(1, 2)).transpose(1, 2)
+    return torch.bmm(vectors, queries.transpose(1, 2)).transpose(1, 2)
 
 
 def joined(scores: list[Tensor]) -> Tensor:

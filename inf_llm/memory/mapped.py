@@ -20,8 +20,8 @@ from inf_llm.memory.tiers import Tier
 def checksums(blocks: Tensor) -> Tensor:
     """Return the CRC-32 (n,) int64 of blocks (n, bytes) uint8."""
     width, data = blocks.shape[1], blocks.contiguous().view(-1).numpy().data
-    found = [zlib.crc32(data[at : at + width]) for at in range(0, len(data), width)]
-    return torch.tensor(found, dtype=torch.int64)
+    sums = [zlib.crc32(data[at : at + width]) for at in range(0, len(data), width)]
+    return torch.tensor(sums, dtype=torch.int64)
 
 
 def joined(planes: Planes, heads: int) -> Tensor:
@@ -75,16 +75,16 @@ class MappedBlocks:
         if len(self._files) == 1:
             return from_rows(self._pages_of(0).index_select(0, pages), self._planes)
         file_of = torch.searchsorted(self._starts, blocks, right=True) - 1
-        found = None
+        result = None
         for at in file_of.unique().tolist():
             rows = self._pages_of(at)
             wanted = (file_of == at).nonzero()[:, 0]
             local = pages[wanted] - self._starts[at] * self._heads
-            if found is None:
-                found = rows.new_empty(len(pages), rows.shape[1])
-            found[wanted] = rows.index_select(0, local)
-        assert found is not None
-        return from_rows(found, self._planes)
+            if result is None:
+                result = rows.new_empty(len(pages), rows.shape[1])
+            result[wanted] = rows.index_select(0, local)
+        assert result is not None
+        return from_rows(result, self._planes)
 
     def check(self, blocks: Tensor) -> None:
         """Compare blocks (n,) with their checksums, unless they were checked before.

@@ -44,29 +44,29 @@ class PageSummaries:
         """Return how many numbers the page vectors of the first `blocks` blocks have."""
         return blocks * (self._codes.nbytes // self._codes.count)  # int8: a byte each
 
-    def rough(self, q: Tensor, total: int, own: Tensor | None) -> Tensor:
+    def mean_scores(self, q: Tensor, total: int, table: Tensor | None) -> Tensor:
         """Return scores (B, H, Q, N) of every row's blocks by their means.
 
         Args:
             q: queries (B, H, Q, D), float32.
             total: number of blocks of every row, N.
-            own: physical numbers of the blocks (B, N), or None; see `Index.search`.
+            table: physical numbers of the blocks (B, N), or None; see `Index.search`.
 
         Returns:
             Scores (B, H, Q, N).
         """
         B, H, Q, D = q.shape
-        means = self._means.parts(total if own is None else self._means.count)
+        means = self._means.parts(total if table is None else self._means.count)
         Y = self._means.width
-        asked = q.reshape(B, Y, H // Y * Q, D).transpose(0, 1).reshape(Y, -1, D)
-        scores = joined([torch.bmm(asked, part.float().transpose(1, 2)) for part in means])
+        queries = q.reshape(B, Y, H // Y * Q, D).transpose(0, 1).reshape(Y, -1, D)
+        scores = joined([torch.bmm(queries, part.float().transpose(1, 2)) for part in means])
         scores = scores.view(Y, B, H // Y, Q, -1).transpose(0, 1).reshape(B, H, Q, -1)
-        if own is not None:
-            scores = scores.gather(3, own[:, None, None].expand(B, H, Q, -1))
+        if table is not None:
+            scores = scores.gather(3, table[:, None, None].expand(B, H, Q, -1))
         return scores
 
-    def pages(self, listed: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the page vectors of listed blocks (B, X, S), for U = max(X, Y) heads.
+    def pages(self, shortlisted: Tensor, table: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the page vectors of shortlisted blocks (B, X, S), for U = max(X, Y) heads.
 
         X is the number of choosers. A chooser with several of the Y heads gets its blocks' pages
         of each; choosers that share a head get the pages of that head.
@@ -74,26 +74,26 @@ class PageSummaries:
         Returns:
             Codes (B, U, S * P, D), and the size of one code step in each block (B, U, S).
         """
-        Y, X = self._codes.width, listed.shape[1]
-        if own is not None:
-            listed = own[:, None].expand(-1, X, -1).gather(2, listed)
+        Y, X = self._codes.width, shortlisted.shape[1]
+        if table is not None:
+            shortlisted = table[:, None].expand(-1, X, -1).gather(2, shortlisted)
         if 1 < X < Y:
-            listed = listed.repeat_interleave(Y // X, 1)
+            shortlisted = shortlisted.repeat_interleave(Y // X, 1)
         U = max(X, Y)
-        heads = torch.arange(U, device=listed.device)
+        heads = torch.arange(U, device=shortlisted.device)
         if U > Y:
             heads //= U // Y
-        codes = self._codes.rows(heads, listed)  # (B, U, S, P, D)
-        return codes.flatten(2, 3), self._steps.rows(heads, listed)
+        codes = self._codes.rows(heads, shortlisted)  # (B, U, S, P, D)
+        return codes.flatten(2, 3), self._steps.rows(heads, shortlisted)
 
-    def all_pages(self, rows: int, total: int, own: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the page vectors of all blocks of `rows` rows; see `pages` and `rough`.
+    def all_pages(self, rows: int, total: int, table: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the page vectors of all blocks of `rows` rows; see `pages` and `mean_scores`.
 
         Returns:
             Codes (B, Y, N * P, D), and the size of one code step in each block (B, Y, N).
         """
-        if own is not None:
-            return self.pages(torch.arange(total, device=own.device).expand(rows, 1, -1), own)
+        if table is not None:
+            return self.pages(torch.arange(total, device=table.device).expand(rows, 1, -1), table)
         codes, steps = self._codes.first(total), self._steps.first(total)
         return codes.flatten(1, 2).expand(rows, -1, -1, -1), steps.expand(rows, -1, -1)
 

@@ -87,8 +87,8 @@ class QuantisedCodec(Codec):
         codes, scales = [], []
         for x, grid in zip((k, v), self._grids, strict=True):
             x = grid.of(x).float().clamp(-self._largest, self._largest)
-            found, *beside = self._quantise(x, grid.along)
-            codes.append(self._pack(found.flatten(1)))
+            quantised, *beside = self._quantise(x, grid.along)
+            codes.append(self._pack(quantised.flatten(1)))
             scales += [each.flatten(1) for each in beside]
         return torch.cat(codes, 1), torch.cat(scales, 1)
 

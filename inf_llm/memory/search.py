@@ -79,8 +79,8 @@ class Search(ABC):
     ) -> list[Found]:
         """Call `search` of n searches of this class, one per row of the query (n, H, Q, D)."""
         rows = (Query(row, query.scale) for row in query.vectors.split(1))
-        each = zip(searches, rows, totals, tables, strict=True)
-        return [search.search(row, topk, total, table) for search, row, total, table in each]
+        calls = zip(searches, rows, totals, tables, strict=True)
+        return [search.search(row, topk, total, table) for search, row, total, table in calls]
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
         """Return the summaries of physical blocks (n,), as tensors (V, n, ...) by name.
@@ -119,8 +119,8 @@ class ProductSearch(Search):
 
     def search(self, query: Query, topk: int, total: int, table: Tensor | None) -> Found:
         """See `Search.search`."""
-        asked = self.selection.ask(query.means(1)[:, :, 0])
-        return self.index.search(asked, topk, total, table)
+        queries = self.selection.ask(query.means(1)[:, :, 0])
+        return self.index.search(queries, topk, total, table)
 
     def dump(self, blocks: Tensor) -> dict[str, Tensor]:
         """See `Search.dump`."""

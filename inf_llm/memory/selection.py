@@ -59,7 +59,7 @@ class Selection(ABC):
         Raises:
             SettingsError: a method returns another shape.
         """
-        X, own = self.choosers, self.key_heads
+        X, key_heads = self.choosers, self.key_heads
         if self.by_mass:
             self._require("mass", self.mass(torch.zeros(2, self.heads, 3)), (2, X, 3))
         if self.by_products:
@@ -67,15 +67,15 @@ class Selection(ABC):
             whole = held.dim() == 3 and held.shape[0] and X % held.shape[0] == 0
             self._require("vectors", held, (held.shape[0] if whole else X, 3, held.shape[-1]))
             self._require("ask", self.ask(torch.zeros(2, self.heads, 8)), (2, X, held.shape[2]))
-        if own is not None:
-            self._require("key_heads", own, (X,))
+        if key_heads is not None:
+            self._require("key_heads", key_heads, (X,))
 
-    def _require(self, what: str, found: Tensor, needed: tuple[int, ...]) -> None:
+    def _require(self, what: str, result: Tensor, needed: tuple[int, ...]) -> None:
         message = (
-            f"{type(self).__name__}: {what} gives {tuple(found.shape)} where {needed} is needed, "
+            f"{type(self).__name__}: {what} gives {tuple(result.shape)} where {needed} is needed, "
             f"for choosers = {self.choosers}, {self.heads} query heads and {self.groups} key heads"
         )
-        require(found.shape == needed, "selection", message)
+        require(result.shape == needed, "selection", message)
 
     @property
     def by_products(self) -> bool:
@@ -133,8 +133,8 @@ class KeyHeadSelection(Selection):
 
     def ask(self, query: Tensor) -> Tensor:
         """See `Selection.ask`."""
-        each = query.unflatten(1, (self.summaries, -1)).sum(2, dtype=torch.float32)
-        return each.to(query.dtype).unflatten(1, (self.groups, -1)).flatten(2)
+        sums = query.unflatten(1, (self.summaries, -1)).sum(2, dtype=torch.float32)
+        return sums.to(query.dtype).unflatten(1, (self.groups, -1)).flatten(2)
 
     def mass(self, mass: Tensor) -> Tensor:
         """See `Selection.mass`."""

@@ -48,14 +48,14 @@ class Summary(ABC):
         Raises:
             SettingsError: the vectors have a wrong shape.
         """
-        found, (B, G, n, _, D) = self.vectors(k, mass), k.shape
+        vectors, (B, G, n, _, D) = self.vectors(k, mass), k.shape
         heads, whose = (G, "key") if self.shared else (mass.shape[1], "query")
         needed = B, heads, n, self.pages, D
-        given = f"{type(self).__name__} gives vectors {tuple(found.shape)}"
+        given = f"{type(self).__name__} gives vectors {tuple(vectors.shape)}"
         what = f"rows, {whose} heads, blocks, pages = {self.pages}, width of a head"
         message = f"{given}, but {needed} is needed: {what}"
-        require(found.shape == needed, "summary", message)
-        return found
+        require(vectors.shape == needed, "summary", message)
+        return vectors
 
 
 class Pages(Summary):

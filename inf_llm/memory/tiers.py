@@ -124,13 +124,13 @@ class SlabTier(Tier):
                 for part in range(len(self._planes))
             )
         slab_of = pages // self.per_slab
-        found = tuple(plane.new_empty(len(pages), plane.shape[1]) for plane in slabs[0])
+        result = tuple(plane.new_empty(len(pages), plane.shape[1]) for plane in slabs[0])
         for slab in slab_of.unique().tolist():
             at = (slab_of == slab).nonzero()[:, 0]
             local = pages[at] - slab * self.per_slab
-            for into, plane in zip(found, slabs[slab], strict=True):
+            for into, plane in zip(result, slabs[slab], strict=True):
                 into[at] = plane.index_select(0, local)
-        return found
+        return result
 
     def addresses(self, device: torch.device) -> tuple[Tensor, ...]:
         """Return the slab addresses of each plane, for kernels on a device's current stream."""

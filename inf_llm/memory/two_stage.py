@@ -78,17 +78,19 @@ class TwoStage(Search):
         tables: Sequence[Tensor | None],
     ) -> list[Found]:
         """See `Search.search_each`; searches with shortlists of equal length form a batch."""
-        found: dict[int, Found] = {}
-        each: list[Any] = list(searches)
-        lists = [one._listed(topk, total) for one, total in zip(each, totals, strict=True)]
-        for few in dict.fromkeys(lists):
-            at = [row for row, length in enumerate(lists) if length == few]
-            some = [each[row] for row in at]
+        results: dict[int, Found] = {}
+        members: list[Any] = list(searches)
+        list_lengths = [
+            one._list_length(topk, total) for one, total in zip(members, totals, strict=True)
+        ]
+        for list_length in dict.fromkeys(list_lengths):
+            at = [row for row, length in enumerate(list_lengths) if length == list_length]
+            some = [members[row] for row in at]
             rows = Query(query.vectors[at], query.scale)
-            own = [totals[row] for row in at], [tables[row] for row in at]
-            blocks, scores = some[0]._best(some, rows, topk, *own)
-            found |= zip(at, zip(blocks.split(1), scores.split(1), strict=True), strict=True)
-        return [found[row] for row in range(len(searches))]
+            arguments = [totals[row] for row in at], [tables[row] for row in at]
+            blocks, scores = some[0]._best(some, rows, topk, *arguments)
+            results |= zip(at, zip(blocks.split(1), scores.split(1), strict=True), strict=True)
+        return [results[row] for row in range(len(searches))]
 
     def _best(
         self,
@@ -101,26 +103,30 @@ class TwoStage(Search):
         """Find the best blocks of all rows; each search has the same number of rows, in order."""
         # float32, because products of several rows in half precision are many times slower on CPUs
         q = query.means(QUERIES).float() * query.scale  # (B, H, Q, D)
-        each = zip(searches, _split(q, len(searches)), totals, tables, strict=True)
-        rows = [_Rows(search.held, part, total, table) for search, part, total, table in each]
-        few = self._listed(topk, totals[0])
-        if few is None:
-            scores = _padded([_fine(each.q, *each.all_pages()) for each in rows])
+        arguments = zip(searches, _split(q, len(searches)), totals, tables, strict=True)
+        rows = [_Rows(search.held, part, total, table) for search, part, total, table in arguments]
+        list_length = self._list_length(topk, totals[0])
+        if list_length is None:
+            scores = _padded([_page_scores(part.q, *part.all_pages()) for part in rows])
         else:
-            scores = _padded([each.rough() for each in rows])  # (B, H, Q, N)
-        if few and self.held.has_pages:
-            listed, _ = self._top(self._shares(scores), totals, few)  # (B, X, S)
-            own_lists = zip(rows, _split(listed, len(rows)), strict=True)
-            fine = _fine(q, *_together([each.pages(own) for each, own in own_lists]))
-            scores.scatter_(3, _of_heads(listed, q), fine)
+            scores = _padded([part.mean_scores() for part in rows])  # (B, H, Q, N)
+        if list_length and self.held.has_pages:
+            shortlisted, _ = self._top(self._shares(scores), totals, list_length)  # (B, X, S)
+            lists = zip(rows, _split(shortlisted, len(rows)), strict=True)
+            page_scores = _page_scores(
+                q, *_together([part.pages(blocks) for part, blocks in lists])
+            )
+            scores.scatter_(3, _of_heads(shortlisted, q), page_scores)
         return ascending(*self._top(self._shares(scores), totals, topk))
 
-    def _listed(self, topk: int, total: int) -> int | None:
+    def _list_length(self, topk: int, total: int) -> int | None:
         """Return the length of a shortlist of `total` blocks; None for one stage without it."""
-        few = self.shortlist * topk
-        if self.held.has_pages and (total <= few or self.held.page_numbers(total) <= SCANNED):
+        list_length = self.shortlist * topk
+        if self.held.has_pages and (
+            total <= list_length or self.held.page_numbers(total) <= SCANNED
+        ):
             return None
-        return min(few, total)
+        return min(list_length, total)
 
     def _shares(self, scores: Tensor) -> Tensor:
         """Return scores (B, H, Q, N), for "softmax" as shares of attention over all N blocks."""
@@ -166,20 +172,20 @@ class _Rows:
     table: Tensor | None
 
     @property
-    def _own(self) -> Tensor | None:
+    def _cut_table(self) -> Tensor | None:
         return None if self.table is None else self.table[:, : self.total].to(self.q.device)
 
-    def rough(self) -> Tensor:
+    def mean_scores(self) -> Tensor:
         """Return scores (B, H, Q, N) of all blocks by their means."""
-        return self.held.rough(self.q, self.total, self._own)
+        return self.held.mean_scores(self.q, self.total, self._cut_table)
 
-    def pages(self, listed: Tensor) -> tuple[Tensor, Tensor]:
+    def pages(self, shortlisted: Tensor) -> tuple[Tensor, Tensor]:
         """See `PageSummaries.pages`."""
-        return self.held.pages(listed, self._own)
+        return self.held.pages(shortlisted, self._cut_table)
 
     def all_pages(self) -> tuple[Tensor, Tensor]:
         """See `PageSummaries.all_pages`."""
-        return self.held.all_pages(len(self.q), self.total, self._own)
+        return self.held.all_pages(len(self.q), self.total, self._cut_table)
 
 
 def _split(rows: Tensor, count: int) -> Sequence[Tensor]:
@@ -198,7 +204,7 @@ def _within(scores: Tensor, totals: Sequence[int]) -> Tensor:
     return scores
 
 
-def _fine(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
+def _page_scores(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
     """Return scores (B, H, Q, S) of blocks by their best pages; see `PageSummaries.pages`."""
     B, H, Q, D = q.shape
     U, S = steps.shape[1:]
@@ -221,9 +227,9 @@ def _padded(scores: Sequence[Tensor]) -> Tensor:
     return torch.cat([F.pad(some, (0, most - some.shape[3]), value=-math.inf) for some in scores])
 
 
-def _of_heads(listed: Tensor, q: Tensor) -> Tensor:
-    """Return the choosers' listed blocks (B, X, S) for each head and query, (B, H, Q, S)."""
+def _of_heads(shortlisted: Tensor, q: Tensor) -> Tensor:
+    """Return the choosers' shortlisted blocks (B, X, S) for each head and query, (B, H, Q, S)."""
     H, Q = q.shape[1:3]
-    X = listed.shape[1]
-    own = listed if X in (1, H) else listed.repeat_interleave(H // X, 1)
-    return own[:, :, None].expand(-1, H, Q, -1)
+    X = shortlisted.shape[1]
+    of_heads = shortlisted if X in (1, H) else shortlisted.repeat_interleave(H // X, 1)
+    return of_heads[:, :, None].expand(-1, H, Q, -1)

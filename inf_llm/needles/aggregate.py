@@ -48,9 +48,9 @@ class VariableTracking(Family):
         self, rng: random.Random, units: int, depth: float, haystack: str | None, length: int
     ) -> Draft:
         solved = self._task(rng, units=90, depth=0.1, letters=3, haystack=None)
-        asked = self._task(rng, units, depth, letters=5, haystack=haystack)
+        task = self._task(rng, units, depth, letters=5, haystack=haystack)
         example = f"{solved.context}{solved.question} {' '.join(solved.answers)}\n\n"
-        return Draft(example + asked.context, asked.question, asked.answers)
+        return Draft(example + task.context, task.question, task.answers)
 
     def _task(
         self, rng: random.Random, units: int, depth: float, letters: int, haystack: str | None
@@ -101,10 +101,10 @@ class CommonWords(Family):
     ) -> Draft:
         short = length < 4096
         solved = self._task(rng, *((20, 3, 1) if short else (40, 10, 3)))
-        asked = self._task(rng, units, *((6, 1) if short else (30, 3)))
+        task = self._task(rng, units, *((6, 1) if short else (30, 3)))
         shown = " ".join(f"{i}. {word}" for i, word in enumerate(solved.answers, 1))
         example = f"{solved.context}{solved.question} {shown}\n"
-        return Draft(example + asked.context, asked.question, asked.answers)
+        return Draft(example + task.context, task.question, task.answers)
 
     def _task(self, rng: random.Random, units: int, often: int, seldom: int) -> Draft:
         chosen = words.words(rng, units)
@@ -149,13 +149,13 @@ class FrequentWords(Family):
         vocabulary = words.letters(rng, max(8, length // 50), self.letters, string.ascii_lowercase)
         answers = tuple(vocabulary[1:4])
         vocabulary[0] = "..."
-        said = []
+        drawn = []
         for k, word in enumerate(vocabulary, 1):
-            said += [word] * int(units * k**-self.alpha / _zeta(self.alpha))
-        rng.shuffle(said)
+            drawn += [word] * int(units * k**-self.alpha / _zeta(self.alpha))
+        rng.shuffle(drawn)
         fill = {"query": "", "n": 3}
         return Draft(
-            self.frame.before.format(**fill) + " ".join(said),
+            self.frame.before.format(**fill) + " ".join(drawn),
             self.frame.question.format(**fill) + self.frame.lead.format(**fill),
             answers,
         )

@@ -17,10 +17,10 @@ def family(name: str) -> Family:
         SettingsError: there is no such family, and the message names the nearest one; or the
             registered object is not a `Family`.
     """
-    found: Family = NEEDLE.get(name)
-    message = f"needle family {name!r} is {found!r:.60}: an object of a Family is needed"
-    require(isinstance(found, Family), name, message)
-    return found
+    row: Family = NEEDLE.get(name)
+    message = f"needle family {name!r} is {row!r:.60}: an object of a Family is needed"
+    require(isinstance(row, Family), name, message)
+    return row
 
 
 def build(

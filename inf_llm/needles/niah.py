@@ -50,13 +50,13 @@ class KeyedNeedles(Family):
         n_keys = max(self.keys, self.queries)
         keys = _distinct(rng, self.key_kind, n_keys)
         table = {key: _distinct(rng, self.value_kind, self.values) for key in keys}
-        asked = keys[: self.queries]
+        queried = keys[: self.queries]
         needles = [(rng.random(), self._needle(key, v)) for key in table for v in table[key]]
         # The requested depth is the place of the first needle in the question.
         needles[0] = (depth, needles[0][1])
         document = self._document(rng, units, needles, haystack, set(keys))
-        answers = tuple(value for key in asked for value in table[key])
-        words_for = {"kind": self._kind, "query": _listed(asked)}
+        answers = tuple(value for key in queried for value in table[key])
+        words_for = {"kind": self._kind, "query": _listed(queried)}
         return Draft(
             self.wording.before.format(**words_for) + document,
             self.wording.question.format(**words_for) + self.wording.lead.format(**words_for),
@@ -103,10 +103,10 @@ def _one(rng: random.Random, kind: Kind) -> str:
 
 
 def _distinct(rng: random.Random, kind: Kind, n: int) -> list[str]:
-    found: dict[str, None] = {}
-    while len(found) < n:
-        found[_one(rng, kind)] = None
-    return list(found)
+    drawn: dict[str, None] = {}
+    while len(drawn) < n:
+        drawn[_one(rng, kind)] = None
+    return list(drawn)
 
 
 def _listed(keys: list[str]) -> str:

@@ -77,16 +77,16 @@ class Lines(Family):
     ) -> Draft:
         keys = words.names(rng, units)
         contents = [str(rng.randint(1, 50_000)) for _ in keys]
-        asked = round(depth * (units - 1))
+        index = round(depth * (units - 1))
         body = "".join(
             f"line {key}: REGISTER_CONTENT is <{content}>\n"
             for key, content in zip(keys, contents, strict=True)
         )
         question = (
-            f"Which REGISTER_CONTENT does line {keys[asked]} have? "
-            f"line {keys[asked]}: REGISTER_CONTENT is <"
+            f"Which REGISTER_CONTENT does line {keys[index]} have? "
+            f"line {keys[index]}: REGISTER_CONTENT is <"
         )
-        return Draft(body, question, (contents[asked],))
+        return Draft(body, question, (contents[index],))
 
 
 PASSKEY = HiddenNumber("passkey", rule="first_number", max_new_tokens=12)

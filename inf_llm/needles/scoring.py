@@ -14,14 +14,14 @@ from inf_llm.registry import nearest
 
 def first_number(prediction: str, answers: Sequence[str]) -> float:
     """Return 1 if the first run of digits is one of the answers, digit for digit."""
-    found = re.search(r"[0-9]+", prediction)
-    return float(found is not None and found.group() in answers)
+    match = re.search(r"[0-9]+", prediction)
+    return float(match is not None and match.group() in answers)
 
 
 def last_number(prediction: str, answers: Sequence[str]) -> float:
     """Return 1 if the last run of digits equals an answer as a number (LongEval's rule)."""
-    found = re.findall(r"[0-9]+", prediction)
-    return float(bool(found) and found[-1].lstrip("0") in {a.lstrip("0") for a in answers})
+    numbers = re.findall(r"[0-9]+", prediction)
+    return float(bool(numbers) and numbers[-1].lstrip("0") in {a.lstrip("0") for a in answers})
 
 
 def has_word(prediction: str, answers: Sequence[str]) -> float:

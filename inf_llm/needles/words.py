@@ -81,7 +81,7 @@ def letters(
     rng: random.Random, n: int, size: int, alphabet: str = string.ascii_uppercase
 ) -> list[str]:
     """Draw `n` different strings of `size` random letters."""
-    found: dict[str, None] = {}
-    while len(found) < n:
-        found["".join(rng.choices(alphabet, k=size))] = None
-    return list(found)
+    drawn: dict[str, None] = {}
+    while len(drawn) < n:
+        drawn["".join(rng.choices(alphabet, k=size))] = None
+    return list(drawn)

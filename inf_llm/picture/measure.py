@@ -154,9 +154,9 @@ def _distance(weights: Tensor, content: Tensor, frequency: float) -> Tensor:
     A score is the sum of the content's part and `_SHARP * cos(frequency * distance + pi / 4)`,
     which falls over the whole length.
     """
-    own = weights.diagonal()[:, None].double()
+    diagonal = weights.diagonal()[:, None].double()
     product = (content @ content.T).double()
-    ratio = torch.log(weights.double() / own) - (product - product.diagonal()[:, None])
+    ratio = torch.log(weights.double() / diagonal) - (product - product.diagonal()[:, None])
     cosine = (ratio / _SHARP + math.cos(math.pi / 4)).clamp(-1, 1)
     distance = (torch.acos(cosine) - math.pi / 4) / frequency
     return distance.nan_to_num(-1).round().int()

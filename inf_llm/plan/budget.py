@@ -16,7 +16,7 @@ from inf_llm.hf.dtype import dtype_name
 from inf_llm.hf.outline import Outline, layer_shapes
 from inf_llm.plan.bytes import make_plan
 from inf_llm.settings import WindowSettings
-from inf_llm.units import MOST_TOKENS
+from inf_llm.units import MAX_TOKENS
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TextBytes:
 
     def longest(self, budget: int) -> int:
         """Return the largest number of tokens that takes at most `budget` bytes."""
-        low, high = 0, MOST_TOKENS
+        low, high = 0, MAX_TOKENS
         while low < high:
             middle = (low + high + 1) // 2
             if self.of(middle) <= budget:
@@ -71,9 +71,9 @@ def text_bytes(model: Any, config: RunConfig) -> TextBytes | None:
     name = dtype_name(model.dtype)
     if name in DTYPES:
         config = replace(config, model=replace(config.model, dtype=name))
-    found = TextBytes(Outline(shapes, 0, model.dtype), config, apart=device_of(model).type != "cpu")
+    texts = TextBytes(Outline(shapes, 0, model.dtype), config, apart=device_of(model).type != "cpu")
     try:
-        found.of(1)
+        texts.of(1)
     except InfLLMError:
         return None
-    return found
+    return texts

@@ -76,8 +76,8 @@ def planned_dtype(model: Outline, wanted: str, apart: bool) -> torch.dtype:
     loaded. A plan therefore counts float32 for 16-bit weights.
     """
     if wanted != "auto":
-        found: torch.dtype = getattr(torch, wanted)
-        return found
+        dtype: torch.dtype = getattr(torch, wanted)
+        return dtype
     timed = not apart and model.packed is None and model.dtype.itemsize == 2
     return torch.float32 if timed else model.dtype
 

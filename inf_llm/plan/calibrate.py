@@ -24,7 +24,7 @@ from inf_llm.hf.recording import token_ids
 from inf_llm.plan.pace import Pace, Point
 from inf_llm.settings import InfLLMSettings, WindowSettings
 
-_FURTHEST, _MOST_BYTES = 1 << 17, 2 << 30
+_FURTHEST, _MAX_BYTES = 1 << 17, 2 << 30
 """The length that a memory is filled to: 128k tokens, or more if its blocks and index then take
 less than 2 GiB. For longer texts the speed is extrapolated on a straight line."""
 _PIECE, _PIECES, _ANSWERED = 512, 4, 12
@@ -66,7 +66,7 @@ def _furthest(cache: Any) -> int:
     """Return the most tokens that a memory is filled with; see `_FURTHEST`."""
     stats = held(cache)
     sealed = stats.host_bytes + stats.index_bytes
-    return max(_FURTHEST, _MOST_BYTES * stats.tokens // sealed) if sealed else _FURTHEST
+    return max(_FURTHEST, _MAX_BYTES * stats.tokens // sealed) if sealed else _FURTHEST
 
 
 def _first(model: Any) -> int:

@@ -11,10 +11,10 @@ from inf_llm.errors import InfLLMError
 from inf_llm.hf.outline import Outline
 from inf_llm.plan.bytes import Plan, make_plan
 from inf_llm.settings import InfLLMSettings, WindowSettings, make_settings
-from inf_llm.units import MOST_TOKENS, size
+from inf_llm.units import MAX_TOKENS, size
 from inf_llm.variants import CODEC
 
-_LEAST_WINDOW = 256
+_MIN_WINDOW = 256
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def codecs(model: Outline, config: RunConfig, tokens: int, apart: bool) -> Itera
     for name in CODEC:
         if name == settings.codec.name:
             continue
-        found = _changed(model, config, tokens, apart, {"model.codec": name})
-        if found is not None:
-            yield found
+        change = _changed(model, config, tokens, apart, {"model.codec": name})
+        if change is not None:
+            yield change
 
 
 def nearest(model: Outline, config: RunConfig, tokens: int, room: Room) -> list[Change]:
@@ -92,18 +92,18 @@ def nearest(model: Outline, config: RunConfig, tokens: int, room: Room) -> list[
     Raises:
         UnsupportedModelError: a layer has an attention type that cannot be planned.
     """
-    apart, found = room.device is not None, []
+    apart, changes = room.device is not None, []
     for tries in _tries(config):
         for keys in tries:
             change = _changed(model, config, tokens, apart, keys)
             if change is not None and room.lacks(change.plan) is None:
-                found.append(change)
+                changes.append(change)
                 break
     length = longest(model, config, room)
     if length:
         shorter = make_plan(model, config, length, apart)
-        found.append(Change({"max_len": length, "truncation": "middle"}, shorter))
-    return found
+        changes.append(Change({"max_len": length, "truncation": "middle"}, shorter))
+    return changes
 
 
 def _tries(config: RunConfig) -> Iterator[list[dict[str, Any]]]:
@@ -121,7 +121,7 @@ def _tries(config: RunConfig) -> Iterator[list[dict[str, Any]]]:
 
 def _smaller(settings: InfLLMSettings, power: int) -> dict[str, Any]:
     """Return window and device cache divided by 2 ** `power`, and settings that they limit."""
-    window = max(min(_LEAST_WINDOW, settings.n_local), settings.n_local >> power)
+    window = max(min(_MIN_WINDOW, settings.n_local), settings.n_local >> power)
     cached = max(1, settings.max_cached_block >> power)
     return {
         "model.n_local": window,
@@ -135,10 +135,10 @@ def _changed(
     model: Outline, config: RunConfig, tokens: int, apart: bool, keys: dict[str, Any]
 ) -> Change | None:
     """Return the plan with changed settings; None if these are not accepted."""
-    own = {key.removeprefix("model."): value for key, value in keys.items()}
+    settings = {key.removeprefix("model."): value for key, value in keys.items()}
     try:
-        kind, dtype = own.pop("type", None), own.pop("dtype", None)
-        attention = make_settings(kind) if kind else replace(config.attention, **own)
+        kind, dtype = settings.pop("type", None), settings.pop("dtype", None)
+        attention = make_settings(kind) if kind else replace(config.attention, **settings)
         chosen = config.model if dtype is None else replace(config.model, dtype=dtype)
         other = replace(config, attention=attention, model=chosen)
         return Change(keys, make_plan(model, other, tokens, apart))
@@ -157,7 +157,7 @@ def longest(model: Outline, config: RunConfig, room: Room) -> int:
     def fits(length: int) -> bool:
         return room.lacks(make_plan(model, config, length, apart)) is None
 
-    low, high = 0, MOST_TOKENS
+    low, high = 0, MAX_TOKENS
     if fits(high):
         return high
     while high - low > max(1, low // 100):

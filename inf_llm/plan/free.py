@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 _GROUPS = Path("/sys/fs/cgroup")
-_OWN = Path("/proc/self/cgroup")
+_CGROUP_FILE = Path("/proc/self/cgroup")
 
 
 def host_free() -> int | None:
@@ -17,8 +17,8 @@ def host_free() -> int | None:
         import psutil  # comes with accelerate
     except ImportError:
         return None
-    found = [int(psutil.virtual_memory().available), _group_free(_GROUPS, _OWN)]
-    return min(size for size in found if size is not None)
+    sizes = [int(psutil.virtual_memory().available), _group_free(_GROUPS, _CGROUP_FILE)]
+    return min(size for size in sizes if size is not None)
 
 
 def device_free() -> int | None:
@@ -26,25 +26,27 @@ def device_free() -> int | None:
     return int(torch.cuda.mem_get_info()[0]) if torch.cuda.is_available() else None
 
 
-def _group_free(groups: Path, own: Path) -> int | None:
+def _group_free(groups: Path, cgroup_file: Path) -> int | None:
     """Return the bytes left in the tightest control group (cgroup v2) of this process, or None."""
-    found = map(_left, _around(groups, own))
-    return min((size for size in found if size is not None), default=None)
+    sizes = map(_left, _around(groups, cgroup_file))
+    return min((size for size in sizes if size is not None), default=None)
 
 
-def _group_limits(groups: Path, own: Path) -> list[int]:
+def _group_limits(groups: Path, cgroup_file: Path) -> list[int]:
     """Return the memory limits of the control groups that contain this process."""
     texts = []
-    for group in _around(groups, own):
+    for group in _around(groups, cgroup_file):
         with contextlib.suppress(OSError):  # no limit, or no control groups
             texts.append((group / "memory.max").read_text().strip())
     return [int(text) for text in texts if text.isdecimal()]
 
 
-def _around(groups: Path, own: Path) -> list[Path]:
+def _around(groups: Path, cgroup_file: Path) -> list[Path]:
     """Return the folders of the control groups that contain this process."""
     try:
-        named = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
+        named = next(
+            line[3:] for line in cgroup_file.read_text().splitlines() if line.startswith("0::")
+        )
     except (OSError, StopIteration):
         return []
     folder = groups / named.strip("/")
@@ -69,6 +71,6 @@ def machine_bytes() -> int | None:
         import psutil
     except ImportError:
         return None
-    host = [int(psutil.virtual_memory().total), *_group_limits(_GROUPS, _OWN)]
+    host = [int(psutil.virtual_memory().total), *_group_limits(_GROUPS, _CGROUP_FILE)]
     device = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else 0
     return min(host) + int(device)

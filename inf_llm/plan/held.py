@@ -80,8 +80,8 @@ def held_by_layers(shapes: Iterable[LayerShape], settings: OriginSettings, feed:
         UnsupportedModelError: an attention type from outside this package cannot be planned.
     """
     total = Held()
-    for (shape, own), count in _kinds(tuple(shapes), settings).items():
-        total += _held_by_layer(shape, own, feed) * count
+    for (shape, layer_settings), count in _kinds(tuple(shapes), settings).items():
+        total += _held_by_layer(shape, layer_settings, feed) * count
     return total
 
 

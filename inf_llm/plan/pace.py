@@ -67,23 +67,23 @@ class Pace:
         near, far = getattr(self.near, what), getattr(self.far, what)
         between = self.far.tokens - self.near.tokens
         growth = max(0.0, far - near) / between if between > 0 else 0.0
-        found: float = near + growth * max(0.0, tokens - self.near.tokens)
-        return found
+        seconds: float = near + growth * max(0.0, tokens - self.near.tokens)
+        return seconds
 
 
 def key_of(model: Outline, config: RunConfig) -> str:
     """Return a digest of the weight files, the configuration and the processor or GPU."""
-    said = config.to_dict()
-    said.pop("max_len"), said.pop("truncation"), said.pop("conv_type"), said.pop("control_tokens")
-    facts = [model.files or config.model.path, said, machine()]
+    data = config.to_dict()
+    data.pop("max_len"), data.pop("truncation"), data.pop("conv_type"), data.pop("control_tokens")
+    facts = [model.files or config.model.path, data, machine()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def known(model: Outline, config: RunConfig) -> Pace | None:
     """Return the pace that an earlier run measured; None without one."""
-    found = cached(_KEPT).get(key_of(model, config))
+    data = cached(_KEPT).get(key_of(model, config))
     try:
-        return None if found is None else _read(found)
+        return None if data is None else _read(data)
     except (TypeError, KeyError):  # written by another version
         return None
 
@@ -93,6 +93,6 @@ def keep(model: Outline, config: RunConfig, pace: Pace) -> None:
     user_cache.keep(_KEPT, key_of(model, config), asdict(pace))
 
 
-def _read(found: dict[str, Any]) -> Pace:
-    points = {name: Point(**found[name]) for name in ("near", "far")}
-    return Pace(**{**found, **points})
+def _read(data: dict[str, Any]) -> Pace:
+    points = {name: Point(**data[name]) for name in ("near", "far")}
+    return Pace(**{**data, **points})

@@ -47,11 +47,11 @@ def require_room(config: RunConfig, tokens: int = 0, loaded: torch.dtype | None 
 def _outline(config: RunConfig) -> Outline | None:
     """Return the outline of a model; None if that fails: loading the model reports the error."""
     try:
-        found = outline(config)
-        make_plan(found, config, 1, apart=False)
+        model = outline(config)
+        make_plan(model, config, 1, apart=False)
     except Exception:
         return None
-    return found
+    return model
 
 
 def _message(model: Outline, config: RunConfig, tokens: int, room: Room, lacking: str) -> str:

@@ -48,27 +48,27 @@ class Report:
 
     def plain(self) -> dict[str, Any]:
         """Return the report in plain types, with sizes in bytes and times in seconds."""
-        own = self.own
+        plan = self.own
         return {
             "model": self.config.model.path,
             "type": self.config.attention.type,
-            "tokens": own.tokens,
-            "dtype": dtype_name(own.dtype),
-            "weights": own.weights,
-            "working": own.working,
-            "process": own.process,
+            "tokens": plan.tokens,
+            "dtype": dtype_name(plan.dtype),
+            "weights": plan.weights,
+            "working": plan.working,
+            "process": plan.process,
             "files": self.model.file_bytes,
             "room": asdict(self.room),
-            "lacks": self.room.lacks(own),
+            "lacks": self.room.lacks(plan),
             "plans": {name: self._plain_plan(each) for name, each in self.plans.items()},
             "nearest": [{"keys": c.keys, **self._plain_plan(c.plan)} for c in self.nearest],
             "seconds": UNKNOWN if self.pace is None else self._seconds(self.pace),
         }
 
-    def _plain_plan(self, each: Plan) -> dict[str, Any]:
-        fits = self.room.lacks(each) is None
-        sums = {"tokens": each.tokens, "device": each.device, "host": each.host, "disk": each.disk}
-        return {**sums, "fits": fits, **{place: getattr(each.held, place) for place in _PLACES}}
+    def _plain_plan(self, plan: Plan) -> dict[str, Any]:
+        fits = self.room.lacks(plan) is None
+        sums = {"tokens": plan.tokens, "device": plan.device, "host": plan.host, "disk": plan.disk}
+        return {**sums, "fits": fits, **{place: getattr(plan.held, place) for place in _PLACES}}
 
     def _seconds(self, pace: Pace) -> dict[str, float]:
         tokens = self.own.tokens
@@ -81,29 +81,29 @@ class Report:
         made.title = f"{self.config.model.path}, {length} tokens, {kind}"
         for head in ("codec", "window", "recalled", "blocks", "summaries", "device", "host", ""):
             made.add_column(head, justify="left" if head in ("codec", "") else "right")
-        for name, each in self.plans.items():
-            held = each.held
+        for name, plan in self.plans.items():
+            held = plan.held
             summaries = held.index + held.host_index
-            places = held.window, held.recalled, held.blocks, summaries, each.device, each.host
-            fits = "fits" if self.room.lacks(each) is None else "does not fit"
+            places = held.window, held.recalled, held.blocks, summaries, plan.device, plan.host
+            fits = "fits" if self.room.lacks(plan) is None else "does not fit"
             made.add_row(name, *map(size, places), fits)
         return made
 
     def lines(self) -> Iterator[str]:
         """Yield the lines below the table."""
-        own, files = self.own, self.model.file_bytes
+        plan, files = self.own, self.model.file_bytes
         on_disk = f", {size(files)} on disk" if files else ""
-        yield f"weights: {size(own.weights)} in {dtype_name(own.dtype)}{on_disk}"
+        yield f"weights: {size(plan.weights)} in {dtype_name(plan.dtype)}{on_disk}"
         at_once = f"{self.config.chunk_size:,} tokens at a time"
-        yield f"to compute with: {size(own.working)}, {at_once}"
-        yield f"the process: {size(own.process)} of host memory, with its libraries"
-        if own.disk:
-            yield f"in files of the tier: {size(own.disk)} of the blocks"
+        yield f"to compute with: {size(plan.working)}, {at_once}"
+        yield f"the process: {size(plan.process)} of host memory, with its libraries"
+        if plan.disk:
+            yield f"in files of the tier: {size(plan.disk)} of the blocks"
         has = (("device", self.room.device), ("host", self.room.host))
         there = [f"{place} {size(count)}" for place, count in has if count is not None]
         yield f"memory: {', '.join(there) or 'not known'}"
         yield f"time: {UNKNOWN if self.pace is None else self._times(self.pace)}"
-        lacking = self.room.lacks(own)
+        lacking = self.room.lacks(plan)
         if lacking is not None:
             yield f"does not fit: {lacking}"
             yield from self._would()
@@ -117,9 +117,9 @@ class Report:
             yield from change.yaml()
 
     def _times(self, pace: Pace) -> str:
-        found = self._seconds(pace)
-        answering = 1e3 * found["per_answered_token"]
-        return f"{found['reading']:.1f} s to read, {answering:.0f} ms for a token of the answer"
+        seconds = self._seconds(pace)
+        answering = 1e3 * seconds["per_answered_token"]
+        return f"{seconds['reading']:.1f} s to read, {answering:.0f} ms for a token of the answer"
 
 
 def make_report(
@@ -131,8 +131,8 @@ def make_report(
         UnsupportedModelError: a layer has an attention type that cannot be planned.
     """
     apart, settings = room.device is not None, config.attention
-    own = make_plan(model, config, tokens, apart)
+    plan = make_plan(model, config, tokens, apart)
     name = settings.codec.name if isinstance(settings, InfLLMSettings) else "-"
     others = {c.keys["model.codec"]: c.plan for c in codecs(model, config, tokens, apart)}
-    near = () if room.lacks(own) is None else tuple(nearest(model, config, tokens, room))
-    return Report(config, model, room, {name: own, **others}, near, pace)
+    near = () if room.lacks(plan) is None else tuple(nearest(model, config, tokens, room))
+    return Report(config, model, room, {name: plan, **others}, near, pace)

@@ -111,9 +111,9 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest to a folder, which commits it."""
-        said = dataclasses.asdict(self)
-        said["checksum"] = _checksum(said)
-        content = json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False).encode()
+        data = dataclasses.asdict(self)
+        data["checksum"] = _checksum(data)
+        content = json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False).encode()
         write_atomically(folder / NAME, content, private=True)
 
 
@@ -126,7 +126,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / NAME
     try:
-        said = json.loads(path.read_bytes())
+        data = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise SavedMemoryError(
             f"{folder} holds no memory: it has no {NAME} (inf-llm read --save makes one)"
@@ -135,16 +135,16 @@ def read_manifest(folder: Path) -> Manifest:
         raise SavedMemoryError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError):
         raise SavedMemoryError(f"{path} is not JSON, so it is damaged: {_AGAIN}") from None
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
-        found = said.get("format") if isinstance(said, dict) else None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        version = data.get("format") if isinstance(data, dict) else None
         raise SavedMemoryError(
-            f"{path}: format {found!r} is not known; this version reads format {FORMAT}"
+            f"{path}: format {version!r} is not known; this version reads format {FORMAT}"
         )
     try:
-        if said.pop("checksum", None) != _checksum(said):
+        if data.pop("checksum", None) != _checksum(data):
             raise SavedMemoryError(f"{path} was changed after it was written: {_AGAIN}")
-        said["segments"] = _segments(said["segments"])
-        return Manifest(**said)
+        data["segments"] = _segments(data["segments"])
+        return Manifest(**data)
     except (TypeError, KeyError, SettingsError, RecursionError) as error:
         raise SavedMemoryError(f"{path} is damaged ({error}): {_AGAIN}") from error
 
@@ -155,20 +155,20 @@ def _segments(rows: Any) -> tuple[Segment, ...]:
     The newest index segment has the generation of the newest segment of blocks. One index segment
     may serve several segments of blocks.
     """
-    found = tuple(Segment(**row) for row in rows)
+    segments = tuple(Segment(**row) for row in rows)
     of = {
-        kind: [each.generation for each in found if each.kind == kind]
+        kind: [each.generation for each in segments if each.kind == kind]
         for kind in ("blocks", "index", "state")
     }
     ascending = all(one < other for kind in of for one, other in pairwise(of[kind]))
     found_alike = of["blocks"][-1:] == of["index"][-1:] and set(of["index"]) <= set(of["blocks"])
     if len(of["state"]) != 1 or not ascending or not found_alike:
         raise SettingsError("its segments do not belong together")
-    return found
+    return segments
 
 
-def _checksum(said: Mapping[str, Any]) -> str:
-    text = json.dumps(said, sort_keys=True, ensure_ascii=True)
+def _checksum(data: Mapping[str, Any]) -> str:
+    text = json.dumps(data, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -129,8 +129,8 @@ class Admission:
 
 def claim_of(scope: Scope) -> Claim:
     """Return the claim of a request."""
-    found: Claim = scope[_KEY]
-    return found
+    claim: Claim = scope[_KEY]
+    return claim
 
 
 def client_of(scope: Scope) -> str:

@@ -254,8 +254,8 @@ def _reason(choice: Choice) -> str:
     return "tool_calls" if choice.calls else choice.reason
 
 
-def _choice(index: int, reason: str | None, logprobs: Any = None, **said: Any) -> dict[str, Any]:
-    return {"index": index, **said, "logprobs": logprobs, "finish_reason": reason}
+def _choice(index: int, reason: str | None, logprobs: Any = None, **fields: Any) -> dict[str, Any]:
+    return {"index": index, **fields, "logprobs": logprobs, "finish_reason": reason}
 
 
 def recalled(choice: Choice) -> dict[str, Any]:

@@ -21,7 +21,7 @@ HEAD_SECONDS = 15.0
 """Most seconds from the connection, or a later request's first byte, to the end of the headers."""
 STUCK_SECONDS = 60.0
 """Most seconds in which a client reads nothing of its response while the send buffer is full."""
-MOST_REFUSED, REFUSED_SECONDS = 16, 1.0
+MAX_REFUSED, REFUSED_SECONDS = 16, 1.0
 """Most refused connections, and the seconds that each stays open, so that the client can read the
 error."""
 
@@ -115,7 +115,7 @@ class Connection(H11Protocol):
         """Send an error without reading a request, and close the connection soon after."""
         self._refused = True
         refused = sum(one._refused for one in cast("set[Connection]", self.connections))
-        if refused > MOST_REFUSED:
+        if refused > MAX_REFUSED:
             self.transport.abort()
             return
         self.transport.write(_whole(error))

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from inf_llm.serve.admission import claim_of, client_of, entered
 from inf_llm.serve.completions import Exchange
 from inf_llm.serve.documents import (
-    MOST_DOCUMENTS,
+    MAX_DOCUMENTS,
     Document,
     Documents,
     Sources,
@@ -81,7 +81,7 @@ class DocumentRoutes:
                 "disk for a server with more room, or until they are deleted: %s",
                 len(left),
                 sum(len(document.text) for document in left),
-                MOST_DOCUMENTS,
+                MAX_DOCUMENTS,
                 self.held.room,
                 ", ".join(document.id for document in left),
             )
@@ -118,7 +118,7 @@ class DocumentRoutes:
     def _catch_up_all(self) -> None:
         library = self._engine.library
         if library is not None and library.shared:
-            for name in library.names()[-MOST_DOCUMENTS:]:
+            for name in library.names()[-MAX_DOCUMENTS:]:
                 self._catch_up(name)
             for document in self.held.all():
                 self._catch_up(document.id)

@@ -19,7 +19,7 @@ from inf_llm.serve.errors import ApiError, bad_value
 from inf_llm.serve.values import checked_text, flag, wrong
 from inf_llm.serve.vendors import check_names
 
-MOST_DOCUMENTS = 256
+MAX_DOCUMENTS = 256
 LONGEST_NAME = 200
 
 
@@ -178,7 +178,7 @@ class Documents:
         """Return the document to evict next, which is never the last one added or used."""
         shares: defaultdict[str, float] = defaultdict(float)
         for each in self._held.values():
-            shares[each.owner] += len(each.text) / self.room + 1 / MOST_DOCUMENTS
+            shares[each.owner] += len(each.text) / self.room + 1 / MAX_DOCUMENTS
         return max([*self._held.values()][:-1], key=lambda each: shares[each.owner])
 
     def all(self) -> list[Document]:
@@ -188,7 +188,7 @@ class Documents:
 
     def _too_much(self) -> bool:
         total = sum(len(document.text) for document in self._held.values())
-        return len(self._held) > MOST_DOCUMENTS or total > self.room
+        return len(self._held) > MAX_DOCUMENTS or total > self.room
 
     def get(self, name: str) -> Document:
         """Return the document with this id and mark it as used.

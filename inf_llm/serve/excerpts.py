@@ -12,18 +12,18 @@ LONGEST_EXCERPT = 1_000_000
 """Most characters of one response."""
 
 
-def excerpt(document: Document, asked: Mapping[str, str]) -> dict[str, Any]:
+def excerpt(document: Document, query: Mapping[str, str]) -> dict[str, Any]:
     """Return characters [start, end) of a text, with its pages or headings there, as JSON.
 
     Args:
         document: the document with the text.
-        asked: the query parameters: `start`, 0 by default, and `end`, by default the end of the
+        query: the query parameters: `start`, 0 by default, and `end`, by default the end of the
             text or of the longest excerpt.
 
     Raises:
         ApiError: there is another query parameter, or the range is not within the text.
     """
-    for name in asked:
+    for name in query:
         if name not in ("start", "end"):
             raise ApiError(
                 400,
@@ -32,8 +32,8 @@ def excerpt(document: Document, asked: Mapping[str, str]) -> dict[str, Any]:
                 name[:60],
             )
     length = len(document.text)
-    start = _place("start", asked, 0, length)
-    end = _place("end", asked, min(length, start + LONGEST_EXCERPT), length)
+    start = _place("start", query, 0, length)
+    end = _place("end", query, min(length, start + LONGEST_EXCERPT), length)
     if not 0 <= end - start <= LONGEST_EXCERPT:
         raise bad_value(
             "end",
@@ -54,8 +54,8 @@ def excerpt(document: Document, asked: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _place(name: str, asked: Mapping[str, str], default: int, length: int) -> int:
-    text = asked.get(name)
+def _place(name: str, query: Mapping[str, str], default: int, length: int) -> int:
+    text = query.get(name)
     if text is None:
         return default
     # more than 18 digits cannot be a valid length, and a huge number is slow to parse

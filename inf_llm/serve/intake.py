@@ -24,7 +24,7 @@ from inf_llm.units import size
 LONG = 100_000
 """Characters from which a text is tokenized in a separate lane, so that short texts need not wait
 for it."""
-LEAST_TOKENS = 2
+MIN_TOKENS = 2
 """Tokens of the shortest prompt with its answer."""
 _T = TypeVar("_T")
 
@@ -96,8 +96,8 @@ class Budget:
         each = self.bytes // memories
         tokens = min(self.needs.longest(each), self.tokens)
         shared = Budget(each, self.needs, tokens, memories)
-        if tokens < LEAST_TOKENS:
-            shared.check(LEAST_TOKENS)
+        if tokens < MIN_TOKENS:
+            shared.check(MIN_TOKENS)
         return shared
 
     def check(self, tokens: int) -> None:
@@ -152,8 +152,8 @@ class Intake:
         Raises:
             ApiError: the request cannot be answered.
         """
-        said = [*(m["content"] for m in question.messages), *question.prompts]
-        length = sum(map(len, said)) + sum(len(each.text) for each in sources.documents)
+        texts = [*(m["content"] for m in question.messages), *question.prompts]
+        length = sum(map(len, texts)) + sum(len(each.text) for each in sources.documents)
         return await self._run(client, length, lambda: self._of_question(question, sources))
 
     async def tokens(self, client: str, length: int, work: Callable[[Prompts], _T]) -> _T:
@@ -202,8 +202,8 @@ class Intake:
 
     def _of_question(self, question: Question, sources: Sources) -> list[Ready]:
         budget = self._budget.shared(question.memories)
-        asked = question.sampling.max_tokens
-        wanted = self._answer_tokens if asked is None else asked
+        requested = question.sampling.max_tokens
+        wanted = self._answer_tokens if requested is None else requested
         shape = self._shapes.of(question)
         prompts = self._prompts.of_question(question, sources)
         ready = [self._of_prompt(prompt, wanted, budget) for prompt in prompts]

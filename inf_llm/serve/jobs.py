@@ -199,10 +199,10 @@ class Engine:
         while True:
             for row in going:
                 if row.decoding.over:
-                    found = None
+                    recalled = None
                     if question.recall:
-                        found = passages(self.tokenizer, row.decoding.trace, prompt, sources)
-                    choices[row.answer.index] = row.finish(found)
+                        recalled = passages(self.tokenizer, row.decoding.trace, prompt, sources)
+                    choices[row.answer.index] = row.finish(recalled)
             going = [row for row in going if not row.decoding.over]
             if not going:
                 return [choices[row.answer.index] for row in rows]

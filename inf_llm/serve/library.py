@@ -80,8 +80,8 @@ class Library:
 
     def documents(self) -> list[Document]:
         """Return the documents of earlier processes and of other servers, the oldest first."""
-        found = filter(None, map(self._read, self._texts.glob("doc-*.json")))
-        return sorted(found, key=lambda document: document.created)
+        documents = filter(None, map(self._read, self._texts.glob("doc-*.json")))
+        return sorted(documents, key=lambda document: document.created)
 
     def names(self) -> list[str]:
         """Return the ids of all documents, the last changed one last."""
@@ -218,10 +218,10 @@ def is_document(name: str) -> bool:
 def _version(file: Path) -> _Version:
     """Return a value that changes when a file is replaced; values are in the order of time."""
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return _NONE
-    return found.st_mtime_ns, found.st_ino
+    return status.st_mtime_ns, status.st_ino
 
 
 def _lines(file: Path) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from inf_llm.generation.likelihood import Scored
 from inf_llm.generation.spelling import Spelling
 
-MOST_TOP = 20
+MAX_TOP = 20
 """Most of the likeliest tokens that a request may list at each position."""
 
 
@@ -75,11 +75,11 @@ class Report:
         """Append the next token."""
         spelling = self._spelling
         top = tuple(_named(spelling, *each) for each in scored.top)
-        own = _named(spelling, scored.token, scored.logprob)
-        self.tokens.append(Token(own.name, own.bytes, own.logprob, self._offset, top))
+        token = _named(spelling, scored.token, scored.logprob)
+        self.tokens.append(Token(token.name, token.bytes, token.logprob, self._offset, top))
         if not spelling.is_special(scored.token):
             # a character that spans several tokens counts once, after the last of them
-            self._offset += len(self._decoder.decode(own.bytes))
+            self._offset += len(self._decoder.decode(token.bytes))
 
     @property
     def waiting(self) -> bool:
@@ -129,7 +129,7 @@ def _by_name(token: Token) -> dict[str, float | None] | None:
     """Return log-likelihoods by name; of several tokens with one name the likeliest counts."""
     if token.logprob is None:
         return None
-    found: dict[str, float | None] = {}
-    for each in (*token.top, token):
-        found.setdefault(each.name, each.logprob)
-    return found
+    logprobs: dict[str, float | None] = {}
+    for scored in (*token.top, token):
+        logprobs.setdefault(scored.name, scored.logprob)
+    return logprobs

@@ -85,10 +85,10 @@ def _message(where: str, message: Any) -> Message:
     check_fields(where, message, _OF_MESSAGES)
     calls = _calls(f"{where}.tool_calls", message.get("tool_calls")) if role == "assistant" else []
     content = message.get("content")
-    said = "" if content is None and calls else content_of(f"{where}.content", content)
+    text = "" if content is None and calls else content_of(f"{where}.content", content)
     if role == "user":
-        checked_text(f"{where}.content", said, check_question)
-    checked: Message = {"role": "system" if role == "developer" else role, "content": said}
+        checked_text(f"{where}.content", text, check_question)
+    checked: Message = {"role": "system" if role == "developer" else role, "content": text}
     if calls:
         checked["tool_calls"] = calls
     if role == "tool":

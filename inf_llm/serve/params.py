@@ -14,7 +14,7 @@ from inf_llm.checks import check_question, check_text
 from inf_llm.generation.layout import Message
 from inf_llm.serve.answer_format import schema_of
 from inf_llm.serve.errors import bad_value
-from inf_llm.serve.logprobs import MOST_TOP
+from inf_llm.serve.logprobs import MAX_TOP
 from inf_llm.serve.messages import CONTINUING, continues, messages_of
 from inf_llm.serve.sampling import NAMES, Sampling, sampling_of
 from inf_llm.serve.tools import NO_FUNCTIONS, Calling, calling
@@ -31,7 +31,7 @@ CHAT_ONLY = {
 }
 TEXT_ONLY = {"prompt", "logprobs", "echo"}
 _STREAM_OPTIONS = {"include_usage", "include_obfuscation"}
-MOST_ANSWERS = 16
+MAX_ANSWERS = 16
 """Most answers of one request, which has `n` answers to each of its prompts."""
 
 PromptText = str | tuple[int, ...]
@@ -126,7 +126,7 @@ def completion_question(data: dict[str, Any]) -> Question:
     check_names(data, SHARED | TEXT_ONLY)
     prompts = _prompts(data.get("prompt"))
     given = data.get("logprobs")  # a number here; false, as in chats, means no report
-    logprobs = None if given is False else whole("logprobs", given, 0, MOST_TOP)
+    logprobs = None if given is False else whole("logprobs", given, 0, MAX_TOP)
     question = _question(data, (), prompts, logprobs, flag(data, "echo"))
     if question.documents and not all(isinstance(prompt, str) for prompt in prompts):
         raise bad_value("prompt", "prompt must be a text where it is about a document")
@@ -159,7 +159,7 @@ def prompt_of(where: str, given: Any) -> PromptText:
 
 
 def _chat_logprobs(data: dict[str, Any]) -> int | None:
-    top = whole("top_logprobs", data.get("top_logprobs"), 0, MOST_TOP)
+    top = whole("top_logprobs", data.get("top_logprobs"), 0, MAX_TOP)
     if flag(data, "logprobs"):
         return top or 0
     if top:
@@ -184,7 +184,7 @@ def _question(
         model,
         messages,
         prompts,
-        whole("n", data.get("n"), 1, MOST_ANSWERS) or 1,
+        whole("n", data.get("n"), 1, MAX_ANSWERS) or 1,
         sampling_of(data, shortest=0 if echo else 1),
         flag(data, "stream"),
         _usage_wanted(data.get("stream_options")),
@@ -200,13 +200,13 @@ def _question(
 
 
 def _check_answers(question: Question) -> None:
-    """Check that there are at most `MOST_ANSWERS` answers, and only one with `recall`."""
-    if question.answers > MOST_ANSWERS:
+    """Check that there are at most `MAX_ANSWERS` answers, and only one with `recall`."""
+    if question.answers > MAX_ANSWERS:
         prompts = f" to each of {len(question.prompts)} prompts" if question.prompts else ""
         raise bad_value(
             "n" if question.n > 1 else "prompt",
             f"n = {question.n}{prompts} makes {question.answers} answers: a request may have "
-            f"{MOST_ANSWERS}",
+            f"{MAX_ANSWERS}",
         )
     if question.recall and question.answers > 1:
         raise bad_value(

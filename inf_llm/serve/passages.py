@@ -10,7 +10,7 @@ from inf_llm.hf.trace import spans_of, trace
 from inf_llm.serve.documents import Sources
 from inf_llm.serve.prompts import Prompt
 
-MOST_PASSAGES = 12
+MAX_PASSAGES = 12
 """Most passages listed with an answer."""
 
 
@@ -25,8 +25,8 @@ def passages(
     if prompt.offsets is None:
         text, places = decoded(tokenizer, prompt.ids.tolist(), spans)
     else:
-        text, found = prompt.text, {span: prompt.place(*span) for span in spans}
-        places = {span: place for span, place in found.items() if place is not None}
+        text, ranges = prompt.text, {span: prompt.place(*span) for span in spans}
+        places = {span: place for span, place in ranges.items() if place is not None}
     cited = cite(recalls, text, places, prompt.document, tokenizer.all_special_tokens)
     return [
         {
@@ -37,7 +37,7 @@ def passages(
             "text": text[passage.start : passage.end],
             **_in_document(passage, prompt, sources),
         }
-        for passage in cited[:MOST_PASSAGES]
+        for passage in cited[:MAX_PASSAGES]
     ]
 
 
@@ -52,10 +52,10 @@ def _tokens(passage: Citation, prompt: Prompt) -> dict[str, int]:
 def _in_document(passage: Citation, prompt: Prompt, sources: Sources) -> dict[str, Any]:
     """Document, character range and page of a passage; None values outside of any document."""
     start = None if prompt.document is None else prompt.document[0]
-    found = None if start is None else sources.place(passage.start - start, passage.end - start)
-    if found is None:
+    place = None if start is None else sources.place(passage.start - start, passage.end - start)
+    if place is None:
         return {"document": None, "characters": None, "label": None}
-    document, first, last = found
+    document, first, last = place
     return {
         "document": {"id": document.id, "name": document.name},
         "characters": [first, last],

@@ -118,8 +118,8 @@ class Prompts:
         """
         self._check_ids("logit_bias", list(question.sampling.logit_bias))
         if question.messages:
-            asked = question.messages, sources, question.continues, question.functions
-            return [self.of_chat(*asked)]
+            request = question.messages, sources, question.continues, question.functions
+            return [self.of_chat(*request)]
         return [self.of_text(prompt, sources) for prompt in question.prompts]
 
     def of_text(self, prompt: PromptText, sources: Sources, special: bool = True) -> Prompt:

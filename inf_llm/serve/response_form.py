@@ -42,12 +42,12 @@ class ResponseForm:
 
     Args:
         model: name of the model.
-        asked: the body of the request.
+        body: the body of the request.
     """
 
-    def __init__(self, model: str, asked: dict[str, Any]) -> None:
+    def __init__(self, model: str, body: dict[str, Any]) -> None:
         repeated = {
-            name: default if asked.get(name) is None else asked[name]
+            name: default if body.get(name) is None else body[name]
             for name, default in _REPEATED.items()
         }
         self._head = {
@@ -164,8 +164,8 @@ async def stream_response(exchange: Exchange, form: ResponseForm) -> AsyncIterat
     try:
         while not isinstance(update := await exchange.next_or_silence(), Answered):
             if isinstance(update, Delta):
-                for said in _opening(event, form) if not words else ():
-                    yield said
+                for data in _opening(event, form) if not words else ():
+                    yield data
                 words.append(update.text)
                 yield event("output_text.delta", **_place(form), delta=update.text, logprobs=[])
             elif isinstance(update, Reading):
@@ -175,8 +175,8 @@ async def stream_response(exchange: Exchange, form: ResponseForm) -> AsyncIterat
     except ApiError as error:
         yield event("failed", response=form.failed(error))
         return
-    for said in _ending(event, form, update, bool(words)):
-        yield said
+    for data in _ending(event, form, update, bool(words)):
+        yield data
 
 
 def _place(form: ResponseForm) -> dict[str, Any]:
@@ -194,11 +194,11 @@ def _opening(event: Events, form: ResponseForm) -> list[bytes]:
 
 def _ending(event: Events, form: ResponseForm, answered: Answered, spoke: bool) -> list[bytes]:
     """Return the events that end the message, those of the calls, and the last event."""
-    choice, output, said = answered.choices[0], list[dict[str, Any]](), list[bytes]()
+    choice, output, events = answered.choices[0], list[dict[str, Any]](), list[bytes]()
     if spoke or not choice.calls:
-        said += [] if spoke else _opening(event, form)
+        events += [] if spoke else _opening(event, form)
         part, item = text_part(choice.text), form.message(choice.text, _status(choice))
-        said += [
+        events += [
             event("output_text.done", **_place(form), text=choice.text, logprobs=[]),
             event("content_part.done", **_place(form), part=part),
             event("output_item.done", output_index=0, item=item),
@@ -206,10 +206,10 @@ def _ending(event: Events, form: ResponseForm, answered: Answered, spoke: bool) 
         output.append(item)
     for call in choice.calls:
         item = call_item(call)
-        said += _call_events(event, item, len(output))
+        events += _call_events(event, item, len(output))
         output.append(item)
     kind = "completed" if _status(choice) == "completed" else "incomplete"
-    return [*said, event(kind, response=form.ended(answered, output))]
+    return [*events, event(kind, response=form.ended(answered, output))]
 
 
 def _call_events(event: Events, item: dict[str, Any], index: int) -> list[bytes]:

@@ -70,9 +70,9 @@ def _check_absent(data: dict[str, Any]) -> None:
 
 
 def _messages(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    said, first = data.get("instructions"), {}
-    if said is not None and said != "":
-        content = checked_text("instructions", said)
+    instructions, first = data.get("instructions"), {}
+    if instructions is not None and instructions != "":
+        content = checked_text("instructions", instructions)
         first = {"instructions": {"role": "system", "content": content}}
     return first | messages_of_items(data.get("input"))
 

@@ -190,15 +190,15 @@ class Rows:
     ) -> dict[str, Any]:
         """Return the keywords of `generate` for an answer to a prompt of `prompt` tokens."""
         ends = None if sampling.ignore_eos else list(self.ends) or None
-        asked = sampling.asked(longest) | {"eos_token_id": ends}
-        options = answer_options(self.model, self.tokenizer, longest, asked)
+        keywords = sampling.keywords(longest) | {"eos_token_id": ends}
+        options = answer_options(self.model, self.tokenizer, longest, keywords)
         processors: list[Any] = []
         criteria: list[Any] = []
         if sampling.stop:
             criteria.append(Ended(self.tokenizer, sampling.stop, None, prompt))
         if sampling.penalizes:
-            found = sampling.frequency_penalty, sampling.presence_penalty
-            processors.append(AnswerPenalties(prompt, *found))
+            penalties = sampling.frequency_penalty, sampling.presence_penalty
+            processors.append(AnswerPenalties(prompt, *penalties))
         if constraint is not None:
             processors.append(constraint)
             criteria.append(constraint.over)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from inf_llm.checks import LEAST_TEMPERATURE
+from inf_llm.checks import MIN_TEMPERATURE
 from inf_llm.serve.errors import bad_value
 from inf_llm.serve.values import checked_text, flag, number, shown, whole, wrong
 
@@ -16,8 +16,8 @@ NAMES = (
     *("repetition_penalty", "frequency_penalty", "presence_penalty"),
 )
 """Parameters that `sampling_of` reads on every route."""
-LONGEST_STOP, MOST_STOPS = 200, 32
-MOST_BIASES = 1024
+LONGEST_STOP, MAX_STOPS = 200, 32
+MAX_BIASES = 1024
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,19 @@ class Sampling:
     min_tokens: int = 0
     ignore_eos: bool = False
 
-    def asked(self, longest: int) -> dict[str, Any]:
+    def keywords(self, longest: int) -> dict[str, Any]:
         """Return the sampling keywords of `generate` for an answer of at most `longest` tokens."""
-        asked: dict[str, Any] = {}
+        keywords: dict[str, Any] = {}
         if self.temperature:
-            asked |= {"temperature": self.temperature, "top_p": self.top_p}
-            asked |= {"top_k": self.top_k or 0, "min_p": self.min_p or None}
+            keywords |= {"temperature": self.temperature, "top_p": self.top_p}
+            keywords |= {"top_k": self.top_k or 0, "min_p": self.min_p or None}
         if self.repetition_penalty != 1:
-            asked["repetition_penalty"] = self.repetition_penalty
+            keywords["repetition_penalty"] = self.repetition_penalty
         if self.logit_bias:
-            asked["sequence_bias"] = [[[token], bias] for token, bias in self.logit_bias.items()]
+            keywords["sequence_bias"] = [[[token], bias] for token, bias in self.logit_bias.items()]
         if self.min_tokens:
-            asked["min_new_tokens"] = min(self.min_tokens, longest)
-        return asked
+            keywords["min_new_tokens"] = min(self.min_tokens, longest)
+        return keywords
 
     @property
     def penalizes(self) -> bool:
@@ -97,7 +97,7 @@ def sampling_of(data: dict[str, Any], shortest: int = 1) -> Sampling:
     temperature = number("temperature", data.get("temperature"), 0.0, 0.0, 2.0)
     sampling = Sampling(
         max_tokens=min((value for value in longest if value is not None), default=None),
-        temperature=temperature if temperature >= LEAST_TEMPERATURE else 0.0,
+        temperature=temperature if temperature >= MIN_TEMPERATURE else 0.0,
         top_p=number("top_p", data.get("top_p"), 1.0, 0.0, 1.0),
         top_k=whole("top_k", data.get("top_k"), 1, nothing=(-1, 0)),
         seed=None if seed is None else seed % 2**63,
@@ -123,10 +123,10 @@ def sampling_of(data: dict[str, Any], shortest: int = 1) -> Sampling:
 
 def _biases(given: Any) -> dict[int, float]:
     """Parse `logit_bias` by token id; entries of 0 are dropped."""
-    wanted = f"an object of at most {MOST_BIASES} token ids and numbers from -100 to 100"
+    wanted = f"an object of at most {MAX_BIASES} token ids and numbers from -100 to 100"
     if given is None or given == []:
         return {}
-    if not isinstance(given, dict) or len(given) > MOST_BIASES:
+    if not isinstance(given, dict) or len(given) > MAX_BIASES:
         raise wrong("logit_bias", given, wanted)
     for token, bias in given.items():
         if not re.fullmatch("[0-9]{1,10}", token):
@@ -137,8 +137,8 @@ def _biases(given: Any) -> dict[int, float]:
 
 def _stops(stop: Any) -> tuple[str, ...]:
     texts = [] if stop is None else [stop] if isinstance(stop, str) else stop
-    wanted = f"a text, or a list of at most {MOST_STOPS}, each of at most {LONGEST_STOP} characters"
-    if not isinstance(texts, list) or len(texts) > MOST_STOPS:
+    wanted = f"a text, or a list of at most {MAX_STOPS}, each of at most {LONGEST_STOP} characters"
+    if not isinstance(texts, list) or len(texts) > MAX_STOPS:
         raise wrong("stop", stop, wanted)
     for text in texts:
         if not isinstance(text, str) or len(text) > LONGEST_STOP:

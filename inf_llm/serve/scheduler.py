@@ -146,11 +146,11 @@ class Scheduler:
         share = 1 - self.reading_share if answers else self.reading_share
         self._clock[answers] += seconds / share
         if not answers:
-            own = self._tasks[turn[0]]
+            current = self._tasks[turn[0]]
             for account in self._tasks.values() if tokens else ():
                 account.passed += 1
-            own.passed = 0
-            own.tokens += tokens
+            current.passed = 0
+            current.tokens += tokens
             self._clients[turn[0].client].tokens += tokens
 
     def first(self, reads: list[_Task]) -> _Task:
@@ -167,8 +167,10 @@ class Scheduler:
     def _note_who_is_there(self, tasks: Sequence[Task]) -> None:
         known, self._tasks = self._tasks, {}
         for client in {task.client for task in tasks}:
-            own = [task for task in tasks if task.client == client]
-            self._tasks |= _kept({task: known[task] for task in own if task in known}, own)
+            of_client = [task for task in tasks if task.client == client]
+            self._tasks |= _kept(
+                {task: known[task] for task in of_client if task in known}, of_client
+            )
         self._clients = _kept(self._clients, [task.client for task in tasks])
 
     def _note_kinds(self, there: set[bool]) -> None:

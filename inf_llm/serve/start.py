@@ -24,7 +24,7 @@ from inf_llm.serve.worker import Worker
 
 JOIN_SECONDS = 10.0
 """Seconds within which cancelled jobs must end."""
-LEAST_GRAINS = 4
+MIN_GRAINS = 4
 """Least size of the memory budget, in units of `PrefixCache.grain` tokens."""
 
 
@@ -99,7 +99,7 @@ def build(model: Any, tokenizer: Any, config: RunConfig, options: ServeOptions) 
         needs=None if needs is None else needs.of,
         disk_cache=None if library is None else library.disk_cache,
     )
-    budget = Budget.of(options.memory_budget, needs, LEAST_GRAINS * pool.grain)
+    budget = Budget.of(options.memory_budget, needs, MIN_GRAINS * pool.grain)
     vocabulary = model.get_input_embeddings().weight.shape[0]
     prompts = Prompts(tokenizer, config.conv_type, vocabulary, config.control_tokens)
     engine = Engine(model, tokenizer, config, pool, prompts, library)

@@ -10,7 +10,7 @@ from inf_llm.generation.calls import Tool
 from inf_llm.serve.errors import bad_value
 from inf_llm.serve.values import checked_text, flag, wrong
 
-MOST = 128
+MAX_TOOLS = 128
 DEEPEST = 64
 """Most levels of nesting in a schema or in arguments."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -47,8 +47,8 @@ def calling(data: dict[str, Any]) -> Calling:
         ApiError: a tool or the tool choice is not accepted.
     """
     given = data.get("tools")
-    if given is not None and (not isinstance(given, list) or len(given) > MOST):
-        raise wrong("tools", given, f"a list of at most {MOST} functions")
+    if given is not None and (not isinstance(given, list) or len(given) > MAX_TOOLS):
+        raise wrong("tools", given, f"a list of at most {MAX_TOOLS} functions")
     read = [_tool(f"tools[{index}]", tool) for index, tool in enumerate(given or ())]
     tools = tuple(tool for tool in read if tool is not None)
     names = [tool.name for tool in tools]

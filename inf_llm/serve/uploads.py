@@ -19,7 +19,7 @@ from inf_llm.serve.wire import DONE, comment, event
 _log = logging.getLogger("inf_llm.serve")
 
 Commit = Callable[[Read], Awaitable[Document]]
-MOST_FAILURES = 256
+MAX_FAILURES = 256
 
 
 class Reader:
@@ -145,7 +145,7 @@ class Failures:
             self._known[document.id] = Failure(
                 document.id, document.owner, document.described(), error
             )
-        while len(self._known) > MOST_FAILURES:
+        while len(self._known) > MAX_FAILURES:
             self._known.popitem(last=False)
 
     def all(self) -> list[Failure]:

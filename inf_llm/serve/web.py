@@ -21,7 +21,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from inf_llm.errors import ConfigError
-from inf_llm.serve.connection import MOST_REFUSED, Connection, WebConfig
+from inf_llm.serve.connection import MAX_REFUSED, Connection, WebConfig
 
 BACKLOG = 64
 """Most connections that wait to be accepted, and that asyncio accepts in one go."""
@@ -29,7 +29,7 @@ KEEP_ALIVE = 15
 """Seconds that a connection may be idle after a response."""
 OWN_FILES = 32
 """Files reserved for the server itself."""
-LEAST_CONNECTIONS = 8
+MIN_CONNECTIONS = 8
 LAST_SECONDS = 2.0
 """Seconds for jobs to end after their cancellation at shutdown."""
 
@@ -49,8 +49,8 @@ def listen(host: str, port: int) -> Listening:
         ConfigError: the address or port cannot be used.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, address = found[0][0], found[0][4]
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, address = addresses[0][0], addresses[0][4]
         listening = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(
@@ -96,7 +96,7 @@ def most_connections(wanted: int) -> int:
     """Return the wanted number of connections, or fewer if fewer files may be open at once.
 
     Raises:
-        ConfigError: fewer than `LEAST_CONNECTIONS` are possible.
+        ConfigError: fewer than `MIN_CONNECTIONS` are possible.
     """
     try:
         import resource
@@ -104,17 +104,17 @@ def most_connections(wanted: int) -> int:
         return wanted
     files = Path("/proc/self/fd")
     used = len(list(files.iterdir())) if files.exists() else OWN_FILES
-    spare = used + OWN_FILES + BACKLOG + MOST_REFUSED
+    spare = used + OWN_FILES + BACKLOG + MAX_REFUSED
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return wanted
     if soft < wanted + spare:
         soft = wanted + spare if hard == resource.RLIM_INFINITY else min(hard, wanted + spare)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft - spare < LEAST_CONNECTIONS:
+    if soft - spare < MIN_CONNECTIONS:
         raise ConfigError(
             f"{soft} files may be open at once, and {spare} are kept for the server itself: allow "
-            f"{spare + LEAST_CONNECTIONS} or more, as ulimit -n 1024 does"
+            f"{spare + MIN_CONNECTIONS} or more, as ulimit -n 1024 does"
         )
     return min(wanted, soft - spare)
 

@@ -134,16 +134,16 @@ def among_others(view: View, q: Tensor, scores: Tensor, k: Tensor, v: Tensor) ->
     """Attend with q (B, H, E, D) to its own row, which is scored already, and to its group's."""
     assert view.crowd is not None
     size, end, length = view.group, q.shape[2], k.shape[2]
-    asked, everyone, values = (  # (groups, H, size * E or size * T, D)
+    queries, keys, values = (  # (groups, H, size * E or size * T, D)
         x.unflatten(0, (-1, size)).transpose(1, 2).flatten(2, 3) for x in (q, k, v)
     )
-    others = torch.matmul(asked, everyone.transpose(2, 3)).float().unflatten(2, (size, end))
-    own = torch.eye(size, dtype=torch.bool, device=q.device)[None, :, :, None]
-    hidden = own | ~view.crowd.view(-1, 1, size, length)  # (groups, size, size, T)
+    others = torch.matmul(queries, keys.transpose(2, 3)).float().unflatten(2, (size, end))
+    diagonal = torch.eye(size, dtype=torch.bool, device=q.device)[None, :, :, None]
+    hidden = diagonal | ~view.crowd.view(-1, 1, size, length)  # (groups, size, size, T)
     others = others.masked_fill(hidden.flatten(2)[:, None, :, None], -1e9)
     others = others.transpose(1, 2).flatten(0, 1)  # (B, H, E, size * T)
     shares = torch.cat((scores, others), -1).softmax(-1).to(v.dtype)
     own_share, other_share = shares.split((length, size * length), -1)
     other_share = other_share.unflatten(0, (-1, size)).transpose(1, 2).flatten(2, 3)
-    crowd_seen = torch.matmul(other_share, values).unflatten(2, (size, end))
-    return torch.matmul(own_share, v) + crowd_seen.transpose(1, 2).flatten(0, 1)
+    crowd_output = torch.matmul(other_share, values).unflatten(2, (size, end))
+    return torch.matmul(own_share, v) + crowd_output.transpose(1, 2).flatten(0, 1)

@@ -45,8 +45,8 @@ def loss_by_position(
     all_rows = rows_of(ids, length, rows).to(model.device)
     for part in all_rows.split(batch):
         logits = model(part[:, :-1]).logits.float()
-        each = F.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="none")
-        total += each.view(len(part), length).double().sum(0).cpu()
+        losses = F.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="none")
+        total += losses.view(len(part), length).double().sum(0).cpu()
     mean = total / len(all_rows)
     edges = [edge for edge in EDGES if edge < length] + [length]
     return [
@@ -91,7 +91,7 @@ def retrieval(
     seed: int = 0,
 ) -> dict[str, float]:
     """Return the share of `count` needles per family that are found within the trained context."""
-    found = {}
+    shares = {}
     room = model.config.max_position_embeddings - 1  # one for <s>
     for family in families:
         length = room - family_of(family).max_new_tokens
@@ -100,8 +100,8 @@ def retrieval(
             sample = build(family, tokenizer, haystack, length, depth, seed + index)
             ids = tokenizer(sample.prompt, return_tensors="pt").input_ids
             right += sample.found(answer(model, tokenizer, ids, sample.max_new_tokens))
-        found[family] = round(right / count, 4)
-    return found
+        shares[family] = round(right / count, 4)
+    return shares
 
 
 def chat_passkey(

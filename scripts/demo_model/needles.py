@@ -152,8 +152,8 @@ def magic_number(rng: random.Random, words: Sequence[str]) -> Needle:
         return Needle("magic", True, statement, question, lead, f" {value}")
     title = rng.choice(("The magic number for", "The special number for", "The secret number of"))
     lead = f"{title} {key} is"
-    asked = f"What is {title[0].lower()}{title[1:]} {key}?"
-    return Needle("magic", True, f"{lead} {value}.", asked, lead, f" {value}")
+    question = f"What is {title[0].lower()}{title[1:]} {key}?"
+    return Needle("magic", True, f"{lead} {value}.", question, lead, f" {value}")
 
 
 def variable(rng: random.Random, words: Sequence[str]) -> Needle:

@@ -228,7 +228,7 @@ class Trainer:
     def _learn(self, batch: Batch, view: View | None) -> None:
         ids, weight = batch.ids.to(self._device), batch.weight.to(self._device)
         view = None if view is None else _on(view, self._device)
-        loss, each, right = self._losses(ids, weight, view)
+        loss, losses, right = self._losses(ids, weight, view)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         options = self.options
@@ -237,23 +237,23 @@ class Trainer:
             group["lr"] = options.rate * factor
         self._optimizer.step()
         self._optimizer.zero_grad()
-        self._count(batch, each.cpu(), right.cpu(), float(loss.detach()))
+        self._count(batch, losses.cpu(), right.cpu(), float(loss.detach()))
 
     def _compute(self, ids: Tensor, weight: Tensor, view: View | None) -> tuple[Tensor, ...]:
         """Return the weighted loss, the loss of each token, and whether it was predicted (B, T)."""
         with torch.autocast(self._device.type, torch.bfloat16):
             logits = forward(self.model, self._rotary, ids[:, :-1], view)
         logits, targets = logits.float(), ids[:, 1:]
-        each = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        each = each.view_as(weight)
-        loss = (each * weight).sum() / weight.sum()
-        return loss, each.detach(), logits.detach().argmax(-1) == targets
+        losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        losses = losses.view_as(weight)
+        loss = (losses * weight).sum() / weight.sum()
+        return loss, losses.detach(), logits.detach().argmax(-1) == targets
 
-    def _count(self, batch: Batch, each: Tensor, right: Tensor, loss: float) -> None:
+    def _count(self, batch: Batch, losses: Tensor, right: Tensor, loss: float) -> None:
         tally, prose = self._tally, batch.weight == 1.0
         tally.loss.append(loss)
         if prose.any():
-            tally.prose.append(float(each[prose].mean()))
+            tally.prose.append(float(losses[prose].mean()))
         tally.right += int(right[batch.asks].sum())
         tally.asked += int(batch.asks.sum())
 

@@ -96,11 +96,11 @@ def _likelihoods(session: Session, answer: list[int]) -> Tensor:
     """Return the log-probabilities (n,) of an answer's tokens, fed one by one."""
     with torch.no_grad():
         logits = feed(session.model, session.tensor(session.ids)[:, session.fed :], session.cache)
-        found = [logits[0, -1]]
+        last_logits = [logits[0, -1]]
         for token in answer[:-1]:
             logits = feed(session.model, session.tensor([token]), session.cache)
-            found.append(logits[0, -1])
-    scores = torch.stack(found).float().log_softmax(-1).cpu()
+            last_logits.append(logits[0, -1])
+    scores = torch.stack(last_logits).float().log_softmax(-1).cpu()
     return scores.gather(1, torch.tensor(answer)[:, None])[:, 0]
 
 
@@ -115,7 +115,7 @@ def saved(check: Check) -> Figures:
     pairs["device"] = load("inf-llm", check.device, "model.dtype=float32")
     (sample,) = plan(pairs["cpu"][1], "passkey", 1024 if check.small else 8192, 1, 0)
     figures: Figures = {}
-    found: dict[str, Tensor] = {}
+    likelihoods: dict[str, Tensor] = {}
     answer: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, (model, tokenizer) in pairs.items():
@@ -123,15 +123,15 @@ def saved(check: Check) -> Figures:
             session.read(sample.prompt)
             session.save(Path(folder) / name)
             if not answer:
-                asked = session.fork().ask(max_new_tokens=NEW, eos_token_id=None)
-                answer = list(asked.token_ids)
-            found[name] = _likelihoods(session, answer)
+                reply = session.fork().ask(max_new_tokens=NEW, eos_token_id=None)
+                answer = list(reply.token_ids)
+            likelihoods[name] = _likelihoods(session, answer)
         for name in pairs:
             for where, (model, tokenizer) in pairs.items():
                 before = time.perf_counter()
                 session = Session.load(Path(folder) / name, model, tokenizer)
                 seconds = time.perf_counter() - before
-                apart = _apart(found[name], _likelihoods(session, answer))
+                apart = _apart(likelihoods[name], _likelihoods(session, answer))
                 figures[f"saved on {name}, opened on {where}"] = {"apart": apart, "load": seconds}
     same = all(figures[f"saved on {x}, opened on {x}"]["apart"] == 0 for x in pairs)
     if not same or any(row["apart"] > TOLERANCE for row in figures.values()):

@@ -48,15 +48,15 @@ def _kernel(
 ) -> Figures:
     q, k, v = qkv
     scale, limit = q.shape[-1] ** -0.5, TOLERANCE[q.dtype]
-    plain, asked = Scoring(scale, kernel="reference"), Scoring(scale, kernel=kernel)
+    reference, tested = Scoring(scale, kernel="reference"), Scoring(scale, kernel=kernel)
     try:
-        (o, lse), milliseconds = check.timed(lambda: attend(q, k, v, asked, band))
-        mass = received(q, k, lse, asked, band)
+        (o, lse), milliseconds = check.timed(lambda: attend(q, k, v, tested, band))
+        mass = received(q, k, lse, tested, band)
     except inf_llm.InfLLMError as error:  # not for this device or dtype, or not installed
         return {"left_out": str(error)}
     wide = q.float(), k.float(), v.float()
-    want, want_lse = attend(*wide, plain, band)
-    want_mass = received(*wide[:2], want_lse, plain, band)
+    want, want_lse = attend(*wide, reference, band)
+    want_mass = received(*wide[:2], want_lse, reference, band)
     apart = {
         "output": float((o.float() - want).abs().max()),
         "log_sum_exp": float((lse - want_lse).abs().max()),

@@ -24,8 +24,8 @@ def types(check: Check) -> Figures:
             figures.setdefault(kind, []).append(
                 {"dtype": dtype, "device": str(device), **trial.record()}
             )
-        wanted, here = (row["found"] for row in figures[kind][:2])
-        if here != wanted:
+        expected, here = (row["found"] for row in figures[kind][:2])
+        if here != expected:
             raise DifferenceError(f"{kind} finds other needles than on the CPU", figures)
     if not all(figures["inf-llm"][1]["found"]):
         raise DifferenceError("inf-llm misses needles", figures)

@@ -268,12 +268,12 @@ def test_reselect_every_shares_one_choice_between_decode_steps():
     )
     settings = {"n_init": 4, "n_local": 32, "block_size": 8, "topk": 3, "exc_block_size": 16}
     feeds = [280] + [1] * 20
-    each = replay(q, k, v, feeds=feeds, kind="inf-llm", **settings).topk[-20:]
+    every = replay(q, k, v, feeds=feeds, kind="inf-llm", **settings).topk[-20:]
     third = replay(q, k, v, feeds=feeds, kind="inf-llm", reselect_every=3, **settings).topk[-20:]
 
     assert third == [third[step - step % 3] for step in range(20)]
-    assert third[0] == each[0]
-    assert len({str(step) for step in each}) > len({str(step) for step in third})
+    assert third[0] == every[0]
+    assert len({str(step) for step in every}) > len({str(step) for step in third})
 
 
 @examples(40)
@@ -294,8 +294,8 @@ def test_rows_with_memories_of_their_own_are_as_alone(data: st.DataObject) -> No
         qkv = random_qkv(1, rows=len(members), seed=1000 + step)
         together = InfLLMAttention.attend_each(members, *qkv, rule())
         rows = zip(alone, *(part.split(1) for part in qkv), strict=True)
-        each = torch.cat([member.attend(*row, rule()) for member, *row in rows])
-        torch.testing.assert_close(together, each, **CLOSE)
+        single = torch.cat([member.attend(*row, rule()) for member, *row in rows])
+        torch.testing.assert_close(together, single, **CLOSE)
         for member, other in zip(members, alone, strict=True):
             assert (member.recalled is None) == (other.recalled is None)
             if member.recalled is not None:

@@ -52,8 +52,8 @@ class FakeReader:
         self.seen += "".join(map(chr, ids))
         if "POISON" in self.seen:
             raise MemoryError("no room left\nfor this")
-        found = re.search(r"The pass key is (\d+)\. Remember", self.seen)
-        return f" {found.group(1)}" if found else f" {zlib.crc32(self.seen.encode())}"
+        match = re.search(r"The pass key is (\d+)\. Remember", self.seen)
+        return f" {match.group(1)}" if match else f" {zlib.crc32(self.seen.encode())}"
 
     def stats(self):
         return {"tokens": len(self.seen), "seconds": time.time(), "blocks": {"host": 3}}

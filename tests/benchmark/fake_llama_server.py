@@ -41,8 +41,8 @@ class Handler(BaseHTTPRequestHandler):
             self._stream(body["n_predict"])
         else:
             token = body["logit_bias"][0][0]
-            said = {"id": token, "logprob": -0.5}
-            self._send(200, {"tokens": [token], "completion_probabilities": [said]})
+            entry = {"id": token, "logprob": -0.5}
+            self._send(200, {"tokens": [token], "completion_probabilities": [entry]})
 
     def _stream(self, count: int) -> None:
         self.send_response(200)
@@ -51,17 +51,17 @@ class Handler(BaseHTTPRequestHandler):
             self._event({"tokens": [token], "stop": False})
         self._event({"tokens": [], "stop": True})
 
-    def _event(self, said: dict[str, Any]) -> None:
-        self.wfile.write(f"data: {json.dumps(said)}\n\n".encode())
+    def _event(self, data: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(data)}\n\n".encode())
 
-    def _send(self, status: int, said: dict[str, Any]) -> None:
-        data = json.dumps(said).encode()
+    def _send(self, status: int, content: dict[str, Any]) -> None:
+        data = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *given: Any) -> None:
+    def log_message(self, *args: Any) -> None:
         """Say nothing."""
 
 

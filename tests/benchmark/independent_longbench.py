@@ -17,18 +17,18 @@ def rouge_l(prediction: str, truth: str) -> float:
     def sentences(text):
         return [" ".join(s.split()).split(" ") for s in text.split(".") if s]
 
-    said, told = sentences(prediction), sentences(truth)
-    if not said or not told:
+    predicted, expected = sentences(prediction), sentences(truth)
+    if not predicted or not expected:
         return 0.0
     union = set()
-    for reference in told:
-        for sentence in said:
+    for reference in expected:
+        for sentence in predicted:
             common = _one_lcs(tuple(reference), tuple(sentence))
             if common is None:
                 return 0.0
             union |= set(common)
-    recall = len(union) / len({w for s in told for w in s})
-    precision = len(union) / len({w for s in said for w in s})
+    recall = len(union) / len({w for s in expected for w in s})
+    precision = len(union) / len({w for s in predicted for w in s})
     return 2 * precision * recall / (precision + recall + 1e-8)
 
 
@@ -58,13 +58,13 @@ def squad_tokens(text: str) -> list[str]:
     return [w for w in re.split(r"\s+", re.sub(r"\b(?:a|an|the)\b", " ", text)) if w]
 
 
-def f1(said: list[str], told: list[str]) -> float:
-    left, same = list(told), 0
-    for token in said:
-        if token in left:
-            left.remove(token)
+def f1(predicted: list[str], expected: list[str]) -> float:
+    remaining, same = list(expected), 0
+    for token in predicted:
+        if token in remaining:
+            remaining.remove(token)
             same += 1
-    return 2 * same / (len(said) + len(told)) if same else 0.0
+    return 2 * same / (len(predicted) + len(expected)) if same else 0.0
 
 
 # The full-width marks, as code point ranges.

@@ -53,9 +53,9 @@ def config(folder, checkpoint, kind):
 
 
 def predict(path, folder, data, *more):
-    given = ["--config_path", str(path), "--output_dir_path", str(folder), "--datasets", TASK]
-    given += ["--data_dir", str(data), "--prompts", "plain", *more]
-    assert pred.main(given) == 0
+    arguments = ["--config_path", str(path), "--output_dir_path", str(folder), "--datasets", TASK]
+    arguments += ["--data_dir", str(data), "--prompts", "plain", *more]
+    assert pred.main(arguments) == 0
     lines = (folder / f"{TASK}.jsonl").read_text().splitlines()
     return [
         {key: value for key, value in json.loads(line).items() if "seconds" not in key}
@@ -75,11 +75,11 @@ def test_answers_equal_generate_on_the_whole_prompt(tmp_path, checkpoint, data, 
     options = RunOptions(read, tmp_path, (TASK,), data=data, prompts="plain")
     for row, instance in zip(rows, load_task(TASK, options, tokenizer).instances, strict=True):
         ids = tokenizer(instance.prompt.text, return_tensors="pt")
-        said = model.generate(**ids, max_new_tokens=32, do_sample=False)[
+        generated = model.generate(**ids, max_new_tokens=32, do_sample=False)[
             0, ids.input_ids.shape[1] :
         ]
         assert "error" not in row
-        assert row["pred"] == tokenizer.decode(said, skip_special_tokens=True)
+        assert row["pred"] == tokenizer.decode(generated, skip_special_tokens=True)
         assert row["token_length"] == ids.input_ids.shape[1]
 
 
@@ -90,8 +90,8 @@ def test_two_ranks_and_a_resumed_run_equal_one_process(tmp_path, checkpoint, dat
     part = tmp_path / "part"
     predict(path, part, data, "--limit", "1")
     assert predict(path, part, data) == whole
-    given = ["--config_path", str(path), "--output_dir_path", str(tmp_path / "two")]
-    given += ["--datasets", TASK, "--data_dir", str(data), "--prompts", "plain"]
+    arguments = ["--config_path", str(path), "--output_dir_path", str(tmp_path / "two")]
+    arguments += ["--datasets", TASK, "--data_dir", str(data), "--prompts", "plain"]
     for rank in "10":
-        assert pred.main([*given, "--rank", rank, "--world_size", "2"]) == 0
+        assert pred.main([*arguments, "--rank", rank, "--world_size", "2"]) == 0
     assert predict(path, tmp_path / "two", data) == whole

@@ -24,7 +24,7 @@ def write(folder, task, rows):
     (folder / f"{task}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def own(i, pred, answer, **more):
+def own_row(i, pred, answer, **more):
     fields = {"id": str(i), "index": i, "pred": pred, "answers": [answer], "all_classes": None}
     return fields | {"length": 10} | more
 
@@ -34,7 +34,11 @@ def score(folder):
 
 
 def test_own_form(tmp_path):
-    rows = [own(0, "red", "red"), own(1, "red", "blue"), own(2, "", "x", error="OOM: no room")]
+    rows = [
+        own_row(0, "red", "red"),
+        own_row(1, "red", "blue"),
+        own_row(2, "", "x", error="OOM: no room"),
+    ]
     write(tmp_path, "hotpotqa", rows)
     scored = score(tmp_path)["hotpotqa"]
     assert (scored.n, scored.failures) == (3, 1)
@@ -56,7 +60,7 @@ def test_published_infllm_form_has_no_ids(tmp_path):
 
 
 def test_a_torn_last_row_is_left_out_and_a_damaged_one_refused(tmp_path, capsys):
-    write(tmp_path, "passkey", [own(0, "17", "17")])
+    write(tmp_path, "passkey", [own_row(0, "17", "17")])
     with (tmp_path / "passkey.jsonl").open("a") as file:
         file.write('{"id": "1", "pre')
     assert score(tmp_path)["passkey"].n == 1
@@ -67,14 +71,14 @@ def test_a_torn_last_row_is_left_out_and_a_damaged_one_refused(tmp_path, capsys)
 
 
 def test_rows_of_ranks_are_scored_together(tmp_path):
-    write(tmp_path, "passkey", [own(0, "17", "17")])
+    write(tmp_path, "passkey", [own_row(0, "17", "17")])
     (tmp_path / "passkey.jsonl").rename(tmp_path / "passkey.jsonl.0-of-2")
-    (tmp_path / "passkey.jsonl.1-of-2").write_text(json.dumps(own(1, "1", "17")) + "\n")
+    (tmp_path / "passkey.jsonl.1-of-2").write_text(json.dumps(own_row(1, "1", "17")) + "\n")
     assert score(tmp_path)["passkey"].score == 50.0
 
 
 def test_class_names_may_be_python_text(tmp_path):
-    write(tmp_path, "trec", [own(0, "Food", "Food") | {"all_classes": "['Food', 'Date']"}])
+    write(tmp_path, "trec", [own_row(0, "Food", "Food") | {"all_classes": "['Food', 'Date']"}])
     assert score(tmp_path)["trec"].score == 100.0
 
 
@@ -82,21 +86,23 @@ def test_means_over_15_and_16_tasks(tmp_path):
     for task in ENGLISH_16:
         right = {"trec": "Food", "passage_retrieval_en": "Paragraph 3", "passage_count": "3"}
         answer = right.get(task, "word")
-        said = "none" if task == "passage_count" else answer
-        write(tmp_path, task, [own(i, said, answer, all_classes=["Food"]) for i in range(2)])
-    found = {mean.name.split(" tasks")[0]: mean for mean in score_folder(tmp_path).means}
+        prediction = "none" if task == "passage_count" else answer
+        write(
+            tmp_path, task, [own_row(i, prediction, answer, all_classes=["Food"]) for i in range(2)]
+        )
+    means = {mean.name.split(" tasks")[0]: mean for mean in score_folder(tmp_path).means}
     assert set(ENGLISH_16) - set(ENGLISH_15) == {"passage_count"}
-    assert found["LongBench, 15"].score == pytest.approx(100, abs=1e-4)
-    assert found["LongBench, 16"].score == pytest.approx(100 * 15 / 16, abs=1e-4)
-    assert found["LongBench, all 21"].score is None
-    assert "vcsum" in found["LongBench, all 21"].missing
+    assert means["LongBench, 15"].score == pytest.approx(100, abs=1e-4)
+    assert means["LongBench, 16"].score == pytest.approx(100 * 15 / 16, abs=1e-4)
+    assert means["LongBench, all 21"].score is None
+    assert "vcsum" in means["LongBench, all 21"].missing
 
 
 def test_longbench_e_is_the_mean_of_its_buckets(tmp_path):
-    rows = [own(0, "a b", "a b", length=100), own(1, "x", "y", length=5000)]
-    rows += [own(2, "x", "y", length=6000), own(3, "q", "q", length=9000)]
+    rows = [own_row(0, "a b", "a b", length=100), own_row(1, "x", "y", length=5000)]
+    rows += [own_row(2, "x", "y", length=6000), own_row(3, "q", "q", length=9000)]
     for task in E_TASKS:
-        alone = own(0, "Paragraph 3", "Paragraph 3", length=100)
+        alone = own_row(0, "Paragraph 3", "Paragraph 3", length=100)
         write(tmp_path, f"{task}_e", rows if task == "qasper" else [alone])
     run = score_folder(tmp_path)
     assert run.tasks["qasper_e"].buckets == {"0-4k": 100.0, "4-8k": 0.0, "8k+": 100.0}
@@ -112,9 +118,9 @@ def test_standard_error():
 
 def test_tables_are_written_and_named(tmp_path, capsys):
     for task in SCRIPT_6:
-        write(tmp_path / "d", task, [own(0, "A.", "A")])
-    write(tmp_path / "d", "code_debug", [own(0, "A.", "f") | {"answers": ["f", "A"]}])
-    write(tmp_path / "d", "math_find", [own(0, "3", 3)])
+        write(tmp_path / "d", task, [own_row(0, "A.", "A")])
+    write(tmp_path / "d", "code_debug", [own_row(0, "A.", "f") | {"answers": ["f", "A"]}])
+    write(tmp_path / "d", "math_find", [own_row(0, "3", 3)])
     assert evaluate.main(["--dir_path", str(tmp_path / "d")]) == 0
     shown = capsys.readouterr().out
     assert "| InfiniteBench, 6 tasks (InfLLM's script, EM-LLM's table) | " in shown
@@ -126,9 +132,9 @@ def test_tables_are_written_and_named(tmp_path, capsys):
 
 def test_comparison_is_paired_by_sample_and_seeded(tmp_path):
     for name, right in (("one", 20), ("two", 32)):
-        rows = [own(i, "17" if i < right else "1", "17") for i in range(40)]
+        rows = [own_row(i, "17" if i < right else "1", "17") for i in range(40)]
         write(tmp_path / name, "passkey", rows if name == "one" else rows[:36])
-        write(tmp_path / name, "hotpotqa", [own(i, "a b", "a b") for i in range(5)])
+        write(tmp_path / name, "hotpotqa", [own_row(i, "a b", "a b") for i in range(5)])
     runs = [score_folder(tmp_path / name) for name in ("one", "two")]
     rows = {row.task: row for row in compare(*runs)}
     assert rows["passkey"].n == 36
@@ -146,7 +152,7 @@ def test_comparison_is_paired_by_sample_and_seeded(tmp_path):
 
 def test_comparison_from_the_command_line(tmp_path, capsys):
     for name in ("one", "two", "three"):
-        write(tmp_path / name, "passkey", [own(i, "17", "17") for i in range(4)])
+        write(tmp_path / name, "passkey", [own_row(i, "17", "17") for i in range(4)])
     folders = [str(tmp_path / name) for name in ("one", "two", "three")]
     assert evaluate.main(["--compare", *folders, "--output_dir_path", str(tmp_path / "o")]) == 0
     assert "| task | one | two | three |" in capsys.readouterr().out
@@ -156,7 +162,7 @@ def test_comparison_from_the_command_line(tmp_path, capsys):
 
 def test_plot(tmp_path):
     pytest.importorskip("matplotlib")
-    write(tmp_path / "d", "passkey", [own(i, "17", "17") for i in range(4)])
+    write(tmp_path / "d", "passkey", [own_row(i, "17", "17") for i in range(4)])
     picture = tmp_path / "p.png"
     assert evaluate.main(["--dir_path", str(tmp_path / "d"), "--plot", str(picture)]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -207,7 +213,7 @@ def test_bad_folders_give_one_message_and_exit_code_2(tmp_path, capsys, files, s
     ],
 )
 def test_malformed_labels_are_reported_with_their_row(tmp_path, capsys, task, row, says):
-    write(tmp_path, task, [own(0, "said", "meant") | row])
+    write(tmp_path, task, [own_row(0, "said", "meant") | row])
     assert evaluate.main(["--dir_path", str(tmp_path)]) == 2
     assert says in capsys.readouterr().err
 
@@ -220,7 +226,7 @@ def test_an_answer_need_not_stand_in_a_list(tmp_path):
 
 def test_a_task_without_a_row_is_missing(tmp_path, capsys):
     for task in ENGLISH_15:
-        write(tmp_path, task, [] if task == "qasper" else [own(0, "a", "a", error="none")])
+        write(tmp_path, task, [] if task == "qasper" else [own_row(0, "a", "a", error="none")])
     assert evaluate.main(["--dir_path", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "nan" not in told
@@ -240,7 +246,7 @@ def test_a_missing_folder_is_named(capsys):
 
 
 def test_runs_as_a_file_from_any_folder(tmp_path):
-    write(tmp_path / "d", "passkey", [own(0, "17", "17")])
+    write(tmp_path / "d", "passkey", [own_row(0, "17", "17")])
     command = [sys.executable, str(ROOT / "benchmark" / "eval.py"), "--dir_path", "d"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -111,8 +111,11 @@ def test_rouge_lsum_equals_the_package():
         "fox",
     ]
     for _ in range(300):
-        said, told = (" ".join(rng.choices(words, k=rng.randint(0, 30))) for _ in range(2))
-        assert rouge_lsum(said, told) == scorer.score(told, said)["rougeLsum"].fmeasure
+        prediction, summary = (" ".join(rng.choices(words, k=rng.randint(0, 30))) for _ in range(2))
+        assert (
+            rouge_lsum(prediction, summary)
+            == scorer.score(summary, prediction)["rougeLsum"].fmeasure
+        )
 
 
 def test_published_predictions_give_the_published_table(data_folder):

@@ -95,10 +95,10 @@ def test_multiquery_asks_for_every_key():
 
 def test_frequent_words_are_the_most_frequent():
     sample = build("fwe", four_characters, None, 4096, 0.5, seed=2)
-    said = sample.context.split(" ")
-    least_asked = min(said.count(answer) for answer in sample.answers)
-    others = {word for word in said if word.isalpha() and len(word) == 6} - set(sample.answers)
-    assert least_asked > max(said.count(word) for word in others)
+    words = sample.context.split(" ")
+    fewest = min(words.count(answer) for answer in sample.answers)
+    others = {word for word in words if word.isalpha() and len(word) == 6} - set(sample.answers)
+    assert fewest > max(words.count(word) for word in others)
 
 
 def test_variable_chain_is_in_order():

@@ -12,8 +12,8 @@ from benchmark import pace
 
 def test_what_was_foreseen_stands_beside_what_happened(tmp_path: Path) -> None:
     out = tmp_path / "pace.json"
-    given = ["demo-inf-llm", "--tokens", "3k", "--json", str(out), "model.dtype=float32"]
-    assert pace.main(given) == 0
+    arguments = ["demo-inf-llm", "--tokens", "3k", "--json", str(out), "model.dtype=float32"]
+    assert pace.main(arguments) == 0
     facts = json.loads(out.read_text())
     assert facts["tokens"] == 3072
     assert facts["dtype"] == "float32"

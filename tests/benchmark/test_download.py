@@ -27,7 +27,7 @@ class _Home(http.server.ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.files: dict[str, bytes] = {}
         self.stated: str | None = None
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):
@@ -40,7 +40,7 @@ class _Answer(http.server.BaseHTTPRequestHandler):
         self._answer(self.server.files.get(self.path.split("/")[-1], b""))
 
     def _answer(self, body: bytes) -> None:
-        self.server.asked.append(f"{self.command} {self.path}")
+        self.server.requests.append(f"{self.command} {self.path}")
         content = self.server.files.get(self.path.split("/")[-1])
         self.send_response(404 if content is None else 200)
         self.send_header("Content-Length", str(len(content or b"")))
@@ -72,9 +72,9 @@ def _file(kind: str, home: _Home) -> HubFile | WebFile:
 def test_a_file_is_fetched_once_and_noted(kind: str, home: _Home, tmp_path: Path) -> None:
     home.files["a.jsonl"] = b"{}\n"
     fetch(tmp_path, _file(kind, home))
-    count = len(home.asked)
+    count = len(home.requests)
     fetch(tmp_path, _file(kind, home))
-    assert len(home.asked) == count > 0
+    assert len(home.requests) == count > 0
     note = json.loads((tmp_path / NOTES).read_text())["a.jsonl"]
     assert note["sha256"] == hashlib.sha256(b"{}\n").hexdigest()
     assert note["revision"] == (COMMIT if kind == "hub" else None)
@@ -88,7 +88,7 @@ def test_a_file_that_is_lost_is_fetched_at_the_revision_of_the_first_time(
     for _ in range(2):
         fetch(tmp_path, _file("hub", home))
         (tmp_path / "a.jsonl").unlink()
-    heads = [asked for asked in home.asked if asked.startswith("HEAD")]
+    heads = [request for request in home.requests if request.startswith("HEAD")]
     assert "/main/" in heads[0]
     assert f"/{COMMIT}/" in heads[-1]
 

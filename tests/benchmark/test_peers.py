@@ -32,7 +32,7 @@ def model(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Limits]]:
+def requested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Limits]]:
     """What is measured instead: nothing; subject and limits are noted."""
     noted: list[tuple[str, Limits]] = []
 
@@ -82,15 +82,15 @@ def test_subjects_in_processes_of_their_own(
     assert "cores" in table.splitlines()[0]
 
 
-def test_a_run_goes_on_where_it_was(tmp_path: Path, asked: list[tuple[str, Limits]]) -> None:
+def test_a_run_goes_on_where_it_was(tmp_path: Path, requested: list[tuple[str, Limits]]) -> None:
     assert _main(tmp_path, "--subjects", "inf-llm") == 0
     assert _main(tmp_path, "--subjects", "bm25,inf-llm") == 0
-    assert [name for name, _ in asked] == ["inf-llm", "bm25"]
+    assert [name for name, _ in requested] == ["inf-llm", "bm25"]
     assert _main(tmp_path, "--subjects", "bm25,inf-llm", "--runs", "2") == 0
-    assert [name for name, _ in asked[2:]] == ["inf-llm", "bm25"]
+    assert [name for name, _ in requested[2:]] == ["inf-llm", "bm25"]
 
 
-def test_names_of_models(tmp_path: Path, asked: list[tuple[str, Limits]]) -> None:
+def test_names_of_models(tmp_path: Path, requested: list[tuple[str, Limits]]) -> None:
     named = "qwen2.5-0.5b", str(ROOT / "config" / "demo-inf-llm.yaml")
     models = [part for name in named for part in ("--model", f"{name}={DEMO}")]
     assert _main(tmp_path, "--subjects", "inf-llm", *models) == 0
@@ -107,7 +107,7 @@ def test_names_of_models(tmp_path: Path, asked: list[tuple[str, Limits]]) -> Non
 )
 def test_other_settings_are_refused(
     tmp_path: Path,
-    asked: list[tuple[str, Limits]],
+    requested: list[tuple[str, Limits]],
     capsys: pytest.CaptureFixture[str],
     other: tuple[str, ...],
     named: str,
@@ -115,14 +115,14 @@ def test_other_settings_are_refused(
     assert _main(tmp_path, "--subjects", "inf-llm") == 0
     assert _main(tmp_path, "--subjects", "inf-llm", *other) == 2
     assert named in capsys.readouterr().err
-    assert len(asked) == 1
+    assert len(requested) == 1
 
 
 def test_a_subject_is_stopped_at_ten_times_and_not_run_again(
-    tmp_path: Path, asked: list[tuple[str, Limits]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, requested: list[tuple[str, Limits]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _main(tmp_path, "--subjects", "transformers,inf-llm", "--runs", "2") == 0
-    assert asked == [
+    assert requested == [
         ("inf-llm", Limits()),
         ("transformers", Limits(40.0, 70.0)),
         ("inf-llm", Limits()),
@@ -134,7 +134,7 @@ def test_a_subject_is_stopped_at_ten_times_and_not_run_again(
 
 
 def test_an_absent_subject_is_named(
-    tmp_path: Path, asked: list[tuple[str, Limits]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, requested: list[tuple[str, Limits]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert _main(tmp_path, "--subjects", "inf-llm,llama.cpp-q8") == 0
     assert "`llama.cpp-q8` absent: --llama-server was not given" in capsys.readouterr().out
@@ -143,7 +143,7 @@ def test_an_absent_subject_is_named(
 
 
 def test_table_and_picture_of_rows(
-    tmp_path: Path, asked: list[tuple[str, Limits]], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, requested: list[tuple[str, Limits]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "peers.png"
     assert _main(tmp_path / "none", "--table") == 2
@@ -170,29 +170,29 @@ def test_table_and_picture_of_rows(
 )
 def test_bad_input(
     tmp_path: Path,
-    asked: list[tuple[str, Limits]],
+    requested: list[tuple[str, Limits]],
     capsys: pytest.CaptureFixture[str],
     wrong: tuple[str, ...],
     named: str,
 ) -> None:
     assert _main(tmp_path, *wrong) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert named in said
-    assert not asked
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert named in errors
+    assert not requested
 
 
 def test_a_process_is_stopped_with_what_it_started(tmp_path: Path, model: str) -> None:
     pid = tmp_path / "pid"
     server = f"{FAKE} --sleep 3600 --pid {pid}"
-    found = run(job_of(model, "llama.cpp-f16", server=server), Limits(0.5))
-    assert (found["stopped"], found["within"]) == (0.5, "first")
-    assert "--flash-attn on" in found["how"]["flags"]
-    left = {process.pid: process.status() for process in psutil.process_iter()}
-    assert left.get(int(pid.read_text()), "none") in ("none", psutil.STATUS_ZOMBIE)
+    figures = run(job_of(model, "llama.cpp-f16", server=server), Limits(0.5))
+    assert (figures["stopped"], figures["within"]) == (0.5, "first")
+    assert "--flash-attn on" in figures["how"]["flags"]
+    statuses = {process.pid: process.status() for process in psutil.process_iter()}
+    assert statuses.get(int(pid.read_text()), "none") in ("none", psutil.STATUS_ZOMBIE)
 
 
 def test_a_process_that_fails_says_why(model: str) -> None:
-    found = run(job_of(model, "unknown"), Limits())
-    assert "exit code 1: " in found["error"]
-    assert "KeyError: 'unknown'" in found["error"]
+    figures = run(job_of(model, "unknown"), Limits())
+    assert "exit code 1: " in figures["error"]
+    assert "KeyError: 'unknown'" in figures["error"]

@@ -93,11 +93,11 @@ def test_the_command_writes_its_figures(
 ) -> None:
     started: list[list[str]] = []
 
-    def lent(options: list[str], threads: int) -> Any:
+    def fake_serving(options: list[str], threads: int) -> Any:
         started.append(options)
         return nullcontext(server)
 
-    monkeypatch.setattr(serve_load, "serving", lent)
+    monkeypatch.setattr(serve_load, "serving", fake_serving)
     file = tmp_path / "figures.json"
     small = ["--scenario", "decoders", "--clients", "2", "--tokens", "1k", "--answer", "4"]
     more = ["--one-at-a-time", "--json", str(file), "model.topk=90"]

@@ -153,8 +153,8 @@ def test_where_a_question_goes_while_its_owner_has_many() -> None:
 
 def test_documents_are_asked_about_by_their_rank() -> None:
     plan = scenario(documents=50, requests=50_000, zipf=1.0)
-    asked = [each.document for each in traffic(plan)]
-    assert asked.count(0) / asked.count(9) == pytest.approx(10, rel=0.15)
+    documents = [each.document for each in traffic(plan)]
+    assert documents.count(0) / documents.count(9) == pytest.approx(10, rel=0.15)
     assert traffic(plan)[-1].arrived == pytest.approx(50_000 / plan.rate, rel=0.02)
 
 

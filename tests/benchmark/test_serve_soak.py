@@ -27,13 +27,13 @@ def test_a_short_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     pytest.importorskip("uvicorn", reason="needs the extra 'serve'")
     file = tmp_path / "figures.json"
     code = serve_soak.main([*SHORT, "--minutes", "0.6", "--growth", "60MB", "--json", str(file)])
-    said = capsys.readouterr()
-    assert code == 0, said.err
-    found = json.loads(file.read_text())
-    assert sum(found["requests"].values()) > 12
-    assert found["requests"]["known"] > 0
-    assert found["last quarter"]["open files"] < 60
-    assert found["last quarter"]["threads"] < 40
+    output = capsys.readouterr()
+    assert code == 0, output.err
+    results = json.loads(file.read_text())
+    assert sum(results["requests"].values()) > 12
+    assert results["requests"]["known"] > 0
+    assert results["last quarter"]["open files"] < 60
+    assert results["last quarter"]["threads"] < 40
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +47,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def lent(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+def shared_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The one that `serve_soak` is given."""
     monkeypatch.setattr(serve_soak, "serving", lambda options, threads: nullcontext(server))
     return server
 
 
 def test_a_wrong_answer_is_found(
-    lent: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shared_server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original = Soak._canary
 
@@ -67,10 +67,10 @@ def test_a_wrong_answer_is_found(
 
 
 def test_growth_is_found(
-    lent: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    shared_server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     taken = iter(range(10**9, 10**12, 10**7))
-    monkeypatch.setattr(type(lent), "memory", lambda self: next(taken))
+    monkeypatch.setattr(type(shared_server), "memory", lambda self: next(taken))
     assert serve_soak.main([*SHORT, "--minutes", "0.05"]) == serve_soak.FOUND
     assert "memory grew by" in capsys.readouterr().err
 
@@ -78,7 +78,7 @@ def test_growth_is_found(
 def test_quarters() -> None:
     samples = [Sample(float(n), 1000 + 10 * n, 5, 7) for n in range(40)]
     assert growth(samples) == 300
-    found = figures(samples)
-    assert found["first quarter"]["bytes per minute"] == 600
-    assert found["last quarter"]["most memory"] == 1390
+    quarters = figures(samples)
+    assert quarters["first quarter"]["bytes per minute"] == 600
+    assert quarters["last quarter"]["most memory"] == 1390
     assert growth(samples[:1]) == 0

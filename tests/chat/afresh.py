@@ -12,9 +12,11 @@ BOOK = "The quick brown fox jumps over the lazy dog, again and again. " * 10
 NEW = 6
 
 
-def _afresh(chat: ChatSession, model: Any, tokenizer: Any, said: Transcript, text: str) -> str:
+def _afresh(
+    chat: ChatSession, model: Any, tokenizer: Any, transcript: Transcript, text: str
+) -> str:
     """What the model answers to a whole conversation that it has never seen."""
-    turns = (*said.turns, Turn(USER, text, said.documents))
+    turns = (*transcript.turns, Turn(USER, text, transcript.documents))
     prompt = chat.layout.prompt([turn.message() for turn in turns])
     ids = encode(tokenizer, prompt, chat.layout.adds_special)
     return Session(model, tokenizer).ask(ids, max_new_tokens=NEW).text.strip()

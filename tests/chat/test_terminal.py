@@ -98,12 +98,12 @@ def test_remove_reset_help(run: Run) -> None:
 
 
 def test_save_and_load(run: Run, tmp_path: Path) -> None:
-    said, out, _ = run("!!read book.txt", "Who?", "!!save", "!!save here")
+    chat, out, _ = run("!!read book.txt", "Who?", "!!save", "!!save here")
     assert "saved to inf-llm-chat.json" in out
     assert json.loads((tmp_path / "here.json").read_text())["turns"][0]["content"] == "Who?"
     for words in ("", " here", " here.json"):
         loaded, out, _ = run(f"!!load{words}")
-        assert loaded.transcript == said.transcript
+        assert loaded.transcript == chat.transcript
         assert "[book.txt: 2,700 characters]\nUSER: Who?" in out
 
 

@@ -24,8 +24,8 @@ def config(tmp_path: Path) -> Path:
 def _run(config: Path, trace: Path, *overrides: str) -> tuple[int, str]:
     book = config.parent / "book.txt"
     book.write_text("It was the best of times. " * 30)
-    asked = ["-c", str(config), "-f", str(book), "-p", "Who?", "-n", "4"]
-    done = CliRunner().invoke(app, ["run", *asked, "--trace", str(trace), *overrides])
+    words = ["-c", str(config), "-f", str(book), "-p", "Who?", "-n", "4"]
+    done = CliRunner().invoke(app, ["run", *words, "--trace", str(trace), *overrides])
     return done.exit_code, done.output
 
 

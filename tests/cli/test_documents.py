@@ -67,19 +67,19 @@ def test_a_document_is_piped(invoke: Invoke, config: Path) -> None:
 
 def _places(report: Path) -> dict[str, str]:
     """What is shown of each passage, and where it was."""
-    found = re.search(r"const data = (\{.*?\});\nconst", report.read_text(), re.DOTALL)
-    assert found is not None
-    passages = json.loads(found[1])["passages"]
+    match = re.search(r"const data = (\{.*?\});\nconst", report.read_text(), re.DOTALL)
+    assert match is not None
+    passages = json.loads(match[1])["passages"]
     return {passage["texts"][1]: passage["place"] for passage in passages}
 
 
 def _check_pages(places: dict[str, str]) -> None:
     named = 0
     for text, place in places.items():
-        if said := [int(number) + 1 for number in re.findall(r"Page (\d+) says", text)]:
+        if numbers := [int(number) + 1 for number in re.findall(r"Page (\d+) says", text)]:
             pages = [int(number) for number in re.findall(r"page (\d+)", place)]
-            assert pages[0] <= said[0] <= said[-1] <= pages[-1]
-            assert pages[-1] - pages[0] <= len(said), (text, place)
+            assert pages[0] <= numbers[0] <= numbers[-1] <= pages[-1]
+            assert pages[-1] - pages[0] <= len(numbers), (text, place)
             named += 1
     assert named
 

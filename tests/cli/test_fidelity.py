@@ -52,13 +52,13 @@ def test_full_attention_is_left_out_past_the_trained_length(invoke: Invoke, conf
 
 
 def test_questions_of_ones_own(invoke: Invoke, config: Path, tmp_path: Path, book: Path) -> None:
-    asked = tmp_path / "asked.jsonl"
-    asked.write_text('{"question": "Who jumps?", "answer": "brown fox"}\n')
+    qa_file = tmp_path / "asked.jsonl"
+    qa_file.write_text('{"question": "Who jumps?", "answer": "brown fox"}\n')
     words = ("fidelity", "-c", config, "--length", "500", "--contexts", 1, "--tasks", "qa")
-    done = invoke(*words, "--text", book, "--qa-file", asked)
+    done = invoke(*words, "--text", book, "--qa-file", qa_file)
     assert done.exit_code == 0, done.stderr
-    asked.write_text('{"question": "Who jumps?"}\n')
-    done = invoke(*words, "--text", book, "--qa-file", asked)
+    qa_file.write_text('{"question": "Who jumps?"}\n')
+    done = invoke(*words, "--text", book, "--qa-file", qa_file)
     assert done.exit_code == 2
     assert "line 1: one JSON object is needed" in done.stderr
 

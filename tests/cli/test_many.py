@@ -80,17 +80,17 @@ def test_memories_and_answers_are_those_of_one_text_at_a_time(
     for name in NAMES:
         assert verify(memories / name) == []
         assert f"{memories / name}: " in done.stderr
-    asked = ("--questions", questions, "-n", 4)
-    done = invoke("run", *memories.iterdir(), *asked, "--out", answers, *engine)
+    options = ("--questions", questions, "-n", 4)
+    done = invoke("run", *memories.iterdir(), *options, "--out", answers, *engine)
     assert done.exit_code == 0, done.stderr
     fresh = tmp_path / "fresh"
-    done = invoke("run", *books, *asked, "--out", fresh, "-c", config, *engine, "model.topk=3")
+    done = invoke("run", *books, *options, "--out", fresh, "-c", config, *engine, "model.topk=3")
     assert done.exit_code == 0, done.stderr
     for book in books:
         alone = invoke("run", "-f", book, "-p", "Who?", "-n", 4, "-c", config, "model.topk=3")
-        said = _answers(answers / f"{book.stem}.jsonl")
-        assert said == _answers(fresh / f"{book.stem}.jsonl")
-        assert said[1] == alone.stdout.strip()
+        rows = _answers(answers / f"{book.stem}.jsonl")
+        assert rows == _answers(fresh / f"{book.stem}.jsonl")
+        assert rows[1] == alone.stdout.strip()
     assert len({_answers(answers / f"{name}.jsonl")[1] for name in NAMES}) > 1  # texts differ
 
 
@@ -104,9 +104,9 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     memories, answers = tmp_path / "memories", tmp_path / "answers"
     read = ("read", "--out", memories, "-c", config, *engine)
-    asked = ("--questions", questions, "--out", answers, "-c", config, "-n", 3, *engine)
+    options = ("--questions", questions, "--out", answers, "-c", config, "-n", 3, *engine)
     assert invoke(*read, *books[:2]).exit_code == 0
-    assert invoke("run", *books[:2], *asked).exit_code == 0
+    assert invoke("run", *books[:2], *options).exit_code == 0
     lines = (answers / "one.jsonl").read_text().splitlines(True)
     (answers / "one.jsonl").write_text(lines[1] + '{"index": 0, "que')  # one answer and a half
     before = {each: each.stat().st_mtime_ns for each in memories.rglob("*.json")}
@@ -117,12 +117,12 @@ def test_what_is_done_is_not_done_again(
     rows = [json.loads(line) for line in (answers / "two.jsonl").read_text().splitlines()]
     marked = "".join(json.dumps({**row, "answer": "mine"}) + "\n" for row in rows)
     (answers / "two.jsonl").write_text(marked)
-    done = invoke("run", *books, *asked)
+    done = invoke("run", *books, *options)
     assert done.exit_code == 0, done.stderr
     assert (answers / "two.jsonl").read_text() == marked
     assert (answers / "one.jsonl").read_text() == lines[1] + lines[0]
     assert _answers(answers / "three.jsonl").keys() == {0, 1}
-    again = invoke("run", *books, *asked)
+    again = invoke("run", *books, *options)
     assert again.exit_code == 0
     assert "loading" not in again.stderr
 
@@ -142,8 +142,8 @@ def test_a_text_is_read_once_for_all_questions_and_its_model_for_all_texts(
         return real(self, text, *rest)
 
     monkeypatch.setattr(Session, "reading", counted)
-    asked = ("--questions", questions, "--out", tmp_path / "a", "-n", 2)
-    done = invoke("run", *books, *asked, "-c", config)
+    options = ("--questions", questions, "--out", tmp_path / "a", "-n", 2)
+    done = invoke("run", *books, *options, "-c", config)
     assert done.exit_code == 0, done.stderr
     assert sum(count > 200 for count in read) == len(books)
     assert done.stderr.count("loading ") == 1

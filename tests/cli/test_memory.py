@@ -32,8 +32,8 @@ def test_list(invoke: Invoke, saved: Path) -> None:
 def test_info(invoke: Invoke, saved: Path, book: Path) -> None:
     done = invoke("memory", "info", saved)
     assert done.exit_code == 0
-    for said in (str(book), "type = inf-llm", "float32", "blocks"):
-        assert said in done.stdout
+    for part in (str(book), "type = inf-llm", "float32", "blocks"):
+        assert part in done.stdout
 
 
 def test_info_of_odd_fields(invoke: Invoke, saved: Path) -> None:

@@ -39,14 +39,14 @@ def test_a_table_of_every_type(invoke: Invoke, configs: dict[str, Path], kind: s
 
 def test_json_has_a_plan_for_every_codec(invoke: Invoke, config: Path) -> None:
     words = ("plan", "-c", config, "-t", "1m", "--device", "1GiB", "--host", "1GiB", "--json")
-    said = json.loads(invoke(*words).stdout)
-    assert said["tokens"] == 1 << 20
-    assert set(said["plans"]) >= set(CODEC.own)
-    own = said["plans"]["raw"]
+    report = json.loads(invoke(*words).stdout)
+    assert report["tokens"] == 1 << 20
+    assert set(report["plans"]) >= set(CODEC.own)
+    own = report["plans"]["raw"]
     near = own["window"] + own["recalled"] + own["index"]
-    assert own["device"] == said["weights"] + near + said["working"]
-    assert said["room"] == {"device": 1 << 30, "host": 1 << 30}
-    assert said["seconds"] == "unknown: --calibrate"
+    assert own["device"] == report["weights"] + near + report["working"]
+    assert report["room"] == {"device": 1 << 30, "host": 1 << 30}
+    assert report["seconds"] == "unknown: --calibrate"
 
 
 def test_what_does_not_fit_is_said_with_what_would(invoke: Invoke, config: Path) -> None:

@@ -142,11 +142,11 @@ def test_questions_are_answered_once_each(
     rows = [json.dumps({"question": f"Why {n}?", "id": f"q{n}"}) for n in range(7)]
     questions.write_text("\n".join(rows))
     words = ("run", "--memory", saved, "--questions", questions, "--answers", answers, "-n", 3)
-    real, asked = Session.ask, []
+    real, calls = Session.ask, []
 
     def ask(self: Session, *args: Any, **kwargs: Any) -> Any:
-        asked.append(1)
-        if len(asked) in (3, 6):
+        calls.append(1)
+        if len(calls) in (3, 6):
             raise KeyboardInterrupt
         return real(self, *args, **kwargs)
 
@@ -155,12 +155,12 @@ def test_questions_are_answered_once_each(
         assert invoke(*words).exit_code == code
         with answers.open("a") as file:  # a line that was broken off
             file.write('{"index": 6, "que' if code else "")
-    said = [json.loads(line) for line in answers.read_text().splitlines()]
-    assert [row["index"] for row in said] == list(range(7))
-    assert [row["id"] for row in said] == [f"q{n}" for n in range(7)]
-    assert len(asked) == 9
+    written = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert [row["index"] for row in written] == list(range(7))
+    assert [row["id"] for row in written] == [f"q{n}" for n in range(7)]
+    assert len(calls) == 9
     alone = invoke("run", "--memory", saved, "-p", "Why 5?", "-n", 3)
-    assert said[5]["answer"] == alone.stdout.strip()
+    assert written[5]["answer"] == alone.stdout.strip()
 
 
 def test_questions_about_a_text_that_is_read_now(
@@ -170,9 +170,9 @@ def test_questions_about_a_text_that_is_read_now(
     questions.write_text('"Why?"\n"Who?"\n')
     done = invoke("run", "-c", config, "-f", book, "--questions", questions, "-n", 4)
     assert done.exit_code == 0, done.stderr
-    said = [json.loads(x) for x in (tmp_path / "q.answers.jsonl").read_text().splitlines()]
+    rows = [json.loads(x) for x in (tmp_path / "q.answers.jsonl").read_text().splitlines()]
     fresh = invoke("run", "-c", config, "-f", book, "-p", "Who?", "-n", 4)
-    assert said[1]["answer"] == fresh.stdout.strip()
+    assert rows[1]["answer"] == fresh.stdout.strip()
 
 
 # what is wrong: words after `run`, what the message says

@@ -17,15 +17,15 @@ def key(body: Any, path: str = CHAT) -> str:
     return memory_key(path, json.dumps(body).encode())
 
 
-def said(*turns: tuple[str, Any]) -> dict[str, Any]:
+def chat_body(*turns: tuple[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
 
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        (CHAT, said(("user", "Who?")) | {"document": "doc-1"}),
-        (CHAT, said(("user", BOOK)) | {"documents": ["doc-1", "doc-2"]}),
+        (CHAT, chat_body(("user", "Who?")) | {"document": "doc-1"}),
+        (CHAT, chat_body(("user", BOOK)) | {"documents": ["doc-1", "doc-2"]}),
         ("/v1/responses", {"input": "Who?", "document": "doc-1"}),
         ("/v1/documents/doc-1", {"text": "more"}),
         ("/v1/documents/doc-1/events", None),
@@ -39,19 +39,19 @@ def test_a_document_is_the_key(path: str, body: Any) -> None:
     "same",
     [
         [{"prompt": BOOK + "Who?"}, {"prompt": BOOK + "Where?"}],
-        [said(("user", BOOK + "Who?")), said(("user", BOOK + "Where?"))],
+        [chat_body(("user", BOOK + "Who?")), chat_body(("user", BOOK + "Where?"))],
         [
-            said(("user", BOOK)),
-            said(("user", BOOK), ("assistant", "Yes."), ("user", "Who?")),
-            said(("user", [{"type": "text", "text": BOOK}])),
+            chat_body(("user", BOOK)),
+            chat_body(("user", BOOK), ("assistant", "Yes."), ("user", "Who?")),
+            chat_body(("user", [{"type": "text", "text": BOOK}])),
         ],
         [
             {"input": BOOK, "instructions": "Be short."},
             {"input": BOOK, "instructions": "Be short."},
         ],
         [
-            said(("user", "Hi"), ("assistant", "Hi."), ("user", "Who?")),
-            said(("user", "Hi"), ("assistant", "Hi."), ("user", "Who?"), ("assistant", "I.")),
+            chat_body(("user", "Hi"), ("assistant", "Hi."), ("user", "Who?")),
+            chat_body(("user", "Hi"), ("assistant", "Hi."), ("user", "Who?"), ("assistant", "I.")),
         ],
     ],
 )
@@ -62,16 +62,19 @@ def test_questions_about_one_text_meet(same: list[Any]) -> None:
 
 
 def test_control_other_texts_have_other_keys() -> None:
-    asked = [BOOK, BOOK.upper(), "system " + BOOK]
-    assert len({key(said(("user", text))) for text in asked}) == 3
-    system = said(("system", BOOK), ("user", "Who?")), said(("system", BOOK), ("user", "Where?"))
+    texts = [BOOK, BOOK.upper(), "system " + BOOK]
+    assert len({key(chat_body(("user", text))) for text in texts}) == 3
+    system = (
+        chat_body(("system", BOOK), ("user", "Who?")),
+        chat_body(("system", BOOK), ("user", "Where?")),
+    )
     assert key(system[0]) != key(system[1]), "one prompt of all clients does not bring all together"
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        said(("user", "Hello")),
+        chat_body(("user", "Hello")),
         {"prompt": "x" * (LONG - 1)},
         {"prompt": [1, 2, 3]},
         {"messages": [1, None, {"role": 3, "content": {"text": BOOK}}]},

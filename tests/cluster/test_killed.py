@@ -28,43 +28,43 @@ ASK = "What is the pass key?"
 def test_no_answer_is_wrong_and_no_key_crosses(tmp_path: Path, requests: int, pause: float) -> None:
     server = start("demo-inf-llm", *OPTIONS, "--memory-dir", str(tmp_path))
     try:
-        found = asyncio.run(mixed(server, requests, pause))
+        counts = asyncio.run(mixed(server, requests, pause))
     finally:
         server.stop()
-    print(dict(found))
-    assert found["killed"] >= 5
-    assert found["another's key"] == found["refused without a word"] == 0
-    assert found["right"] >= 0.97 * found["asked and answered"]
-    assert found["answered"] + found["try again"] == requests
-    assert found["answered"] > requests // 2
+    print(dict(counts))
+    assert counts["killed"] >= 5
+    assert counts["another's key"] == counts["refused without a word"] == 0
+    assert counts["right"] >= 0.97 * counts["asked and answered"]
+    assert counts["answered"] + counts["try again"] == requests
+    assert counts["answered"] > requests // 2
 
 
 async def mixed(server: ServerProcess, requests: int, pause: float) -> Counter[str]:
-    draw, gate, found = random.Random(0), asyncio.Semaphore(AT_ONCE), Counter[str]()
+    draw, gate, counts = random.Random(0), asyncio.Semaphore(AT_ONCE), Counter[str]()
     async with httpx.AsyncClient(base_url=server.address, timeout=300) as http:
         clients = [await arrived(http, number) for number in range(CLIENTS)]
-        killing = asyncio.create_task(kill_now_and_then(server, pause, draw, found))
+        killing = asyncio.create_task(kill_now_and_then(server, pause, draw, counts))
 
         async def one(client: Client, kind: str) -> None:
             async with gate:
-                note(found, await asked(server, http, client, kind), client, clients, kind)
+                note(counts, await asked(server, http, client, kind), client, clients, kind)
 
         await asyncio.gather(
             *(one(draw.choice(clients), draw.choice(KINDS)) for _ in range(requests))
         )
         killing.cancel()
-    return found
+    return counts
 
 
 async def kill_now_and_then(
-    server: ServerProcess, pause: float, draw: random.Random, found: Counter[str]
+    server: ServerProcess, pause: float, draw: random.Random, counts: Counter[str]
 ) -> None:
     while True:
         await asyncio.sleep(pause)
         there = replicas(server.process.pid)
         if len(there) == 2:  # else all would be waiting for a model to be loaded
             os.kill(draw.choice(there), signal.SIGKILL)
-            found["killed"] += 1
+            counts["killed"] += 1
 
 
 async def asked(
@@ -82,18 +82,18 @@ async def asked(
 
 
 def note(
-    found: Counter[str], reply: httpx.Response, client: Client, clients: list[Client], kind: str
+    counts: Counter[str], reply: httpx.Response, client: Client, clients: list[Client], kind: str
 ) -> None:
     if reply.status_code != 200:
         error = reply.json()["error"]
         again = reply.status_code in (429, 503) and "again" in error["message"]
-        found["try again" if again else "refused without a word"] += 1
+        counts["try again" if again else "refused without a word"] += 1
         return
-    found["answered"] += 1
+    counts["answered"] += 1
     choice = reply.json()["choices"][0]
     text = str(choice.get("text") or choice["message"]["content"])
     others = {other.key for other in clients} - {client.key}
-    found["another's key"] += any(key in text for key in others)
+    counts["another's key"] += any(key in text for key in others)
     if kind != "nothing":
-        found["asked and answered"] += 1
-        found["right"] += client.key in text
+        counts["asked and answered"] += 1
+        counts["right"] += client.key in text

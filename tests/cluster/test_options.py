@@ -13,9 +13,9 @@ from inf_llm.errors import ConfigError
 def test_a_number_or_two() -> None:
     assert parse_replicas("--replicas", "2") == (2, 2)
     assert parse_replicas("--replicas", "1-8") == (1, 8)
-    assert Cluster(None, 1, 1).said == "1 replica"
-    assert Cluster(None, 2, 2).said == "2 replicas"
-    assert Cluster(None, 1, 8).said == "1 to 8 replicas"
+    assert Cluster(None, 1, 1).description == "1 replica"
+    assert Cluster(None, 2, 2).description == "2 replicas"
+    assert Cluster(None, 1, 8).description == "1 to 8 replicas"
 
 
 @pytest.mark.parametrize("text", ["0", "", "two", "8-1", "0-4", "-3", "1.5", "1-2-3"])

@@ -53,10 +53,10 @@ class Stream:
         self.leave = threading.Event()
         body = {"model": server.model, "prompt": "hello", "max_tokens": 10**6, "stream": True}
         url = f"{server.address}/v1/completions"
-        self._asked = httpx.stream("POST", url, json=body, timeout=300)
+        self._streaming = httpx.stream("POST", url, json=body, timeout=300)
 
     def __enter__(self) -> Stream:
-        self._reply = self._asked.__enter__()
+        self._reply = self._streaming.__enter__()
         self.replica = self._reply.headers[REPLICA]
         return self
 
@@ -69,7 +69,7 @@ class Stream:
 
     def __exit__(self, *error: Any) -> None:
         self.leave.set()
-        self._asked.__exit__(*error)
+        self._streaming.__exit__(*error)
 
 
 @pytest.mark.slow

@@ -77,24 +77,24 @@ def test_what_has_no_memory_goes_to_both(cluster: ServerProcess) -> None:
 def test_turns_of_a_conversation_meet(cluster: ServerProcess) -> None:
     turns = [{"role": "user", "content": STORY * 3}]
     client = cluster.client("secret")
-    found = set()
+    replicas = set()
     for _ in range(3):
         raw = client.chat.completions.with_raw_response.create(
             model=cluster.model, messages=turns, max_tokens=4
         )
-        found.add(raw.headers["x-inf-llm-replica"])
+        replicas.add(raw.headers["x-inf-llm-replica"])
         turns.append({"role": "assistant", "content": raw.parse().choices[0].message.content})
         turns.append({"role": "user", "content": "And then?"})
-    assert len(found) == 1
+    assert len(replicas) == 1
 
 
 def test_an_answer_is_streamed_as_it_comes(cluster: ServerProcess) -> None:
-    asked = {"model": cluster.model, "messages": [{"role": "user", "content": "hello"}]}
+    body = {"model": cluster.model, "messages": [{"role": "user", "content": "hello"}]}
     client, times, text = cluster.client("secret"), [], ""
-    for chunk in client.chat.completions.create(**asked, max_tokens=40, stream=True):
+    for chunk in client.chat.completions.create(**body, max_tokens=40, stream=True):
         times.append(time.monotonic())
         text += chunk.choices[0].delta.content or ""
-    whole = client.chat.completions.create(**asked, max_tokens=40).choices[0].message.content
+    whole = client.chat.completions.create(**body, max_tokens=40).choices[0].message.content
     assert text == whole
     assert len({round(each, 3) for each in times}) > 10
 
@@ -104,11 +104,11 @@ def test_errors_are_those_of_one_machine(cluster: ServerProcess) -> None:
     with pytest.raises(openai.AuthenticationError):
         wrong.models.list()
     client = cluster.client("secret")
-    asked: Any = {"model": cluster.model, "messages": [{"role": "user", "content": "hello"}]}
+    body: Any = {"model": cluster.model, "messages": [{"role": "user", "content": "hello"}]}
     with pytest.raises(openai.BadRequestError, match="temperature"):
-        client.chat.completions.create(**asked, temperature=9)
+        client.chat.completions.create(**body, temperature=9)
     with pytest.raises(openai.NotFoundError, match="does not exist here"):
-        client.chat.completions.create(**asked | {"model": "other"})
+        client.chat.completions.create(**body | {"model": "other"})
     with http(cluster) as client:
         assert client.get("/v1/no").status_code == 404
         large = client.post(DOCUMENTS, content=b'{"text": "' + b"x" * (17 << 20) + b'"}')

@@ -63,8 +63,8 @@ def test_a_pipeline(loaded: tuple[Any, Any]) -> None:
     model, tokenizer = loaded
     prompts, answers = passkeys(tokenizer, (1500,))
     write = pipeline("text-generation", model=model, tokenizer=tokenizer)
-    said = write(prompts[0], max_new_tokens=8, do_sample=False, return_full_text=False)
-    assert answers[0] in said[0]["generated_text"]
+    outputs = write(prompts[0], max_new_tokens=8, do_sample=False, return_full_text=False)
+    assert answers[0] in outputs[0]["generated_text"]
 
 
 def test_a_batch_of_different_lengths(loaded: tuple[Any, Any]) -> None:

@@ -38,8 +38,8 @@ def test_answers_are_those_of_generate(loaded: tuple[Any, Any]) -> None:
         out = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
         )
-        said = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
-        wanted.append(sample.found(said))
+        text = tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        wanted.append(sample.found(text))
     assert trial.found == tuple(wanted)
     assert (trial.n, trial.task, trial.length) == (4, "passkey", 400)
 

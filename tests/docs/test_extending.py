@@ -128,10 +128,10 @@ def test_every_kind_is_shown_in_few_lines() -> None:
 def test_an_eviction_policy(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = loaded("eviction")
     kind = EVICTION.get("lfu")
-    asked = spied(monkeypatch, kind, "loaded")
+    calls = spied(monkeypatch, kind, "loaded")
     read(*model)
-    assert {policy.fades for policy in asked} == {0.5}
-    assert asked[0].used(asked[0].loaded(7.0), 9.0) == 2
+    assert {policy.fades for policy in calls} == {0.5}
+    assert calls[0].used(calls[0].loaded(7.0), 9.0) == 2
     with pytest.raises(ConfigError, match=r"eviction\.fade = 2\.0 is out of range"):
         load_config(
             SHIPPED_CONFIGS / "demo-inf-llm.yaml", ["model.eviction={name: lfu, fade: 2.0}"]
@@ -142,9 +142,9 @@ def test_an_index(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch)
     """A block of small keys in the query's direction is found before a block of large ones."""
     model = loaded("index")
     kind = INDEX.get("cosine")
-    asked = spied(monkeypatch, kind, "put")
+    calls = spied(monkeypatch, kind, "put")
     read(*model)
-    assert {type(index) for index in asked} == {kind}
+    assert {type(index) for index in calls} == {kind}
     vectors = torch.tensor([[[5.0, 5.0], [1.0, 0.1]]])
     query = torch.tensor([[[1.0, 0.0]]])
     for each, best in ((TorchIndex, 0), (kind, 1)):
@@ -156,12 +156,12 @@ def test_an_index(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch)
 def test_a_summary(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """One key unlike the others is the summary of its block."""
     model = loaded("summary")
-    asked = spied(monkeypatch, SUMMARY.get("unusual"), "vectors")
+    calls = spied(monkeypatch, SUMMARY.get("unusual"), "vectors")
     read(*model)
-    assert {summary.tokens for summary in asked} == {1}
+    assert {summary.tokens for summary in calls} == {1}
     k = torch.ones(1, 2, 3, 4, 8)
     k[:, :, 1, 2] = -5.0
-    found = asked[0].vectors(k, torch.zeros(1, 4, 3, 4))
+    found = calls[0].vectors(k, torch.zeros(1, 4, 3, 4))
     assert torch.equal(found[:, :, 1], torch.full((1, 2, 1, 8), -5.0))
     assert torch.equal(found[:, :, ::2], torch.ones(1, 2, 2, 1, 8))
 
@@ -170,9 +170,9 @@ def test_a_selection(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPat
     """One head that gives a block all of its attention goes before three that give it a little."""
     model = loaded("selection")
     kind = SELECTION.get("strongest-head")
-    asked = spied(monkeypatch, kind, "mass")
+    calls = spied(monkeypatch, kind, "mass")
     read(*model)
-    assert {selection.scores for selection in asked} == {"softmax"}
+    assert {selection.scores for selection in calls} == {"softmax"}
     mass = torch.tensor([[[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.2, 0.8]]])
     assert kind(4, 2, 4).mass(mass).argmax(-1).tolist() == [[0]]
     assert SELECTION.get("layer")(4, 2, 4).mass(mass).argmax(-1).tolist() == [[1]]
@@ -181,9 +181,9 @@ def test_a_selection(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPat
 def test_a_position_rule(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """One block at a time is contiguous; two are not, since they stand at one place."""
     model = loaded("far_positions")
-    asked = spied(monkeypatch, FAR_POSITIONS.get("overlaid"), "place")
+    calls = spied(monkeypatch, FAR_POSITIONS.get("overlaid"), "place")
     assert read(*model)[1]
-    assert asked
+    assert calls
     qkv, feeds = random_qkv(110), [70, 25] + [1] * 15
     for topk, same in ((1, True), (2, False)):
         rules = (
@@ -204,17 +204,17 @@ def test_a_codec(loaded: Callable[[str], Any]) -> None:
 
 def test_a_tier(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = loaded("tier")
-    asked = spied(monkeypatch, TIER.get("compressed"), "read")
+    calls = spied(monkeypatch, TIER.get("compressed"), "read")
     _, text = read(*model)
-    assert asked
+    assert calls
     assert text == read(*loaded("nothing"))[1]
 
 
 def test_a_kernel(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     model = loaded("kernel")
-    asked = spied(monkeypatch, sys.modules["my_kernel"], "attend")
+    calls = spied(monkeypatch, sys.modules["my_kernel"], "attend")
     _, text = read(*model)
-    assert asked
+    assert calls
     assert read(*loaded("nothing"))[1] == text
     qkv, feeds = random_qkv(110), [70, 25] + [1] * 15
     ours = replay(*qkv, feeds=feeds, kind="inf-llm", **MEMORY, kernel="float64")
@@ -224,12 +224,12 @@ def test_a_kernel(loaded: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch)
 
 def test_a_scaling(loaded: Callable[[str], Any]) -> None:
     model, _ = loaded("scaling")
-    own = Rope.from_base(64, 1e4).frequencies
-    slow = own * 512 / (2 * torch.pi) < 1
-    assert 0 < slow.sum() < len(own)
+    frequencies = Rope.from_base(64, 1e4).frequencies
+    slow = frequencies * 512 / (2 * torch.pi) < 1
+    assert 0 < slow.sum() < len(frequencies)
     rope = inf_llm.new_cache(model).memories[0]._make().rope
-    torch.testing.assert_close(rope.frequencies[slow], own[slow] / 4, rtol=1e-5, atol=0)
-    torch.testing.assert_close(rope.frequencies[~slow], own[~slow], rtol=1e-5, atol=0)
+    torch.testing.assert_close(rope.frequencies[slow], frequencies[slow] / 4, rtol=1e-5, atol=0)
+    torch.testing.assert_close(rope.frequencies[~slow], frequencies[~slow], rtol=1e-5, atol=0)
 
 
 def test_an_attention_type(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,9 +237,9 @@ def test_an_attention_type(installed: Path, monkeypatch: pytest.MonkeyPatch) -> 
     state = patched(model)
     assert state is not None
     assert state.settings.type == "near-sinks"
-    asked = spied(monkeypatch, ATTENTION.get("near-sinks"), "_sink_query")
+    calls = spied(monkeypatch, ATTENTION.get("near-sinks"), "_sink_query")
     assert read(model, tokenizer)[1]
-    assert {layer._distance for layer in asked} == {100}
+    assert {layer._distance for layer in calls} == {100}
     with pytest.raises(ConfigError, match=r"sink_distance = 448 is not within"):
         load_config(installed / "near-sinks.yaml", ["model.sink_distance=448"])
 
@@ -262,9 +262,9 @@ def test_a_form_of_calls(installed: Path) -> None:
     form = form_of("... => NAME ...")
     assert type(form).__name__ == "Arrows"
     tools = (Tool("add", "", {"type": "object"}), Tool("stop", "", {"type": "object"}))
-    said = 'Well.\n=> add {"a": 1}\n=> stop {}'
+    text = 'Well.\n=> add {"a": 1}\n=> stop {}'
     reader = CallReader(form, [tool.name for tool in tools])
-    assert reader.put(said) == "Well."
+    assert reader.put(text) == "Well."
     assert reader.end()[1] == [Call("add", '{"a": 1}'), Call("stop", "{}")]
     tokenizer = tiny_tokenizer()
     grammars = Grammars(tokenizer, len(tokenizer), None)
@@ -281,9 +281,9 @@ def test_a_row_of_this_program(written: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(ROOT)
     names: dict[str, Any] = {}
     exec(compile(FILES["program.py"], "program.py", "exec"), names)
-    asked = spied(monkeypatch, sys.modules["my_eviction"].LeastFrequentlyUsed, "loaded")
+    calls = spied(monkeypatch, sys.modules["my_eviction"].LeastFrequentlyUsed, "loaded")
     read(names["model"], names["tokenizer"])
-    assert asked
+    assert calls
 
 
 def test_the_command_line_finds_them(installed: Path) -> None:

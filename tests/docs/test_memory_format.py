@@ -54,7 +54,7 @@ def test_it_reads_every_block_of_every_store(program: Any, saved: Any) -> None:
     assert len(files) == 2
     for name, layer in enumerate(session.cache.memories):
         store = layer.rows.members[0].memory.store
-        count = sum(len(each[str(name)]) for each in files)
+        count = sum(len(file[str(name)]) for file in files)
         for block in range(count):
             pages = torch.arange(block * store.shape.heads, (block + 1) * store.shape.heads)
             found = program.read_block(folder, str(name), block)
@@ -99,18 +99,18 @@ def test_it_is_a_program(saved: Any, tmp_path: Path) -> None:
     (block,) = (each for each in blocks(PAGE) if each.name == "read_memory.py")
     (tmp_path / block.name).write_text(block.code)
     command = [sys.executable, str(tmp_path / block.name), str(saved[1]), "1", "3"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("200 tokens\nkeys (2, 8, 16)")
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert output.startswith("200 tokens\nkeys (2, 8, 16)")
 
 
 def test_checksums_are_made_as_the_page_says(saved: Any) -> None:
     session, folder = saved
-    said = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     state = load_file(folder / "state-000002.safetensors")
-    checksum = said.pop("checksum")
-    assert hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest() == checksum
-    said["segments"] = []
-    seal = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+    checksum = manifest.pop("checksum")
+    assert hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest() == checksum
+    manifest["segments"] = []
+    seal = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).digest()
     assert bytes(state[SEAL].tolist()) == seal
     assert state[TOKENS].tolist() == session.ids
 
@@ -123,8 +123,8 @@ def test_the_page_has_every_field() -> None:
 
 
 def test_the_page_has_every_field_of_the_identity(saved: Any) -> None:
-    said = json.loads((saved[1] / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads((saved[1] / "manifest.json").read_text(encoding="utf-8"))
     page = prose(PAGE)
-    assert [field for field in said["identity"] if f"| `{field}` |" not in page] == []
-    facts = [field for store in said["stores"].values() for field in store]
+    assert [field for field in manifest["identity"] if f"| `{field}` |" not in page] == []
+    facts = [field for store in manifest["stores"].values() for field in store]
     assert [field for field in facts if f"`{field}`" not in page] == []

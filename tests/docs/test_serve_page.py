@@ -49,17 +49,17 @@ def server() -> Iterator[Any]:
     assert application.worker.stop(30)
 
 
-def said(code: str, address: str, capsys: pytest.CaptureFixture[str]) -> str:
+def output(code: str, address: str, capsys: pytest.CaptureFixture[str]) -> str:
     exec(compile(code.replace("http://127.0.0.1:8000", address), "page", "exec"), {})
     return capsys.readouterr().out
 
 
 def test_a_client(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    assert said(CODE["client.py"], server[1], capsys).strip()
+    assert output(CODE["client.py"], server[1], capsys).strip()
 
 
 def test_documents(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    first, *passages = said(CODE["documents.py"], server[1], capsys).splitlines()
+    first, *passages = output(CODE["documents.py"], server[1], capsys).splitlines()
     assert "48213" in first
     assert any("The pass key is 48213." in passage for passage in passages)
     assert re.match(r"0\.\d+ \[\d+, \d+\] ", passages[0])
@@ -68,9 +68,9 @@ def test_documents(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", ["structured.py", "functions.py", "responses.py"])
 def test_shapes(server: Any, capsys: pytest.CaptureFixture[str], name: str) -> None:
     pytest.importorskip("llguidance", reason="needs the extra 'structured'")
-    found = said(CODE[name], server[1], capsys).strip()
-    assert {"structured.py": "title=", "functions.py": "add ", "responses.py": ""}[name] in found
-    assert found
+    text = output(CODE[name], server[1], capsys).strip()
+    assert {"structured.py": "title=", "functions.py": "add ", "responses.py": ""}[name] in text
+    assert text
 
 
 def test_every_route_is_named(server: Any) -> None:

@@ -17,8 +17,8 @@ from inf_llm.fidelity.inputs import read_rules
     ],
 )
 def test_a_rule_is_called_as_its_file_and_settings(config: str, name: str) -> None:
-    own = ["model.topk=4"]
-    first = load_config(config, own)
-    rules = read_rules(config, first, own, ["topk=2"])
+    overrides = ["model.topk=4"]
+    first = load_config(config, overrides)
+    rules = read_rules(config, first, overrides, ["topk=2"])
     assert [rule.name for rule in rules] == [name, "topk=2"]
     assert [rule.settings.topk for rule in rules] == [4, 2]  # type: ignore[attr-defined]

@@ -36,8 +36,8 @@ def test_with_every_block_it_is_the_rule_itself(perhead: bool) -> None:
     feeds = (100, 1, 1, 37)
     outputs = [_fed(kind(ROPE, every), feeds) for kind in (OracleAttention, InfLLMAttention)]
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
-    few = _fed(OracleAttention(ROPE, _settings(topk=1, perhead=perhead)), feeds)
-    assert (few - outputs[0]).abs().max() > 1e-2
+    fewer = _fed(OracleAttention(ROPE, _settings(topk=1, perhead=perhead)), feeds)
+    assert (fewer - outputs[0]).abs().max() > 1e-2
 
 
 def test_it_takes_the_block_of_most_mass() -> None:

@@ -17,8 +17,8 @@ def test_the_baselines_are_full_attention_and_the_windows_of_the_first() -> None
     assert (full.name, window.name) == (FULL, WINDOW)
     assert full.settings.base is None
     assert window.settings.type == "stream-lm"
-    said = window.settings
-    assert (said.n_init, said.n_local, said.base) == (16, 64, 1e5)
+    window_settings = window.settings
+    assert (window_settings.n_init, window_settings.n_local, window_settings.base) == (16, 64, 1e5)
     assert full.settings.n_local > 1 << 29
 
 

@@ -34,8 +34,8 @@ def test_held_mass(choosers: int) -> None:
     behind = set(range(3 + 4 * SEALED, FIRST + QUERIES))
     wanted = [0.0] * 6
     for head in range(4):
-        own = blocks[head * choosers // 4].tolist()
-        held = behind | {3 + 4 * block + i for block in own for i in range(4)}
+        chosen = blocks[head * choosers // 4].tolist()
+        held = behind | {3 + 4 * block + i for block in chosen for i in range(4)}
         for query in range(QUERIES):
             for token in range(3, FIRST + query - 10 + 1):
                 value = float(mass[0, head, query, token])

@@ -31,8 +31,8 @@ def test_a_context_holds_its_answers_where_it_says(workshop: ContextBuilder, tas
     for question in context.questions:
         assert _text(workshop, question.answer).strip() == question.text
         assert question.needle is not None
-        said = _text(workshop, context.ids[slice(*question.needle)])
-        assert question.text in said
+        text = _text(workshop, context.ids[slice(*question.needle)])
+        assert question.text in text
         assert question.depth == pytest.approx(question.needle[0] / len(context.ids), abs=1e-4)
     assert len(context.prose) == (64 if task in OWN else 0)
 
@@ -81,12 +81,12 @@ def test_the_template_of_the_model_is_used(workshop: ContextBuilder) -> None:
 
 
 def test_the_users_own_questions(workshop: ContextBuilder) -> None:
-    asked = (("Who called?", "sentence"), ("Who did not?", "nobody at all"))
+    pairs = (("Who called?", "sentence"), ("Who did not?", "nobody at all"))
     prose = haystack_of("Another sentence stands here. " * 300)
-    own = dataclasses.replace(workshop, source=Source(prose, 2, asked))
-    questions = own.context("qa", 0).questions
+    answered = dataclasses.replace(workshop, source=Source(prose, 2, pairs))
+    questions = answered.context("qa", 0).questions
     assert [question.text for question in questions] == ["sentence"]
-    none = dataclasses.replace(workshop, source=Source(prose, 2, asked[1:]))
+    none = dataclasses.replace(workshop, source=Source(prose, 2, pairs[1:]))
     with pytest.raises(SettingsError, match="no answer of --qa-file"):
         none.context("qa", 0)
 

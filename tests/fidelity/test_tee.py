@@ -23,11 +23,11 @@ def _read(caches: CacheFactory, cache: MemoryCache, text: torch.Tensor) -> torch
 
 def test_the_output_is_that_of_the_model_itself(caches: CacheFactory) -> None:
     with torch.no_grad():
-        own = tiny_model()(TEXT).logits
+        logits = tiny_model()(TEXT).logits
     joint = _read(caches, caches.joint_cache(NAMES), TEXT)
-    torch.testing.assert_close(joint, own, rtol=0, atol=5e-3)
+    torch.testing.assert_close(joint, logits, rtol=0, atol=5e-3)
     alone = _read(caches, caches.cache("few"), TEXT)
-    assert (alone - own).abs().max() > 0.1, "a rule reads otherwise"
+    assert (alone - logits).abs().max() > 0.1, "a rule reads otherwise"
 
 
 def test_every_memory_is_filled_and_answers_for_itself(caches: CacheFactory) -> None:

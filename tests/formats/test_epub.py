@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from inf_llm.errors import TextError
-from inf_llm.formats.archive import MOST_BYTES
+from inf_llm.formats.archive import MAX_BYTES
 from inf_llm.formats.epub import read_epub
 from tests.documents import archive, epub, html
 
@@ -57,7 +57,7 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "{}">]><package>&a;</package>'
         (archive({"META-INF/container.xml": "<x/>"}), "is damaged:  is not in it"),
         (archive({"a.txt": "a"}), "is damaged: META-INF/container.xml is not in it"),
         (epub(CHAPTERS, **{"META-INF/rights.xml": "<x/>"}), "protected against copying"),
-        (epub([("", html([]) + " " * MOST_BYTES)]), "unpacks to 268.4 MB .* at most 268.4 MB"),
+        (epub([("", html([]) + " " * MAX_BYTES)]), "unpacks to 268.4 MB .* at most 268.4 MB"),
     ],
 )
 def test_what_cannot_be_read_is_said(data: bytes, says: str) -> None:

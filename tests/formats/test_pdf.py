@@ -26,10 +26,10 @@ ENCRYPTED = (
 @settings(max_examples=30)
 def test_each_page_is_a_place(pages: list[str]) -> None:
     document = read_pdf(pdf(pages))
-    said = {f"page {number}": text for number, text in enumerate(pages, 1) if text}
-    assert document.text == "\n\n".join(said.values())
+    wanted = {f"page {number}": text for number, text in enumerate(pages, 1) if text}
+    assert document.text == "\n\n".join(wanted.values())
     found = {place.label: document.text[place.start : place.end] for place in document.places}
-    assert {label: text.strip() for label, text in found.items()} == said
+    assert {label: text.strip() for label, text in found.items()} == wanted
     assert document.places[-1].end == len(document.text)
 
 

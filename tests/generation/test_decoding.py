@@ -28,8 +28,8 @@ def _session(model: Any, tokenizer: Any, text: str) -> Session:
     return session
 
 
-def _row(session: Session, new: int = NEW, seed: int | None = None, **asked: Any) -> Decoding:
-    options = answer_options(session.model, session.tokenizer, new, asked)
+def _row(session: Session, new: int = NEW, seed: int | None = None, **requested: Any) -> Decoding:
+    options = answer_options(session.model, session.tokenizer, new, requested)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     return Decoding(session, options, generator=generator)
 

@@ -53,8 +53,8 @@ def test_the_end_comes_where_the_json_is_complete(grammars: Grammars, tokenizer:
     end = tokenizer.eos_token_id
     constraint = grammars.of_schema({"type": "integer"}).constraint(0, 5000)
     ids = torch.empty(1, 0, dtype=torch.int64)
-    for said, may_end in (("", False), ("-", False), ("1", True), ("2", True)):
-        ids = torch.cat((ids, torch.tensor([tokenizer.encode(said)], dtype=torch.int64)), 1)
+    for text, may_end in (("", False), ("-", False), ("1", True), ("2", True)):
+        ids = torch.cat((ids, torch.tensor([tokenizer.encode(text)], dtype=torch.int64)), 1)
         scores = constraint(ids, torch.zeros(1, len(tokenizer)))
         assert (scores[0, end] == 0).item() is may_end
         assert not constraint.over(ids, scores).item()

@@ -168,9 +168,9 @@ def test_a_system_message_that_is_dropped_is_said(plain_tokenizer: Any) -> None:
 
 
 def test_space_around_a_message_and_thoughts_may_go(tokenizer: Any) -> None:
-    said = [{"role": "user", "content": " Who?\n"}]
+    question = [{"role": "user", "content": " Who?\n"}]
     thought = {"role": "assistant", "content": "THOUGHTHi."}
-    assert "Hi." in choose_layout(tokenizer).prompt([*HELLO, thought, *said])
+    assert "Hi." in choose_layout(tokenizer).prompt([*HELLO, thought, *question])
 
 
 TAKEN_FOR_KEPT = {
@@ -191,9 +191,9 @@ TAKEN_FOR_KEPT = {
 
 @pytest.mark.parametrize("what", TAKEN_FOR_KEPT)
 def test_words_that_stand_elsewhere_too_do_not_hide_a_loss(plain_tokenizer: Any, what: str) -> None:
-    template, said, lost = TAKEN_FOR_KEPT[what]
+    template, contents, lost = TAKEN_FOR_KEPT[what]
     plain_tokenizer.chat_template = template
-    talk = [{"role": ("user", "assistant")[i % 2], "content": t} for i, t in enumerate(said)]
+    talk = [{"role": ("user", "assistant")[i % 2], "content": t} for i, t in enumerate(contents)]
     with pytest.raises(TextError, match=f"leaves out what the {lost} says"):
         choose_layout(plain_tokenizer).prompt(talk)
 

@@ -130,22 +130,22 @@ def load(folder: Path, tmp_path: Path) -> Load:
     return load
 
 
-def answer(model: Any, tokenizer: Any, **asked: Any) -> Answer:
+def answer(model: Any, tokenizer: Any, **options: Any) -> Answer:
     session = Session(model, tokenizer)
     session.read(TEXT)
-    return session.ask("And then?", max_new_tokens=NEW, **asked)
+    return session.ask("And then?", max_new_tokens=NEW, **options)
 
 
 @pytest.fixture(scope="module")
 def plain(folder: Path, tokenizer: Any) -> dict[str | None, tuple[int, ...]]:
     """What the checkpoint says without suggestions, per type."""
-    said = {}
+    answers = {}
     for kind in KINDS:
         model = AutoModelForCausalLM.from_pretrained(folder).eval()
         if kind:
             inf_llm.patch(model, type=kind, **SETTINGS[kind])
-        said[kind] = answer(model, tokenizer).token_ids
-    return said
+        answers[kind] = answer(model, tokenizer).token_ids
+    return answers
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +174,8 @@ def test_suggestions_do_change_what_generate_says(
     load: Load, plain: Any, tokenizer: Any, name: str
 ) -> None:
     """The control: with nothing overridden it is another answer, or none."""
-    said = {name: SUGGESTED.get(name, True)} | WITH.get(name, {})
-    model = load("inf-llm", generation_config=said)
+    config = {name: SUGGESTED.get(name, True)} | WITH.get(name, {})
+    model = load("inf-llm", generation_config=config)
     session = Session(model, tokenizer)
     session.read(TEXT + "And then?")
     assert _followed(model, session) != plain["inf-llm"]
@@ -186,23 +186,23 @@ def _followed(model: Any, session: Session) -> tuple[int, ...] | None:
     ids = torch.tensor([session.ids])
     options = {"attention_mask": torch.ones_like(ids), "past_key_values": session.cache}
     try:
-        said = model.generate(ids, max_new_tokens=NEW, **options)
-        return tuple(said[0, ids.shape[1] :].tolist())
+        output = model.generate(ids, max_new_tokens=NEW, **options)
+        return tuple(output[0, ids.shape[1] :].tolist())
     except Exception:
         return None
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=["not patched", "inf-llm"])
 @pytest.mark.parametrize(
-    "said",
+    "config",
     [{"use_cache": False}, {"num_beams": 2, "temperature": 0.3}, {"output_hidden_states": True}],
     ids=str,
 )
 def test_nor_does_the_older_form(
-    load: Load, plain: Any, tokenizer: Any, kind: str | None, said: dict[str, Any]
+    load: Load, plain: Any, tokenizer: Any, kind: str | None, config: dict[str, Any]
 ) -> None:
     """In config.json, with no generation_config.json."""
-    model = load(kind, config=said, generation_config=None)
+    model = load(kind, config=config, generation_config=None)
     kept: list[Any] = []
     model.register_forward_hook(lambda module, given, out: kept.append(out.hidden_states))
     session = Session(model, tokenizer)
@@ -216,8 +216,8 @@ def test_nor_does_the_older_form(
 def test_what_ends_an_answer_is_the_checkpoints(load: Load, plain: Any, tokenizer: Any) -> None:
     last = plain["inf-llm"][2]
     model = load("inf-llm", generation_config={"eos_token_id": [1, last]})
-    said = answer(model, tokenizer).token_ids
-    assert said == plain["inf-llm"][: plain["inf-llm"].index(last) + 1]
+    ids = answer(model, tokenizer).token_ids
+    assert ids == plain["inf-llm"][: plain["inf-llm"].index(last) + 1]
 
 
 def test_every_setting_is_said_or_left_on_purpose(tokenizer: Any) -> None:
@@ -256,8 +256,8 @@ def test_a_temperature_of_nothing_is_greedy(
     memory_model: Any, tokenizer: Any, temperature: float
 ) -> None:
     wanted = answer(memory_model, tokenizer).token_ids
-    said = answer(memory_model, tokenizer, temperature=temperature, top_p=0.5, top_k=3)
-    assert said.token_ids == wanted
+    greedy = answer(memory_model, tokenizer, temperature=temperature, top_p=0.5, top_k=3)
+    assert greedy.token_ids == wanted
 
 
 @pytest.mark.parametrize("temperature", [1e-5, 1, 2, 1e6])

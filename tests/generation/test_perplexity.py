@@ -79,10 +79,10 @@ def test_progress(bare: Any, ids: list[int]) -> None:
     assert seen == [(257, TOKENS), (513, TOKENS), (TOKENS, TOKENS)]
 
 
-@pytest.mark.parametrize("few", [[], [5]])
-def test_too_short(bare: Any, few: list[int]) -> None:
+@pytest.mark.parametrize("tokens", [[], [5]])
+def test_too_short(bare: Any, tokens: list[int]) -> None:
     with pytest.raises(TextError, match="fewer than two tokens"):
-        measure_perplexity(bare, few)
+        measure_perplexity(bare, tokens)
 
 
 def test_bucket_edges() -> None:

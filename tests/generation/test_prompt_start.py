@@ -61,8 +61,8 @@ def test_a_text_after_another(merging: Any, text: str) -> None:
     first = start_prompt(merging, layout, "It was read before.")
     both = start_prompt(merging, layout, text, first)
     assert both.ids[: len(first.ids)] == first.ids
-    said = merging.decode(both.ids + finish_prompt(merging, layout, both, "What?"))
-    assert said == f"<|user|>It was read before.{BETWEEN}{text}{BETWEEN}What?<|end|><|assistant|>"
+    prompt = merging.decode(both.ids + finish_prompt(merging, layout, both, "What?"))
+    assert prompt == f"<|user|>It was read before.{BETWEEN}{text}{BETWEEN}What?<|end|><|assistant|>"
 
 
 def test_control_without_the_rest_something_is_lost(merging: Any) -> None:
@@ -80,5 +80,5 @@ def test_control_without_the_rest_something_is_lost(merging: Any) -> None:
 def test_no_question_continues_the_text(merging: Any) -> None:
     layout = choose_layout(merging, "plain")
     start = start_prompt(merging, layout, "The pass key is 7.")
-    said = merging.decode(start.ids + finish_prompt(merging, layout, start, ""))
-    assert said == "The pass key is 7."
+    prompt = merging.decode(start.ids + finish_prompt(merging, layout, start, ""))
+    assert prompt == "The pass key is 7."

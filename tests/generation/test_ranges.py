@@ -122,13 +122,13 @@ def asked_in_vain(request: pytest.FixtureRequest, tokenizer: Any) -> Session:
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_refused_costs_nothing(asked_in_vain: Session, what: str) -> None:
-    session, (asked, message) = asked_in_vain, REFUSED[what]
+    session, (options, message) = asked_in_vain, REFUSED[what]
     before, cache = (session.fed, list(session.ids), session.stats()), session.cache
     calls: list[int] = []
     hook = session.model.register_forward_pre_hook(lambda *_: calls.append(1))
     try:
         with pytest.raises(InfLLMError, match=message) as refusal:
-            session.ask("What else?", **{"max_new_tokens": 4, **asked})
+            session.ask("What else?", **{"max_new_tokens": 4, **options})
     finally:
         hook.remove()
     assert "\n" not in str(refusal.value)
@@ -169,7 +169,7 @@ def test_what_changes_nothing_is_accepted(memory_model: Any, tokenizer: Any, wha
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [
         {"repetition_penalty": 9.0},
         {"no_repeat_ngram_size": 1},
@@ -179,10 +179,10 @@ def test_what_changes_nothing_is_accepted(memory_model: Any, tokenizer: Any, wha
         {"guidance_scale": 3.0},
         {"max_time": 1e-9},
     ],
-    ids=lambda asked: next(iter(asked)),
+    ids=lambda options: next(iter(options)),
 )
 def test_what_is_asked_for_is_done(
-    memory_model: Any, tokenizer: Any, asked: dict[str, Any]
+    memory_model: Any, tokenizer: Any, options: dict[str, Any]
 ) -> None:
     wanted = answer(memory_model, tokenizer).token_ids
-    assert answer(memory_model, tokenizer, **asked).token_ids != wanted
+    assert answer(memory_model, tokenizer, **options).token_ids != wanted

@@ -27,22 +27,22 @@ def test_the_page_ranks_and_quotes_as_cite_does(tmp_path: Path) -> None:
     ids = torch.tensor([tokenizer(TEXT)["input_ids"]])
     with inf_llm.trace(model, prompts=False) as trace:
         out = model.generate(ids, max_new_tokens=5, min_new_tokens=5, do_sample=False)
-    row, asked = out[0].tolist(), (0, ids.shape[1])
+    row, prompt_span = out[0].tolist(), (0, ids.shape[1])
     file = tmp_path / "report.html"
-    save_report(trace, row, tokenizer, file, prompt_tokens=asked[1])
+    save_report(trace, row, tokenizer, file, prompt_tokens=prompt_span[1])
     with browser(1200, 900, tmp_path / "profile") as page:
         page.get(file.as_uri())
         all_words = page.execute_script(ROWS)
         page.execute_script("document.querySelector('#answer button').click()")
         one_word = page.execute_script(ROWS)
-    text, places = decoded(tokenizer, row, [asked, *spans_of(trace.generated()).values()])
-    found = cite(trace.generated(), text, places, places[asked])
+    text, places = decoded(tokenizer, row, [prompt_span, *spans_of(trace.generated()).values()])
+    found = cite(trace.generated(), text, places, places[prompt_span])
     assert found
     assert [quote for _, quote in all_words] == [text[c.start : c.end] for c in found][:20]
     assert [_score(where) for where, _ in all_words] == pytest.approx(
         [cited.score for cited in found][:20], abs=0.01
     )
-    best = cite(trace.generated(token=0), text, places, places[asked])[0]
+    best = cite(trace.generated(token=0), text, places, places[prompt_span])[0]
     assert _score(one_word[0][0]) == pytest.approx(best.score, abs=0.01)
 
 

@@ -111,7 +111,7 @@ def _breaks(*args: Any, **kwargs: Any) -> None:
     raise BreakError
 
 
-def _asked(session: Session) -> tuple[int, ...]:
+def _answer(session: Session) -> tuple[int, ...]:
     return session.ask("And then?", max_new_tokens=NEW).token_ids
 
 
@@ -119,7 +119,7 @@ def _asked(session: Session) -> tuple[int, ...]:
 def test_what_fails_before_a_layer_is_fed_costs_nothing(
     model: Any, tokenizer: Any, before: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = _asked(_read(Session(model, tokenizer, 64)))
+    wanted = _answer(_read(Session(model, tokenizer, 64)))
     session = _read(Session(model, tokenizer, 64))
     cache, state = session.cache, (session.fed, list(session.ids), session.stats())
     with monkeypatch.context() as patching:
@@ -131,14 +131,14 @@ def test_what_fails_before_a_layer_is_fed_costs_nothing(
             session.ask(max_new_tokens=NEW)
     assert session.cache is cache
     assert (session.fed, session.ids, session.stats()) == state
-    assert _asked(session) == wanted
+    assert _answer(session) == wanted
 
 
 @pytest.mark.parametrize("where", ["in the first layer", "in the last layer", "between tokens"])
 def test_what_breaks_a_feed_off_is_read_again(
     model: Any, tokenizer: Any, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = _asked(_read(Session(model, tokenizer, 64)))
+    wanted = _answer(_read(Session(model, tokenizer, 64)))
     session = _read(Session(model, tokenizer, 64))
     ids = list(session.ids)
     with monkeypatch.context() as patching:
@@ -148,24 +148,24 @@ def test_what_breaks_a_feed_off_is_read_again(
             layer = model.model.layers[0 if where == "in the first layer" else -1]
             patching.setattr(layer.self_attn.o_proj, "forward", _breaks)
         with pytest.raises(BreakError):
-            _asked(session)
+            _answer(session)
     assert session.fed == 0
     assert session.ids == ids, "a question that failed was not asked"
-    assert _asked(session) == wanted
+    assert _answer(session) == wanted
 
 
 def test_what_breaks_off_within_a_layer_is_read_again(
     memory_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own counts do not tell yet that it has changed."""
-    wanted = _asked(_read(Session(memory_model, tokenizer)))
+    wanted = _answer(_read(Session(memory_model, tokenizer)))
     session = _read(Session(memory_model, tokenizer))
     with monkeypatch.context() as patching:
         patching.setattr("inf_llm.memory.block_memory.BlockMemory.settle", _breaks)
         with pytest.raises(BreakError):
-            _asked(session)
+            _answer(session)
     assert session.fed == 0
-    assert _asked(session) == wanted
+    assert _answer(session) == wanted
 
 
 def _read(session: Session) -> Session:
@@ -179,8 +179,8 @@ def test_a_copy_is_a_fork(memory_model: Any, tokenizer: Any, copied: Any) -> Non
     twin = copied(session)
     assert twin.model is session.model
     assert twin.cache is not session.cache
-    first = _asked(twin)
-    assert _asked(session) == first
+    first = _answer(twin)
+    assert _answer(session) == first
     assert copied({"one": [session]})
 
 
@@ -211,8 +211,8 @@ def test_one_stop_text_is_one_text(memory_model: Any, tokenizer: Any) -> None:
     free = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=40)
     mark = free.text[4:8]
     assert len(mark) == 4
-    asked = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=40, stop=mark)
-    assert asked.text == free.text[: free.text.index(mark)]
+    answer = Session(memory_model, tokenizer).ask(TEXT, max_new_tokens=40, stop=mark)
+    assert answer.text == free.text[: free.text.index(mark)]
 
 
 def test_a_stop_text_is_looked_for_in_the_answer_alone(memory_model: Any, tokenizer: Any) -> None:

@@ -50,8 +50,8 @@ def _bytes_in_text(tokenizer: Any) -> dict[int, bytes]:
     for letter, ids in zip(
         letters, tokenizer(letters, add_special_tokens=False).input_ids, strict=True
     ):
-        said = letter.encode()
-        found |= {token: said[at : at + 1] for at, token in enumerate(ids)}
+        data = letter.encode()
+        found |= {token: data[at : at + 1] for at, token in enumerate(ids)}
     return found
 
 

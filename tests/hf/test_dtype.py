@@ -29,15 +29,15 @@ def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let a layer take so many seconds in each format; counts how often it is asked."""
-    asked = []
+    timings = []
 
     def set_times(**seconds: float) -> list[Any]:
         def timed(model: Any, formats: Any) -> dict[torch.dtype, float]:
-            asked.append(formats)
+            timings.append(formats)
             return {each: seconds[module.dtype_name(each)] for each in formats}
 
         monkeypatch.setattr(module, "time_formats", timed)
-        return asked
+        return timings
 
     return set_times
 
@@ -81,42 +81,42 @@ def test_the_faster_format_is_taken(name: str, tmp_path: Path, pretend: Any) -> 
 
 
 def test_a_wide_checkpoint_is_never_rounded(tmp_path: Path, pretend: Any) -> None:
-    asked = pretend(float32=9.0, bfloat16=1.0)
+    timings = pretend(float32=9.0, bfloat16=1.0)
     model, _ = inf_llm.load(checkpoint(tmp_path, F32))
     assert model.dtype == F32
     assert dtype_choice(model) is None
-    assert not asked
+    assert not timings
 
 
 @pytest.mark.parametrize("named", ["float32", "bfloat16", "float16"])
 def test_a_format_that_is_named_is_left(named: str, tmp_path: Path, pretend: Any) -> None:
-    asked = pretend(float32=1.0, bfloat16=5.0)
+    timings = pretend(float32=1.0, bfloat16=5.0)
     model, _ = inf_llm.load(checkpoint(tmp_path, BF16), [f"model.dtype={named}"])
     assert module.dtype_name(model.dtype) == named
     assert dtype_choice(model) is None
-    assert not asked
+    assert not timings
 
 
 def test_models_side_by_side_are_in_one_format(tmp_path: Path, pretend: Any) -> None:
     """A second measurement might fall out otherwise, and the comparison would be of formats."""
     file = checkpoint(tmp_path, BF16)
-    asked = pretend(float32=1.0, bfloat16=5.0)
+    timings = pretend(float32=1.0, bfloat16=5.0)
     inf_llm.load(file)
     pretend(float32=5.0, bfloat16=1.0)
     model, _ = inf_llm.load(file, ["model.type=infinite-lm"])
     assert model.dtype == F32
-    assert len(asked) == 1
+    assert len(timings) == 1
 
 
 def test_no_wider_format_than_there_is_memory_for(
     monkeypatch: pytest.MonkeyPatch, pretend: Any
 ) -> None:
-    asked = pretend(float32=1.0, bfloat16=5.0)
+    timings = pretend(float32=1.0, bfloat16=5.0)
     model = tiny().to(BF16)
     need = 2 * sum(weight.numel() for weight in model.parameters())
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=need))
     assert settle_dtype(model).dtype == BF16
-    assert not asked
+    assert not timings
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * need))
     assert settle_dtype(model).dtype == F32
 
@@ -131,7 +131,7 @@ def test_weights_of_a_gguf_file_may_be_rounded_and_positions_are_not(pretend: An
 
 
 def test_other_quantised_weights_and_those_elsewhere_are_left(pretend: Any) -> None:
-    asked = pretend(float32=1.0, bfloat16=5.0)
+    timings = pretend(float32=1.0, bfloat16=5.0)
     packed = tiny().to(BF16)
     packed.config.quantization_config = SimpleNamespace(quant_method="bitsandbytes")
     on_disk = tiny().to(BF16)
@@ -139,7 +139,7 @@ def test_other_quantised_weights_and_those_elsewhere_are_left(pretend: Any) -> N
     for model in (packed, on_disk):
         assert settle_dtype(model).dtype == BF16
         assert dtype_choice(model) is None
-    assert not asked
+    assert not timings
 
 
 @pytest.mark.parametrize("family", WORKING)

@@ -255,8 +255,8 @@ def test_a_pipeline_answers_as_before_and_batches_like_single_texts(batch: int) 
     options = {"max_new_tokens": 12, "do_sample": False, "return_full_text": False}
 
     def ask(texts: list[str], batch: int) -> list[str]:
-        asked = pipeline("text-generation", model=model, tokenizer=tokenizer)
-        answers = asked(texts, batch_size=batch, **options)
+        pipe = pipeline("text-generation", model=model, tokenizer=tokenizer)
+        answers = pipe(texts, batch_size=batch, **options)
         return [answer[0]["generated_text"] for answer in answers]
 
     wanted = ask(texts, batch)

@@ -367,6 +367,6 @@ def test_the_manifest_says_its_format_and_the_settings(
 ) -> None:
     model, cache = read
     save_memory(cache, model, tmp_path)
-    said = json.loads((tmp_path / "manifest.json").read_text())
-    assert said["format"] == 1
-    assert said["identity"]["attention"]["type"] == "inf-llm"
+    data = json.loads((tmp_path / "manifest.json").read_text())
+    assert data["format"] == 1
+    assert data["identity"]["attention"]["type"] == "inf-llm"

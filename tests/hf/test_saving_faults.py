@@ -131,10 +131,10 @@ def of_another_memory(bench: Bench) -> Cause:
 
 
 def edited_by_hand(bench: Bench, recomputed: bool = False) -> Cause:
-    said = json.loads(bench.files[NAME])
-    path = bench.chance.choice([path for path in places(said) if path != ("checksum",)])
+    data = json.loads(bench.files[NAME])
+    path = bench.chance.choice([path for path in places(data) if path != ("checksum",)])
     value = bench.chance.choice([*STRANGE, "float16", "1", 2, 7])
-    edited(bench.folder, changed(said, path, value), recomputed)
+    edited(bench.folder, changed(data, path, value), recomputed)
     return r"manifest\.json|/c |safetensors"
 
 

@@ -70,17 +70,17 @@ def test_the_missing_package_is_named(file: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_file_on_the_hub(model: Any, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    requests = []
 
     def fetched(repo: str, name: str) -> str:
-        asked.append((repo, name))
+        requests.append((repo, name))
         if "none" in name:
             raise OSError("owner/name does not appear to have a file named none.gguf.\nMore")
         return str(file)
 
     monkeypatch.setattr("transformers.utils.cached_file", fetched)
     assert same(load_model(named("owner/a-name.v2:sub/model.Q4_K_M.gguf")), model) < 1e-5
-    assert asked == [("owner/a-name.v2", "sub/model.Q4_K_M.gguf")]
+    assert requests == [("owner/a-name.v2", "sub/model.Q4_K_M.gguf")]
     with pytest.raises(
         ConfigError, match=r"cannot be fetched \(owner/name does not .* none.gguf.\)"
     ):

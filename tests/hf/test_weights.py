@@ -13,7 +13,7 @@ import inf_llm
 from inf_llm.config import SHIPPED_CONFIGS, load_config
 from inf_llm.errors import SettingsError
 from inf_llm.hf.load import load, load_bare
-from inf_llm.hf.weights import MOST_ROWS, restore_weights, round_weights, rounded_bytes
+from inf_llm.hf.weights import MAX_ROWS, restore_weights, round_weights, rounded_bytes
 
 DEMO = SHIPPED_CONFIGS / "demo-inf-llm.yaml"
 
@@ -38,7 +38,7 @@ def most_apart(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("rows", [1, 2, MOST_ROWS])
+@pytest.mark.parametrize("rows", [1, 2, MAX_ROWS])
 @torch.no_grad()
 def test_single_tokens_are_as_near_as_int8_allows(
     layer: nn.Linear, rows: int, dtype: torch.dtype
@@ -56,11 +56,11 @@ def test_single_tokens_are_as_near_as_int8_allows(
 
 @torch.no_grad()
 def test_a_token_is_what_it_is_beside_no_others(layer: nn.Linear) -> None:
-    x, layer = torch.randn(MOST_ROWS, 1, 192), rounded(layer)
+    x, layer = torch.randn(MAX_ROWS, 1, 192), rounded(layer)
     assert torch.equal(layer(x), torch.cat([layer(row[None]) for row in x]))
 
 
-@pytest.mark.parametrize("shape", [(1, 2), (3, 5), (MOST_ROWS + 1, 1)])
+@pytest.mark.parametrize("shape", [(1, 2), (3, 5), (MAX_ROWS + 1, 1)])
 @torch.no_grad()
 def test_texts_and_many_rows_are_not_rounded(layer: nn.Linear, shape: tuple[int, int]) -> None:
     x = torch.randn(*shape, 192)
@@ -142,7 +142,7 @@ def test_a_configuration_rounds_and_unpatch_restores() -> None:
 def test_a_model_that_cannot_be_rounded_is_left_unpatched(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(DEMO, ["model.weights=int8"])
     model, _ = load_bare(config)
-    monkeypatch.setattr("inf_llm.hf.weights._LEAST_WEIGHTS", 1 << 40)
+    monkeypatch.setattr("inf_llm.hf.weights._MIN_WEIGHTS", 1 << 40)
     with pytest.raises(SettingsError, match="leave it out"):
         inf_llm.patch(model, config)
     inf_llm.patch(model, config.attention)

@@ -22,15 +22,15 @@ def dense(
     for source in sources:
         k, v = (torch.cat(part, 2).double() for part in zip(*source.pieces, strict=True))
         k, v = (x.repeat_interleave(H // x.shape[1], 1) for x in (k, v))
-        own = source.q.double() @ k.transpose(-1, -2) * scoring.scale
+        part_scores = source.q.double() @ k.transpose(-1, -2) * scoring.scale
         if scoring.softcap is not None:
-            own = scoring.softcap * torch.tanh(own / scoring.softcap)
+            part_scores = scoring.softcap * torch.tanh(part_scores / scoring.softcap)
         if source.band is not None:
-            seen = source.band.visible(*own.shape[2:], own.device)
-            own = own.masked_fill(~seen, -torch.inf)
-        scores.append(own)
+            seen = source.band.visible(*part_scores.shape[2:], part_scores.device)
+            part_scores = part_scores.masked_fill(~seen, -torch.inf)
+        scores.append(part_scores)
         values.append(v)
-    sizes = [own.shape[3] for own in scores]
+    sizes = [part_scores.shape[3] for part_scores in scores]
     if sink is not None:
         scores.append(sink.double().view(1, -1, 1, 1).expand(*scores[0].shape[:3], 1))
     weights = torch.cat(scores, 3).softmax(3)[..., : sum(sizes)]
@@ -161,10 +161,10 @@ def test_rows_with_keys_of_their_own(dtype: torch.dtype, softcap: float | None, 
     for row, sources in enumerate(rows):
         want, wanted = dense(sources, scoring, learned)
         torch.testing.assert_close(o[row : row + 1].double(), want, **close)
-        for source, own, mass in zip(sources, masses[row], wanted, strict=True):
-            assert (own is not None) == source.needs_mass
-            if own is not None:
-                torch.testing.assert_close(own.double(), mass, **close)
+        for source, got, mass in zip(sources, masses[row], wanted, strict=True):
+            assert (got is not None) == source.needs_mass
+            if got is not None:
+                torch.testing.assert_close(got.double(), mass, **close)
 
 
 def _first_row(source: Source) -> Source:

@@ -34,14 +34,14 @@ def one_by_one(
 ) -> tuple[list[list[list[int]]], list[list[list[float]]]]:
     """Numbers and scores (B, X, topk), for vectors (V, W) of every physical block."""
     numbers, values = [], []
-    own = {
+    of_choosers = {
         block: each.repeat_interleave(query.shape[1] // len(each), 0)
         for block, each in vectors.items()
     }
     for b, row in enumerate(table):
         groups = []
         for x in range(query.shape[1]):
-            scores = [float(query[b, x] @ own[block][x]) for block in row]
+            scores = [float(query[b, x] @ of_choosers[block][x]) for block in row]
             best = sorted(sorted(range(len(row)), key=lambda i: -scores[i])[:topk])
             groups.append((best, [scores[i] for i in best]))
         numbers.append([best for best, _ in groups])

@@ -52,13 +52,13 @@ def test_rows_fetch_whole_blocks(slots: bool, policy: str) -> None:
     store = make(slots, cache_strategy=policy)
     numbers, k, v, _ = sealed(store, 7)
     for step in range(12):
-        own = torch.stack([torch.randperm(7)[:2] for _ in range(2)])
-        got_k, got_v, places = fetch(store, numbers.gather(1, own)[:, None])
+        chosen = torch.stack([torch.randperm(7)[:2] for _ in range(2)])
+        got_k, got_v, places = fetch(store, numbers.gather(1, chosen)[:, None])
         store.observed(places, torch.rand(2, H, 2))
         assert got_k.shape == (2, G, 2 * TOKENS, D)
         for b in range(2):
-            assert torch.equal(got_k[b], k[b][:, own[b]].flatten(1, 2)), step
-            assert torch.equal(got_v[b], v[b][:, own[b]].flatten(1, 2)), step
+            assert torch.equal(got_k[b], k[b][:, chosen[b]].flatten(1, 2)), step
+            assert torch.equal(got_v[b], v[b][:, chosen[b]].flatten(1, 2)), step
 
 
 @both_ways
@@ -67,16 +67,16 @@ def test_heads_fetch_pages_of_their_own(slots: bool, policy: str) -> None:
     store = make(slots, perhead=True, cache_strategy=policy)
     numbers, k, v, _ = sealed(store, 7)
     for step in range(12):
-        own = torch.stack([torch.randperm(7)[:2] for _ in range(2 * H)]).view(2, H, 2)
-        physical = numbers[:, None].expand(-1, H, -1).gather(2, own)
+        chosen = torch.stack([torch.randperm(7)[:2] for _ in range(2 * H)]).view(2, H, 2)
+        physical = numbers[:, None].expand(-1, H, -1).gather(2, chosen)
         got_k, got_v, places = fetch(store, physical)
         store.observed(places, torch.rand(2, H, 2))
         assert got_k.shape == (2, H, 2 * TOKENS, D)
         for b in range(2):
             for h in range(H):
                 g = h // (H // G)
-                assert torch.equal(got_k[b, h], k[b, g, own[b, h]].flatten(0, 1)), step
-                assert torch.equal(got_v[b, h], v[b, g, own[b, h]].flatten(0, 1)), step
+                assert torch.equal(got_k[b, h], k[b, g, chosen[b, h]].flatten(0, 1)), step
+                assert torch.equal(got_v[b, h], v[b, g, chosen[b, h]].flatten(0, 1)), step
 
 
 @pytest.mark.parametrize("perhead", [False, True], ids=["together", "perhead"])
@@ -137,10 +137,10 @@ def test_rows_that_share_blocks(slots: bool, perhead: bool) -> None:
     groups = H if perhead else 1
     for rows in (1, 3, 2, 5):
         store.make_room(rows)
-        for own in ([0, 1], [1, 4], [0, 3], [2, 4], [0, 1]):
-            blocks = numbers[0, own].expand(rows, groups, 2)
+        for chosen in ([0, 1], [1, 4], [0, 3], [2, 4], [0, 1]):
+            blocks = numbers[0, chosen].expand(rows, groups, 2)
             got = fetch(store, blocks)[0]
-            want = k[:, :, own].flatten(2, 3).repeat_interleave(H // G if perhead else 1, 1)
+            want = k[:, :, chosen].flatten(2, 3).repeat_interleave(H // G if perhead else 1, 1)
             assert torch.equal(got, want.expand(rows, -1, -1, -1))
 
 

@@ -20,13 +20,13 @@ def held(pages: torch.Tensor) -> PageSummaries:
 @pytest.mark.parametrize("choosers", [1, Y, 3 * Y])
 def test_pages_of_listed_blocks(choosers: int) -> None:
     pages = torch.randn(Y, N, P, D)
-    listed = torch.randint(N, (3, choosers, 5))
-    codes, steps = held(pages).pages(listed, None)
+    shortlisted = torch.randint(N, (3, choosers, 5))
+    codes, steps = held(pages).pages(shortlisted, None)
     units = max(choosers, Y)
     got = codes.view(3, units, 5, P, D) * steps[..., None, None]
     for row in range(3):
         for unit in range(units):
-            blocks = listed[row, unit * choosers // units]
+            blocks = shortlisted[row, unit * choosers // units]
             want = pages[unit * Y // units, blocks]
             largest = want.abs().amax((1, 2), keepdim=True)
             assert ((got[row, unit] - want).abs() <= largest / 127 / 2 + 1e-6).all()
@@ -34,15 +34,15 @@ def test_pages_of_listed_blocks(choosers: int) -> None:
 
 def test_rows_with_blocks_of_their_own() -> None:
     pages = torch.randn(Y, N, P, D)
-    own = torch.stack((torch.randperm(N)[:6], torch.randperm(N)[:6]))
-    q, listed = torch.randn(2, 3 * Y, 1, D), torch.randint(6, (2, 1, 4))
+    table = torch.stack((torch.randperm(N)[:6], torch.randperm(N)[:6]))
+    q, shortlisted = torch.randn(2, 3 * Y, 1, D), torch.randint(6, (2, 1, 4))
     made = held(pages)
     means = pages.mean(2)
     for row in range(2):
-        want = torch.einsum("yhqd,ynd->yhqn", q[row].view(Y, 3, 1, D), means[:, own[row]])
-        torch.testing.assert_close(made.rough(q, 6, own)[row], want.flatten(0, 1))
-    codes, steps = made.pages(listed, own)
-    physical = own[:, None].gather(2, listed)
+        want = torch.einsum("yhqd,ynd->yhqn", q[row].view(Y, 3, 1, D), means[:, table[row]])
+        torch.testing.assert_close(made.mean_scores(q, 6, table)[row], want.flatten(0, 1))
+    codes, steps = made.pages(shortlisted, table)
+    physical = table[:, None].gather(2, shortlisted)
     same = made.pages(physical, None)
     assert torch.equal(codes, same[0])
     assert torch.equal(steps, same[1])

@@ -17,14 +17,17 @@ def test_selections_score_by_sums_of_products(row: str, summaries: int) -> None:
     selection = SELECTION.get(row)(4, 2, summaries)
     query, vectors = torch.randn(3, 4, 8), torch.randn(5, summaries, 8)
     products = torch.einsum("bhd,nhd->bhn", query, vectors.repeat_interleave(4 // summaries, 1))
-    asked, held = selection.ask(query), selection.vectors(vectors)
-    assert asked.shape[1] == selection.choosers
+    queries, held = selection.ask(query), selection.vectors(vectors)
+    assert queries.shape[1] == selection.choosers
     held = held.repeat_interleave(selection.choosers // held.shape[0], 0)
     want = selection.mass(products)
     assert want.shape == (3, selection.choosers, 5)
-    torch.testing.assert_close(torch.einsum("bxw,xnw->bxn", asked, held), want)
-    own = selection.key_heads
-    assert own is None or own.tolist() == [h // (4 // 2) for h in range(4)][:: 4 // len(own)]
+    torch.testing.assert_close(torch.einsum("bxw,xnw->bxn", queries, held), want)
+    key_heads = selection.key_heads
+    assert (
+        key_heads is None
+        or key_heads.tolist() == [h // (4 // 2) for h in range(4)][:: 4 // len(key_heads)]
+    )
 
 
 class _EveryHead(LayerSelection):

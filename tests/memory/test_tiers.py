@@ -137,8 +137,8 @@ def test_a_slab_moves_while_others_read_and_write(monkeypatch: pytest.MonkeyPatc
     def work(thread: int) -> None:
         for step in range(120):
             written(tier, torch.tensor([4 * step + thread]))
-            own = torch.arange(thread, 4 * step + thread + 1, 4)
-            if not torch.equal(tier.read(own)[0], rows_of(own)[0]):
+            pages = torch.arange(thread, 4 * step + thread + 1, 4)
+            if not torch.equal(tier.read(pages)[0], rows_of(pages)[0]):
                 wrong.append(step)
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]

@@ -37,14 +37,14 @@ def made(
     return search, summaries
 
 
-def one_by_one(search: TwoStage, summaries: Tensor, query: Query, own: list[int]) -> Tensor:
+def one_by_one(search: TwoStage, summaries: Tensor, query: Query, blocks: list[int]) -> Tensor:
     """Scores (X, N) of one row's blocks, in float64."""
-    per_head = torch.zeros(H, len(own), dtype=torch.float64)
+    per_head = torch.zeros(H, len(blocks), dtype=torch.float64)
     vectors = query.vectors[0].double() * query.scale
     for h in range(H):
         y = h // (H // summaries.shape[1])
         for q in vectors[h]:
-            best = [max(float(q @ page.double()) for page in summaries[n, y]) for n in own]
+            best = [max(float(q @ page.double()) for page in summaries[n, y]) for n in blocks]
             row = torch.tensor(best, dtype=torch.float64)
             per_head[h] += row.softmax(0) if search.selection.scores == "softmax" else row
     return search.selection.mass(per_head[None])[0]
@@ -76,8 +76,8 @@ def test_every_row_has_blocks_of_its_own(selection: str, scores: str) -> None:
     table = torch.tensor([[5, 0, 11, 3, 7], [1, 2, 3, 4, 5], [5, 0, 11, 3, 8]])
     vectors = torch.randn(3, H, 1, D)
     numbers, values = search.search(Query(vectors), 2, 5, table)
-    for row, own in enumerate(table.tolist()):
-        want = one_by_one(search, summaries, Query(vectors[row : row + 1]), own)
+    for row, blocks in enumerate(table.tolist()):
+        want = one_by_one(search, summaries, Query(vectors[row : row + 1]), blocks)
         best = want.topk(2).indices.sort().values
         assert torch.equal(numbers[row], best)
         torch.testing.assert_close(values[row].double(), want.gather(1, best), rtol=1e-4, atol=1e-5)
@@ -116,7 +116,7 @@ def test_shares_are_of_all_blocks() -> None:
 
 @every_selection
 def test_what_is_not_listed_counts_by_its_mean(selection: str) -> None:
-    """Shares are of listed blocks by their pages and of all others by their means."""
+    """Shares are of shortlisted blocks by their pages and of all others by their means."""
     topk, shortlist, count = 3, 2, 40
     search, summaries = made(selection, "softmax", count, 4, shortlist=shortlist)
     query = Query(torch.randn(1, H, 1, D), scale=0.7)
@@ -125,10 +125,10 @@ def test_what_is_not_listed_counts_by_its_mean(selection: str) -> None:
     pages = summaries.double().repeat_interleave(H // G, 1)  # (n, H, P, D)
     products = torch.einsum("hd,nhpd->hnp", vectors, pages)
     means, best = products.mean(-1), products.amax(-1)
-    rough = search.selection.mass(means.softmax(-1)[None])[0]
-    for chooser, listed in enumerate(rough.topk(shortlist * topk).indices):
+    mean_scores = search.selection.mass(means.softmax(-1)[None])[0]
+    for chooser, shortlisted in enumerate(mean_scores.topk(shortlist * topk).indices):
         mixed = means.clone()
-        mixed[:, listed] = best[:, listed]
+        mixed[:, shortlisted] = best[:, shortlisted]
         wanted = search.selection.mass(mixed.softmax(-1)[None])[0, chooser]
         order = wanted.topk(topk).indices.sort().values
         assert torch.equal(numbers[0, chooser], order)
@@ -198,10 +198,10 @@ def test_few_pages_are_all_scored(monkeypatch: pytest.MonkeyPatch, scores: str) 
     searches = [search for search, _ in every]
     together = TwoStage.search_each(searches, query, 2, counts, [None] * 3)
     for row, (search, summaries) in enumerate(every):
-        own = Query(query.vectors[row : row + 1])
-        want = one_by_one(search, summaries, own, list(range(counts[row])))
+        alone = Query(query.vectors[row : row + 1])
+        want = one_by_one(search, summaries, alone, list(range(counts[row])))
         best = want.topk(2).indices.sort().values
-        assert torch.equal(search.search(own, 2, counts[row], None)[0][0], best)
+        assert torch.equal(search.search(alone, 2, counts[row], None)[0][0], best)
         assert torch.equal(together[row][0][0], best)
 
 

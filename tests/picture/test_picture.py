@@ -96,10 +96,18 @@ def test_what_cannot_be_drawn_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_command(tmp_path: Path) -> None:
     file = tmp_path / "mask.svg"
-    asked = ["mask", "-c", "config/llama-3-infinite-lm.yaml", "--length", "1k", "--out", str(file)]
-    done = CliRunner().invoke(app, [*asked, "model.n_local=256"])
+    arguments = [
+        "mask",
+        "-c",
+        "config/llama-3-infinite-lm.yaml",
+        "--length",
+        "1k",
+        "--out",
+        str(file),
+    ]
+    done = CliRunner().invoke(app, [*arguments, "model.n_local=256"])
     assert done.exit_code == 0, done.output
     assert "infinite-lm: 1,024 tokens, one cell is 16" in done.output
     assert "█ local window  ▓ sinks" in done.output
     assert file.exists()
-    assert CliRunner().invoke(app, ["mask", *asked[1:3], "--length", "x"]).exit_code == 2
+    assert CliRunner().invoke(app, ["mask", *arguments[1:3], "--length", "x"]).exit_code == 2

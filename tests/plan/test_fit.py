@@ -46,19 +46,19 @@ def with_halves(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("with_halves")
 def test_a_codec_from_outside_has_its_row(demo: Outline, config: RunConfig) -> None:
-    own = make_plan(demo, config, TOKENS, apart=False)
-    found = {c.keys["model.codec"]: c.plan for c in codecs(demo, config, TOKENS, apart=False)}
-    assert set(found) == set(CODEC) - {"raw"}
-    assert found["halves"].held.blocks == own.held.blocks // 2
-    assert found["halves"].held.index == own.held.index
+    plain = make_plan(demo, config, TOKENS, apart=False)
+    plans = {c.keys["model.codec"]: c.plan for c in codecs(demo, config, TOKENS, apart=False)}
+    assert set(plans) == set(CODEC) - {"raw"}
+    assert plans["halves"].held.blocks == plain.held.blocks // 2
+    assert plans["halves"].held.index == plain.held.index
 
 
 def test_what_lacks_is_said_with_both_figures(demo: Outline, config: RunConfig) -> None:
     planned = make_plan(demo, config, TOKENS, apart=False)
     assert Room(None, planned.host).lacks(planned) is None
     assert Room(None, None).lacks(planned) is None
-    said = Room(None, planned.host - 1).lacks(planned)
-    assert said == f"{size(planned.host)} are needed on the host, which has {size(planned.host)}"
+    message = Room(None, planned.host - 1).lacks(planned)
+    assert message == f"{size(planned.host)} are needed on the host, which has {size(planned.host)}"
 
 
 @pytest.mark.usefixtures("with_halves")
@@ -67,17 +67,17 @@ def test_all_that_is_near_fits_and_can_be_pasted(
     demo: Outline, config: RunConfig, device: int | None
 ) -> None:
     room = Room(device, make_plan(demo, config, TOKENS, device is not None).host * 3 // 4)
-    found = nearest(demo, config, TOKENS, room)
-    keys = [change.keys for change in found]
+    changes = nearest(demo, config, TOKENS, room)
+    keys = [change.keys for change in changes]
     assert any("model.codec" in each for each in keys)
     assert {"model.dtype": "bfloat16"} in keys
-    for change in found:
+    for change in changes:
         assert room.lacks(change.plan) is None
         merged = config.to_dict()
-        said = yaml.safe_load("\n".join(change.yaml()))
-        merged["model"] |= said.pop("model", {})
+        data = yaml.safe_load("\n".join(change.yaml()))
+        merged["model"] |= data.pop("model", {})
         load_config("demo-inf-llm", change.words().split())  # also as overrides of a command
-        assert {**merged, **said}["max_len"] == change.keys.get("max_len", config.max_len)
+        assert {**merged, **data}["max_len"] == change.keys.get("max_len", config.max_len)
 
 
 def test_a_smaller_window_fits_a_small_device(demo: Outline, config: RunConfig) -> None:

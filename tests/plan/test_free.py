@@ -24,15 +24,15 @@ def test_the_host_has_no_more_than_the_system_says() -> None:
 
 
 def test_the_tightest_group_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = tmp_path / "cgroup"
-    own.write_text("0::/outer/inner\n")
+    cgroup_file = tmp_path / "cgroup"
+    cgroup_file.write_text("0::/outer/inner\n")
     _group(tmp_path / "outer", "1000", 600, 100)
     _group(tmp_path / "outer" / "inner", "max", 600, 0)
-    assert free._group_free(tmp_path, own) == 500
+    assert free._group_free(tmp_path, cgroup_file) == 500
     _group(tmp_path / "outer" / "inner", "700", 650, 0)
-    assert free._group_free(tmp_path, own) == 50
+    assert free._group_free(tmp_path, cgroup_file) == 50
     monkeypatch.setattr(free, "_GROUPS", tmp_path)
-    monkeypatch.setattr(free, "_OWN", own)
+    monkeypatch.setattr(free, "_CGROUP_FILE", cgroup_file)
     assert free.host_free() == 50
 
 

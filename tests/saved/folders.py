@@ -19,7 +19,7 @@ from inf_llm.saved.segment import Rows
 
 def manifest(writer: Writer, segments: list[Segment], **changed: Any) -> Manifest:
     """What a save of three tokens says."""
-    said: dict[str, Any] = {
+    values: dict[str, Any] = {
         "id": writer.id,
         "generation": writer.generation,
         "identity": {"weights": "ab", "config": {"layers": 2, "rope": [1, 2.5]}},
@@ -32,7 +32,7 @@ def manifest(writer: Writer, segments: list[Segment], **changed: Any) -> Manifes
         "library": "0.1.0",
         "note": {"title": "Война"},
     }
-    return Manifest(**(said | changed))
+    return Manifest(**(values | changed))
 
 
 def add(writer: Writer, kind: str, **more: Tensor) -> Segment:

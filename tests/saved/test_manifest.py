@@ -19,17 +19,17 @@ from tests.saved.folders import save
 STRANGE: list[Any] = [None, True, -1, 0, 1.5, 10**30, "", "x", "../x", [], [1], {}, {"a": 1}]
 
 
-def checksum(said: dict[str, Any]) -> str:
+def checksum(data: dict[str, Any]) -> str:
     """As docs/memory-format.md has it."""
-    rest = {key: value for key, value in said.items() if key != "checksum"}
+    rest = {key: value for key, value in data.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def edited(folder: Path, said: Any, recomputed: bool = True) -> None:
+def edited(folder: Path, data: Any, recomputed: bool = True) -> None:
     """Write a manifest by hand."""
     if recomputed:
-        said["checksum"] = checksum(said)
-    (folder / NAME).write_text(json.dumps(said))
+        data["checksum"] = checksum(data)
+    (folder / NAME).write_text(json.dumps(data))
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -41,9 +41,9 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(part, (*path, key))
 
 
-def changed(said: Any, path: tuple[Any, ...], value: Any) -> Any:
+def changed(data: Any, path: tuple[Any, ...], value: Any) -> Any:
     """The same with another value in one place."""
-    twin = copy.deepcopy(said)
+    twin = copy.deepcopy(data)
     inner = twin
     for key in path[:-1]:
         inner = inner[key]
@@ -56,9 +56,9 @@ def test_a_manifest_comes_back(tmp_path: Path) -> None:
     assert read_manifest(tmp_path) == made
     assert made.nbytes == sum(each.stat().st_size for each in tmp_path.glob("*.safetensors"))
     assert [each.file for each in made.of_kind("state")] == ["state-000001.safetensors"]
-    said = json.loads((tmp_path / NAME).read_text(encoding="utf-8"))
-    assert said["checksum"] == checksum(said)
-    assert said["note"] == {"title": "Война"}
+    data = json.loads((tmp_path / NAME).read_text(encoding="utf-8"))
+    assert data["checksum"] == checksum(data)
+    assert data["note"] == {"title": "Война"}
 
 
 def test_a_seal_is_of_all_but_the_segments(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_another_format_is_named(tmp_path: Path, version: Any) -> None:
 
 def test_a_manifest_that_was_edited_is_refused(tmp_path: Path) -> None:
     save(tmp_path)
-    said = json.loads((tmp_path / NAME).read_text())
-    edited(tmp_path, said | {"tokens": 4}, recomputed=False)
+    data = json.loads((tmp_path / NAME).read_text())
+    edited(tmp_path, data | {"tokens": 4}, recomputed=False)
     with pytest.raises(SavedMemoryError, match="was changed after it was written"):
         read_manifest(tmp_path)
 
@@ -102,9 +102,9 @@ def test_a_manifest_that_was_edited_is_refused(tmp_path: Path) -> None:
 )
 def test_files_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     save(tmp_path)
-    said = json.loads((tmp_path / NAME).read_text())
-    said["segments"][0]["file"] = name
-    edited(tmp_path, said)
+    data = json.loads((tmp_path / NAME).read_text())
+    data["segments"][0]["file"] = name
+    edited(tmp_path, data)
     with pytest.raises(SavedMemoryError, match="which is no segment"):
         read_manifest(tmp_path)
 
@@ -116,11 +116,11 @@ def test_files_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None
 def test_segments_that_do_not_belong_together_are_refused(tmp_path: Path, order: list[int]) -> None:
     save(tmp_path)
     save(tmp_path)
-    said = json.loads((tmp_path / NAME).read_text())
-    rows = {each["file"]: each for each in said["segments"]}
+    data = json.loads((tmp_path / NAME).read_text())
+    rows = {each["file"]: each for each in data["segments"]}
     names = ["blocks-000001", "index-000001", "state-000002", "blocks-000002", "index-000002"]
-    said["segments"] = [rows[f"{names[at]}.safetensors"] for at in order]
-    edited(tmp_path, said)
+    data["segments"] = [rows[f"{names[at]}.safetensors"] for at in order]
+    edited(tmp_path, data)
     with pytest.raises(SavedMemoryError, match="do not belong together"):
         read_manifest(tmp_path)
 
@@ -128,21 +128,21 @@ def test_segments_that_do_not_belong_together_are_refused(tmp_path: Path, order:
 def test_an_index_may_be_that_of_several_segments_of_blocks(tmp_path: Path) -> None:
     save(tmp_path)
     save(tmp_path)
-    said = json.loads((tmp_path / NAME).read_text())
-    said["segments"] = [each for each in said["segments"] if each["file"][:12] != "index-000001"]
-    edited(tmp_path, said)
+    data = json.loads((tmp_path / NAME).read_text())
+    data["segments"] = [each for each in data["segments"] if each["file"][:12] != "index-000001"]
+    edited(tmp_path, data)
     assert len(read_manifest(tmp_path).of_kind("index")) == 1
 
 
 def test_any_value_may_be_any_other(tmp_path: Path) -> None:
     """It is refused, or read with the types that the fields declare."""
     save(tmp_path)
-    said = json.loads((tmp_path / NAME).read_text())
-    del said["checksum"]
+    data = json.loads((tmp_path / NAME).read_text())
+    del data["checksum"]
     refused = 0
-    for path in places(said):
+    for path in places(data):
         for value in STRANGE:
-            edited(tmp_path, changed(said, path, value))
+            edited(tmp_path, changed(data, path, value))
             try:
                 found = read_manifest(tmp_path)
                 assert isinstance(found.tokens, int)
@@ -157,12 +157,12 @@ def test_any_value_may_be_any_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize("field", ["tokens", "segments", "id", "note", "extra"])
 def test_a_field_that_is_missing_or_unknown(tmp_path: Path, field: str) -> None:
     save(tmp_path)
-    said = json.loads((tmp_path / NAME).read_text())
+    data = json.loads((tmp_path / NAME).read_text())
     if field == "note":
-        del said["note"]  # it may be absent
-    elif said.pop(field, None) is None:
-        said[field] = 1
-    edited(tmp_path, said)
+        del data["note"]  # it may be absent
+    elif data.pop(field, None) is None:
+        data[field] = 1
+    edited(tmp_path, data)
     if field == "note":
         assert read_manifest(tmp_path).note == {}
     else:

@@ -11,7 +11,7 @@ LIB = Path(__file__).parents[2] / "scripts" / "lib.sh"
 INDEX = "https://download.pytorch.org/whl/cpu"
 
 
-def said(
+def notice(
     tmp_path: Path, *, system: str = "Linux", pip: str = "", torch: bool = False, gpu: bool = False
 ) -> str:
     """What `say_download` says on a machine made of stubs."""
@@ -36,14 +36,14 @@ def said(
 
 
 def test_linux_without_an_index_of_cpu_builds_is_warned_of_several_gb(tmp_path: Path) -> None:
-    text = said(tmp_path)
+    text = notice(tmp_path)
     assert "several GB" in text
     assert f"PIP_EXTRA_INDEX_URL={INDEX}" in text
     assert "few hundred MB)" not in text
 
 
 def test_with_a_gpu_the_default_build_is_right(tmp_path: Path) -> None:
-    text = said(tmp_path, gpu=True)
+    text = notice(tmp_path, gpu=True)
     assert "several GB" in text
     assert INDEX not in text
 
@@ -57,7 +57,7 @@ def test_with_a_gpu_the_default_build_is_right(tmp_path: Path) -> None:
     ],
 )
 def test_where_pip_finds_the_cpu_build_it_is_a_few_hundred_mb(tmp_path: Path, pip: str) -> None:
-    assert "a few hundred MB)" in said(tmp_path, pip=pip)
+    assert "a few hundred MB)" in notice(tmp_path, pip=pip)
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -65,20 +65,20 @@ def test_a_folder_of_wheels_counts_by_what_is_in_it(tmp_path: Path, scheme: str)
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     (wheels / "torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl").touch()
-    assert "a few hundred MB)" in said(tmp_path, pip=f"global.find-links='{scheme}{wheels}'")
+    assert "a few hundred MB)" in notice(tmp_path, pip=f"global.find-links='{scheme}{wheels}'")
 
 
 def test_a_folder_without_it_does_not_count(tmp_path: Path) -> None:
-    assert "several GB" in said(tmp_path, pip=f"global.find-links='{tmp_path}'")
+    assert "several GB" in notice(tmp_path, pip=f"global.find-links='{tmp_path}'")
 
 
 @pytest.mark.parametrize("system", ["Darwin", "MINGW64_NT"])
 def test_elsewhere_the_default_build_is_small(tmp_path: Path, system: str) -> None:
-    assert "a few hundred MB)" in said(tmp_path, system=system)
+    assert "a few hundred MB)" in notice(tmp_path, system=system)
 
 
 def test_nothing_is_said_of_sizes_where_torch_is_installed(tmp_path: Path) -> None:
-    text = said(tmp_path, torch=True)
+    text = notice(tmp_path, torch=True)
     assert "already" in text
     assert "MB" not in text
     assert "GB" not in text

@@ -23,11 +23,11 @@ def test_a_wheel_has_all_data_and_its_page_links_to_the_repository(
     source.mkdir()
     for name in OF_BUILD:  # a copy, for a build leaves folders behind that the next one would use
         ignored = shutil.ignore_patterns("__pycache__")
-        own = ROOT / name
-        if own.is_dir():
-            shutil.copytree(own, source / name, symlinks=True, ignore=ignored)
+        original = ROOT / name
+        if original.is_dir():
+            shutil.copytree(original, source / name, symlinks=True, ignore=ignored)
         else:
-            shutil.copy(own, source)
+            shutil.copy(original, source)
     absolute_links.main(["https://example.org/owner/name", "v1.2.3", str(source / "README.md")])
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index"]
     build += ["--no-build-isolation", "-w", ".", "./source"]

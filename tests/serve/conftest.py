@@ -85,9 +85,9 @@ def start(config: Path | str, *options: str, files: int | None = None) -> Server
     lines: list[str] = []
     for line in process.stderr:
         lines.append(line)
-        found = re.search(r"serving (\S+) at (http://\S+?),", line)
-        if found:
-            server = ServerProcess(found[2], found[1], process, lines)
+        match = re.search(r"serving (\S+) at (http://\S+?),", line)
+        if match:
+            server = ServerProcess(match[2], match[1], process, lines)
             threading.Thread(target=lambda: lines.extend(process.stderr), daemon=True).start()
             return server
     raise AssertionError(f"the server did not start: {''.join(lines)}")
@@ -137,16 +137,16 @@ def started(tiny_config: Path) -> Iterator[Callable[..., ServerProcess]]:
         running.process.wait(30)
 
 
-MOST = 300
+MAX_TOKENS = 300
 
 
 @pytest.fixture(params=["suffix", "middle"], scope="module")
 def cutting(request: pytest.FixtureRequest) -> Iterator[Local]:
-    with local(MOST, request.param, answer_tokens=16) as running:
+    with local(MAX_TOKENS, request.param, answer_tokens=16) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Local]:
-    with local(MOST, answer_tokens=16) as running:
+    with local(MAX_TOKENS, answer_tokens=16) as running:
         yield running

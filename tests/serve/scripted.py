@@ -32,7 +32,7 @@ WITHOUT_TOOLS = (
 
 @contextmanager
 def scripted(
-    said: str, monkeypatch: Any, template: str | None = WITH_TOOLS, **options: Any
+    text: str, monkeypatch: Any, template: str | None = WITH_TOOLS, **options: Any
 ) -> Iterator[Local]:
     """The model wants to say a text, byte by byte, and then to end; what a grammar lets through of
     it is up to the grammar."""
@@ -46,7 +46,7 @@ def scripted(
 
     def instead(self: Decoding, logits: Tensor) -> None:
         wanted = torch.zeros_like(logits)
-        ids = [*self.session.tokenizer.encode(said), self.session.tokenizer.eos_token_id]
+        ids = [*self.session.tokenizer.encode(text), self.session.tokenizer.eos_token_id]
         wanted[0, ids[min(len(self.new), len(ids) - 1)]] = 9
         _choose(self, wanted)
 

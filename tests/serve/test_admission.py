@@ -69,11 +69,11 @@ def test_each_client_has_its_share() -> None:
 def test_one_client_does_not_fill_the_queue(server: Local) -> None:
     gate = occupied(server)
     with ThreadPoolExecutor(5) as pool:
-        asked = [pool.submit(server.ask, f"Hi {n}") for n in range(5)]
-        until(lambda: sum(one.done() for one in asked) == 2)
+        futures = [pool.submit(server.ask, f"Hi {n}") for n in range(5)]
+        until(lambda: sum(one.done() for one in futures) == 2)
         until(lambda: server.app.worker.waiting == 3)  # half of the queue
         gate.set()
-        replies = [one.result() for one in asked]
+        replies = [one.result() for one in futures]
     assert sorted(reply.status_code for reply in replies) == [200, 200, 200, 429, 429]
     busy = next(reply for reply in replies if reply.status_code == 429)
     assert int(busy.headers["retry-after"]) > 0

@@ -77,10 +77,14 @@ async def mixed(server: Local, requests: int) -> tuple[int, int, int]:
 
         async def one(client: Client, kind: str) -> tuple[bool, bool, bool]:
             async with gate:
-                said = await answer(server, http, client, kind)
-            leaked = any(other.key in said for other in clients if other is not client)
-            own = kind != "nothing"
-            return leaked or (not own and client.key in said), own and client.key in said, own
+                text = await answer(server, http, client, kind)
+            leaked = any(other.key in text for other in clients if other is not client)
+            wants_key = kind != "nothing"
+            return (
+                leaked or (not wants_key and client.key in text),
+                wants_key and client.key in text,
+                wants_key,
+            )
 
         wanted = [(draw.choice(clients), draw.choice(_KINDS)) for _ in range(requests)]
         told = await asyncio.gather(*(one(*each) for each in wanted))

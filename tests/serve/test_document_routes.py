@@ -38,8 +38,8 @@ def cached(reply: Any) -> int:
 def test_several_documents_in_one_question(server: Local) -> None:
     """Each passage says which it is from, and where; the first one is not read again."""
     one, two = upload(server, "\n " + ONE, name="cats"), upload(server, TWO, name="dogs")
-    asked = {"documents": [one["id"], two["id"]], "recall": True, "max_tokens": 4}
-    reply = server.ask("Who is it?", **asked)
+    options = {"documents": [one["id"], two["id"]], "recall": True, "max_tokens": 4}
+    reply = server.ask("Who is it?", **options)
     assert cached(reply) > one["tokens"] - 64
     texts = {one["id"]: "\n " + ONE, two["id"]: TWO}
     found = [each for each in reply.json()["recalled"] if each["document"]]
@@ -148,8 +148,8 @@ def test_a_file_is_read_and_cited_by_its_headings(server: Local) -> None:
     path = f"{DOCUMENTS}/{document['id']}"
     data = base64.b64encode(epub([("Birds", "The bird is green. " * 30)])).decode()
     assert server.post(path, {"file": data}).status_code == 201
-    asked = {"document": document["id"], "recall": True, "max_tokens": 4}
-    recalled = server.ask("Who is it?", **asked).json()["recalled"]
+    options = {"document": document["id"], "recall": True, "max_tokens": 4}
+    recalled = server.ask("Who is it?", **options).json()["recalled"]
     text = server.app.documents.held.get(document["id"]).text
     words = {"Cats": "Tom", "Dogs": "Rex", "Birds": "bird"}
     seen = {each["label"] for each in recalled if each["label"] in words}
@@ -290,10 +290,10 @@ def test_a_memory_in_use_is_forgotten_after_use() -> None:
         async with server.client() as client:
             document = (await client.post(DOCUMENTS, json={"text": ONE})).json()
             body = server.question("Who?" * 99, document=document["id"], max_tokens=200)
-            asked = asyncio.create_task(client.post(CHAT, json=body))
+            answering = asyncio.create_task(client.post(CHAT, json=body))
             await asyncio.to_thread(until, lambda: server.app.worker.running)
             await client.delete(f"{DOCUMENTS}/{document['id']}")
-            assert (await asked).status_code == 200
+            assert (await answering).status_code == 200
 
     with local() as server:
         asyncio.run(go(server))
@@ -325,8 +325,8 @@ def test_what_changed_while_an_append_was_laid_out(
             assert (await client.request(method, path, json=body)).status_code < 300
             go_on.set()
             assert (await late).status_code == (409 if method == "POST" else 404)
-            found = await client.get(path)
-            assert found.status_code == (200 if method == "POST" else 404)
+            reply = await client.get(path)
+            assert reply.status_code == (200 if method == "POST" else 404)
             if method == "POST":
                 name = path.rpartition("/")[2]
                 assert server.app.documents.held.get(name).text.endswith(TWO.strip())

@@ -8,7 +8,7 @@ import httpx
 import openai
 import pytest
 
-from inf_llm.serve.documents import MOST_DOCUMENTS, Document, Documents, uploaded
+from inf_llm.serve.documents import MAX_DOCUMENTS, Document, Documents, uploaded
 from inf_llm.serve.errors import ApiError
 from tests.serve.conftest import Server
 from tests.serve.inprocess import Local
@@ -88,9 +88,9 @@ def test_those_used_least_recently_leave_first() -> None:
 
 def test_their_number_is_bounded() -> None:
     held = Documents(characters=10**6)
-    for _ in range(MOST_DOCUMENTS + 3):
+    for _ in range(MAX_DOCUMENTS + 3):
         held.add(Document("x", ""))
-    assert len(held) == MOST_DOCUMENTS
+    assert len(held) == MAX_DOCUMENTS
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["many", "large"])
@@ -100,7 +100,7 @@ def test_a_client_makes_room_of_its_own(large: bool) -> None:
     mine = [Document("x" * 100, "", owner="me") for _ in range(20)]
     for document in mine:
         held.add(document)
-    sizes = [300_000] * 9 if large else [1] * (MOST_DOCUMENTS + 9)
+    sizes = [300_000] * 9 if large else [1] * (MAX_DOCUMENTS + 9)
     others = [Document("y" * size, "", owner="another") for size in sizes]
     left = [gone for document in others for gone in held.add(document)]
     assert left == others[: len(left)]

@@ -17,7 +17,7 @@ DOCUMENT = Document(TEXT, "fish", places=[(0, 12, "page 1"), (12, len(TEXT), "pa
 
 
 @pytest.mark.parametrize(
-    ("asked", "start", "end", "labels"),
+    ("query", "start", "end", "labels"),
     [
         ({}, 0, len(TEXT), ["page 1", "page 2"]),
         ({"start": "4", "end": "5"}, 4, 5, ["page 1"]),
@@ -27,16 +27,16 @@ DOCUMENT = Document(TEXT, "fish", places=[(0, 12, "page 1"), (12, len(TEXT), "pa
     ],
 )
 def test_characters_of_a_text(
-    asked: dict[str, str], start: int, end: int, labels: list[str]
+    query: dict[str, str], start: int, end: int, labels: list[str]
 ) -> None:
-    found = excerpt(DOCUMENT, asked)
+    found = excerpt(DOCUMENT, query)
     assert (found["start"], found["end"], found["characters"]) == (start, end, len(TEXT))
     assert found["text"] == TEXT[start:end]
     assert [place["label"] for place in found["places"]] == labels
 
 
 @pytest.mark.parametrize(
-    ("asked", "param"),
+    ("query", "param"),
     [
         ({"start": "-1"}, "start"),
         ({"start": "1.5"}, "start"),
@@ -48,9 +48,9 @@ def test_characters_of_a_text(
         ({"offset": "1"}, "offset"),
     ],
 )
-def test_what_is_no_range(asked: dict[str, str], param: str) -> None:
+def test_what_is_no_range(query: dict[str, str], param: str) -> None:
     with pytest.raises(ApiError) as refused:
-        excerpt(DOCUMENT, asked)
+        excerpt(DOCUMENT, query)
     assert (refused.value.status, refused.value.param) == (400, param)
 
 

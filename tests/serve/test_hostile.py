@@ -174,12 +174,14 @@ def _attacks() -> list[Attack]:
         ("streams", ANSWERED, [_chat(f"Go {n}", stream=True) for n in range(20)]),
         ("pages", (200,), [_head("GET", path) for path in ("/", "/health", "/v1/models") * 5]),
     ]
-    found = [Attack(kind, sent, answers) for kind, answers, all_sent in rows for sent in all_sent]
-    found += [Attack("half a head", b"GET / HTTP/1.1\r\nHo", (0,), leaves=True)] * 20
-    found += [Attack("half a body", partial, (0,), leaves=True)] * 20
-    found += [Attack("leaves", _chat("Go on", stream=True, max_tokens=10**6), (), leaves=True)] * 20
-    found += [Attack("leaves", _chat("Go on", max_tokens=10**6), (), leaves=True)] * 10
-    return found + [Attack("mixed", one.sent, one.answers) for one in found[:60]]
+    attacks = [Attack(kind, sent, answers) for kind, answers, all_sent in rows for sent in all_sent]
+    attacks += [Attack("half a head", b"GET / HTTP/1.1\r\nHo", (0,), leaves=True)] * 20
+    attacks += [Attack("half a body", partial, (0,), leaves=True)] * 20
+    attacks += [
+        Attack("leaves", _chat("Go on", stream=True, max_tokens=10**6), (), leaves=True)
+    ] * 20
+    attacks += [Attack("leaves", _chat("Go on", max_tokens=10**6), (), leaves=True)] * 10
+    return attacks + [Attack("mixed", one.sent, one.answers) for one in attacks[:60]]
 
 
 async def _status(server: ServerProcess, attack: Attack) -> int | None:
@@ -192,8 +194,8 @@ async def _status(server: ServerProcess, attack: Attack) -> int | None:
             await asyncio.sleep(0.3)
             return None
         head = await asyncio.wait_for(reader.readline(), 40)
-        found = re.match(rb"HTTP/1\.[01] (\d{3})", head)
-        return int(found[1]) if found else 0
+        match = re.match(rb"HTTP/1\.[01] (\d{3})", head)
+        return int(match[1]) if match else 0
     except (ConnectionError, OSError):
         return 0
     finally:

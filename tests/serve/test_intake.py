@@ -79,14 +79,14 @@ def test_what_is_wrong_does_not_wait(busy: Local) -> None:
 
 
 def test_a_refused_text_leaves_what_others_have(small: Local) -> None:
-    said = "A story. " * 60
-    first = small.ask(said).json()["choices"]
+    text = "A story. " * 60
+    first = small.ask(text).json()["choices"]
     held = small.app.engine.pool.bytes
     reply = small.post("/v1/documents", {"text": "y" * 100_000})
     assert reply.json()["error"]["code"] == "memory_budget_exceeded"
     assert reply.json()["error"]["bytes"] > BUDGET
     assert small.app.engine.pool.bytes == held
-    again = small.ask(said).json()
+    again = small.ask(text).json()
     assert again["choices"] == first
     assert again["usage"]["prompt_tokens_details"]["cached_tokens"] > 400
 

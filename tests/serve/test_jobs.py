@@ -8,39 +8,39 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.serve.conftest import MOST, Server
+from tests.serve.conftest import MAX_TOKENS, Server
 from tests.serve.inprocess import Local
 from tests.serve.talk import STORY, ask
 
 
 def test_an_answer_has_what_room_is_left(strict: Local) -> None:
     for more in ({"max_tokens": 1000}, {}):
-        body = strict.ask("x" * (MOST - 5), **more).json()
-        assert body["usage"]["prompt_tokens"] == MOST - 5
+        body = strict.ask("x" * (MAX_TOKENS - 5), **more).json()
+        assert body["usage"]["prompt_tokens"] == MAX_TOKENS - 5
         assert body["usage"]["completion_tokens"] == 5
         assert body["choices"][0]["finish_reason"] == "length"
         assert body["usage"]["prompt_tokens_details"]["cut_tokens"] == 0
 
 
 def test_a_prompt_that_may_not_be_cut_is_refused(strict: Local) -> None:
-    reply = strict.ask("x" * MOST, max_tokens=1)
+    reply = strict.ask("x" * MAX_TOKENS, max_tokens=1)
     assert reply.status_code == 400
     error = reply.json()["error"]
     assert error["code"] == "context_length_exceeded"
-    assert f"{MOST:,} tokens" in error["message"]
-    assert f"{MOST - 1:,}" in error["message"]
+    assert f"{MAX_TOKENS:,} tokens" in error["message"]
+    assert f"{MAX_TOKENS - 1:,}" in error["message"]
 
 
-@pytest.mark.parametrize("length", [MOST - 3, MOST, 5 * MOST])
+@pytest.mark.parametrize("length", [MAX_TOKENS - 3, MAX_TOKENS, 5 * MAX_TOKENS])
 def test_a_cut_prompt_is_reported_and_leaves_room(cutting: Local, length: int) -> None:
     for more, answer in (({}, 16), ({"max_tokens": 1000}, 16), ({"max_tokens": 4}, 4)):
         reply = cutting.ask("x" * length, **more)
         usage = reply.json()["usage"]
-        left_out = length - (MOST - answer)
+        left_out = length - (MAX_TOKENS - answer)
         if left_out <= 0:
             assert "x-inf-llm-cut-tokens" not in reply.headers
             continue
-        assert usage["prompt_tokens"] == MOST - answer
+        assert usage["prompt_tokens"] == MAX_TOKENS - answer
         assert usage["completion_tokens"] == answer
         assert usage["prompt_tokens_details"]["cut_tokens"] == left_out
         assert reply.headers["x-inf-llm-cut-tokens"] == str(left_out)
@@ -51,7 +51,7 @@ def test_a_cut_prompt_is_reported_and_leaves_room(cutting: Local, length: int) -
 def test_max_tokens_alone_never_cuts_a_prompt(cutting: Local) -> None:
     reply = cutting.ask("x" * 150, max_tokens=10_000)
     assert reply.json()["usage"]["prompt_tokens"] == 150
-    assert reply.json()["usage"]["completion_tokens"] == MOST - 150
+    assert reply.json()["usage"]["completion_tokens"] == MAX_TOKENS - 150
 
 
 def test_an_answer_and_its_counts(server: Server) -> None:
@@ -66,9 +66,9 @@ def test_an_answer_and_its_counts(server: Server) -> None:
 
 
 def test_sampling_is_repeated_by_its_seed(server: Server) -> None:
-    asked = {"temperature": 1.5, "top_p": 0.95, "max_tokens": 12}
-    first, second = (ask(server, "Draw", seed=7, **asked) for _ in range(2))
-    other = ask(server, "Draw", seed=8, **asked)
+    options = {"temperature": 1.5, "top_p": 0.95, "max_tokens": 12}
+    first, second = (ask(server, "Draw", seed=7, **options) for _ in range(2))
+    other = ask(server, "Draw", seed=8, **options)
     assert first.choices[0].message.content == second.choices[0].message.content
     assert other.choices[0].message.content != first.choices[0].message.content
 
@@ -76,7 +76,8 @@ def test_sampling_is_repeated_by_its_seed(server: Server) -> None:
 @pytest.mark.parametrize("temperature", [0, 1e-300, 1e-40, 1e-38, 1e-6])
 def test_next_to_no_temperature_is_greedy(server: Server, temperature: float) -> None:
     greedy, cold = (
-        ask(server, STORY, max_tokens=8, **asked) for asked in ({}, {"temperature": temperature})
+        ask(server, STORY, max_tokens=8, **options)
+        for options in ({}, {"temperature": temperature})
     )
     assert cold.choices[0].message.content == greedy.choices[0].message.content
 
@@ -94,7 +95,7 @@ def test_stop_texts_end_an_answer_and_are_no_part_of_it(server: Server) -> None:
 
 def test_clients_at_once_get_the_answers_that_they_get_alone(server: Server) -> None:
     """Sampled and greedy, with stop texts and recalled passages; lengths and ends differ."""
-    asked = [
+    requests = [
         (STORY, {"max_tokens": 30}),
         (STORY.swapcase()[:900], {"max_tokens": 17, "temperature": 1.2, "top_p": 0.9, "seed": 3}),
         ("x" * 700, {"max_tokens": 25, "temperature": 0.8, "seed": 4}),
@@ -102,9 +103,9 @@ def test_clients_at_once_get_the_answers_that_they_get_alone(server: Server) -> 
         ("Short", {"max_tokens": 9}),
         (" ".join(map(str, range(300))), {"max_tokens": 12, "extra_body": {"recall": True}}),
     ] * 2
-    alone = [ask(server, text, **more) for text, more in asked[:6]]
-    with ThreadPoolExecutor(len(asked)) as clients:
-        at_once = list(clients.map(lambda each: ask(server, each[0], **each[1]), asked))
+    alone = [ask(server, text, **more) for text, more in requests[:6]]
+    with ThreadPoolExecutor(len(requests)) as clients:
+        at_once = list(clients.map(lambda each: ask(server, each[0], **each[1]), requests))
     for one, both in zip(alone, zip(at_once[:6], at_once[6:], strict=True), strict=True):
         for other in both:
             assert other.choices[0].message.content == one.choices[0].message.content

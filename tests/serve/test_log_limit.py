@@ -14,20 +14,20 @@ def test_a_logger_says_no_more_than_so_much(monkeypatch: pytest.MonkeyPatch) -> 
     clock = [0.0]
     monkeypatch.setattr(log_limit.time, "monotonic", lambda: clock[0])
     logger = logging.Logger("one")
-    said: list[str] = []
+    lines: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
     logger.addHandler(handler)
     logger.addFilter(LogLimit())
     for n in range(10_000):
         logger.warning("number %d", n)
-    assert said == [f"number {n}" for n in range(LINES)]
+    assert lines == [f"number {n}" for n in range(LINES)]
     clock[0] += 11
     logger.warning("and %s", "more")
-    assert said[-1] == "and more (9,980 messages before it left out)"
+    assert lines[-1] == "and more (9,980 messages before it left out)"
     clock[0] += 11
     logger.warning("again")
-    assert said[-1] == "again"
+    assert lines[-1] == "again"
 
 
 def test_the_loggers_of_requests_have_it_once() -> None:

@@ -45,9 +45,9 @@ def test_offsets_of_an_answer_begin_behind_the_prompt() -> None:
 @pytest.mark.parametrize("prompt", range(20))
 def test_a_character_of_several_tokens_is_one(prompt: int) -> None:
     """A prompt may end within one, too."""
-    tokenizer, said = tiny_tokenizer(), "a\U0001f40b\u4e2db\U0001f600\U0001f600c"
-    ids = tokenizer(said, add_special_tokens=False).input_ids
-    assert len(ids) > len(said)
+    tokenizer, text = tiny_tokenizer(), "a\U0001f40b\u4e2db\U0001f600\U0001f600c"
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert len(ids) > len(text)
     before, after = (tokenizer.decode(part) for part in (ids[:prompt], ids[prompt:]))
     report = Report(Spelling(tokenizer))
     report.begin([Scored(token, -1.0) for token in ids[:prompt]], None, len(before))

@@ -63,12 +63,12 @@ def test_tokens_wait_until_they_are_read(server: Local, monkeypatch: pytest.Monk
     body = {"model": server.model, "prompt": [first, second], "max_tokens": 3, "stream": True}
     gate = occupied(server)
     monkeypatch.setattr(server.app.worker, "submit", watched)
-    asked = threading.Thread(target=lambda: server.post("/v1/completions", body))
-    asked.start()
+    asking = threading.Thread(target=lambda: server.post("/v1/completions", body))
+    asking.start()
     until(lambda: jobs)
     assert metrics(server)["waiting_tokens"] == len(first) + len(second)
     gate.set()
-    asked.join(60)
+    asking.join(60)
     assert [tokens for _, tokens in seen] == sorted((t for _, t in seen), reverse=True)
     deltas = {tokens for name, tokens in seen if name == "Delta"}
     assert deltas == {len(second), 0}

@@ -19,8 +19,8 @@ def test_several_turns_read_only_what_is_new(server: Server) -> None:
         usage = answer.usage
         if turn:
             assert usage.prompt_tokens - usage.prompt_tokens_details.cached_tokens < 200
-        said = answer.choices[0].message.content.encode().decode(errors="replace")
-        messages.append({"role": "assistant", "content": said})
+        text = answer.choices[0].message.content.encode().decode(errors="replace")
+        messages.append({"role": "assistant", "content": text})
         messages.append({"role": "user", "content": f"and then {turn}?"})
 
 
@@ -106,8 +106,8 @@ def _streamed(chunks: Any) -> tuple[dict[int, str], dict[int, str], Any]:
     for chunk in chunks:
         usage = chunk.usage or usage
         for choice in chunk.choices:
-            said = choice.text if hasattr(choice, "text") else choice.delta.content
-            texts[choice.index] = texts.get(choice.index, "") + (said or "")
+            text = choice.text if hasattr(choice, "text") else choice.delta.content
+            texts[choice.index] = texts.get(choice.index, "") + (text or "")
             assert choice.index not in reasons, "an answer that has ended says no more"
             if choice.finish_reason:
                 reasons[choice.index] = choice.finish_reason
@@ -115,15 +115,15 @@ def _streamed(chunks: Any) -> tuple[dict[int, str], dict[int, str], Any]:
 
 
 def test_several_answers_are_those_of_their_seeds(server: Server) -> None:
-    asked = {"temperature": 1.3, "max_tokens": 9}
-    alone = [ask(server, STORY, seed=5 + i, **asked) for i in range(3)]
-    together = ask(server, STORY, seed=5, n=3, **asked)
+    options = {"temperature": 1.3, "max_tokens": 9}
+    alone = [ask(server, STORY, seed=5 + i, **options) for i in range(3)]
+    together = ask(server, STORY, seed=5, n=3, **options)
     assert _texts(together) == [_texts(reply)[0] for reply in alone]
     assert len(set(_texts(together))) == 3
     assert together.usage.prompt_tokens == alone[0].usage.prompt_tokens
     assert together.usage.completion_tokens == 27
     stream = ask(
-        server, STORY, seed=5, n=3, stream=True, stream_options={"include_usage": True}, **asked
+        server, STORY, seed=5, n=3, stream=True, stream_options={"include_usage": True}, **options
     )
     texts, reasons, usage = _streamed(stream)
     assert texts == dict(enumerate(_texts(together)))
@@ -135,10 +135,10 @@ def test_several_answers_are_those_of_their_seeds(server: Server) -> None:
 
 def test_answers_end_apart(server: Server) -> None:
     """Each at its own stop text, while the others go on."""
-    asked = {"temperature": 1.3, "max_tokens": 24, "seed": 1, "n": 4}
-    whole = _texts(ask(server, "Draw", **asked))
+    options = {"temperature": 1.3, "max_tokens": 24, "seed": 1, "n": 4}
+    whole = _texts(ask(server, "Draw", **options))
     stop = whole[0][3]
-    ended = ask(server, "Draw", stop=stop, **asked)
+    ended = ask(server, "Draw", stop=stop, **options)
     assert _texts(ended) == [text.partition(stop)[0] for text in whole]
     assert [c.finish_reason for c in ended.choices] == [
         "stop" if stop in text else "length" for text in whole
@@ -149,17 +149,17 @@ def test_answers_end_apart(server: Server) -> None:
 def test_several_prompts_have_the_answers_that_each_has_alone(
     server: Server, prompts: list[Any]
 ) -> None:
-    create, asked = server.client().completions.create, {"max_tokens": 5, "temperature": 1.0}
+    create, options = server.client().completions.create, {"max_tokens": 5, "temperature": 1.0}
     alone = [
         choice.text
         for prompt in prompts
-        for choice in create(model=server.model, prompt=prompt, n=2, seed=3, **asked).choices
+        for choice in create(model=server.model, prompt=prompt, n=2, seed=3, **options).choices
     ]
-    together = create(model=server.model, prompt=prompts, n=2, seed=3, **asked)
+    together = create(model=server.model, prompt=prompts, n=2, seed=3, **options)
     assert [choice.text for choice in together.choices] == alone
     assert together.usage.prompt_tokens == sum(map(len, prompts))
     texts, reasons, _ = _streamed(
-        create(model=server.model, prompt=prompts, n=2, seed=3, stream=True, **asked)
+        create(model=server.model, prompt=prompts, n=2, seed=3, stream=True, **options)
     )
     assert texts == dict(enumerate(alone))
     assert len(reasons) == len(alone)
@@ -173,10 +173,10 @@ def test_too_many_answers_are_refused_with_both_figures(server: Server) -> None:
 
 
 def test_logprobs_as_the_client_reads_them(server: Server) -> None:
-    asked = {"logprobs": True, "top_logprobs": 2, "n": 2, "max_tokens": 5, "temperature": 1.0}
-    whole = ask(server, STORY, seed=3, **asked)
+    options = {"logprobs": True, "top_logprobs": 2, "n": 2, "max_tokens": 5, "temperature": 1.0}
+    whole = ask(server, STORY, seed=3, **options)
     found: dict[int, list[Any]] = {0: [], 1: []}
-    for chunk in ask(server, STORY, seed=3, stream=True, **asked):
+    for chunk in ask(server, STORY, seed=3, stream=True, **options):
         for choice in chunk.choices:
             if choice.logprobs is not None:
                 found[choice.index] += choice.logprobs.content

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from inf_llm.checks import LEAST_TEMPERATURE
+from inf_llm.checks import MIN_TEMPERATURE
 from inf_llm.serve.errors import ApiError
 from inf_llm.serve.params import SHARED, chat_question, completion_question
 from tests.serve.questions import CHAT, PLAIN, refused
@@ -126,7 +126,7 @@ def test_token_ids_are_not_about_a_document(more: dict[str, Any]) -> None:
         completion_question({"model": "m", "prompt": [5, 6], **more})
 
 
-@pytest.mark.parametrize("value", [0, 0.0, -0.0, 5e-324, 1e-300, 1e-38, LEAST_TEMPERATURE / 2])
+@pytest.mark.parametrize("value", [0, 0.0, -0.0, 5e-324, 1e-300, 1e-38, MIN_TEMPERATURE / 2])
 def test_hardly_any_temperature_is_greedy(value: float) -> None:
     assert chat_question(CHAT | {"temperature": value}).sampling.temperature == 0
 
@@ -146,10 +146,10 @@ def test_both_bounds_of_an_answer_hold() -> None:
 
 def test_fields_of_messages() -> None:
     """An answer given back as the official client dumps it passes; what has an effect does not."""
-    said = {"role": "assistant", "content": "hi", "refusal": None, "annotations": [], "audio": None}
-    said |= {"function_call": None, "tool_calls": [], "name": "a", "reasoning_content": "hm"}
+    turn = {"role": "assistant", "content": "hi", "refusal": None, "annotations": [], "audio": None}
+    turn |= {"function_call": None, "tool_calls": [], "name": "a", "reasoning_content": "hm"}
     part = {"type": "text", "text": "hello", "cache_control": {"type": "ephemeral"}}
-    messages = [{"role": "user", "content": [part]}, said, {"role": "user", "content": "so?"}]
+    messages = [{"role": "user", "content": [part]}, turn, {"role": "user", "content": "so?"}]
     asked = chat_question({"model": "m", "messages": messages}).messages
     assert [message["content"] for message in asked] == ["hello", "hi", "so?"]
     assert all(message.keys() == {"role", "content"} for message in asked)
@@ -158,5 +158,5 @@ def test_fields_of_messages() -> None:
         {"images": ["aGk="]},
         {"audio": {"id": "a"}},
     ):
-        error = refused({"messages": [said | more]})
+        error = refused({"messages": [turn | more]})
         assert error.param == f"messages[0].{next(iter(more))}"

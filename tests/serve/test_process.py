@@ -124,14 +124,14 @@ def test_texts_do_not_take_more_than_the_budget(started: Start) -> None:
         error = _uploaded(bounded, STORY * 10).json()["error"]
         assert error["bytes"] > BUDGET == error["memory_budget"]
         longest = int(re.search(r"at most ([\d,]+) tokens", error["message"])[1].replace(",", ""))
-        asked = []
+        id_lists = []
         for text in [*texts, (STORY * 10)[: longest - 200]]:
             documents = [_uploaded(server, text).json() for server in (bounded, free)]
             assert documents[0]["kept"]
-            asked.append([document["id"] for document in documents])
+            id_lists.append([document["id"] for document in documents])
             assert metric(bounded, "memory_bytes") <= BUDGET
         assert metric(free, "memory_bytes") > 2 * BUDGET
-        for ids in [asked[-1], *asked[::7]]:
+        for ids in [id_lists[-1], *id_lists[::7]]:
             one, other = (
                 ask(server, "What?", max_tokens=4, extra_body={"document": name})
                 for server, name in zip((bounded, free), ids, strict=True)

@@ -60,8 +60,8 @@ def test_words_that_are_cut(server: Local) -> None:
 
 
 def test_a_call(server: Local) -> None:
-    said, call = Response.model_validate(respond(server, tools=TOOLS).json()).output
-    assert (said.type, call.type) == ("message", "function_call")
+    message, call = Response.model_validate(respond(server, tools=TOOLS).json()).output
+    assert (message.type, call.type) == ("message", "function_call")
     assert call.name == "add"
     assert json.loads(call.arguments) == {"a": 17}
     only = respond(server, tools=TOOLS, tool_choice="required", parallel_tool_calls=False).json()

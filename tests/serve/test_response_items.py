@@ -26,13 +26,13 @@ def test_a_conversation() -> None:
     other = CALL | {"call_id": "c2"}
     named = messages_of_items([user, thought, SAID, CALL, other, RESULT, CALL])
     assert list(named) == ["input[0]", "input[2]", "input[5]", "input[6]"]
-    found = list(named.values())
-    assert [message["role"] for message in found] == ["user", "assistant", "tool", "assistant"]
-    assert found[0]["content"] == "1 + 1 + "
-    assert found[1]["content"] == "Wait."
-    assert [call["id"] for call in found[1]["tool_calls"]] == ["c1", "c2"]
-    assert found[2] == {"role": "tool", "tool_call_id": "c1", "content": "3"}
-    assert found[3]["content"] is None
+    messages = list(named.values())
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool", "assistant"]
+    assert messages[0]["content"] == "1 + 1 + "
+    assert messages[1]["content"] == "Wait."
+    assert [call["id"] for call in messages[1]["tool_calls"]] == ["c1", "c2"]
+    assert messages[2] == {"role": "tool", "tool_call_id": "c1", "content": "3"}
+    assert messages[3]["content"] is None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_the_least_is_the_same_as_a_chat() -> None:
 
 def test_parameters_are_those_of_a_chat_by_other_names() -> None:
     flat = {"type": "function", "name": "add", "parameters": PARAMETERS, "strict": True}
-    asked = response_question(
+    question = response_question(
         ASK
         | {"instructions": "Be brief.", "max_output_tokens": 7, "temperature": 0.5, "top_p": 0.9}
         | {"tools": [flat, {"type": "web_search"}], "stream": True, "seed": 3}
@@ -39,7 +39,7 @@ def test_parameters_are_those_of_a_chat_by_other_names() -> None:
         | {"tool_choice": {"type": "function", "function": {"name": "add"}}}
         | {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}}
     )
-    assert asked == chat
+    assert question == chat
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ def _complete(near: Local, **more: Any) -> dict[str, Any]:
 def _rows(near: Local, ids: list[int]) -> torch.Tensor:
     """Log-likelihoods of what follows each token, of the whole text at once."""
     with torch.no_grad():
-        found = near.app.engine.model(input_ids=torch.tensor([ids])).logits[0]
-    return found.float().log_softmax(-1)
+        logits = near.app.engine.model(input_ids=torch.tensor([ids])).logits[0]
+    return logits.float().log_softmax(-1)
 
 
 def _ids(near: Local, text: str) -> list[int]:
@@ -79,8 +79,8 @@ def test_what_is_reported_is_not_changed_by_the_sampling(near: Local) -> None:
     text = PROMPT[:40]  # within the window, where all is read alike, at once or token by token
     found = near.ask(text, logprobs=True, top_logprobs=3, **changed).json()["choices"][0]
     rows = found["logprobs"]["content"]
-    said = bytes(byte for row in rows for byte in row["bytes"]).decode(errors="replace")
-    assert said.replace("\ufffd", "") == found["message"]["content"].replace("\ufffd", "")
+    joined = bytes(byte for row in rows for byte in row["bytes"]).decode(errors="replace")
+    assert joined.replace("\ufffd", "") == found["message"]["content"].replace("\ufffd", "")
     byte_of = {near.app.engine._rows._spelling.bytes(i): i for i in range(256)}
     prompt = _ids(near, text)
     taken = [byte_of[bytes(row["bytes"])] for row in rows]
@@ -94,9 +94,9 @@ def test_what_is_reported_is_not_changed_by_the_sampling(near: Local) -> None:
 
 @pytest.mark.parametrize("echo", [False, True])
 def test_streams_report_the_same_tokens(near: Local, echo: bool) -> None:
-    asked = {"logprobs": 2, "n": 2, "temperature": 1.2, "seed": 4, "echo": echo, "stop": "e"}
-    whole = _complete(near, **asked)["choices"]
-    body = {"model": near.model, "prompt": PROMPT, "stream": True, **asked}
+    options = {"logprobs": 2, "n": 2, "temperature": 1.2, "seed": 4, "echo": echo, "stop": "e"}
+    whole = _complete(near, **options)["choices"]
+    body = {"model": near.model, "prompt": PROMPT, "stream": True, **options}
     found: dict[int, dict[str, list[Any]]] = {0: {}, 1: {}}
     for chunk in streamed(near.post(TEXT, body)):
         for choice in chunk["choices"]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from inf_llm.generation.decoding import Decoding
-from inf_llm.serve.sampling import LONGEST_STOP, MOST_STOPS, sampling_of
+from inf_llm.serve.sampling import LONGEST_STOP, MAX_STOPS, sampling_of
 from tests.serve.inprocess import Local, local
 from tests.serve.questions import refused
 
@@ -21,12 +21,12 @@ def test_each_answer_has_the_next_seed() -> None:
 
 
 def test_stops_are_bounded_in_number_and_length() -> None:
-    most = [str(number) for number in range(MOST_STOPS)]
+    most = [str(number) for number in range(MAX_STOPS)]
     assert sampling_of({"stop": most}).stop == tuple(most)
     for stop in ([*most, "x"], "x" * (LONGEST_STOP + 1), [1], 5):
         error = refused({"stop": stop})
         assert error.param == "stop"
-        assert str(MOST_STOPS) in error.message
+        assert str(MAX_STOPS) in error.message
 
 
 PROMPT, LENGTH = list(b"It was the best of times"), 12
@@ -81,7 +81,7 @@ def _counted(logits: torch.Tensor, answer: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("asked", "change"),
+    ("options", "change"),
     [
         ({}, lambda logits, answer: logits),
         ({"repetition_penalty": 1.4}, _repetition),
@@ -96,20 +96,20 @@ def _counted(logits: torch.Tensor, answer: list[int]) -> torch.Tensor:
     ids=["plain", "repetition", "counts", "bias"],
 )
 def test_a_greedy_answer_follows_what_is_said_of_its_logits(
-    near: Local, asked: dict[str, Any], change: Any
+    near: Local, options: dict[str, Any], change: Any
 ) -> None:
     wanted = _greedy(near, change)
-    assert _ids(near, **asked) == wanted
-    assert not asked or wanted != _greedy(near, lambda logits, answer: logits)
+    assert _ids(near, **options) == wanted
+    assert not options or wanted != _greedy(near, lambda logits, answer: logits)
 
 
 def test_min_p_draws_from_the_likely_ones_only(near: Local) -> None:
     """Every token that was drawn has its share of the likeliest one's probability, and some of
     those drawn without it have not."""
-    asked = {"temperature": 2.0, "seed": 1, "max_tokens": LENGTH}
+    options = {"temperature": 2.0, "seed": 1, "max_tokens": LENGTH}
     shares = {}
     for least in (0.0, 0.3):
-        answer = _ids(near, **asked, min_p=least)
+        answer = _ids(near, **options, min_p=least)
         ids = torch.tensor([PROMPT + answer])
         with torch.no_grad():
             logits = near.app.engine.model(input_ids=ids).logits[0, len(PROMPT) - 1 : -1]

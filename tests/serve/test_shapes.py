@@ -206,14 +206,14 @@ def test_a_call_that_must_be(caller: Local) -> None:
 
 def test_a_call_or_json(caller: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     found = choice(caller, tools=TOOLS, response_format=FORMAT)
-    said = found["message"]
-    assert said.get("tool_calls") or json.loads(said["content"]).keys() == {"a", "b"}
+    message = found["message"]
+    assert message.get("tool_calls") or json.loads(message["content"]).keys() == {"a", "b"}
     with scripted('{"a": 1, "b": true}', monkeypatch) as other:
-        said = choice(other, tools=TOOLS, response_format=FORMAT)["message"]
-    assert json.loads(said["content"]) == {"a": 1, "b": True}
+        message = choice(other, tools=TOOLS, response_format=FORMAT)["message"]
+    assert json.loads(message["content"]) == {"a": 1, "b": True}
     with scripted(SAID.partition(". ")[2], monkeypatch) as other:
-        said = choice(other, tools=TOOLS, response_format=FORMAT)["message"]
-    assert said["tool_calls"][0]["function"]["arguments"] == '{"a": 17}'
+        message = choice(other, tools=TOOLS, response_format=FORMAT)["message"]
+    assert message["tool_calls"][0]["function"]["arguments"] == '{"a": 17}'
 
 
 def test_a_template_without_functions(plain: Local) -> None:

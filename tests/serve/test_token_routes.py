@@ -18,21 +18,21 @@ def near() -> Iterator[Local]:
         yield running
 
 
-def _tokens(near: Local, **asked: Any) -> dict[str, Any]:
-    reply = near.post("/tokenize", asked)
+def _tokens(near: Local, **body: Any) -> dict[str, Any]:
+    reply = near.post("/tokenize", body)
     assert reply.status_code == 200, reply.text
     return reply.json()
 
 
 def test_counts_are_those_of_the_prompt_that_is_answered(near: Local) -> None:
-    for asked, path in (
+    for fields, path in (
         ({"messages": HELLO}, "/v1/chat/completions"),
         ({"prompt": "Once <s> upon"}, "/v1/completions"),
         ({"prompt": [5, 6, 7]}, "/v1/completions"),
         ({"messages": [*HELLO, {"role": "assistant", "content": "He"}]}, "/v1/chat/completions"),
     ):
-        found = _tokens(near, **asked)
-        body = near.post(path, {"model": near.model, **asked}).json()
+        found = _tokens(near, **fields)
+        body = near.post(path, {"model": near.model, **fields}).json()
         assert found["count"] == len(found["tokens"]) == body["usage"]["prompt_tokens"]
         assert found["max_model_len"] == 500
 

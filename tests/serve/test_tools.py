@@ -32,14 +32,14 @@ def deep(levels: int) -> Any:
 
 
 def test_what_is_offered_and_what_is_forced() -> None:
-    asked = calling(tools=TOOLS)
-    assert [tool.name for tool in asked.tools] == ["add", "stop"]
-    assert asked.tools[1].parameters == {"type": "object", "properties": {}}
-    assert (asked.forced, asked.several) == ((), True)
-    assert calling(tools=TOOLS, tool_choice="required").forced == asked.tools
+    parsed = calling(tools=TOOLS)
+    assert [tool.name for tool in parsed.tools] == ["add", "stop"]
+    assert parsed.tools[1].parameters == {"type": "object", "properties": {}}
+    assert (parsed.forced, parsed.several) == ((), True)
+    assert calling(tools=TOOLS, tool_choice="required").forced == parsed.tools
     named = calling(tools=TOOLS, tool_choice={"type": "function", "function": {"name": "stop"}})
     assert [tool.name for tool in named.forced] == ["stop"]
-    assert named.tools == asked.tools
+    assert named.tools == parsed.tools
     assert not named.several
     assert not calling(tools=TOOLS, parallel_tool_calls=False).several
 

@@ -147,7 +147,7 @@ def test_a_failure_that_no_client_waits_for(error: Exception, caplog: Any) -> No
 
 
 def test_failures_are_remembered_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "MOST_FAILURES", 2)
+    monkeypatch.setattr(uploads, "MAX_FAILURES", 2)
 
     async def go() -> None:
         failures = Failures()

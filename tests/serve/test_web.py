@@ -54,7 +54,7 @@ def test_few_files_make_few_connections(monkeypatch: pytest.MonkeyPatch) -> None
     assert most_connections(512) == 512
     assert limits[-1][0] > 512
     limits.append((300, 300))
-    assert web.LEAST_CONNECTIONS < most_connections(512) < 300
+    assert web.MIN_CONNECTIONS < most_connections(512) < 300
     limits.append((100, 100))
     with pytest.raises(ConfigError, match=r"100 files may be open at once.*ulimit -n"):
         most_connections(512)

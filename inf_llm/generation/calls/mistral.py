@@ -23,17 +23,17 @@ class Mistral(CallForm):
 
     def calls(self, text: str) -> list[Any] | None:
         """See `CallForm`."""
-        found: list[Any] = []
+        calls: list[Any] = []
         for part in text.split(_MARK)[1:]:
             named = _NAMED.fullmatch(part)
             given = values(named[2] if named else part)
             if not given:
                 return None
             if named:
-                found.append({"name": named[1], "arguments": given[0]})
+                calls.append({"name": named[1], "arguments": given[0]})
             else:
-                found += given[0] if isinstance(given[0], list) else given
-        return found
+                calls += given[0] if isinstance(given[0], list) else given
+        return calls
 
     def rules(self, tools: Sequence[Tool], several: bool, piece: Callable[[str], str]) -> str:
         """See `CallForm`."""

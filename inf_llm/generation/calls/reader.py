@@ -30,12 +30,12 @@ class CallReader:
     def __init__(self, form: CallForm, names: Sequence[str]) -> None:
         self._form, self._names = form, names
         self._text = ""
-        self._said = 0
+        self._returned = 0
 
     @property
     def words(self) -> str:
         """Plain text of the answer that `put` and `end` have returned."""
-        return self._text[: self._said]
+        return self._text[: self._returned]
 
     def put(self, piece: str) -> str:
         """Add a piece of the answer; return the next part that is certainly plain text."""
@@ -47,20 +47,20 @@ class CallReader:
         at = self._opened()
         before, rest = self._text[:at], self._text[at:]
         calls = self._calls(self._form.calls(rest)) if rest else []
-        if not calls and self._said == 0:
+        if not calls and self._returned == 0:
             calls, before = self._calls(_bare(self._text)), ""
         if not calls:
             return self._say(len(self._text)), []
         return self._say(len(before.rstrip())), calls
 
     def _say(self, end: int) -> str:
-        said = self._text[self._said : end]
-        self._said = max(self._said, end)
-        return said
+        text = self._text[self._returned : end]
+        self._returned = max(self._returned, end)
+        return text
 
     def _certain(self) -> int:
         """Return the number of first characters of the answer that cannot be part of a call."""
-        if self._said == 0 and _may_be_bare(self._text):
+        if self._returned == 0 and _may_be_bare(self._text):
             return 0
         certain = self._text[: self._opened()]
         if len(certain) == len(self._text):
@@ -86,11 +86,11 @@ def _bare(text: str) -> list[Any] | None:
 
 def _may_be_bare(text: str) -> bool:
     """Return whether more text can complete an answer to JSON, or to a code block with JSON."""
-    said = text.lstrip()
-    if _FENCE.startswith(said):
+    rest = text.lstrip()
+    if _FENCE.startswith(rest):
         return True
     for fence in (_FENCE, "```"):
-        if said.startswith(fence):
-            said = said[len(fence) :].lstrip()
+        if rest.startswith(fence):
+            rest = rest[len(fence) :].lstrip()
             break
-    return not said or said[0] in "{["
+    return not rest or rest[0] in "{["

@@ -38,7 +38,7 @@ def in_words(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def with_tools(messages: Sequence[dict[str, Any]], tools: Sequence[Tool]) -> list[dict[str, Any]]:
     """Return the conversation with descriptions of the tools before the first user message."""
     rows = "\n".join(json.dumps(tool.described["function"], ensure_ascii=False) for tool in tools)
-    first = next((at for at, said in enumerate(messages) if said["role"] == USER), None)
+    first = next((at for at, message in enumerate(messages) if message["role"] == USER), None)
     if first is None:
         return [*messages, {"role": USER, "content": _ASK.format(rows)}]
     text = _ASK.format(rows) + BETWEEN + messages[first]["content"]

@@ -94,10 +94,10 @@ def heard(form: str, text: str, size: int) -> tuple[str, str, list[Call]]:
     """What is said at once, all that is said, and what is called, of a text in pieces."""
     reader = CallReader(form_of(None, form), NAMES)
     pieces = [text[at : at + size] for at in range(0, len(text), size)]
-    said = "".join(reader.put(piece) for piece in pieces)
+    begun = "".join(reader.put(piece) for piece in pieces)
     rest, calls = reader.end()
-    assert reader.words == said + rest
-    return said, said + rest, calls
+    assert reader.words == begun + rest
+    return begun, begun + rest, calls
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])

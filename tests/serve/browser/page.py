@@ -38,18 +38,18 @@ class Script:
         pause: seconds before each word.
         reason: why answers end.
         passages: characters of the first document that they are read from.
-        asked: the messages, and the sampling, of each question.
+        questions: the messages, and the sampling, of each question.
     """
 
     text: str = "Yes."
     pause: float = 0.0
     reason: str = "stop"
     passages: list[tuple[int, int]] = field(default_factory=list)
-    asked: list[Any] = field(default_factory=list)
+    questions: list[Any] = field(default_factory=list)
 
     def answer(self, question: Any, sources: Any, prompts: Any, job: Any) -> Iterator[int]:
         """In place of `Engine.answer`."""
-        self.asked.append(question)
+        self.questions.append(question)
         for word in self.text.split(" "):
             time.sleep(self.pause)
             job.emit(Delta(0, word + " "))

@@ -41,8 +41,8 @@ def test_a_walk(page: Page, script: Script, tmp_path: Path) -> None:
     assert page.texts("#documents bdi") == [file.name]
     script.text = "Goodbye."
     assert page.ask("And then?", by_key=False) == "Goodbye."
-    said = [(each["role"], each["content"].strip()) for each in script.asked[-1].messages]
-    assert said == [
+    messages = [(each["role"], each["content"].strip()) for each in script.questions[-1].messages]
+    assert messages == [
         ("user", "What is the key?"),
         ("assistant", "The key is **48213**."),
         ("user", "And then?"),
@@ -130,7 +130,7 @@ def test_several_documents(page: Page, script: Script, tmp_path: Path) -> None:
     page.until(lambda: len(page.all("#documents li.ready")) == 2)
     script.passages = [(0, 40)]
     page.ask("Who?")
-    assert len(script.asked[-1].documents) == 2
+    assert len(script.questions[-1].documents) == 2
     assert page.texts(".passage .where") == ["dropped.md · Fish · 0 % into the text"]
     assert page.texts("#documents bdi") == [
         "dropped.md",
@@ -139,7 +139,7 @@ def test_several_documents(page: Page, script: Script, tmp_path: Path) -> None:
     page.all("#documents li:last-child button")[-1].click()
     page.until(lambda: page.texts("#documents bdi") == ["dropped.md"])
     page.ask("And now?")
-    assert len(script.asked[-1].documents) == 1
+    assert len(script.questions[-1].documents) == 1
 
 
 def test_reading_goes_on_over_a_reload(desk: Page, server: Any, tmp_path: Path) -> None:

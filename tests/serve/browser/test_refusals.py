@@ -125,7 +125,7 @@ def test_the_text_of_a_document_that_has_left(desk: Page, server: Any, script: S
     desk.until(lambda: desk.all("#documents li.ready"))
     script.passages = [(0, 22)]
     desk.ask("Who?")
-    server[2].documents.held.remove(script.asked[-1].documents[0])
+    server[2].documents.held.remove(script.questions[-1].documents[0])
     desk.one(".passage").click()
     desk.until(lambda: "no longer on the server" in desk.one("#reader-trouble").text)
     assert all("404" in error for error in desk.errors())

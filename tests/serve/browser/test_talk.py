@@ -62,12 +62,12 @@ def test_stop_go_on_ask_again_and_change(page: Page, script: Script) -> None:
     page.press("Go on")
     page.until(lambda: page.one(".answer").text.endswith("word and on"))
     page.until(lambda: page.one(".note").text == "The answer was cut at its longest length.")
-    assert script.asked[-1].continues
-    assert [each["role"] for each in script.asked[-1].messages] == ["user", "assistant"]
+    assert script.questions[-1].continues
+    assert [each["role"] for each in script.questions[-1].messages] == ["user", "assistant"]
     script.text, script.reason = "Once more.", "stop"
     page.press("Another answer")
     page.until(lambda: page.texts(".answer") == ["Once more."])
-    assert [each["content"] for each in script.asked[-1].messages] == ["Talk."]
+    assert [each["content"] for each in script.questions[-1].messages] == ["Talk."]
     page.ask("A second question")
     page.all(".asked > button")[0].click()
     field = page.one(".asked textarea")
@@ -75,17 +75,17 @@ def test_stop_go_on_ask_again_and_change(page: Page, script: Script) -> None:
     field.send_keys("Another first question", Keys.ENTER)
     page.until(lambda: page.texts(".asked p") == ["Another first question"])
     page.answered()
-    assert [each["content"] for each in script.asked[-1].messages] == ["Another first question"]
+    assert [each["content"] for each in script.questions[-1].messages] == ["Another first question"]
 
 
 def test_another_answer_is_another(desk: Page, script: Script) -> None:
     """With temperature 0 it would be the same."""
     desk.ask("Say.")
-    assert script.asked[-1].sampling.temperature == 0
+    assert script.questions[-1].sampling.temperature == 0
     desk.press("Another answer")
-    desk.until(lambda: len(script.asked) == 2)
+    desk.until(lambda: len(script.questions) == 2)
     desk.answered()
-    assert script.asked[-1].sampling.temperature == 0.7
+    assert script.questions[-1].sampling.temperature == 0.7
     desk.until(lambda: "temperature 0.7" in desk.one(".note").text)
 
 
@@ -130,9 +130,9 @@ def test_settings_reach_the_model(page: Page, script: Script) -> None:
     page.press("Done")
     page.driver.refresh()
     page.ask("Say.")
-    asked = script.asked[-1]
-    assert [each["role"] for each in asked.messages] == ["system", "user"]
-    assert (asked.sampling.max_tokens, asked.sampling.temperature) == (7, pytest.approx(0.3))
+    question = script.questions[-1]
+    assert [each["role"] for each in question.messages] == ["system", "user"]
+    assert (question.sampling.max_tokens, question.sampling.temperature) == (7, pytest.approx(0.3))
 
 
 def test_by_keyboard_alone(desk: Page, script: Script) -> None:
@@ -143,7 +143,7 @@ def test_by_keyboard_alone(desk: Page, script: Script) -> None:
     desk.until(lambda: desk.js("return document.activeElement.id") == "question")
     desk.one("#question").send_keys("One", Keys.SHIFT, Keys.ENTER, Keys.NULL, "Two", Keys.ENTER)
     desk.answered()
-    assert script.asked[-1].messages[0]["content"] == "One\nTwo"
+    assert script.questions[-1].messages[0]["content"] == "One\nTwo"
     desk.one("#question").send_keys(Keys.TAB)
     outline = "return getComputedStyle(document.activeElement).outlineStyle"
     assert desk.js("return document.activeElement.id") == "send"
