@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from inf_llm.errors import SavedMemoryError
-from inf_llm.serve import occupancy
+from inf_llm.serve import folder_lock
 from inf_llm.serve.folder_lock import FolderLock
 
 
@@ -30,7 +30,7 @@ def test_servers_that_share_come_in_one_after_another(tmp_path: Path) -> None:
 def test_no_server_comes_to_one_that_is_alone(
     tmp_path: Path, held: bool, wanted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(occupancy, "STARTUP_SECONDS", 0.1)
+    monkeypatch.setattr(folder_lock, "STARTUP_SECONDS", 0.1)
     place = come_in(tmp_path, held)
     with pytest.raises(SavedMemoryError, match="is used by another server"):
         FolderLock(tmp_path, wanted)

@@ -13,7 +13,7 @@ from tests.serve.talk import STORY, ask
 
 
 def test_several_turns_read_only_what_is_new(server: Server) -> None:
-    messages = [{"role": "user", "content": "Scheduler. " + STORY}]
+    messages = [{"role": "user", "content": "Turns. " + STORY}]
     for turn in range(4):
         answer = server.client().chat.completions.create(model=server.model, messages=messages)
         usage = answer.usage
