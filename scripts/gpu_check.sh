@@ -3,7 +3,7 @@
 #   bash scripts/gpu_check.sh [--json FILE]
 # All four types, the kernels against the reference, pinned copies, every choice of a setting, saved
 # memories, answers given together, decoding behind 32k tokens, and a preset of benchmark/speed.py.
-# Leaves one JSON file, gpu_check.json unless told otherwise. Uses the Python that PYTHON names
+# Leaves one JSON file, gpu_check.json by default. Uses the Python that PYTHON names
 # where it has all that is needed, else .venv, which it makes.
 # Exit codes: 0 all passed, 1 something did not, 2 there is no CUDA device.
 set -euo pipefail

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The seam with transformers, on its oldest supported and its newest release, with every other
-# package but torch as new as it comes: the tests of the seam, and the demo.
+# Tests of the connection to transformers (tests/hf) and the demo, on the oldest supported and the
+# newest release of transformers. All other packages but torch are of their newest releases.
 #   bash scripts/test_versions.sh                 5.10.* and the newest, the default tests
 #   bash scripts/test_versions.sh newest          the newest alone
 #   bash scripts/test_versions.sh 5.12.* 5.20.*   these releases
@@ -28,7 +28,7 @@ versions() {
 print("Python", sys.version.split()[0], *(f"{n} {version(n)}" for n in ("torch", "transformers")))'
 }
 
-packages() { # PYTHON: the releases that it has, but of what only installs others
+packages() { # PYTHON: its packages with their releases, without those that only install others
     "$1" -c 'from importlib.metadata import distributions
 found = {f"{each.name}=={each.version}" for each in distributions()}
 print(*sorted(each for each in found if not each.startswith(("pip==", "setuptools=="))), sep="\n")'

@@ -76,9 +76,19 @@ class Grammars:
             MissingExtraError: llguidance is not installed.
         """
         grammar = _schema_grammar(schema)
+        self.check_patterns(schema)
+        return replace(self._made(grammar), closers=self._closers)
+
+    def check_patterns(self, schema: Any) -> None:
+        """Check that each regular expression of a schema can be enforced.
+
+        llguidance finds out only when an answer comes to it.
+
+        Raises:
+            SettingsError: one cannot be enforced.
+        """
         for pattern in sorted(_patterns(schema)):
             self._made(_schema_grammar({"type": "string", "pattern": pattern}), f"{pattern!r} in ")
-        return replace(self._made(grammar), closers=self._closers)
 
     def of_lark(self, rules: str) -> Grammar:
         """Return the grammar of rules in llguidance's form of Lark; see also `lark_piece`."""

@@ -33,8 +33,8 @@ QUERIES = 4
 """Most mean queries of an execution block; blocks are scored for each of these queries."""
 
 SCANNED = 1 << 18
-"""Most numbers in the pages of all blocks that are scored in one stage: on a CPU it then takes less
-time than to find a shortlist first (half as much for 110 blocks of SmolLM2, as much for 300)."""
+"""Most numbers in the pages of all blocks that are scored in one stage: for so few, the steps of a
+shortlist cost a CPU more than the products that the shortlist saves."""
 
 
 class TwoStage(Search):
@@ -110,23 +110,24 @@ class TwoStage(Search):
             scores = _padded([_page_scores(part.q, *part.all_pages()) for part in rows])
         else:
             scores = _padded([part.mean_scores() for part in rows])  # (B, H, Q, N)
-        if list_length and self.held.has_pages:
-            shortlisted, _ = self._top(self._shares(scores), totals, list_length)  # (B, X, S)
-            lists = zip(rows, _split(shortlisted, len(rows)), strict=True)
-            page_scores = _page_scores(
-                q, *_together([part.pages(blocks) for part, blocks in lists])
-            )
-            scores.scatter_(3, _of_heads(shortlisted, q), page_scores)
+            if self.held.has_pages:
+                shortlisted, _ = self._top(self._shares(scores), totals, list_length)  # (B, X, S)
+                self._score_pages(rows, q, shortlisted, scores)
         return ascending(*self._top(self._shares(scores), totals, topk))
+
+    @staticmethod
+    def _score_pages(rows: Sequence[_Rows], q: Tensor, shortlisted: Tensor, scores: Tensor) -> None:
+        """Replace the scores (B, H, Q, N) of shortlisted blocks (B, X, S) by page scores."""
+        lists = zip(rows, _split(shortlisted, len(rows)), strict=True)
+        pages = _together([part.pages(blocks) for part, blocks in lists])
+        scores.scatter_(3, _of_heads(shortlisted, q), _page_scores(q, *pages))
 
     def _list_length(self, topk: int, total: int) -> int | None:
         """Return the length of a shortlist of `total` blocks; None for one stage without it."""
-        list_length = self.shortlist * topk
-        if self.held.has_pages and (
-            total <= list_length or self.held.page_numbers(total) <= SCANNED
-        ):
+        length = self.shortlist * topk
+        if self.held.has_pages and (total <= length or self.held.page_numbers(total) <= SCANNED):
             return None
-        return min(list_length, total)
+        return min(length, total)
 
     def _shares(self, scores: Tensor) -> Tensor:
         """Return scores (B, H, Q, N), for "softmax" as shares of attention over all N blocks."""

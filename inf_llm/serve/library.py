@@ -140,6 +140,8 @@ class Library:
         saved = replace(document, memory=None if entry is None else entry.name)
         with self._change:
             if not self._is_known(document.id):
+                if document.id not in self:  # deleted: nothing may stay of it
+                    self._remove(document.id)
                 raise changed(document.id)
             write_atomically(self._file(document.id), json.dumps(asdict(saved)).encode(), True)
             self._versions[document.id] = _version(self._file(document.id))

@@ -102,10 +102,10 @@ class Scheduler:
 
     def next(self, tasks: list[_Task]) -> list[_Task]:
         """Return the tasks of the next turn, from at least one: one that reads, or all answers."""
-        self._note_who_is_there(tasks)
+        self._update_accounts(tasks)
         answers = [task for task in tasks if task.answers]
         reads = [task for task in tasks if not task.answers]
-        self._note_kinds({kind for kind, some in ((True, answers), (False, reads)) if some})
+        self._update_clocks({kind for kind, some in ((True, answers), (False, reads)) if some})
         ahead = self._clock[False] - self._clock[True] - self._lag
         if answers and ahead >= 0:
             reads = [task for task in reads if self._tasks[task].new and ahead < OVERDRAFT]
@@ -147,8 +147,9 @@ class Scheduler:
         self._clock[answers] += seconds / share
         if not answers:
             current = self._tasks[turn[0]]
-            for account in self._tasks.values() if tokens else ():
-                account.passed += 1
+            if tokens:
+                for account in self._tasks.values():
+                    account.passed += 1
             current.passed = 0
             current.tokens += tokens
             self._clients[turn[0].client].tokens += tokens
@@ -158,13 +159,14 @@ class Scheduler:
         late = max(reads, key=lambda task: self._tasks[task].passed)
         if self._tasks[late].passed > 2 * len(reads):
             return late
-        return min(reads, key=self._read_by)
+        return min(reads, key=self._priority)
 
-    def _read_by(self, task: Task) -> tuple[int, int]:
+    def _priority(self, task: Task) -> tuple[int, int]:
         """Return the tokens read for a task's client, and those read or waiting for the task."""
         return self._clients[task.client].tokens, self._tasks[task].tokens + task.waiting
 
-    def _note_who_is_there(self, tasks: Sequence[Task]) -> None:
+    def _update_accounts(self, tasks: Sequence[Task]) -> None:
+        """Drop the accounts of tasks and clients that are gone, and open those of new ones."""
         known, self._tasks = self._tasks, {}
         for client in {task.client for task in tasks}:
             of_client = [task for task in tasks if task.client == client]
@@ -173,7 +175,7 @@ class Scheduler:
             )
         self._clients = _kept(self._clients, [task.client for task in tasks])
 
-    def _note_kinds(self, there: set[bool]) -> None:
+    def _update_clocks(self, there: set[bool]) -> None:
         """Advance the clock of a kind that was absent, which has no claim to past time."""
         for kind in there - self._going:
             self._clock[kind] = max(self._clock.values())

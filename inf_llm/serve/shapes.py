@@ -92,7 +92,10 @@ class Shapes:
             if not functions.tools and schema is not None:
                 return self._grammars.of_schema(schema)
             if functions.forced or schema is not None:
-                return self._grammars.of_lark(self._rules(question))
+                grammar = self._grammars.of_lark(self._rules(question))
+                called = functions.forced or functions.tools
+                self._grammars.check_patterns([schema, *(tool.parameters for tool in called)])
+                return grammar
         except MissingExtraError as error:
             raise unsupported(param, f"{param}: {error}") from None
         except SettingsError as error:

@@ -204,6 +204,15 @@ def test_a_call_that_must_be(caller: Local) -> None:
             assert found["message"]["content"] is None
 
 
+def test_a_pattern_of_a_function_is_tried_beforehand(caller: Local) -> None:
+    """Also of an argument that may be left out."""
+    text = {"type": "string", "pattern": "^(x{1000}){1000}$"}
+    tool = function(parameters={"type": "object", "properties": {"text": text}})
+    error = refusal(caller, tools=[tool], tool_choice="required")
+    assert error["param"] == "tools"
+    assert "too many" in error["message"]
+
+
 def test_a_call_or_json(caller: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     found = choice(caller, tools=TOOLS, response_format=FORMAT)
     message = found["message"]

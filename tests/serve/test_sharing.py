@@ -93,7 +93,9 @@ def test_what_both_put_behind_a_text_at_once_is_not_lost(pair: tuple[Local, Loca
         assert text.endswith("The cat is called Tom.\n\nIts colour is red.")
 
 
-def test_what_is_put_behind_a_text_that_is_removed_meanwhile(pair: tuple[Local, Local]) -> None:
+def test_what_is_put_behind_a_text_that_is_removed_meanwhile(
+    pair: tuple[Local, Local], tmp_path: Path
+) -> None:
     first, second = pair
     path = f"{DOCUMENTS}/{upload(first)['id']}"
     with appending(second, path, "Its colour is red.") as replies:
@@ -101,6 +103,8 @@ def test_what_is_put_behind_a_text_that_is_removed_meanwhile(pair: tuple[Local, 
     assert replies[0].json()["error"]["code"] == "document_changed"
     for server in pair:
         assert server.request("GET", path).status_code == 404
+    left = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert {file.suffix or file.name for file in left} <= {".lock", "lock"}
 
 
 def test_all_are_listed_by_each(pair: tuple[Local, Local]) -> None:
