@@ -70,8 +70,9 @@ make_venv() {
     fi
 }
 
-fingerprint() { # of everything that decides what is installed
-    "$VENV/bin/python" - "$ROOT"/{pyproject.toml,scripts/constraints.txt} "$1" <<'PY'
+fingerprint() { # of everything that decides what is installed, and built in C
+    "$VENV/bin/python" - "$ROOT"/{pyproject.toml,setup.py,scripts/constraints.txt} \
+        "$ROOT"/inf_llm/native/*.[ch] "$1" <<'PY'
 import hashlib, pathlib, sys
 *files, extras = sys.argv[1:]
 parts = [pathlib.Path(file).read_bytes() for file in files]

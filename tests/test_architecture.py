@@ -29,7 +29,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("inf_llm.attention", "inf_llm.scaling"),
     ("inf_llm.memory", "inf_llm.kernels", "inf_llm.rope"),
     ("inf_llm.saved",),
-    ("inf_llm.state",),
+    ("inf_llm.native", "inf_llm.state"),
     ("inf_llm.config", "inf_llm.needles"),
     ("inf_llm.config_file", "inf_llm.conversation", "inf_llm.settings"),
     ("inf_llm.published", "inf_llm.options", "inf_llm.base_settings", "inf_llm.formats"),

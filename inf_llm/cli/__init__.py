@@ -49,7 +49,9 @@ app.add_typer(memory, name="memory")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"inf-llm {__version__}")
+        from inf_llm.native import in_use
+
+        typer.echo(f"inf-llm {__version__}\ndecode steps on a CPU: {in_use()}")
         raise typer.Exit
 
 
@@ -61,7 +63,7 @@ def _options(
             "--version",
             callback=_version,
             is_eager=True,
-            help="Print the version.",
+            help="Print the version, and what computes decode steps on a CPU.",
         ),
     ] = False,
 ) -> None:

@@ -2,7 +2,8 @@
 
 Such a pass takes as long as reading all weights once from memory, and int8 has a quarter of
 float32's bytes. Prefill uses the weights as they are, which is faster for many tokens, so both
-copies are kept: 1 byte a weight more. Each output channel has a scale of its own, and inputs are
+copies are kept: 1 byte a weight more. Each output channel has a scale of its own. In C (see
+`inf_llm.native`), inputs are float32. Without it, and for models in half precision, they are
 rounded to bfloat16, because torch's kernel for that combination needs AVX2 alone.
 
 Only single tokens are affected, so a text gives the same result whether it is read in one chunk or
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from inf_llm.errors import SettingsError
+from inf_llm.native import loops
 
 MAX_ROWS = 16
 """Largest number of rows, with a single token each, for which int8 is faster."""
@@ -48,7 +50,7 @@ class SingleTokens:
         for first in range(0, len(weight), _AT_ONCE):
             part = slice(first, first + _AT_ONCE)
             rounded[part] = (weight[part].float() / scale[part, None].float()).round_()
-        self._weight, self._scale = rounded, scale
+        self._weight, self._scale = rounded, scale.float()
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map tokens (B, L, m) to (B, L, n); see `nn.Linear.forward`."""
@@ -58,15 +60,21 @@ class SingleTokens:
             return nn.Linear.forward(layer, x)
         if self._of != (layer.weight.data_ptr(), layer.weight._version):
             self._round()  # the weights changed, or the layer was copied
-        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
-        made = torch._weight_int8pack_mm(rows, self._weight, self._scale).to(x.dtype)
+        made = self._product(x.reshape(-1, x.shape[-1])).to(x.dtype)
         made = made if layer.bias is None else made + layer.bias
         return made.view(*x.shape[:-1], len(self._weight))
+
+    def _product(self, rows: Tensor) -> Tensor:
+        """Multiply rows (r, m) with the int8 weights; products (r, n) may have another dtype."""
+        if rows.dtype == torch.float32 and loops.available():
+            return loops.int8_product(rows, self._weight, self._scale)
+        rows, scale = rows.to(torch.bfloat16), self._scale.to(torch.bfloat16)  # exact
+        return torch._weight_int8pack_mm(rows, self._weight, scale)
 
     @property
     def bytes(self) -> int:
         """Bytes of the int8 copy and its scales."""
-        return self._weight.numel() + 2 * self._scale.numel()
+        return self._weight.numel() + self._scale.nbytes
 
 
 def round_weights(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ faster.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from inf_llm.kernels import swapped
 from inf_llm.kernels.band import Band, additive_mask
 from inf_llm.kernels.scoring import Scoring
 from inf_llm.kernels.source import Source
+from inf_llm.native import loops
 
 
 def available() -> bool:
@@ -93,27 +94,31 @@ def attend_jointly(
 ) -> tuple[Tensor, list[Tensor | None]]:
     """Compute one softmax over all sources; see `inf_llm.kernels.attend_jointly`."""
     sources = list(sources)
+    assert sources, "a softmax needs a source"
     assert all(source.band is None for source in sources), "a single query sees all that is given"
-    B, H, _, D = sources[0].q.shape
-    pieces = [(source, k, v) for source in sources for k, v in source.pieces]
-    scores = []
-    for source, k, _ in pieces:
-        grouped = source.q.reshape(-1, H // k.shape[1], D)  # (B * G, H / G, D)
-        scores.append(torch.bmm(grouped, k.flatten(0, 1).transpose(1, 2)).view(B, H, -1))
-    weights = torch.cat(scores, 2).mul_(scoring.scale).softmax(2)  # (B, H, keys of all pieces)
-    o, first = None, 0
-    for _, _, v in pieces:
-        G, K, width = v.shape[1:]
-        grouped = weights[:, :, first : first + K].view(B * G, H // G, K)
-        if o is None:
-            o = torch.bmm(grouped, v.flatten(0, 1)).view(B, H, 1, width)
-        else:
-            o.view(B * G, H // G, width).baddbmm_(grouped, v.flatten(0, 1))
-        first += K
+    pieces = [(source.q, k, v) for source in sources for k, v in source.pieces]
+    together = loops.attend if loops.available() else _attend_together
+    o, weights = together(pieces, scoring.scale)
     masses, first = [], 0
     for source in sources:
         last = first + sum(k.shape[2] for k, _ in source.pieces)
         masses.append(weights[:, :, first:last] if source.needs_mass else None)
         first = last
-    assert o is not None, "a softmax needs a source"
     return o, masses
+
+
+def _attend_together(pieces: Sequence[loops.Piece], scale: float) -> tuple[Tensor, Tensor]:
+    """Compute `loops.attend` with torch."""
+    B, H, _, D = pieces[0][0].shape
+    scores = []
+    for q, k, _ in pieces:
+        grouped = q.reshape(-1, H // k.shape[1], D)  # (B * G, H / G, D)
+        scores.append(torch.bmm(grouped, k.flatten(0, 1).transpose(1, 2)).view(B, H, -1))
+    weights = torch.cat(scores, 2).mul_(scale).softmax(2)  # (B, H, keys of all pieces)
+    o, first = weights.new_zeros(B, H, 1, pieces[0][2].shape[3]), 0
+    for _, _, v in pieces:
+        G, K, width = v.shape[1:]
+        grouped = weights[:, :, first : first + K].view(B * G, H // G, K)
+        o.view(B * G, H // G, width).baddbmm_(grouped, v.flatten(0, 1))
+        first += K
+    return o, weights

@@ -28,6 +28,7 @@ from inf_llm.memory.index import Found, ascending
 from inf_llm.memory.page_summaries import PageSummaries
 from inf_llm.memory.search import Query, Search
 from inf_llm.memory.selection import Selection
+from inf_llm.native import loops
 
 QUERIES = 4
 """Most mean queries of an execution block; blocks are scored for each of these queries."""
@@ -207,6 +208,8 @@ def _within(scores: Tensor, totals: Sequence[int]) -> Tensor:
 
 def _page_scores(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
     """Return scores (B, H, Q, S) of blocks by their best pages; see `PageSummaries.pages`."""
+    if q.device.type == "cpu" and loops.available():
+        return loops.page_scores(q, codes, steps)
     B, H, Q, D = q.shape
     U, S = steps.shape[1:]
     pages = codes.float().flatten(0, 1).transpose(1, 2)

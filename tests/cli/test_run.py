@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import inf_llm
+from inf_llm.native import in_use
 from tests.checkpoints import SETTINGS, write_config
 from tests.cli.conftest import Invoke
 
@@ -138,7 +139,9 @@ def test_interrupted_while_reading(
 
 
 def test_version_and_help(invoke: Invoke) -> None:
-    assert invoke("--version").stdout == f"inf-llm {inf_llm.__version__}\n"
+    version, native = invoke("--version").stdout.splitlines()
+    assert version == f"inf-llm {inf_llm.__version__}"
+    assert native == f"decode steps on a CPU: {in_use()}"
     helped = invoke("run", "--help", env={"COLUMNS": "120", "NO_COLOR": "1"})
     for word in ("--config", "--model", "--file", "--prompt", "--max-new-tokens", "model.topk=32"):
         assert word in helped.stdout

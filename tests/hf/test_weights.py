@@ -131,7 +131,7 @@ def test_a_configuration_rounds_and_unpatch_restores() -> None:
     plain, _ = load(DEMO, ["model.dtype=float32"])
     model, _ = load(DEMO, ["model.dtype=float32", "model.weights=int8"])
     layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    assert rounded_bytes(model) == sum(m.weight.numel() + 2 * len(m.weight) for m in layers)
+    assert rounded_bytes(model) == sum(m.weight.numel() + 4 * len(m.weight) for m in layers)
     assert torch.equal(logits(model, 40), logits(plain, 40))
     assert not torch.equal(logits(model, 1), logits(plain, 1))
     assert torch.allclose(logits(model, 1), logits(plain, 1), atol=0.5)

@@ -13,7 +13,7 @@ from pathlib import Path
 from scripts import absolute_links
 
 ROOT = Path(__file__).parents[2]
-OF_BUILD = ("pyproject.toml", "README.md", "LICENSE", "inf_llm", "config")
+OF_BUILD = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "inf_llm", "config")
 
 
 def test_a_wheel_has_all_data_and_its_page_links_to_the_repository(
@@ -22,7 +22,7 @@ def test_a_wheel_has_all_data_and_its_page_links_to_the_repository(
     source, installed = tmp_path / "source", tmp_path / "installed"
     source.mkdir()
     for name in OF_BUILD:  # a copy, for a build leaves folders behind that the next one would use
-        ignored = shutil.ignore_patterns("__pycache__")
+        ignored = shutil.ignore_patterns("__pycache__", "*.so")
         original = ROOT / name
         if original.is_dir():
             shutil.copytree(original, source / name, symlinks=True, ignore=ignored)
@@ -31,9 +31,9 @@ def test_a_wheel_has_all_data_and_its_page_links_to_the_repository(
     absolute_links.main(["https://example.org/owner/name", "v1.2.3", str(source / "README.md")])
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-index"]
     build += ["--no-build-isolation", "-w", ".", "./source"]
-    subprocess.run(build, cwd=tmp_path, check=True)
+    without_compiler = {**os.environ, "CC": "false"}
+    subprocess.run(build, cwd=tmp_path, env=without_compiler, check=True)
     (wheel,) = tmp_path.glob("*.whl")
-    assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     for file in [*ROOT.glob("config/*"), *ROOT.glob("inf_llm/assets/*.*")]:

@@ -1,0 +1,3 @@
+from types import ModuleType
+
+variants: dict[str, ModuleType]

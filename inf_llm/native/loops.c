@@ -1,0 +1,285 @@
+/* The loops of a decode step on a CPU, in float32: attention of one query to keys in several
+   places, and products with int8 rows. Without this file torch computes the same with many small
+   operations, each of which costs microseconds before it begins.
+
+   The file is compiled once for each kind of processor. Head vectors are contiguous; all other
+   strides count numbers. */
+
+#include "loops.h"
+
+#ifndef VARIANT
+#define VARIANT loops_baseline
+#define NAME "baseline"
+#endif
+
+#define LANES 8
+#define MAX_TOGETHER 4 /* int8 rows are multiplied with so many vectors at once */
+
+typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int32_t int_lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef int8_t byte_lanes __attribute__((vector_size(LANES), aligned(1)));
+
+#define LOAD(address) (*(const lanes *)(address))
+#define STORE(address, value) (*(lanes *)(address) = (value))
+
+static inline float sum_lanes(lanes x)
+{
+    float sum = 0;
+    for (int i = 0; i < LANES; i++)
+        sum += x[i];
+    return sum;
+}
+
+static inline lanes widened(const int8_t *codes)
+{
+#ifdef AVX2 /* compilers find slower instructions for the general form */
+    return (lanes)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const void *)codes)));
+#else
+    int_lanes whole = __builtin_convertvector(*(const byte_lanes *)codes, int_lanes);
+    return __builtin_convertvector(whole, lanes);
+#endif
+}
+
+static inline float dot(const float *a, const float *b, int64_t n)
+{
+    lanes even = {0}, odd = {0};
+    float rest = 0;
+    int64_t i = 0;
+    for (; i + 2 * LANES <= n; i += 2 * LANES) {
+        even += LOAD(a + i) * LOAD(b + i);
+        odd += LOAD(a + i + LANES) * LOAD(b + i + LANES);
+    }
+    for (; i < n; i++)
+        rest += a[i] * b[i];
+    return sum_lanes(even + odd) + rest;
+}
+
+/* e^x for x <= 0, to 1e-6: 2^n from the exponent's bits times a polynomial of the rest. */
+static inline lanes exponential(lanes x)
+{
+    lanes powers = x * 1.44269504f; /* of two */
+    int_lanes low = powers < -126.0f;
+    lanes least = (lanes){0} - 126.0f;
+    powers = (lanes)(((int_lanes)powers & ~low) | ((int_lanes)least & low));
+    int_lanes whole = __builtin_convertvector(powers - 0.5f, int_lanes);
+    lanes r = (powers - __builtin_convertvector(whole, lanes)) * 0.693147181f, p = r / 5040 + 1.f / 720;
+    p = 1.f / 120 + r * p;
+    p = 1.f / 24 + r * p;
+    p = 1.f / 6 + r * p;
+    p = 0.5f + r * p;
+    p = 1.f + r * p;
+    p = 1.f + r * p;
+    return p * (lanes)((whole + 127) << 23);
+}
+
+static void softmax(float *x, int64_t n)
+{
+    float most = -INFINITY, rest = 0;
+    lanes sums = {0};
+    int64_t i = 0;
+    for (; i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    for (i = 0; i + LANES <= n; i += LANES) {
+        lanes e = exponential(LOAD(x + i) - most);
+        STORE(x + i, e);
+        sums += e;
+    }
+    for (; i < n; i++) {
+        x[i] = expf(x[i] - most);
+        rest += x[i];
+    }
+    float share = 1 / (sum_lanes(sums) + rest);
+    for (i = 0; i < n; i++)
+        x[i] *= share;
+}
+
+/* Keys and values of G key heads, with the queries of all H heads that are rotated for them. */
+struct piece {
+    const float *q, *k, *v;
+    int64_t groups, tokens, k_head, k_token, v_head, v_token;
+};
+#define PIECE_FIELDS 9
+
+struct shape {
+    int64_t heads, k_width, v_width, keys; /* keys of all pieces */
+};
+
+/* Scores (H, tokens) of one piece; the rows of `scores` are s->keys apart. */
+static void score(const struct piece *p, const struct shape *s, float scale, float *scores)
+{
+    int64_t shared = s->heads / p->groups;
+    const float *q = p->q;
+    for (int64_t g = 0; g < p->groups; g++, q += shared * s->k_width, scores += shared * s->keys) {
+        const float *k = p->k + g * p->k_head;
+        for (int64_t t = 0; t < p->tokens; t++, k += p->k_token)
+            for (int64_t h = 0; h < shared; h++)
+                scores[h * s->keys + t] = scale * dot(q + h * s->k_width, k, s->k_width);
+    }
+}
+
+/* Add the weighted values of a key head to the outputs (shared, v_width) of its queries. */
+static void add_values(const struct piece *p, const float *v, int64_t shared, const struct shape *s,
+                       const float *weights, float *out)
+{
+    int64_t n = s->v_width, t = 0, step = p->v_token;
+    for (; t + 4 <= p->tokens; t += 4, v += 4 * step) /* four tokens for each pass over the output */
+        for (int64_t h = 0; h < shared; h++) {
+            const float *w = weights + h * s->keys + t, *b = v + step, *c = b + step, *d = c + step;
+            float *o = out + h * n;
+            int64_t i = 0;
+            for (; i + LANES <= n; i += LANES)
+                STORE(o + i, LOAD(o + i) + w[0] * LOAD(v + i) + w[1] * LOAD(b + i) +
+                                 w[2] * LOAD(c + i) + w[3] * LOAD(d + i));
+            for (; i < n; i++)
+                o[i] += w[0] * v[i] + w[1] * b[i] + w[2] * c[i] + w[3] * d[i];
+        }
+    for (; t < p->tokens; t++, v += step)
+        for (int64_t h = 0; h < shared; h++)
+            for (int64_t i = 0; i < n; i++)
+                out[h * n + i] += weights[h * s->keys + t] * v[i];
+}
+
+/* Weights (H, keys) of all pieces and output (H, v_width). */
+static void attend_to(const struct piece *pieces, int64_t count, const struct shape *s, float scale,
+                      float *weights, float *out)
+{
+    int64_t first = 0;
+    for (const struct piece *p = pieces; p < pieces + count; first += p++->tokens)
+        score(p, s, scale, weights + first);
+    for (int64_t h = 0; h < s->heads; h++)
+        softmax(weights + h * s->keys, s->keys);
+    memset(out, 0, sizeof(float) * s->heads * s->v_width);
+    first = 0;
+    for (const struct piece *p = pieces; p < pieces + count; first += p++->tokens)
+        for (int64_t g = 0, shared = s->heads / p->groups; g < p->groups; g++)
+            add_values(p, p->v + g * p->v_head, shared, s, weights + g * shared * s->keys + first,
+                       out + g * shared * s->v_width);
+}
+
+/* Products of an int8 row with `count` vectors that follow each other; count is a constant at each
+   call, so that the compiler keeps all sums in registers. */
+static inline __attribute__((always_inline)) void multiply_row(
+    const int8_t *row, const float *x, int64_t m, float *products, const int count)
+{
+    lanes sums[2 * MAX_TOGETHER] = {{0}};
+    int64_t j = 0;
+    for (; j + 2 * LANES <= m; j += 2 * LANES) {
+        lanes even = widened(row + j), odd = widened(row + j + LANES);
+        for (int r = 0; r < count; r++) {
+            sums[2 * r] += LOAD(x + r * m + j) * even;
+            sums[2 * r + 1] += LOAD(x + r * m + j + LANES) * odd;
+        }
+    }
+    for (int r = 0; r < count; r++) {
+        float rest = 0;
+        for (int64_t i = j; i < m; i++)
+            rest += x[r * m + i] * row[i];
+        products[r] = sum_lanes(sums[2 * r] + sums[2 * r + 1]) + rest;
+    }
+}
+
+static inline void multiply(const int8_t *row, const float *x, int64_t m, float *products, int count)
+{
+    switch (count) {
+    case 1: multiply_row(row, x, m, products, 1); break;
+    case 2: multiply_row(row, x, m, products, 2); break;
+    case 3: multiply_row(row, x, m, products, 3); break;
+    default: multiply_row(row, x, m, products, 4);
+    }
+}
+
+static void multiply_all(const float *x, int64_t rows, const int8_t *w, const float *scales, int64_t n,
+                         int64_t m, float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t r = 0; r < rows; r += MAX_TOGETHER) {
+            float products[MAX_TOGETHER];
+            int count = rows - r < MAX_TOGETHER ? (int)(rows - r) : MAX_TOGETHER;
+            multiply(w + i * m, x + r * m, m, products, count);
+            for (int each = 0; each < count; each++)
+                out[(r + each) * n + i] = products[each] * scales[i];
+        }
+}
+
+/* Scores (queries, n) of n blocks: the largest product with one of a block's pages. */
+static void score_blocks(const float *q, int64_t queries, const int8_t *pages, const float *steps,
+                         int64_t n, int64_t in_block, int64_t width, float *out)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t r = 0; r < queries; r += MAX_TOGETHER) {
+            float best[MAX_TOGETHER], products[MAX_TOGETHER];
+            int count = queries - r < MAX_TOGETHER ? (int)(queries - r) : MAX_TOGETHER;
+            multiply(pages + i * in_block * width, q + r * width, width, best, count);
+            for (int64_t page = 1; page < in_block; page++) {
+                multiply(pages + (i * in_block + page) * width, q + r * width, width, products, count);
+                for (int each = 0; each < count; each++)
+                    best[each] = products[each] > best[each] ? products[each] : best[each];
+            }
+            for (int each = 0; each < count; each++)
+                out[(r + each) * n + i] = best[each] * steps[i];
+        }
+}
+
+static PyObject *attend(PyObject *self, PyObject *args)
+{
+    PyObject *numbers;
+    Py_ssize_t weights, out;
+    struct shape s;
+    float scale;
+    if (!PyArg_ParseTuple(args, "O!LLLLfnn", &PyTuple_Type, &numbers, &s.heads, &s.k_width, &s.v_width,
+                          &s.keys, &scale, &weights, &out))
+        return NULL;
+    int64_t size = PyTuple_Size(numbers);
+    int64_t *fields = malloc(sizeof(int64_t) * (size + 1));
+    if (!fields)
+        return PyErr_NoMemory();
+    for (int64_t i = 0; i < size; i++)
+        fields[i] = PyLong_AsLongLong(PyTuple_GetItem(numbers, i));
+    if (!PyErr_Occurred()) {
+        Py_BEGIN_ALLOW_THREADS
+        attend_to((const struct piece *)fields, size / PIECE_FIELDS, &s, scale, (float *)weights,
+                  (float *)out);
+        Py_END_ALLOW_THREADS
+    }
+    free(fields);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *int8_product(PyObject *self, PyObject *args)
+{
+    Py_ssize_t x, w, scales, out;
+    long long rows, n, m;
+    if (!PyArg_ParseTuple(args, "nLnnLLn", &x, &rows, &w, &scales, &n, &m, &out))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    multiply_all((float *)x, rows, (int8_t *)w, (float *)scales, n, m, (float *)out);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *page_scores(PyObject *self, PyObject *args)
+{
+    Py_ssize_t q, pages, steps, out;
+    long long heads, queries, n, in_block, width, pages_head, steps_head;
+    if (!PyArg_ParseTuple(args, "nnnnLLLLLLL", &q, &pages, &steps, &out, &heads, &queries, &n, &in_block,
+                          &width, &pages_head, &steps_head))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    for (int64_t u = 0; u < heads; u++)
+        score_blocks((float *)q + u * queries * width, queries, (int8_t *)pages + u * pages_head,
+                     (float *)steps + u * steps_head, n, in_block, width,
+                     (float *)out + u * queries * n);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef FUNCTIONS[] = {
+    {"attend", attend, METH_VARARGS, NULL},
+    {"int8_product", int8_product, METH_VARARGS, NULL},
+    {"page_scores", page_scores, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+struct PyModuleDef VARIANT = {PyModuleDef_HEAD_INIT, .m_name = NAME, .m_methods = FUNCTIONS};

@@ -1,0 +1,107 @@
+"""The functions of `loops.c` with tensors on a CPU; to be called only if they are `available`.
+
+Sums are in float32, on one thread; other Python threads can run meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inf_llm.native import functions
+
+Piece = tuple[Tensor, Tensor, Tensor]
+"""Queries (B, H, 1, D), and keys (B, G, K, D) and values (B, G, K, Dv); G and K may differ between
+pieces."""
+
+
+def available() -> bool:
+    """Return whether the functions of this module can be called."""
+    return functions() is not None
+
+
+def attend(pieces: Sequence[Piece], scale: float) -> tuple[Tensor, Tensor]:
+    """Compute one softmax over all pieces, for one query of each head.
+
+    Args:
+        pieces: queries, keys and values, in float32; pieces have disjoint keys.
+        scale: factor on the products of queries and keys.
+
+    Returns:
+        Output (B, H, 1, Dv), and the weights of all keys (B, H, keys of all pieces).
+    """
+    pieces = [(q.contiguous(), _of_heads(k), _of_heads(v)) for q, k, v in pieces]
+    q, _, v = pieces[0]
+    (B, H, _, D), Dv = q.shape, v.shape[3]
+    count = sum(k.shape[2] for _, k, _ in pieces)
+    weights, out = q.new_empty(B, H, count), q.new_empty(B, H, 1, Dv)
+    native: Any = functions()
+    for row in range(B):
+        numbers = tuple(number for piece in pieces for number in _numbers(piece, row))
+        addresses = weights.data_ptr() + row * H * count * 4, out.data_ptr() + row * H * Dv * 4
+        native.attend(numbers, H, D, Dv, count, scale, *addresses)
+    return out, weights
+
+
+def _of_heads(x: Tensor) -> Tensor:
+    """Return x with contiguous head vectors."""
+    assert x.dtype == torch.float32, f"{x.dtype} where float32 is needed"
+    return x if x.stride(3) == 1 else x.contiguous()
+
+
+def _numbers(piece: Piece, row: int) -> tuple[int, ...]:
+    """Return the fields of a `struct piece` for one row."""
+    _, k, v = piece
+    at = (x.data_ptr() + row * x.stride(0) * 4 for x in piece)
+    return *at, *k.shape[1:3], k.stride(1), k.stride(2), v.stride(1), v.stride(2)
+
+
+def int8_product(x: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
+    """Multiply rows (r, m) with int8 weights (n, m) with a scale per row of the weights (n,).
+
+    Args:
+        x: rows in float32.
+        weight: int8 weights, contiguous.
+        scales: scales in float32.
+
+    Returns:
+        Products (r, n) in float32.
+    """
+    assert x.dtype == scales.dtype == torch.float32, f"{x.dtype} where float32 is needed"
+    x, out = x.contiguous(), x.new_empty(len(x), len(weight))
+    addresses = weight.data_ptr(), scales.data_ptr()
+    native: Any = functions()
+    native.int8_product(x.data_ptr(), len(x), *addresses, *weight.shape, out.data_ptr())
+    return out
+
+
+def page_scores(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
+    """Return the largest products of queries with the pages of each block.
+
+    Args:
+        q: queries (B, H, Q, D) in float32.
+        codes: int8 pages (B, U, S * P, D); U divides H.
+        steps: size of one code step in each block (B, U, S), in float32.
+
+    Returns:
+        Scores (B, H, Q, S).
+    """
+    assert q.dtype == steps.dtype == torch.float32, f"{q.dtype} where float32 is needed"
+    (B, H, Q, D), (U, S) = q.shape, steps.shape[1:]
+    q, out = q.contiguous(), q.new_empty(B, H, Q, S)
+    codes = codes if codes.stride()[2:] == (D, 1) else codes.contiguous()
+    steps = steps if steps.stride(2) == 1 else steps.contiguous()
+    sizes = U, H // U * Q, S, codes.shape[2] // S, D, codes.stride(1), steps.stride(1)
+    native: Any = functions()
+    for row in range(B):
+        native.page_scores(
+            q.data_ptr() + row * H * Q * D * 4,
+            codes.data_ptr() + row * codes.stride(0),
+            steps.data_ptr() + row * steps.stride(0) * 4,
+            out.data_ptr() + row * H * Q * S * 4,
+            *sizes,
+        )
+    return out

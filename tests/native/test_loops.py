@@ -1,0 +1,140 @@
+"""inf_llm/native/loops.py: every variant computes what torch computes in float64."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor
+
+from inf_llm.native import loops
+
+
+@pytest.fixture(params=["avx2", "baseline"], autouse=True)
+def variant(
+    request: pytest.FixtureRequest, extension: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> ModuleType:
+    """The functions for one kind of processor, in use."""
+    functions: ModuleType | None = extension.variants.get(request.param)
+    if functions is None:
+        pytest.skip(f"this processor cannot run {request.param}")
+    monkeypatch.setattr(loops, "functions", lambda: functions)
+    return functions
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def stated(pieces: list[loops.Piece], scale: float) -> tuple[Tensor, Tensor]:
+    """Softmax attention in float64, head by head."""
+    H = pieces[0][0].shape[1]
+    scores, values = [], []
+    for q, k, v in pieces:
+        shared = H // k.shape[1]
+        wide_k, wide_v = (x.double().repeat_interleave(shared, 1) for x in (k, v))
+        scores.append((q.double() @ wide_k.transpose(2, 3) * scale)[:, :, 0])
+        values.append(wide_v)
+    weights = torch.cat(scores, 2).softmax(2)
+    return weights[:, :, None] @ torch.cat(values, 2), weights
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(("heads", "groups"), [(9, 3), (4, 4), (7, 1)])
+@pytest.mark.parametrize(("width", "v_width"), [(64, 64), (128, 96), (20, 7), (1, 3)])
+def test_attention_to_pieces(rows: int, heads: int, groups: int, width: int, v_width: int) -> None:
+    pieces = [
+        (
+            normal(rows, heads, 1, width) * size,
+            normal(rows, groups, keys, width),
+            normal(rows, groups, keys, v_width),
+        )
+        for keys, size in ((33, 1), (0, 1), (1, 3), (70, 2))
+    ]
+    wanted = stated(pieces, 0.3)
+    for got, want in zip(loops.attend(pieces, 0.3), wanted, strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=2e-5, atol=2e-6)
+
+
+def test_pieces_with_other_numbers_of_key_heads() -> None:
+    """As where every query head has blocks of its own, beside sinks for key heads."""
+    q = normal(2, 6, 1, 16)
+    pieces = [(q, normal(2, n, 13, 16), normal(2, n, 13, 16)) for n in (6, 2, 1)]
+    for got, want in zip(loops.attend(pieces, 1.0), stated(pieces, 1.0), strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=2e-5, atol=2e-6)
+
+
+def test_views_of_larger_tensors() -> None:
+    """Keys and values as the window and the blocks hold them: slices, and heads that lie apart."""
+    k, v = normal(2, 50, 3, 24).transpose(1, 2), normal(2, 3, 60, 24)[:, :, 5:55]
+    q = normal(2, 1, 6, 24).transpose(1, 2)
+    apart = normal(2, 3, 24, 50).transpose(2, 3)  # the numbers of a head lie apart
+    pieces = [(q, k, v), (q, apart, v)]
+    for got, want in zip(loops.attend(pieces, 1.0), stated(pieces, 1.0), strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [1.0, 40.0, 1e4, 1e30])
+def test_large_scores(size: float) -> None:
+    q, k, v = normal(1, 2, 1, 16) * size, normal(1, 1, 90, 16), normal(1, 1, 90, 16)
+    o, weights = loops.attend([(q, k, v)], 1.0)
+    torch.testing.assert_close(weights.sum(2), torch.ones(1, 2))
+    torch.testing.assert_close(o.double(), stated([(q, k, v)], 1.0)[0], rtol=1e-4, atol=2e-5)
+
+
+def test_nan_stays_nan() -> None:
+    q, k, v = normal(1, 2, 1, 16), normal(1, 2, 9, 16), normal(1, 2, 9, 16)
+    k[0, 1, 4, 3] = torch.nan
+    o, _ = loops.attend([(q, k, v)], 1.0)
+    assert o[0, 1].isnan().all()
+    assert o[0, 0].isfinite().all()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 16])
+@pytest.mark.parametrize(("n", "m"), [(5, 64), (130, 100), (3, 7)])
+def test_product_with_int8_rows(rows: int, n: int, m: int) -> None:
+    x, scales = normal(rows, m), normal(n).abs()
+    codes = torch.arange(n * m).mul(37).remainder(255).sub(127).to(torch.int8).view(n, m)
+    want = x.double() @ codes.T.double() * scales
+    got = loops.int8_product(x, codes, scales)
+    torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-3)
+    alone = torch.cat([loops.int8_product(row[None], codes, scales) for row in x])
+    assert torch.equal(got, alone), "a row depends on the rows beside it"
+
+
+@pytest.mark.parametrize("queries", [1, 4])
+@pytest.mark.parametrize(("heads", "groups"), [(9, 3), (4, 4), (6, 1)])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_scores_of_pages(rows: int, heads: int, groups: int, queries: int) -> None:
+    pages, blocks, width = 4, 11, 40
+    q = normal(rows, heads, queries, width)
+    shape = rows, groups, blocks, pages, width
+    codes = (normal(*shape) * 60).clamp(-127, 127).to(torch.int8)
+    steps = normal(rows, groups, 20).abs()[:, :, 3 : 3 + blocks]
+    wide = codes.double().repeat_interleave(heads // groups, 1)
+    products = torch.einsum("bhqd,bhspd->bhqsp", q.double(), wide)
+    want = products.amax(-1) * steps.double().repeat_interleave(heads // groups, 1)[:, :, None]
+    got = loops.page_scores(q, codes.flatten(2, 3), steps)
+    torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-3)
+
+
+def test_other_dtypes_are_no_numbers_of_these() -> None:
+    """A control: an address of another dtype would be read as float32."""
+    q, k = normal(1, 2, 1, 16), normal(1, 2, 9, 16)
+    with pytest.raises(AssertionError, match="float32 is needed"):
+        loops.attend([(q, k.double(), k)], 1.0)
+
+
+@pytest.mark.parametrize("wanted", ["0", "1"])
+def test_the_environment_switches_it_off(wanted: str, extension: ModuleType) -> None:
+    code = "from inf_llm.native import in_use; print(in_use())"
+    environment = {**os.environ, "INF_LLM_NATIVE": wanted}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    answer = run.stdout.strip()
+    assert answer == "torch" if wanted == "0" else answer in ("C (avx2)", "C (baseline)", "torch")
