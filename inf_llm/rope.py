@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from inf_llm.native import loops
+
 Table = tuple[Tensor, Tensor]
 """Cosines and signed sines, each (L, 2R): a row per position, a column per rotated dimension."""
 
@@ -144,11 +146,13 @@ class Rope:
     def rotate_both(self, q: Tensor, k: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Rotate queries (B, H, L, D) and keys (B, G, L, D) of the same tokens as `rotate` does.
 
-        Both are rotated in one call, because on a GPU the time of a short forward pass depends on
+        On a GPU both are rotated in one call, because the time of a short forward pass depends on
         the number of kernel launches.
         """
         if not self.pairs:
             return q, k
+        if q.device.type == "cpu":
+            return self.rotate(q, first), self.rotate(k, first)
         both = self.rotate(torch.cat((q, k), 1), first)
         return both[:, : q.shape[1]], both[:, q.shape[1] :]
 
@@ -181,8 +185,17 @@ class Rope:
         one = torch.full(shape, abs(self.amplitude), dtype=self._format(x), device=x.device)
         return self._turn(x.abs(), (one, one))
 
+    def _in_c(self, x: Tensor, table: Table) -> bool:
+        """Whether `inf_llm.native` can rotate x: halves, on a CPU in float32."""
+        plain = (
+            x.dim() == 4 and x.device.type == "cpu" and x.dtype == table[0].dtype == torch.float32
+        )
+        return plain and not self.interleaved and not x.requires_grad and loops.available()
+
     def _turn(self, x: Tensor, table: Table) -> Tensor:
         end = self.start + 2 * self.pairs
+        if self._in_c(x, table):
+            return loops.rotate(x, *table, self.start)
         span = x[..., self.start : end]
         if not self.rounds and span.dtype != torch.float64:
             span = span.float()

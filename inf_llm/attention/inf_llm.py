@@ -152,13 +152,11 @@ class InfLLMAttention(LayerAttention):
 
     def _far(self, last: int) -> Far:
         """The tokens outside the window of the query at position `last`, the newest query."""
-        recent, kept = self.memory.recent, self.memory.sinks
-        assert kept is not None
-        sinks, rest = kept[0].shape[2], max(0, len(recent) - self.settings.n_local)
-        if rest:
-            k = torch.cat((kept[0], recent["k"][:, :, :rest]), 2)
-            kept = k, torch.cat((kept[1], recent["v"][:, :, :rest]), 2)
-        return Far(last, sinks, kept, self.recalled, self.memory.needs_recalled_mass)
+        recent, sinks = self.memory.recent, self.memory.sinks
+        assert sinks is not None
+        rest = max(0, len(recent) - self.settings.n_local)
+        unsealed = recent["k"][:, :, :rest], recent["v"][:, :, :rest]
+        return Far(last, (sinks, unsealed), self.recalled, self.memory.needs_recalled_mass)
 
     def _observe(self, masses: list[Tensor | None]) -> None:
         """Pass the attention mass of the keys, in the window and far from it, to the memory."""

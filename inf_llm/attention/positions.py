@@ -28,22 +28,30 @@ class Far:
 
     Attributes:
         last: position of the last query.
-        sinks: S; sink j is token j of the text.
-        kept: keys (B, G, S + U, D) and values (B, G, S + U, Dv) of sinks and unsealed tokens.
+        kept: keys (B, G, n, D) and values (B, G, n, Dv) of the sinks, then of the unsealed tokens.
         recalled: the recalled blocks, or None.
         needs_mass: whether to compute the attention mass that the recalled keys receive.
     """
 
     last: int
-    sinks: int
-    kept: tuple[Tensor, Tensor]
+    kept: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
     recalled: Recalled | None
     needs_mass: bool = False
 
     @property
+    def sinks(self) -> int:
+        """S, the number of sinks; sink j is token j of the text."""
+        return self.kept[0][0].shape[2]
+
+    @property
     def unsealed(self) -> int:
         """U, the number of unsealed tokens."""
-        return self.kept[0].shape[2] - self.sinks
+        return self.kept[1][0].shape[2]
+
+    @property
+    def kept_k(self) -> tuple[Tensor, Tensor]:
+        """Keys of the sinks (B, G, S, D) and of the unsealed tokens (B, G, U, D)."""
+        return self.kept[0][0], self.kept[1][0]
 
     @property
     def recalled_k(self) -> Tensor | None:
@@ -64,8 +72,9 @@ class Far:
         return (first + torch.arange(self.block_size, device=first.device)).flatten(2)
 
 
-Placed = tuple[Tensor, Tensor, Tensor | None]
-"""Queries, kept keys and recalled keys after rotation, with unchanged shapes."""
+Placed = tuple[Tensor, tuple[Tensor, Tensor], Tensor | None]
+"""Queries, keys of sinks and unsealed tokens, and recalled keys, all after rotation and with
+unchanged shapes."""
 
 
 class FarPositions(ABC):
@@ -106,23 +115,25 @@ class FarPositions(ABC):
             searched: the result of `search_query` for these queries.
             far: the far tokens.
         """
-        if far.recalled is None and not far.kept[0].shape[2]:
+        count = far.sinks + far.unsealed
+        if far.recalled is None and not count:
             return
         q, kept_k, recalled_k = self.place(q, searched, far)
-        kept = kept_k, far.kept[1]
+        kept = [(k, v) for k, (_, v) in zip(kept_k, far.kept, strict=True) if k.shape[2]]
         if far.recalled is None or recalled_k is None:
-            yield Source(q, [kept], self._band(q, kept_k))
+            yield Source(q, kept, self._band(q, count))
             return
         pages = recalled_k, far.recalled.v
-        if recalled_k.shape[1] == kept_k.shape[1]:
-            yield Source(q, [pages, kept], self._band(q, kept_k, recalled_k), far.needs_mass)
+        if recalled_k.shape[1] == kept_k[0].shape[1]:
+            band = self._band(q, count + recalled_k.shape[2])
+            yield Source(q, [pages, *kept], band, far.needs_mass)
             return
         # Every query head has its own recalled blocks, but shares the key heads of kept keys.
         yield Source(q, [pages], needs_mass=far.needs_mass)
-        if kept_k.shape[2]:
-            yield Source(q, [kept], self._band(q, kept_k))
+        if count:
+            yield Source(q, kept, self._band(q, count))
 
-    def _band(self, q: Tensor, *keys: Tensor) -> Band | None:
+    def _band(self, q: Tensor, keys: int) -> Band | None:
         """The band in which each query sees one key more than the query before; the last sees all.
 
         The hidden keys are the newest keys. Sinks and blocks are older than all windows of the
@@ -130,13 +141,12 @@ class FarPositions(ABC):
         """
         if not self.hides_window or q.shape[2] == 1:
             return None
-        return Band(sum(k.shape[2] for k in keys) - q.shape[2])
+        return Band(keys - q.shape[2])
 
-    def kept_at(self, far: Far, first: int) -> Tensor:
+    def kept_at(self, far: Far, first: int) -> tuple[Tensor, Tensor]:
         """Rotate kept keys: sinks to 0, 1, ..., unsealed tokens to `first`, `first + 1`, ..."""
-        k = far.kept[0]
-        parts = (k[:, :, : far.sinks], 0), (k[:, :, far.sinks :], first)
-        return torch.cat([self.rope.rotate(*part) for part in parts], 2)
+        sinks, unsealed = far.kept_k
+        return self.rope.rotate(sinks, 0), self.rope.rotate(unsealed, first)
 
 
 class OneDistance(FarPositions):
@@ -150,7 +160,7 @@ class OneDistance(FarPositions):
 
     def place(self, q: Tensor, searched: Tensor, far: Far) -> Placed:
         """See `FarPositions.place`; keys stay unrotated."""
-        return searched, far.kept[0], far.recalled_k
+        return searched, far.kept_k, far.recalled_k
 
 
 class Contiguous(FarPositions):

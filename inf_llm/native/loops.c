@@ -1,5 +1,5 @@
 /* The loops of a decode step on a CPU, in float32: attention of one query to keys in several
-   places, and products with int8 rows. Without this file torch computes the same with many small
+   places, rotations, and products with int8 rows. Without this file torch computes the same with many small
    operations, each of which costs microseconds before it begins.
 
    The file is compiled once for each kind of processor. Head vectors are contiguous; all other
@@ -220,6 +220,18 @@ static void score_blocks(const float *q, int64_t queries, const int8_t *pages, c
         }
 }
 
+/* Rotate the numbers [start, start + 2 * pairs) of a vector; the numbers of a pair are two halves. */
+static void rotate_vector(const float *x, const float *cosines, const float *sines, int64_t width,
+                          int64_t start, int64_t pairs, float *out)
+{
+    memcpy(out, x, sizeof(float) * width);
+    x += start, out += start;
+    for (int64_t i = 0, j = pairs; i < pairs; i++, j++) {
+        out[i] = x[i] * cosines[i] + x[j] * sines[i];
+        out[j] = x[j] * cosines[j] + x[i] * sines[j];
+    }
+}
+
 static PyObject *attend(PyObject *self, PyObject *args)
 {
     PyObject *numbers;
@@ -259,6 +271,25 @@ static PyObject *int8_product(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *rotate(PyObject *self, PyObject *args)
+{
+    Py_ssize_t x, cosines, sines, out;
+    long long rows, heads, tokens, width, start, pairs, steps[3], table_steps[3];
+    if (!PyArg_ParseTuple(args, "nnnnLLLLLLLLLLLL", &x, &cosines, &sines, &out, &rows, &heads, &tokens,
+                          &width, &start, &pairs, steps, steps + 1, steps + 2, table_steps,
+                          table_steps + 1, table_steps + 2))
+        return NULL;
+    float *to = (float *)out;
+    for (int64_t b = 0; b < rows; b++)
+        for (int64_t h = 0; h < heads; h++)
+            for (int64_t t = 0; t < tokens; t++, to += width) {
+                int64_t at = b * table_steps[0] + h * table_steps[1] + t * table_steps[2];
+                rotate_vector((float *)x + b * steps[0] + h * steps[1] + t * steps[2],
+                              (float *)cosines + at, (float *)sines + at, width, start, pairs, to);
+            }
+    Py_RETURN_NONE;
+}
+
 static PyObject *page_scores(PyObject *self, PyObject *args)
 {
     Py_ssize_t q, pages, steps, out;
@@ -279,6 +310,7 @@ static PyMethodDef FUNCTIONS[] = {
     {"attend", attend, METH_VARARGS, NULL},
     {"int8_product", int8_product, METH_VARARGS, NULL},
     {"page_scores", page_scores, METH_VARARGS, NULL},
+    {"rotate", rotate, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -105,3 +105,25 @@ def page_scores(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
             *sizes,
         )
     return out
+
+
+def rotate(x: Tensor, cosines: Tensor, sines: Tensor, start: int) -> Tensor:
+    """Rotate vectors; a pair is two halves of the 2R rotated dimensions.
+
+    Args:
+        x: vectors (B, H, L, D) in float32.
+        cosines: cosines (..., 2R) in float32; they broadcast to (B, H, L, 2R).
+        sines: signed sines with the same shape and strides.
+        start: first rotated dimension.
+
+    Returns:
+        The vectors (B, H, L, D), contiguous; dimensions that are not rotated are unchanged.
+    """
+    assert x.dtype == cosines.dtype == sines.dtype == torch.float32, "float32 is needed"
+    assert sines.stride() == cosines.stride(), "the tables differ in their strides"
+    x, out = _of_heads(x), torch.empty(x.shape)
+    tables = cosines.expand(*x.shape[:-1], -1).stride()[:-1]
+    addresses = (each.data_ptr() for each in (x, cosines, sines, out))
+    native: Any = functions()
+    native.rotate(*addresses, *x.shape, start, cosines.shape[-1] // 2, *x.stride()[:-1], *tables)
+    return out

@@ -122,6 +122,21 @@ def test_scores_of_pages(rows: int, heads: int, groups: int, queries: int) -> No
     torch.testing.assert_close(got.double(), want, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("lead", [(1,), (3,), (2, 1, 1), (2, 1, 3)])
+@pytest.mark.parametrize(("width", "start", "pairs"), [(64, 0, 32), (20, 4, 3), (6, 1, 1)])
+def test_rotation(width: int, start: int, pairs: int, lead: tuple[int, ...]) -> None:
+    x, angles = normal(2, 3, 5, width).transpose(1, 2), normal(*lead, pairs).double()
+    cosines = torch.cat((angles.cos(), angles.cos()), -1).float()
+    sines = torch.cat((-angles.sin(), angles.sin()), -1).float()
+    want, end = x.double(), start + 2 * pairs
+    turned = torch.view_as_complex(want[..., start:end].unflatten(-1, (2, -1)).mT.contiguous())
+    turned = turned * torch.polar(torch.ones_like(angles), angles)
+    want[..., start:end] = torch.view_as_real(turned).mT.flatten(-2)
+    got = loops.rotate(x, cosines, sines, start)
+    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-6)
+    assert torch.equal(got[..., :start], x[..., :start])
+
+
 def test_other_dtypes_are_no_numbers_of_these() -> None:
     """A control: an address of another dtype would be read as float32."""
     q, k = normal(1, 2, 1, 16), normal(1, 2, 9, 16)

@@ -61,7 +61,7 @@ class Beside(OneDistance):
     """All far keys at the place of the query."""
 
     def place(self, q, searched, far):
-        return self.rope.rotate_far(q, 0), far.kept[0], far.recalled_k
+        return self.rope.rotate_far(q, 0), far.kept_k, far.recalled_k
 
 
 class KeysAlone(RawCodec):
