@@ -54,22 +54,23 @@ class SingleTokens:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map tokens (B, L, m) to (B, L, n); see `nn.Linear.forward`."""
-        layer = self._layer
+        layer, weight = self._layer, self._layer.weight
         alone = x.dim() > 1 and x.shape[-2] == 1 and x.numel() <= MAX_ROWS * x.shape[-1]
-        if not alone or torch.is_grad_enabled() or layer.weight.device.type != "cpu":
+        if not alone or torch.is_grad_enabled() or weight.device.type != "cpu":
             return nn.Linear.forward(layer, x)
-        if self._of != (layer.weight.data_ptr(), layer.weight._version):
+        if self._of != (weight.data_ptr(), weight._version):
             self._round()  # the weights changed, or the layer was copied
-        made = self._product(x.reshape(-1, x.shape[-1])).to(x.dtype)
-        made = made if layer.bias is None else made + layer.bias
-        return made.view(*x.shape[:-1], len(self._weight))
+        bias = layer.bias
+        product = self._product(x)
+        return product if bias is None else product + bias
 
-    def _product(self, rows: Tensor) -> Tensor:
-        """Multiply rows (r, m) with the int8 weights; products (r, n) may have another dtype."""
-        if rows.dtype == torch.float32 and loops.available():
-            return loops.int8_product(rows, self._weight, self._scale)
-        rows, scale = rows.to(torch.bfloat16), self._scale.to(torch.bfloat16)  # exact
-        return torch._weight_int8pack_mm(rows, self._weight, scale)
+    def _product(self, x: Tensor) -> Tensor:
+        """Multiply vectors (..., m) with the int8 weights."""
+        if x.dtype == torch.float32 and loops.available():
+            return loops.int8_product(x, self._weight, self._scale)
+        rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
+        product = torch._weight_int8pack_mm(rows, self._weight, self._scale.to(torch.bfloat16))
+        return product.to(x.dtype).view(*x.shape[:-1], -1)
 
     @property
     def bytes(self) -> int:

@@ -188,6 +188,10 @@ def attend_rows(
     Returns:
         Output (n, H, 1, Dv), and for each row the masses as in `attend_jointly`.
     """
+    kernel = _pick(scoring, rows[0][0].q, *rows[0][0].pieces[0])
+    if hasattr(kernel, "attend_jointly") and kernel.joins(rows[0][0], learned_sink):
+        results = [kernel.attend_jointly(sources, scoring) for sources in rows]
+        return torch.cat([o for o, _ in results]), [masses for _, masses in results]
     parts = [_parts_of(sources, scoring) for sources in rows]
     nothing = torch.zeros_like(parts[0][0][0]), torch.full_like(parts[0][0][1], -torch.inf)
     columns = itertools.zip_longest(*parts, fillvalue=nothing)

@@ -60,21 +60,22 @@ def _numbers(piece: Piece, row: int) -> tuple[int, ...]:
 
 
 def int8_product(x: Tensor, weight: Tensor, scales: Tensor) -> Tensor:
-    """Multiply rows (r, m) with int8 weights (n, m) with a scale per row of the weights (n,).
+    """Multiply vectors (..., m) with int8 weights (n, m), with a scale for each output (n,).
 
     Args:
-        x: rows in float32.
+        x: vectors in float32.
         weight: int8 weights, contiguous.
         scales: scales in float32.
 
     Returns:
-        Products (r, n) in float32.
+        Products (..., n) in float32.
     """
     assert x.dtype == scales.dtype == torch.float32, f"{x.dtype} where float32 is needed"
-    x, out = x.contiguous(), x.new_empty(len(x), len(weight))
+    n, m = weight.shape
+    x, out = x.contiguous(), torch.empty(*x.shape[:-1], n)
     addresses = weight.data_ptr(), scales.data_ptr()
     native: Any = functions()
-    native.int8_product(x.data_ptr(), len(x), *addresses, *weight.shape, out.data_ptr())
+    native.int8_product(x.data_ptr(), x.numel() // m, *addresses, n, m, out.data_ptr())
     return out
 
 
