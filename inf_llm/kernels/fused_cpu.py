@@ -81,12 +81,14 @@ def received(
 
 
 def joins(source: Source, learned_sink: Tensor | None) -> bool:
-    """Return whether `attend_jointly` can compute this: single float32 queries, no learned sinks.
+    """Return whether `attend_jointly` can compute this: single queries, no learned sinks.
 
-    In half precision, `attend_jointly` would round intermediate results; the fused kernel does not.
+    With torch in half precision, `attend_jointly` would round intermediate results; the fused
+    kernel does not.
     """
-    single = source.q.shape[2] == 1 and source.q.dtype == torch.float32
-    return single and source.band is None and learned_sink is None
+    single = source.q.shape[2] == 1 and source.band is None and learned_sink is None
+    exact = source.q.dtype == torch.float32 or loops.attends(source.q, *source.pieces[0])
+    return single and exact
 
 
 def attend_jointly(
@@ -97,14 +99,14 @@ def attend_jointly(
     assert sources, "a softmax needs a source"
     assert all(source.band is None for source in sources), "a single query sees all that is given"
     pieces = [(source.q, k, v) for source in sources for k, v in source.pieces]
-    together = loops.attend if loops.available() else _attend_together
-    o, weights = together(pieces, scoring.scale)
+    in_c = all(loops.attends(*piece) for piece in pieces)
+    o, weights = (loops.attend if in_c else _attend_together)(pieces, scoring.scale)
     masses, first = [], 0
     for source in sources:
         last = first + sum(k.shape[2] for k, _ in source.pieces)
         masses.append(weights[:, :, first:last] if source.needs_mass else None)
         first = last
-    return o, masses
+    return o.to(sources[0].q.dtype), masses
 
 
 def _attend_together(pieces: Sequence[loops.Piece], scale: float) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-/* The loops of a decode step on a CPU, in float32: attention of one query to keys in several
+/* The loops of a decode step on a CPU, with sums in float32: attention of one query to keys in several
    places, rotations, and products with int8 rows. Without this file torch computes the same with many small
    operations, each of which costs microseconds before it begins.
 
@@ -93,67 +93,113 @@ static void softmax(float *x, int64_t n)
         x[i] *= share;
 }
 
-/* Keys and values of G key heads, with the queries of all H heads that are rotated for them. */
+/* Keys and values of G key heads, with the queries of all H heads that are rotated for them. Keys and
+   values are float32, or bfloat16 if `half` is set. */
 struct piece {
-    const float *q, *k, *v;
-    int64_t groups, tokens, k_head, k_token, v_head, v_token;
+    const float *q;
+    const char *k, *v;
+    int64_t half, groups, tokens, k_head, k_token, v_head, v_token;
 };
-#define PIECE_FIELDS 9
+#define PIECE_FIELDS 10
 
 struct shape {
     int64_t heads, k_width, v_width, keys; /* keys of all pieces */
 };
 
-/* Scores (H, tokens) of one piece; the rows of `scores` are s->keys apart. */
-static void score(const struct piece *p, const struct shape *s, float scale, float *scores)
+/* Some consecutive tokens of a key head in float32, with the distance between two tokens. */
+struct run {
+    const float *x;
+    int64_t step, count;
+};
+
+#define WIDENED 16 /* tokens in bfloat16 that are converted at once */
+#define MAX_WIDTH 1024
+
+/* The run that begins at token t: all tokens that are left, or a few that are converted in `wide`. */
+static struct run run_from(const char *x, int64_t half, int64_t step, int64_t width, int64_t t,
+                           int64_t tokens, float *wide)
 {
-    int64_t shared = s->heads / p->groups;
+    struct run run = {(const float *)x + t * step, step, tokens - t};
+    if (half) {
+        const uint16_t *from = (const uint16_t *)x + t * step;
+        run.count = run.count < WIDENED ? run.count : WIDENED;
+        for (int64_t i = 0; i < run.count; i++)
+            for (int64_t j = 0; j < width; j++)
+                ((uint32_t *)wide)[i * width + j] = (uint32_t)from[i * step + j] << 16;
+        run.x = wide, run.step = width;
+    }
+    return run;
+}
+
+/* Scores (H, tokens) of one piece; the rows of `scores` are s->keys apart. */
+static void score(const struct piece *p, const struct shape *s, float scale, float *wide, float *scores)
+{
+    int64_t shared = s->heads / p->groups, size = p->half ? 2 : 4;
     const float *q = p->q;
     for (int64_t g = 0; g < p->groups; g++, q += shared * s->k_width, scores += shared * s->keys) {
-        const float *k = p->k + g * p->k_head;
-        for (int64_t t = 0; t < p->tokens; t++, k += p->k_token)
-            for (int64_t h = 0; h < shared; h++)
-                scores[h * s->keys + t] = scale * dot(q + h * s->k_width, k, s->k_width);
+        const char *k = p->k + g * p->k_head * size;
+        struct run run;
+        for (int64_t t = 0; t < p->tokens; t += run.count) {
+            run = run_from(k, p->half, p->k_token, s->k_width, t, p->tokens, wide);
+            for (int64_t i = 0; i < run.count; i++)
+                for (int64_t h = 0; h < shared; h++)
+                    scores[h * s->keys + t + i] =
+                        scale * dot(q + h * s->k_width, run.x + i * run.step, s->k_width);
+        }
     }
 }
 
-/* Add the weighted values of a key head to the outputs (shared, v_width) of its queries. */
-static void add_values(const struct piece *p, const float *v, int64_t shared, const struct shape *s,
-                       const float *weights, float *out)
+/* Add the weighted values of a run to outputs (rows, n); rows of `weights` are `keys` apart. */
+static void add_run(struct run run, const float *weights, int64_t keys, int64_t rows, int64_t n, float *out)
 {
-    int64_t n = s->v_width, t = 0, step = p->v_token;
-    for (; t + 4 <= p->tokens; t += 4, v += 4 * step) /* four tokens for each pass over the output */
-        for (int64_t h = 0; h < shared; h++) {
-            const float *w = weights + h * s->keys + t, *b = v + step, *c = b + step, *d = c + step;
+    int64_t t = 0, step = run.step;
+    const float *a = run.x;
+    for (; t + 4 <= run.count; t += 4, a += 4 * step) /* four tokens for each pass over the output */
+        for (int64_t h = 0; h < rows; h++) {
+            const float *w = weights + h * keys + t, *b = a + step, *c = b + step, *d = c + step;
             float *o = out + h * n;
             int64_t i = 0;
             for (; i + LANES <= n; i += LANES)
-                STORE(o + i, LOAD(o + i) + w[0] * LOAD(v + i) + w[1] * LOAD(b + i) +
+                STORE(o + i, LOAD(o + i) + w[0] * LOAD(a + i) + w[1] * LOAD(b + i) +
                                  w[2] * LOAD(c + i) + w[3] * LOAD(d + i));
             for (; i < n; i++)
-                o[i] += w[0] * v[i] + w[1] * b[i] + w[2] * c[i] + w[3] * d[i];
+                o[i] += w[0] * a[i] + w[1] * b[i] + w[2] * c[i] + w[3] * d[i];
         }
-    for (; t < p->tokens; t++, v += step)
-        for (int64_t h = 0; h < shared; h++)
+    for (; t < run.count; t++, a += step)
+        for (int64_t h = 0; h < rows; h++)
             for (int64_t i = 0; i < n; i++)
-                out[h * n + i] += weights[h * s->keys + t] * v[i];
+                out[h * n + i] += weights[h * keys + t] * a[i];
+}
+
+/* Add the weighted values of one piece to the outputs (H, v_width). */
+static void add_values(const struct piece *p, const struct shape *s, const float *weights, float *wide,
+                       float *out)
+{
+    int64_t shared = s->heads / p->groups, size = p->half ? 2 : 4, n = s->v_width;
+    for (int64_t g = 0; g < p->groups; g++, weights += shared * s->keys, out += shared * n) {
+        struct run run;
+        for (int64_t t = 0; t < p->tokens; t += run.count) {
+            const char *v = p->v + g * p->v_head * size;
+            run = run_from(v, p->half, p->v_token, n, t, p->tokens, wide);
+            add_run(run, weights + t, s->keys, shared, n, out);
+        }
+    }
 }
 
 /* Weights (H, keys) of all pieces and output (H, v_width). */
 static void attend_to(const struct piece *pieces, int64_t count, const struct shape *s, float scale,
                       float *weights, float *out)
 {
+    float wide[WIDENED * MAX_WIDTH];
     int64_t first = 0;
     for (const struct piece *p = pieces; p < pieces + count; first += p++->tokens)
-        score(p, s, scale, weights + first);
+        score(p, s, scale, wide, weights + first);
     for (int64_t h = 0; h < s->heads; h++)
         softmax(weights + h * s->keys, s->keys);
     memset(out, 0, sizeof(float) * s->heads * s->v_width);
     first = 0;
     for (const struct piece *p = pieces; p < pieces + count; first += p++->tokens)
-        for (int64_t g = 0, shared = s->heads / p->groups; g < p->groups; g++)
-            add_values(p, p->v + g * p->v_head, shared, s, weights + g * shared * s->keys + first,
-                       out + g * shared * s->v_width);
+        add_values(p, s, weights + first, wide, out);
 }
 
 /* Products of an int8 row with `count` vectors that follow each other; count is a constant at each

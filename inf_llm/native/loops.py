@@ -23,17 +23,28 @@ def available() -> bool:
     return functions() is not None
 
 
+MAX_WIDTH = 1024
+"""Largest width of heads in bfloat16; see `loops.c`."""
+_BYTES = {torch.float32: 4, torch.bfloat16: 2}
+
+
+def attends(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Return whether `attend` supports these queries, keys and values."""
+    known = available() and k.dtype in _BYTES and k.dtype == v.dtype == q.dtype
+    return known and k.device.type == "cpu" and max(k.shape[3], v.shape[3]) <= MAX_WIDTH
+
+
 def attend(pieces: Sequence[Piece], scale: float) -> tuple[Tensor, Tensor]:
     """Compute one softmax over all pieces, for one query of each head.
 
     Args:
-        pieces: queries, keys and values, in float32; pieces have disjoint keys.
+        pieces: queries, keys and values, in float32 or bfloat16; pieces have disjoint keys.
         scale: factor on the products of queries and keys.
 
     Returns:
-        Output (B, H, 1, Dv), and the weights of all keys (B, H, keys of all pieces).
+        Output (B, H, 1, Dv), and the weights of all keys (B, H, keys of all pieces), in float32.
     """
-    pieces = [(q.contiguous(), _of_heads(k), _of_heads(v)) for q, k, v in pieces]
+    pieces = [(q.float().contiguous(), _of_heads(k), _of_heads(v)) for q, k, v in pieces]
     q, _, v = pieces[0]
     (B, H, _, D), Dv = q.shape, v.shape[3]
     count = sum(k.shape[2] for _, k, _ in pieces)
@@ -48,15 +59,17 @@ def attend(pieces: Sequence[Piece], scale: float) -> tuple[Tensor, Tensor]:
 
 def _of_heads(x: Tensor) -> Tensor:
     """Return x with contiguous head vectors."""
-    assert x.dtype == torch.float32, f"{x.dtype} where float32 is needed"
+    assert x.dtype in _BYTES, f"{x.dtype} where float32 or bfloat16 is needed"
     return x if x.stride(3) == 1 else x.contiguous()
 
 
 def _numbers(piece: Piece, row: int) -> tuple[int, ...]:
     """Return the fields of a `struct piece` for one row."""
     _, k, v = piece
-    at = (x.data_ptr() + row * x.stride(0) * 4 for x in piece)
-    return *at, *k.shape[1:3], k.stride(1), k.stride(2), v.stride(1), v.stride(2)
+    assert k.dtype == v.dtype, f"keys in {k.dtype}, values in {v.dtype}"
+    at = (x.data_ptr() + row * x.stride(0) * _BYTES[x.dtype] for x in piece)
+    half = k.dtype == torch.bfloat16
+    return *at, half, *k.shape[1:3], k.stride(1), k.stride(2), v.stride(1), v.stride(2)
 
 
 def int8_product(x: Tensor, weight: Tensor, scales: Tensor) -> Tensor:

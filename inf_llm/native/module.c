@@ -14,6 +14,7 @@ static int add(PyObject *variants, struct PyModuleDef *definition)
 static int add_all(PyObject *variants)
 {
 #ifdef SEVERAL_PROCESSORS
+    __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         add(variants, &loops_avx2))
         return 1;

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inf_llm import kernels
 from inf_llm.kernels import Band, Scoring, Source, attend_jointly, attend_rows, fused_cpu
+from inf_llm.native import loops
 
 H, D, DV = 6, 8, 5
 
@@ -129,13 +130,16 @@ def test_no_keys_at_all(queries: int, dtype: torch.dtype, kernel: str) -> None:
     assert (lse == -torch.inf).all()
 
 
-def test_who_joins() -> None:
+def test_who_joins(monkeypatch: pytest.MonkeyPatch) -> None:
     window, *_ = random_sources(1, torch.float32, torch.device("cpu"))
     several, *_ = random_sources(3, torch.float32, torch.device("cpu"))
     half, *_ = random_sources(1, torch.bfloat16, torch.device("cpu"))
     assert fused_cpu.joins(window, None)
     assert not fused_cpu.joins(window, torch.zeros(H))
     assert not fused_cpu.joins(several, None)
+    assert fused_cpu.joins(half, None) == loops.available()
+    monkeypatch.setattr(loops, "functions", lambda: None)
+    assert fused_cpu.joins(window, None)
     assert not fused_cpu.joins(half, None)
     banded = Source(window.q, window.pieces, Band(0))
     assert not fused_cpu.joins(banded, None)

@@ -86,6 +86,15 @@ def test_large_scores(size: float) -> None:
     torch.testing.assert_close(o.double(), stated([(q, k, v)], 1.0)[0], rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("keys", [1, 15, 16, 17, 70])
+def test_keys_and_values_in_bfloat16(keys: int) -> None:
+    q, k, v = normal(2, 6, 1, 40), normal(2, keys, 2, 40).transpose(1, 2), normal(2, 2, keys, 30)
+    pieces = [tuple(x.bfloat16() for x in (q, part, v)) for part in (k, k + 1)]
+    assert all(loops.attends(*piece) for piece in pieces)
+    for got, want in zip(loops.attend(pieces, 0.2), stated(pieces, 0.2), strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=2e-5, atol=2e-6)
+
+
 def test_nan_stays_nan() -> None:
     q, k, v = normal(1, 2, 1, 16), normal(1, 2, 9, 16), normal(1, 2, 9, 16)
     k[0, 1, 4, 3] = torch.nan
@@ -138,9 +147,9 @@ def test_rotation(width: int, start: int, pairs: int, lead: tuple[int, ...]) -> 
 
 
 def test_other_dtypes_are_no_numbers_of_these() -> None:
-    """A control: an address of another dtype would be read as float32."""
+    """A control: numbers of another dtype would be read as float32."""
     q, k = normal(1, 2, 1, 16), normal(1, 2, 9, 16)
-    with pytest.raises(AssertionError, match="float32 is needed"):
+    with pytest.raises(AssertionError, match="float32 or bfloat16 is needed"):
         loops.attend([(q, k.double(), k)], 1.0)
 
 
