@@ -36,7 +36,10 @@ class LlamaServer(Subject):
         super().__init__(job)
         assert job.server is not None
         assert job.gguf is not None
-        self._client = need("httpx", "asking a server", "peers").Client(timeout=None)
+        httpx = need("httpx", "asking a server", "peers")
+        # a connection of its own for each request: the server closes connections that are idle
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._client = httpx.Client(timeout=None, limits=limits)
         self._port = _free_port()
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the subject)
         self.flags = self._flags(job)

@@ -13,6 +13,7 @@ from torch import Tensor
 from inf_llm.choice import Choice
 from inf_llm.errors import SettingsError
 from inf_llm.memory.codec import Plane, Planes
+from inf_llm.native import loops
 from inf_llm.not_picklable import NotPicklable
 from inf_llm.variants import TIER
 
@@ -116,7 +117,7 @@ class SlabTier(Tier):
             self._written.synchronize()
         slabs = self._slabs
         if len(slabs) == 1:
-            return tuple(plane.index_select(0, pages) for plane in slabs[0])
+            return tuple(_gathered(plane, pages) for plane in slabs[0])
         if len(pages) <= _FEW:
             lie = [divmod(page, self.per_slab) for page in pages.tolist()]
             return tuple(
@@ -150,6 +151,11 @@ class SlabTier(Tier):
             torch.empty(pages, plane.width, dtype=plane.dtype, pin_memory=self.pinned)
             for plane in self._planes
         )
+
+
+def _gathered(plane: Tensor, pages: Tensor) -> Tensor:
+    """Return the rows of pages (n,) of a plane (N, W) in host memory."""
+    return loops.gather(plane, pages) if loops.available() else plane.index_select(0, pages)
 
 
 class HostTier(SlabTier):

@@ -132,7 +132,10 @@ class TwoStage(Search):
 
     def _shares(self, scores: Tensor) -> Tensor:
         """Return scores (B, H, Q, N), for "softmax" as shares of attention over all N blocks."""
-        return scores.softmax(-1) if self.selection.scores == "softmax" else scores
+        if self.selection.scores != "softmax":
+            return scores
+        in_c = scores.device.type == "cpu" and loops.available()
+        return loops.softmax(scores) if in_c else scores.softmax(-1)
 
     def _added(self, shares: Tensor) -> Tensor:
         """Add shares (B, H, Q, N) over queries and heads, for each chooser (B, X, N)."""

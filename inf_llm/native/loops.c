@@ -1,5 +1,5 @@
 /* The loops of a decode step on a CPU, with sums in float32: attention of one query to keys in several
-   places, rotations, and products with int8 rows. Without this file torch computes the same with many small
+   places, rotations, copies of rows, and products with int8 rows. Without this file torch computes the same with many small
    operations, each of which costs microseconds before it begins.
 
    The file is compiled once for each kind of processor. Head vectors are contiguous; all other
@@ -54,7 +54,7 @@ static inline float dot(const float *a, const float *b, int64_t n)
     return sum_lanes(even + odd) + rest;
 }
 
-/* e^x for x <= 0, to 1e-6: 2^n from the exponent's bits times a polynomial of the rest. */
+/* e^x for x <= 0, to 1e-6, and 0 below 2^-126: 2^n from the exponent's bits times a polynomial. */
 static inline lanes exponential(lanes x)
 {
     lanes powers = x * 1.44269504f; /* of two */
@@ -69,7 +69,7 @@ static inline lanes exponential(lanes x)
     p = 0.5f + r * p;
     p = 1.f + r * p;
     p = 1.f + r * p;
-    return p * (lanes)((whole + 127) << 23);
+    return (lanes)((int_lanes)(p * (lanes)((whole + 127) << 23)) & ~low);
 }
 
 static void softmax(float *x, int64_t n)
@@ -317,6 +317,17 @@ static PyObject *int8_product(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *softmax_rows(PyObject *self, PyObject *args)
+{
+    Py_ssize_t x;
+    long long rows, n;
+    if (!PyArg_ParseTuple(args, "nLL", &x, &rows, &n))
+        return NULL;
+    for (int64_t row = 0; row < rows; row++)
+        softmax((float *)x + row * n, n);
+    Py_RETURN_NONE;
+}
+
 static PyObject *rotate(PyObject *self, PyObject *args)
 {
     Py_ssize_t x, cosines, sines, out;
@@ -333,6 +344,22 @@ static PyObject *rotate(PyObject *self, PyObject *args)
                 rotate_vector((float *)x + b * steps[0] + h * steps[1] + t * steps[2],
                               (float *)cosines + at, (float *)sines + at, width, start, pairs, to);
             }
+    Py_RETURN_NONE;
+}
+
+static PyObject *gather(PyObject *self, PyObject *args)
+{
+    Py_ssize_t from, numbers, out;
+    long long rows, bytes, count, i = 0;
+    if (!PyArg_ParseTuple(args, "nLLnLn", &from, &rows, &bytes, &numbers, &count, &out))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    for (const int64_t *row = (int64_t *)numbers; i < count && row[i] >= 0 && row[i] < rows; i++)
+        memcpy((char *)out + i * bytes, (char *)from + row[i] * bytes, bytes);
+    Py_END_ALLOW_THREADS
+    if (i < count)
+        return PyErr_Format(PyExc_IndexError, "row %lld where there are %lld",
+                            (long long)((int64_t *)numbers)[i], rows);
     Py_RETURN_NONE;
 }
 
@@ -354,9 +381,11 @@ static PyObject *page_scores(PyObject *self, PyObject *args)
 
 static PyMethodDef FUNCTIONS[] = {
     {"attend", attend, METH_VARARGS, NULL},
+    {"gather", gather, METH_VARARGS, NULL},
     {"int8_product", int8_product, METH_VARARGS, NULL},
     {"page_scores", page_scores, METH_VARARGS, NULL},
     {"rotate", rotate, METH_VARARGS, NULL},
+    {"softmax", softmax_rows, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

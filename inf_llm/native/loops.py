@@ -141,3 +141,32 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor, start: int) -> Tensor:
     native: Any = functions()
     native.rotate(*addresses, *x.shape, start, cosines.shape[-1] // 2, *x.stride()[:-1], *tables)
     return out
+
+
+def gather(x: Tensor, rows: Tensor) -> Tensor:
+    """Return copies of rows (n,), int64, of a contiguous x (N, W) of any dtype: (n, W).
+
+    torch copies many numbers with all its threads, whose start takes longer than a few pages do.
+
+    Raises:
+        IndexError: x has no such row.
+    """
+    assert rows.dtype == torch.int64, f"{rows.dtype} where int64 is needed"
+    assert x.is_contiguous(), "rows that are not contiguous"
+    rows, out = rows.contiguous(), x.new_empty(rows.shape[0], x.shape[1])
+    sizes = x.shape[0], x.shape[1] * x.element_size()
+    native: Any = functions()
+    native.gather(x.data_ptr(), *sizes, rows.data_ptr(), rows.shape[0], out.data_ptr())
+    return out
+
+
+def softmax(x: Tensor) -> Tensor:
+    """Return the softmax over the last dimension of x (..., n) in float32.
+
+    For few numbers torch starts all its threads, which takes longer than the sums.
+    """
+    assert x.dtype == torch.float32, f"{x.dtype} where float32 is needed"
+    out = x.clone(memory_format=torch.contiguous_format)
+    native: Any = functions()
+    native.softmax(out.data_ptr(), x[..., 0].numel(), x.shape[-1])
+    return out

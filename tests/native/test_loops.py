@@ -146,6 +146,34 @@ def test_rotation(width: int, start: int, pairs: int, lead: tuple[int, ...]) -> 
     assert torch.equal(got[..., :start], x[..., :start])
 
 
+@pytest.mark.parametrize("n", [1, 7, 8, 130])
+def test_softmax(n: int) -> None:
+    x = (normal(3, n, 4) * 30).transpose(1, 2)
+    x[1, 2, n // 2 :] = -torch.inf
+    x[1, 2, 0] = 1.0
+    before = x.clone()
+    got = loops.softmax(x)
+    torch.testing.assert_close(got.double(), x.double().softmax(-1), rtol=2e-5, atol=1e-30)
+    assert (got[x == -torch.inf] == 0).all()
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+def test_copies_of_rows(dtype: torch.dtype) -> None:
+    x, rows = (
+        (normal(9, 13) * 40).abs().to(dtype),
+        torch.tensor([[8, 3, 3, 0], [1, 1, 1, 1]]).T[:, 0],
+    )
+    assert torch.equal(loops.gather(x, rows), x[rows])
+    assert loops.gather(x, rows[:0]).shape == (0, 13)
+
+
+@pytest.mark.parametrize("row", [-1, 9])
+def test_a_row_that_is_not_there(row: int) -> None:
+    with pytest.raises(IndexError, match=f"row {row} where there are 9"):
+        loops.gather(normal(9, 13), torch.tensor([0, row]))
+
+
 def test_other_dtypes_are_no_numbers_of_these() -> None:
     """A control: numbers of another dtype would be read as float32."""
     q, k = normal(1, 2, 1, 16), normal(1, 2, 9, 16)
