@@ -187,9 +187,8 @@ class Rope:
 
     def _in_c(self, x: Tensor, table: Table) -> bool:
         """Whether `inf_llm.native` can rotate x: halves, on a CPU in float32."""
-        plain = x.device.type == "cpu" and x.dtype == table[0].dtype == torch.float32
-        halves = x.dim() == 4 and not self.interleaved
-        return plain and halves and not x.requires_grad and loops.available()
+        halves = x.dim() == 4 and not self.interleaved and not x.requires_grad
+        return halves and loops.takes(x) and loops.takes(table[0])
 
     def _turn(self, x: Tensor, table: Table) -> Tensor:
         end = self.start + 2 * self.pairs

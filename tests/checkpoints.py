@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +12,7 @@ import pytest
 import inf_llm
 from inf_llm.config import ModelConfig, RunConfig
 from inf_llm.settings import OriginSettings
+from tests.modules import module_at
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "make_tiny_checkpoint.py"
 
@@ -35,12 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 def script() -> ModuleType:
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("make_tiny_checkpoint", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(SCRIPT, "make_tiny_checkpoint")
 
 
 def write_config(file: Path, kind: str, path: str, **top: Any) -> Path:

@@ -66,7 +66,7 @@ class SingleTokens:
 
     def _product(self, x: Tensor) -> Tensor:
         """Multiply vectors (..., m) with the int8 weights."""
-        if x.dtype == torch.float32 and loops.available():
+        if loops.takes(x):
             return loops.int8_product(x, self._weight, self._scale)
         rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16)
         product = torch._weight_int8pack_mm(rows, self._weight, self._scale.to(torch.bfloat16))

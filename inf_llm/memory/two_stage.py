@@ -134,8 +134,7 @@ class TwoStage(Search):
         """Return scores (B, H, Q, N), for "softmax" as shares of attention over all N blocks."""
         if self.selection.scores != "softmax":
             return scores
-        in_c = scores.device.type == "cpu" and loops.available()
-        return loops.softmax(scores) if in_c else scores.softmax(-1)
+        return loops.softmax(scores) if loops.takes(scores) else scores.softmax(-1)
 
     def _added(self, shares: Tensor) -> Tensor:
         """Add shares (B, H, Q, N) over queries and heads, for each chooser (B, X, N)."""
@@ -211,7 +210,7 @@ def _within(scores: Tensor, totals: Sequence[int]) -> Tensor:
 
 def _page_scores(q: Tensor, codes: Tensor, steps: Tensor) -> Tensor:
     """Return scores (B, H, Q, S) of blocks by their best pages; see `PageSummaries.pages`."""
-    if q.device.type == "cpu" and loops.available():
+    if loops.takes(q):
         return loops.page_scores(q, codes, steps)
     B, H, Q, D = q.shape
     U, S = steps.shape[1:]

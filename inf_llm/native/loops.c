@@ -287,6 +287,8 @@ static PyObject *attend(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!LLLLfnn", &PyTuple_Type, &numbers, &s.heads, &s.k_width, &s.v_width,
                           &s.keys, &scale, &weights, &out))
         return NULL;
+    if (s.k_width > MAX_WIDTH || s.v_width > MAX_WIDTH)
+        return PyErr_Format(PyExc_ValueError, "heads wider than %d", MAX_WIDTH);
     int64_t size = PyTuple_Size(numbers);
     int64_t *fields = malloc(sizeof(int64_t) * (size + 1));
     if (!fields)

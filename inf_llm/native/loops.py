@@ -23,8 +23,13 @@ def available() -> bool:
     return functions() is not None
 
 
+def takes(x: Tensor) -> bool:
+    """Return whether the functions of float32 numbers can be called for x."""
+    return x.dtype == torch.float32 and x.device.type == "cpu" and available()
+
+
 MAX_WIDTH = 1024
-"""Largest width of heads in bfloat16; see `loops.c`."""
+"""Largest width of heads; as in `loops.c`, which refuses wider ones."""
 _BYTES = {torch.float32: 4, torch.bfloat16: 2}
 
 

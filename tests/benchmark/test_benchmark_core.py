@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
 from benchmark import pred
 from benchmark.settings import RunOptions, load_task
+from tests.checkpoints import script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make_tiny_checkpoint.py"
 SETTINGS = {
     "origin": "",
     "infinite-lm": "  n_init: 4\n  n_local: 64\n",
@@ -24,11 +22,8 @@ TASK = "longbook_qa_eng"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    spec = importlib.util.spec_from_file_location("make_tiny_checkpoint", SCRIPT)
-    maker = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(maker)
     folder = tmp_path_factory.mktemp("tiny")
-    maker.main(folder)
+    script().main(folder)
     return folder
 
 

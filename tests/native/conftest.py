@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.modules import module_at
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,12 +60,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
 
 def load(path: Path) -> ModuleType:
     """Import the extension module in a file; the installed one stays as it is."""
-    spec = importlib.util.spec_from_file_location("inf_llm.native._loops", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(path, "inf_llm.native._loops")
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from contextlib import nullcontext
 from types import ModuleType
 
 import pytest
@@ -181,12 +179,11 @@ def test_other_dtypes_are_no_numbers_of_these() -> None:
         loops.attend([(q, k.double(), k)], 1.0)
 
 
-@pytest.mark.parametrize("wanted", ["0", "1"])
-def test_the_environment_switches_it_off(wanted: str, extension: ModuleType) -> None:
-    code = "from inf_llm.native import in_use; print(in_use())"
-    environment = {**os.environ, "INF_LLM_NATIVE": wanted}
-    run = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    answer = run.stdout.strip()
-    assert answer == "torch" if wanted == "0" else answer in ("C (avx2)", "C (baseline)", "torch")
+def test_heads_that_are_too_wide() -> None:
+    """`attends` and the C code state the same limit."""
+    for width in (loops.MAX_WIDTH, loops.MAX_WIDTH + 1):
+        q, k = normal(1, 1, 1, width), normal(1, 1, 2, width)
+        fits = width <= loops.MAX_WIDTH
+        assert loops.attends(q, k, k) == fits
+        with nullcontext() if fits else pytest.raises(ValueError, match="wider than 1024"):
+            loops.attend([(q, k, k)], 1.0)
